@@ -1,0 +1,59 @@
+import { mkdirSync, rmSync } from "node:fs";
+import { connect, createServer, type Server } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { StartFailure } from "./failure";
+
+const WAIT_MS = 3_000;
+
+/**
+ * Makes sure that one service at a time uses a data directory: two would fail each other's writes with SQLITE_BUSY.
+ *
+ * The lock is a listening socket in that directory. Unlike a file with a process number in it, the system releases it
+ * however the process ends, and it can't be mistaken for another process that got the same number later.
+ * Waits a little for a service that is just ending.
+ * @throws StartFailure when another service has it.
+ */
+export async function lockDirectory(directory: string): Promise<void> {
+  mkdirSync(directory, { recursive: true });
+  for (const giveUpAtMs = Date.now() + WAIT_MS; ; await sleep(50)) {
+    const held = await isHeld(directory);
+    if (!held) rmSync(join(directory, "lock"), { force: true });
+    if (!held && (await tryListen(directory))) return;
+    if (Date.now() > giveUpAtMs)
+      throw new StartFailure(
+        `${directory} is in use by another service: stop that one, or set LIMITER_DATA_DIR to another directory.`,
+      );
+  }
+}
+
+async function isHeld(directory: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = inDirectory(directory, () => connect("lock"));
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    socket.once("close", () => socket.destroy());
+    socket.unref();
+  });
+}
+
+async function tryListen(directory: string): Promise<boolean> {
+  const server: Server = createServer((socket) => socket.end()).unref();
+  return new Promise((resolve, reject) => {
+    server.once("listening", () => resolve(true));
+    server.once("error", (error: NodeJS.ErrnoException) =>
+      error.code === "EADDRINUSE" ? resolve(false) : reject(error),
+    );
+    inDirectory(directory, () => server.listen("lock"));
+  });
+}
+
+/** A socket's path may have 107 bytes at most, so it is named from within its directory. */
+function inDirectory<T>(directory: string, work: () => T): T {
+  const before = process.cwd();
+  process.chdir(directory);
+  try {
+    return work();
+  } finally {
+    process.chdir(before);
+  }
+}

@@ -1,0 +1,114 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Log, LogLevel, Miniflare, type WorkerOptions } from "miniflare";
+import { StartFailure } from "./failure";
+import type { Variables } from "./variables";
+
+/** How long requests under way may take to end when the service is stopped. */
+const DRAIN_MS = 5_000;
+
+const PORT_WAIT_MS = 3_000;
+
+export interface ServiceOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly dataDirectory: string;
+  readonly script: string;
+  readonly variables: Variables;
+  /** The bindings and compatibility settings of `wrangler.toml`. */
+  readonly workerOptions: Partial<WorkerOptions>;
+}
+
+export interface LocalService {
+  readonly url: URL;
+  /** Resolves when the runtime has ended, on its own or by `stop`. */
+  readonly ended: Promise<unknown>;
+  /** Takes no new requests, lets those under way end, then ends the runtime. */
+  stop(): Promise<void>;
+}
+
+/** The Worker on the real runtime, its counters on disk. */
+export async function startService(options: ServiceOptions): Promise<LocalService> {
+  const { host, port, dataDirectory, script, variables, workerOptions } = options;
+  await waitForPort(host, port);
+  const runtime = nextChildProcess();
+  const miniflare = new Miniflare({
+    // Only Miniflare's and the Worker's errors are worth a line.
+    log: new Log(LogLevel.ERROR),
+    cf: false,
+    defaultPersistRoot: dataDirectory,
+    workers: [
+      {
+        ...(workerOptions as WorkerOptions),
+        name: "exact-limiter",
+        modules: [{ type: "ESModule", path: "worker.js", contents: script }],
+        bindings: variables as Record<string, never>,
+        // Straight to the Worker: Miniflare's own entry costs more than a decision does.
+        unsafeDirectSockets: [{ host, port }],
+      },
+    ],
+  });
+  await miniflare.ready;
+  const workerd = await runtime;
+  const ended = once(workerd, "exit");
+  const watchdog = killWhenWeDie(workerd);
+
+  return {
+    url: await miniflare.unsafeGetDirectURL(),
+    ended,
+    async stop() {
+      workerd.kill("SIGTERM");
+      await Promise.race([ended, sleep(DRAIN_MS)]);
+      await miniflare.dispose();
+      watchdog.kill();
+    },
+  };
+}
+
+/** The runtime's process, which Miniflare keeps to itself. */
+function nextChildProcess(): Promise<ChildProcess> {
+  return new Promise((resolve) => {
+    const found = (message: unknown) => {
+      unsubscribe("child_process", found);
+      resolve((message as { process: ChildProcess }).process);
+    };
+    subscribe("child_process", found);
+  });
+}
+
+/**
+ * The runtime outlives this process when that is killed: it would go on serving, with nobody to stop it, and hold the
+ * port and the data. A shell waits for the end of a pipe that the system closes when we die, and then ends it.
+ */
+function killWhenWeDie(workerd: ChildProcess): ChildProcess {
+  const watchdog = spawn("sh", ["-c", 'read -r _; kill -9 "$0"', String(workerd.pid)], {
+    stdio: ["pipe", "ignore", "ignore"],
+    detached: true,
+  });
+  watchdog.unref();
+  return watchdog;
+}
+
+/** Waits a little for a service that is just ending. */
+async function waitForPort(host: string, port: number): Promise<void> {
+  for (const giveUpAtMs = Date.now() + PORT_WAIT_MS; ; await sleep(50)) {
+    const error = await tryPort(host, port);
+    if (error === undefined) return;
+    if (error.code === "EADDRINUSE" && Date.now() < giveUpAtMs) continue;
+    const why =
+      error.code === "EADDRINUSE"
+        ? "is taken: stop what listens there, or set PORT"
+        : `can't be used (${error.code}): set HOST and PORT`;
+    throw new StartFailure(`${host}:${port} ${why}.`);
+  }
+}
+
+function tryPort(host: string, port: number): Promise<NodeJS.ErrnoException | undefined> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", resolve).listen(port, host, () => server.close(() => resolve(undefined)));
+  });
+}

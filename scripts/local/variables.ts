@@ -1,0 +1,42 @@
+import { randomBytes } from "node:crypto";
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import { parse } from "dotenv";
+import { VARIABLE_NAMES } from "../../src/config/config";
+
+export type Variables = Record<string, unknown>;
+
+/**
+ * The variables of the local service: those of `wrangler.toml`, over them those of `.dev.vars`, over them those of the
+ * process's environment. One that is set but empty counts as not set.
+ *
+ * Counters share one object unless told otherwise: on one machine an object a key costs three open files each.
+ */
+export function localVariables(
+  fromWrangler: Variables,
+  devVarsPath: string,
+  environment: NodeJS.ProcessEnv,
+): Variables {
+  const devVars = existsSync(devVarsPath) ? parse(readFileSync(devVarsPath)) : {};
+  const variables: Variables = { LIMITER_PLACEMENT: "shards:1" };
+  for (const source of [fromWrangler, devVars, environment])
+    for (const name of VARIABLE_NAMES) if (isSet(source[name])) variables[name] = source[name];
+  return variables;
+}
+
+/** Makes a caller and an admin token when there is none of either, and keeps them in `.dev.vars`. */
+export function withTokens(variables: Variables, devVarsPath: string): Variables {
+  if (isSet(variables.LIMITER_TOKENS) || isSet(variables.LIMITER_ADMIN_TOKENS)) return variables;
+  const made = { LIMITER_TOKENS: makeToken(), LIMITER_ADMIN_TOKENS: makeToken() };
+  const startsOnNewLine = !existsSync(devVarsPath) || /(^|\n)$/.test(readFileSync(devVarsPath, "utf8"));
+  const lines = Object.entries(made).map(([name, token]) => `${name}=${token}\n`);
+  appendFileSync(devVarsPath, `${startsOnNewLine ? "" : "\n"}${lines.join("")}`, { mode: 0o600 });
+  return { ...variables, ...made };
+}
+
+function makeToken(): string {
+  return randomBytes(24).toString("base64url");
+}
+
+function isSet(value: unknown): boolean {
+  return value !== undefined && !(typeof value === "string" && value.trim() === "");
+}

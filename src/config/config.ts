@@ -1,0 +1,100 @@
+import { z } from "zod";
+import { LARGEST_MAX } from "../core/limit";
+import type { Policy } from "../core/policy";
+import { ConfigError, mistakesOf } from "./mistake";
+import { chatPolicy, readPolicies } from "./policies";
+
+/** Everything that whoever runs the service can set, read once and valid as a whole. */
+export interface Config {
+  /** By name; `chat` is always there and the first. */
+  readonly policies: ReadonlyMap<string, Policy>;
+  readonly ipv6PrefixBits: number;
+  readonly placement: Placement;
+  readonly locationHint: LocationHint | undefined;
+  readonly callerTokens: readonly string[];
+  readonly adminTokens: readonly string[];
+}
+
+/** An object a key, or a fixed number of objects that share all keys. */
+export type Placement = { readonly kind: "key" } | { readonly kind: "shards"; readonly count: number };
+
+/** Where Cloudflare creates objects: https://developers.cloudflare.com/durable-objects/reference/data-location/ */
+const LOCATION_HINTS = ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"] as const;
+export type LocationHint = (typeof LOCATION_HINTS)[number];
+
+/** A variable arrives as text from the environment, and as it is written from `wrangler.toml`. */
+function integer(smallest: number, largest: number) {
+  const message = `must be a whole number from ${smallest} to ${largest}`;
+  return z
+    .union([z.number(), z.string().trim().regex(/^\d+$/, message).transform(Number)], message)
+    .refine((value) => Number.isInteger(value) && value >= smallest && value <= largest, message);
+}
+
+const tokens = z
+  .string("must be text")
+  .transform((text) =>
+    text
+      .split(",")
+      .map((token) => token.trim())
+      .filter((token) => token !== ""),
+  )
+  .refine(
+    (list) => list.every((token) => /^[\x21-\x7e]+$/.test(token)),
+    "a token is made of visible ASCII characters, without spaces",
+  );
+
+const placement = z.string("must be key or shards:N").transform((text, context): Placement => {
+  if (text.trim() === "key") return { kind: "key" };
+  const count = Number(/^shards:([1-9]\d{0,3})$/.exec(text.trim())?.[1]);
+  if (count >= 1) return { kind: "shards", count };
+  context.addIssue({ code: "custom", message: "must be key or shards:N, N from 1 to 9999" });
+  return z.NEVER;
+});
+
+const variables = z.object({
+  RATE_LIMIT_CHAT_PER_MIN: integer(1, LARGEST_MAX).default(5),
+  RATE_LIMIT_CHAT_PER_HOUR: integer(1, LARGEST_MAX).default(60),
+  RATE_LIMIT_CHAT_IP_PER_MIN: integer(1, LARGEST_MAX).default(30),
+  RATE_LIMIT_IPV6_PREFIX: integer(1, 128).default(64),
+  LIMITER_PLACEMENT: placement.default({ kind: "key" }),
+  LIMITER_LOCATION_HINT: z.enum(LOCATION_HINTS, `must be one of ${LOCATION_HINTS.join(", ")}`).optional(),
+  LIMITER_TOKENS: tokens.default([]),
+  LIMITER_ADMIN_TOKENS: tokens.default([]),
+});
+
+/** The names of all variables, for those who hand them on from a process's environment. */
+export const VARIABLE_NAMES = [...Object.keys(variables.shape), "RATE_LIMIT_POLICIES"];
+
+/**
+ * Reads the configuration from the variables of a Worker or a process; others than its own are not looked at.
+ * @throws ConfigError with every mistake.
+ */
+export function readConfig(environment: Readonly<Record<string, unknown>>): Config {
+  const set = Object.fromEntries(
+    VARIABLE_NAMES.map((name) => [name, environment[name]]).filter(([, value]) => !isBlank(value)),
+  );
+  const read = variables.safeParse(set);
+  const declared = readPolicies(set.RATE_LIMIT_POLICIES ?? {});
+  const mistakes = [...mistakesOf(read.error), ...declared.mistakes];
+  if (!read.success || mistakes.length > 0) throw new ConfigError(mistakes);
+
+  const values = read.data;
+  const chat = chatPolicy({
+    perMinute: values.RATE_LIMIT_CHAT_PER_MIN,
+    perHour: values.RATE_LIMIT_CHAT_PER_HOUR,
+    ipPerMinute: values.RATE_LIMIT_CHAT_IP_PER_MIN,
+  });
+  return {
+    policies: new Map([chat, ...declared.policies].map((policy) => [policy.name, policy])),
+    ipv6PrefixBits: values.RATE_LIMIT_IPV6_PREFIX,
+    placement: values.LIMITER_PLACEMENT,
+    locationHint: values.LIMITER_LOCATION_HINT,
+    callerTokens: values.LIMITER_TOKENS,
+    adminTokens: values.LIMITER_ADMIN_TOKENS,
+  };
+}
+
+/** A variable that is set but empty counts as not set. */
+function isBlank(value: unknown): boolean {
+  return value === undefined || value === null || (typeof value === "string" && value.trim() === "");
+}

@@ -1,0 +1,106 @@
+import { z } from "zod";
+import { parseLimit } from "../core/limit";
+import type { Layer, Policy } from "../core/policy";
+import { type Mistake, mistakesOf } from "./mistake";
+
+export interface ChatLimits {
+  readonly perMinute: number;
+  readonly perHour: number;
+  readonly ipPerMinute: number;
+}
+
+/** The policy that is always there. */
+export function chatPolicy({ perMinute, perHour, ipPerMinute }: ChatLimits): Policy {
+  const minute = (max: number) => ({ max, windowMs: 60_000 });
+  return {
+    name: "chat",
+    layers: [
+      { name: "caller", by: ["user", "ip"], limits: [minute(perMinute), { max: perHour, windowMs: 3_600_000 }] },
+      { name: "ip", by: ["ip"], limits: [minute(ipPerMinute)] },
+    ],
+  };
+}
+
+const MAX_POLICIES = 32;
+
+const name = z
+  .string()
+  .regex(/^[a-z][a-z0-9_-]{0,31}$/, "a name is a lower-case letter, then up to 31 of a-z, 0-9, _ and -");
+
+/** Bounded so that a key, attribute and value together, fits the 1,024 bytes of an object's name. */
+const attribute = z.string().regex(/^[a-z0-9_]{1,64}$/, "an attribute is 1 to 64 of a-z, 0-9 and _");
+
+const limit = z.string().transform((text, context) => {
+  try {
+    return parseLimit(text);
+  } catch (error) {
+    context.addIssue({ code: "custom", message: (error as RangeError).message });
+    return z.NEVER;
+  }
+});
+
+/** One to `most` items that differ in what `of` picks; looked at even when some of them are wrong in themselves. */
+function listOf<Item extends z.ZodType>(
+  item: Item,
+  most: number,
+  of: (value: z.output<Item>) => unknown,
+  twice: string,
+) {
+  const when = ({ value }: { value: unknown }) => Array.isArray(value);
+  return z
+    .array(item)
+    .min(1, "must not be empty")
+    .refine((items) => items.length <= most, { message: `at most ${most}`, when })
+    .refine(
+      (items) => {
+        const picked = items.map((item) => of(item)).filter((value) => value !== undefined);
+        return new Set(picked).size === picked.length;
+      },
+      { message: twice, when },
+    );
+}
+
+const layer = z.strictObject({
+  name,
+  by: listOf(attribute, 64, (attribute) => attribute, "an attribute stands twice"),
+  limits: listOf(limit, 8, (limit) => limit?.windowMs, "two limits have the same window"),
+}) satisfies z.ZodType<Layer>;
+
+const declaration = z.strictObject({
+  layers: listOf(layer, 8, (layer) => layer?.name, "two layers have the same name"),
+});
+
+const table = z.custom<Readonly<Record<string, unknown>>>(
+  (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+  "must be a table of policies, each with its name",
+);
+
+/** Reads `RATE_LIMIT_POLICIES`: a table, or the same as JSON. */
+export function readPolicies(value: unknown): { policies: Policy[]; mistakes: Mistake[] } {
+  const variable = "RATE_LIMIT_POLICIES";
+  let declared = value;
+  if (typeof value === "string") {
+    try {
+      declared = JSON.parse(value);
+    } catch (error) {
+      return { policies: [], mistakes: [{ where: variable, what: `not JSON: ${(error as SyntaxError).message}` }] };
+    }
+  }
+  const read = table.safeParse(declared);
+  if (!read.success) return { policies: [], mistakes: mistakesOf(read.error, variable) };
+
+  const policies: Policy[] = [];
+  const mistakes: Mistake[] = [];
+  // One by one, because a zod record says nothing about the value of a bad key, and nothing at all about __proto__.
+  for (const [key, content] of Object.entries(read.data)) {
+    const policy = declaration.safeParse(content);
+    mistakes.push(...mistakesOf(name.safeParse(key).error, variable, key));
+    mistakes.push(...mistakesOf(policy.error, variable, key));
+    if (key === "chat")
+      mistakes.push({ where: `${variable}/chat`, what: "the chat policy is set by the RATE_LIMIT_CHAT_… variables" });
+    if (policy.success) policies.push({ name: key, layers: policy.data.layers });
+  }
+  if (Object.keys(read.data).length >= MAX_POLICIES)
+    mistakes.push({ where: variable, what: `at most ${MAX_POLICIES} policies, the chat policy included` });
+  return { policies, mistakes };
+}

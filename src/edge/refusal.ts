@@ -1,0 +1,31 @@
+/** One mistake in a request, at a JSON pointer (RFC 6901) into it. */
+export interface InvalidField {
+  readonly pointer: string;
+  readonly detail: string;
+}
+
+/**
+ * - `invalid`: the request is malformed; `errors` lists every mistake.
+ * - `unknown-policy`: no such policy in force.
+ * - `never-fits`: the cost is above a limit of the policy, so that no wait would help.
+ * - `unreachable`: an object did not answer.
+ */
+export type RefusalKind = "invalid" | "unknown-policy" | "never-fits" | "unreachable";
+
+/** A request that is not decided. Its message is meant for the caller. Over RPC its own properties arrive too. */
+export class Refusal extends Error {
+  override readonly name = "Refusal";
+
+  constructor(
+    readonly kind: RefusalKind,
+    detail: string,
+    readonly errors: readonly InvalidField[] = [],
+  ) {
+    super(detail);
+  }
+}
+
+/** `/subject/ip` for `["subject", "ip"]`. */
+export function pointer(path: readonly PropertyKey[]): string {
+  return path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("");
+}

@@ -1,0 +1,81 @@
+import { z } from "zod";
+
+/** What callers send and get, over HTTP and RPC alike: these schemas validate, type and document it. */
+
+const wholeNumber = () => z.number().refine(Number.isInteger, "must be a whole number").meta({ type: "integer" });
+
+export const decisionRequest = z.strictObject({
+  policy: z.string().meta({ examples: ["chat"] }),
+  subject: z
+    .record(z.string(), z.string().nullable())
+    .describe("Who is asking. Attributes that no layer of the policy counts by are ignored.")
+    .meta({ examples: [{ user: "u_1", ip: "203.0.113.7" }] }),
+  cost: wholeNumber()
+    .refine((cost) => cost >= 1, "must be at least 1")
+    .meta({ minimum: 1 })
+    .optional()
+    .describe("How much the request weighs; 1 when left out."),
+});
+
+export type DecisionRequest = z.input<typeof decisionRequest>;
+
+const limitStanding = {
+  limit: wholeNumber().describe("The most cost in any window."),
+  window_seconds: wholeNumber(),
+  used: wholeNumber().describe("The cost recorded in the window, after the decision."),
+  remaining: wholeNumber(),
+  reset_seconds: wholeNumber().describe("The wait until all of the limit remains if nobody consumes, rounded up."),
+};
+
+export const layerStanding = z
+  .object({ layer: z.string(), key: z.string(), ...limitStanding })
+  .describe("One limit of one layer.");
+
+export const decision = z.object({
+  allowed: z.boolean(),
+  id: z.string().optional().describe("Names an admitted consume."),
+  policy: z.string(),
+  cost: wholeNumber(),
+  replayed: z.boolean(),
+  degraded: z.boolean(),
+  retry_after_seconds: wholeNumber()
+    .nullable()
+    .describe("The least whole number of seconds after which this cost fits every limit if nobody else consumes."),
+  limits: z.array(layerStanding).describe("Every limit of every layer, in the policy's order."),
+});
+export type Decision = z.infer<typeof decision>;
+
+export const policyList = z.object({
+  policies: z.array(
+    z.object({
+      name: z.string(),
+      layers: z.array(
+        z.object({
+          name: z.string(),
+          by: z.array(z.string()).describe("The subject attributes it counts by; the first one present wins."),
+          limits: z.array(z.object({ limit: wholeNumber(), window_seconds: wholeNumber() })),
+        }),
+      ),
+    }),
+  ),
+});
+export type PolicyList = z.infer<typeof policyList>;
+
+export const MOST_EVENTS = 1_000;
+export const DEFAULT_EVENTS = 100;
+
+export const keyState = z.object({
+  key: z.string(),
+  counters: z.array(
+    z.object({
+      policy: z.string(),
+      layer: z.string(),
+      limits: z.array(z.object(limitStanding)),
+      events_total: wholeNumber().describe("How many admitted events count in the longest window."),
+      events: z
+        .array(z.object({ id: z.string(), at: z.iso.datetime(), cost: wholeNumber() }))
+        .describe("The newest of them, newest first."),
+    }),
+  ),
+});
+export type KeyState = z.infer<typeof keyState>;

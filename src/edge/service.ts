@@ -1,0 +1,40 @@
+import { type Config, readConfig } from "../config/config";
+import { ConfigError } from "../config/mistake";
+import type { LimiterObject } from "../object/object";
+import { Limiter } from "./limiter";
+import { digestTokens, type Tokens } from "./tokens";
+
+/** The bindings of the Worker. Its variables are read by name, and trusted to be nothing in particular. */
+export interface Env {
+  readonly LIMITER_OBJECTS: DurableObjectNamespace<LimiterObject>;
+}
+
+/** What an isolate makes of its environment, once. */
+export interface Service {
+  readonly config: Config;
+  readonly limiter: Limiter;
+  readonly tokens: Tokens;
+}
+
+/** By environment. Values, not promises: a promise that two requests await belongs to the first, and ends with it. */
+const services = new WeakMap<Env, Service | ConfigError>();
+
+/** @throws ConfigError, after logging it once: the service never runs on half of a configuration. */
+export async function serviceOf(env: Env): Promise<Service> {
+  const known = services.get(env) ?? (await start(env));
+  services.set(env, known);
+  if (known instanceof ConfigError) throw known;
+  return known;
+}
+
+async function start(env: Env): Promise<Service | ConfigError> {
+  try {
+    const config = readConfig({ ...env });
+    const tokens = await digestTokens({ caller: config.callerTokens, admin: config.adminTokens });
+    return { config, tokens, limiter: new Limiter(config, env.LIMITER_OBJECTS) };
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    console.error({ message: error.message, mistakes: error.mistakes });
+    return error;
+  }
+}

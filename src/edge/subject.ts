@@ -1,0 +1,74 @@
+import type { Layer, Policy } from "../core/policy";
+import { normalAddress } from "./address";
+import { type InvalidField, pointer } from "./refusal";
+
+/** Who is asking: attributes by name. */
+export type Subject = Readonly<Record<string, string | null>>;
+
+const LONGEST_VALUE_BYTES = 256;
+const utf8 = new TextEncoder();
+
+/** The keys that a policy's layers count by for a subject, in the order of its layers: valid if there are no errors. */
+export function keysOf(
+  policy: Policy,
+  subject: Subject,
+  ipv6PrefixBits: number,
+): { keys: string[]; errors: InvalidField[] } {
+  const keys: string[] = [];
+  const mistakes = new Map<string, string>();
+  for (const layer of policy.layers) {
+    const present = layer.by.filter((attribute) => attributeOf(subject, attribute) !== "");
+    if (present.length === 0) mistakes.set(String(layer.by[0]), missing(layer));
+    // One that is not counted by this time would be another time: a mistake in it is told now.
+    const normals = present.map((attribute) => {
+      const normal = normalValue(attribute, attributeOf(subject, attribute), ipv6PrefixBits);
+      if (!normal.ok) mistakes.set(attribute, normal.detail);
+      return normal.ok ? `${attribute}:${normal.value}` : "";
+    });
+    keys.push(normals[0] ?? "");
+  }
+  return {
+    keys,
+    errors: [...mistakes].map(([attribute, detail]) => ({ pointer: pointer(["subject", attribute]), detail })),
+  };
+}
+
+/** What is wrong with a key, undefined if it is in its normal form `<attribute>:<value>`. */
+export function mistakeInKey(key: string, ipv6PrefixBits: number): string | undefined {
+  const [, attribute = "", value = ""] = /^([a-z0-9_]{1,64}):(.*)$/s.exec(key) ?? [];
+  if (attribute === "") return "a key is an attribute, a colon and a value: user:u_1";
+  // The value of an address's key is itself no address but, for IPv6, a prefix.
+  const [address = "", bits] = value.split("/");
+  const isPrefix = attribute === "ip" && bits === String(ipv6PrefixBits);
+  const normal = normalValue(attribute, isPrefix ? address : value, ipv6PrefixBits);
+  if (!normal.ok) return normal.detail;
+  return normal.value === value ? undefined : `not in its normal form, ${attribute}:${normal.value}`;
+}
+
+/** Empty when the attribute is absent: missing, null or only white space. */
+function attributeOf(subject: Subject, attribute: string): string {
+  return (Object.hasOwn(subject, attribute) && subject[attribute]?.trim()) || "";
+}
+
+type Normal = { readonly ok: true; readonly value: string } | { readonly ok: false; readonly detail: string };
+
+function normalValue(attribute: string, value: string, ipv6PrefixBits: number): Normal {
+  if (attribute === "ip") {
+    const address = normalAddress(value, ipv6PrefixBits);
+    if (address !== undefined) return { ok: true, value: address };
+    return {
+      ok: false,
+      detail: "must be an IPv4 address of four decimal numbers or an IPv6 address, without port or zone",
+    };
+  }
+  if (value.trim() === "") return { ok: false, detail: "must not be empty" };
+  if (!value.isWellFormed()) return { ok: false, detail: "must be well-formed Unicode" };
+  if (/\p{Cc}/u.test(value)) return { ok: false, detail: "must not contain control characters" };
+  if (utf8.encode(value).length > LONGEST_VALUE_BYTES)
+    return { ok: false, detail: `must be at most ${LONGEST_VALUE_BYTES} bytes of UTF-8` };
+  return { ok: true, value: value.trim() };
+}
+
+function missing({ name, by }: Layer): string {
+  return `missing: layer "${name}" counts by ${by.join(", else ")}`;
+}

@@ -1,0 +1,45 @@
+import { Refusal } from "../edge/refusal";
+import { Problem } from "./problem";
+
+const LONGEST_BYTES = 8 * 1_024;
+
+/**
+ * The JSON value of a request's body.
+ * @throws Problem 415 or 413, and Refusal `invalid` when it is not JSON in UTF-8.
+ */
+export async function readJson(request: Request): Promise<unknown> {
+  const type = request.headers.get("Content-Type") ?? "";
+  if (!/^application\/json *(;|$)/i.test(type))
+    throw new Problem(415, "Unsupported Media Type", "Send Content-Type: application/json.", {
+      Accept: "application/json",
+    });
+  if (request.headers.has("Content-Encoding"))
+    throw new Problem(415, "Unsupported Media Type", "Send the body without a Content-Encoding.", {
+      "Accept-Encoding": "identity",
+    });
+  const bytes = await readBytes(request);
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes));
+  } catch {
+    throw new Refusal("invalid", "The body is not JSON in UTF-8.");
+  }
+}
+
+/** Reads no further than the bound, whatever length was announced, or none. */
+async function readBytes(request: Request): Promise<Uint8Array> {
+  const announced = request.headers.get("Content-Length");
+  if (announced !== null && Number(announced) <= LONGEST_BYTES) return new Uint8Array(await request.arrayBuffer());
+  if (announced !== null) throw tooLarge();
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of request.body ?? []) {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length > LONGEST_BYTES) throw tooLarge();
+  }
+  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}
+
+function tooLarge(): Problem {
+  return new Problem(413, "Content Too Large", `A body may have at most ${LONGEST_BYTES} bytes.`);
+}

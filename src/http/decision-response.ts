@@ -1,0 +1,61 @@
+import { type Item, serializeList } from "structured-headers";
+import { limitName, type Policy } from "../core/policy";
+import { bodyOf, ceilSeconds, type Decided, remaining, retryAfterSeconds, violated } from "../edge/decision";
+import { json } from "./json";
+import { problemResponse } from "./problem";
+
+/** What a check answers, and a consume that was admitted. */
+export function decisionResponse(decided: Decided): Response {
+  return json(bodyOf(decided), rateLimitHeaders(decided));
+}
+
+/** What a consume answers: a backend can pass a 429 on to its own client as it is. */
+export function consumeResponse(decided: Decided): Response {
+  if (decided.allowed) return decisionResponse(decided);
+  const retryAfter = retryAfterSeconds(decided);
+  const names = violated(decided).map(({ layer, limit }) => limitName(layer, limit));
+  const body = {
+    type: "https://iana.org/assignments/http-problem-types#quota-exceeded",
+    title: "Quota Exceeded",
+    status: 429,
+    detail: `Too much for now: it fits again in ${retryAfter} s.`,
+    "violated-policies": names,
+    ...bodyOf(decided),
+  };
+  return problemResponse(body, { "Retry-After": String(retryAfter), ...rateLimitHeaders(decided) });
+}
+
+/** draft-ietf-httpapi-ratelimit-headers-10: `t` is the wait until some quota comes back, left out when all is there. */
+function rateLimitHeaders({ policy, limits }: Decided): Record<string, string> {
+  return {
+    "RateLimit-Policy": policyHeader(policy),
+    RateLimit: serializeList(
+      limits.map(({ layer, limit, standing }): Item => {
+        const parameters = new Map([["r", remaining(limit.max, standing.used)]]);
+        if (standing.used > 0) parameters.set("t", ceilSeconds(standing.freesInMs));
+        return [limitName(layer, limit), parameters];
+      }),
+    ),
+  };
+}
+
+const policyHeaders = new WeakMap<Policy, string>();
+
+/** The same for every answer of a policy, so made once. */
+function policyHeader(policy: Policy): string {
+  const known = policyHeaders.get(policy);
+  if (known !== undefined) return known;
+  const header = serializeList(
+    policy.layers.flatMap(({ name, limits }) =>
+      limits.map((limit): Item => {
+        const parameters = new Map([
+          ["q", limit.max],
+          ["w", limit.windowMs / 1_000],
+        ]);
+        return [limitName(name, limit), parameters];
+      }),
+    ),
+  );
+  policyHeaders.set(policy, header);
+  return header;
+}

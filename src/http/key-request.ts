@@ -1,0 +1,47 @@
+import type { IRequest } from "itty-router";
+import { z } from "zod";
+import type { Config } from "../config/config";
+import { Refusal } from "../edge/refusal";
+import { fieldErrors, invalid } from "../edge/request";
+import { DEFAULT_EVENTS, MOST_EVENTS } from "../edge/schema";
+import { mistakeInKey } from "../edge/subject";
+
+/**
+ * The key in the path, decoded.
+ * @throws Refusal `invalid` unless it is in its normal form.
+ */
+export function keyOf({ params }: IRequest, { ipv6PrefixBits }: Pick<Config, "ipv6PrefixBits">): string {
+  const key = percentDecoded(params.key ?? "");
+  const mistake = key === undefined ? "not percent-encoded UTF-8" : mistakeInKey(key, ipv6PrefixBits);
+  if (key === undefined || mistake !== undefined)
+    throw new Refusal("invalid", `The key in the path is invalid: ${mistake}.`);
+  return key;
+}
+
+const message = `must be a whole number from 0 to ${MOST_EVENTS}`;
+const query = z.strictObject({
+  events: z
+    .string(message)
+    .regex(/^\d{1,4}$/, message)
+    .transform(Number)
+    .refine((events) => events <= MOST_EVENTS, message)
+    .default(DEFAULT_EVENTS),
+});
+
+/**
+ * How many events of each counter the query asks for.
+ * @throws Refusal `invalid`
+ */
+export function eventsOf(request: IRequest): number {
+  const read = query.safeParse({ ...request.query });
+  if (!read.success) throw invalid(fieldErrors(read.error));
+  return read.data.events;
+}
+
+function percentDecoded(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,226 @@
+import { z } from "zod";
+import { DEFAULT_EVENTS, decision, decisionRequest, keyState, MOST_EVENTS, policyList } from "../edge/schema";
+
+const problem = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.number().meta({ type: "integer" }),
+    detail: z.string(),
+    errors: z
+      .array(z.object({ pointer: z.string().describe("A JSON pointer into the request."), detail: z.string() }))
+      .optional()
+      .describe("Of a request that is malformed: every mistake in it."),
+  })
+  .describe("An error, as RFC 9457 has it.");
+
+const denied = decision
+  .extend({
+    type: z.literal("https://iana.org/assignments/http-problem-types#quota-exceeded"),
+    title: z.string(),
+    status: z.literal(429),
+    detail: z.string(),
+    "violated-policies": z
+      .array(z.string())
+      .describe("The limits that the cost does not fit, as the headers name them."),
+  })
+  .describe("A denied decision, as a problem.");
+
+const SCHEMAS = {
+  DecisionRequest: decisionRequest,
+  Decision: decision,
+  Denied: denied,
+  PolicyList: policyList,
+  KeyState: keyState,
+  Problem: problem,
+};
+
+type Json = Readonly<Record<string, unknown>>;
+
+let document: Json | undefined;
+
+/** The OpenAPI 3.1 document of the whole service, made of the schemas that validate. */
+export function openApi(): Json {
+  document ??= makeDocument();
+  return document;
+}
+
+function makeDocument(): Json {
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "Exact limiter",
+      version: "1",
+      description: "Exact sliding-window rate limits: all or nothing over every layer of a policy.",
+      license: { name: "MIT", identifier: "MIT" },
+    },
+    servers: [{ url: "/" }],
+    security: [{ bearer: [] }],
+    paths: {
+      "/v1/consume": {
+        post: {
+          operationId: "consume",
+          summary: "Decide, and record the cost if every limit of every layer admits it",
+          requestBody: requestBody(),
+          responses: {
+            200: { description: "Allowed and recorded.", headers: RATE_LIMIT, content: content("Decision") },
+            429: {
+              description: "Denied; nothing is recorded.",
+              headers: { ...RATE_LIMIT, "Retry-After": RETRY_AFTER },
+              content: content("Denied", "application/problem+json"),
+            },
+            ...problems(400, 401, 404, 413, 415, 422, 500, 503),
+          },
+        },
+      },
+      "/v1/check": {
+        post: {
+          operationId: "check",
+          summary: "Decide, record nothing",
+          requestBody: requestBody(),
+          responses: {
+            200: { description: "Allowed or denied.", headers: RATE_LIMIT, content: content("Decision") },
+            ...problems(400, 401, 404, 413, 415, 422, 500, 503),
+          },
+        },
+      },
+      "/v1/policies": {
+        get: {
+          operationId: "policies",
+          summary: "The policies in force",
+          responses: {
+            200: { description: "All of them.", content: content("PolicyList") },
+            ...problems(401, 500, 503),
+          },
+        },
+      },
+      "/v1/keys/{key}": {
+        parameters: [
+          {
+            name: "key",
+            in: "path",
+            required: true,
+            description: "`<attribute>:<value>` in its normal form, percent-encoded.",
+            schema: { type: "string", examples: ["user:u_1", "ip:2001:db8:1:2::/64"] },
+          },
+        ],
+        get: {
+          operationId: "inspectKey",
+          summary: "Every counter of a key (admin)",
+          parameters: [
+            {
+              name: "events",
+              in: "query",
+              description: "How many of the newest events of each counter to list.",
+              schema: { type: "integer", minimum: 0, maximum: MOST_EVENTS, default: DEFAULT_EVENTS },
+            },
+          ],
+          responses: {
+            200: { description: "Its counters: none for a key never seen.", content: content("KeyState") },
+            ...problems(400, 401, 403, 500, 503),
+          },
+        },
+        delete: {
+          operationId: "forgetKey",
+          summary: "Forget a key (admin)",
+          responses: {
+            204: { description: "Forgotten, also when it was never seen." },
+            ...problems(400, 401, 403, 500, 503),
+          },
+        },
+      },
+      "/healthz": {
+        get: {
+          operationId: "health",
+          summary: "Is the service up, with a configuration that makes sense?",
+          security: [],
+          responses: {
+            200: {
+              description: "It is.",
+              content: {
+                "application/json": {
+                  schema: { type: "object", required: ["status"], properties: { status: { const: "ok" } } },
+                },
+              },
+            },
+            ...problems(503),
+          },
+        },
+      },
+      "/openapi.json": {
+        get: {
+          operationId: "document",
+          summary: "This document",
+          security: [],
+          responses: {
+            200: { description: "OpenAPI 3.1.", content: { "application/json": { schema: { type: "object" } } } },
+          },
+        },
+      },
+    },
+    components: {
+      securitySchemes: { bearer: { type: "http", scheme: "bearer" } },
+      schemas: schemas(),
+    },
+  };
+}
+
+const INTEGER_HEADER = { required: true, schema: { type: "integer", minimum: 1 } };
+const RETRY_AFTER = { ...INTEGER_HEADER, description: "Seconds to wait." };
+const RATE_LIMIT = {
+  RateLimit: {
+    required: true,
+    description:
+      "Per limit: `r`, what is left, and `t`, the seconds until some of it comes back (draft-ietf-httpapi-ratelimit-headers-10).",
+    schema: { type: "string", examples: ['"caller/60s";r=4;t=60'] },
+  },
+  "RateLimit-Policy": {
+    required: true,
+    description: "Per limit: `q`, the quota, and `w`, its window in seconds.",
+    schema: { type: "string", examples: ['"caller/60s";q=5;w=60'] },
+  },
+};
+
+const PROBLEMS: Record<number, string> = {
+  400: "Malformed: not JSON, or a field is missing, unknown or invalid.",
+  401: "No token, or one that is not known.",
+  403: "A caller token on an admin call.",
+  404: "No such policy.",
+  413: "The body is too large.",
+  415: "The body is not `application/json`.",
+  422: "The cost is above a limit of the policy: it could never be allowed.",
+  500: "A fault of the service.",
+  503: "No tokens are configured, or the counters can't be reached.",
+};
+
+function problems(...statuses: number[]): Json {
+  return Object.fromEntries(
+    statuses.map((status) => [
+      status,
+      {
+        description: PROBLEMS[status],
+        ...(status === 503 && { headers: { "Retry-After": RETRY_AFTER } }),
+        ...(status === 401 && { headers: { "WWW-Authenticate": { required: true, schema: { const: "Bearer" } } } }),
+        content: content("Problem", "application/problem+json"),
+      },
+    ]),
+  );
+}
+
+function requestBody(): Json {
+  return { required: true, content: content("DecisionRequest") };
+}
+
+function content(schema: keyof typeof SCHEMAS, type = "application/json"): Json {
+  return { [type]: { schema: { $ref: `#/components/schemas/${schema}` } } };
+}
+
+function schemas(): Json {
+  return Object.fromEntries(
+    Object.entries(SCHEMAS).map(([name, schema]) => {
+      // As input: what a caller may send, and must be ready to get, since further fields may come.
+      const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: "input" });
+      return [name, rest];
+    }),
+  );
+}

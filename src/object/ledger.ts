@@ -1,0 +1,172 @@
+import { type Counter, check, consume, type Verdict } from "../core/decide";
+import { longestWindowMs } from "../core/limit";
+import { Account } from "./account";
+import type { Answer, AskedCounter, Charge, Inspected, Question } from "./protocol";
+import type { Store } from "./store";
+
+/** An isolate has 128 MB, which several objects may share. */
+const MEMORY_BYTES = 32 * 1_048_576;
+
+/** Pages looked at in one step of a sweep, during which nobody is answered: a few milliseconds. */
+const SWEEP_STEP_PAGES = 500;
+
+/** The counters that a question asks about, by key. */
+interface Opened {
+  readonly account: Account;
+  readonly counters: AskedCounter[];
+}
+
+/**
+ * The accounts of all keys that live in one object. Every method reads, decides and writes in one synchronous stretch,
+ * so no call ever sees another half done.
+ *
+ * Accounts stay in memory, beyond a bound only the ones used last: what is stored is always complete, and an account
+ * that was dropped is opened again from there.
+ */
+export class Ledger {
+  /** In the order of use, the latest last. */
+  readonly #accounts = new Map<string, { account: Account; weight: number }>();
+  #weight = 0;
+  /** The last time used: time never runs backwards here, whatever the machine's clock does. */
+  #lastMs = 0;
+
+  constructor(
+    private readonly store: Store,
+    private readonly memoryBytes = MEMORY_BYTES,
+  ) {}
+
+  check(question: Question, wallMs: number): Answer {
+    return this.#with(question.counters, wallMs, (opened, atMs) => ({
+      atMs,
+      ...check(logsOf(question, opened), question.cost, atMs),
+    }));
+  }
+
+  /** Records the charge in all of its counters and stores it, or does neither. */
+  consume(charge: Charge, wallMs: number): Answer {
+    return this.#with(charge.counters, wallMs, (opened, atMs) => {
+      const verdict: Verdict = consume(logsOf(charge, opened), charge.cost, atMs);
+      if (verdict.allowed) {
+        const { id, cost, policy } = charge;
+        this.store.atomically(() => {
+          for (const { account, counters } of opened) {
+            const layers = counters.map(({ layer }) => layer);
+            const keepMs = Math.max(...counters.map(({ limits }) => longestWindowMs(limits)));
+            account.append({ id, atMs, cost, charged: { policy, layers, keepMs } });
+          }
+        });
+      }
+      return { atMs, ...verdict };
+    });
+  }
+
+  /** Takes a charge back out of all of its counters, and answers how they stand without it. */
+  undo(charge: Charge, wallMs: number): Answer {
+    return this.#with(charge.counters, wallMs, (opened, atMs) => {
+      this.store.atomically(() => {
+        for (const { account } of opened) account.takeBack(charge.id);
+      });
+      return { atMs, ...check(logsOf(charge, opened), charge.cost, atMs) };
+    });
+  }
+
+  /** How the counters of a key stand, in the order asked; of each counter's events, the newest `most`. */
+  inspect(asked: readonly (AskedCounter & { policy: string })[], most: number, wallMs: number): Inspected[] {
+    return this.#with(asked, wallMs, (opened, atMs) =>
+      asked.map(({ policy, layer, key, limits }) => {
+        const account = accountOf(key, opened);
+        const log = account.log(policy, layer);
+        const windowMs = longestWindowMs(limits);
+        return {
+          standings: limits.map((limit) => log.standing(limit, 1, atMs)),
+          total: log.countWithin(windowMs, atMs),
+          events: most > 0 ? account.events(policy, layer, atMs - windowMs).slice(0, most) : [],
+        };
+      }),
+    );
+  }
+
+  forget(key: string): void {
+    this.#drop(key);
+    this.store.deleteKey(key);
+  }
+
+  /**
+   * Deletes, step by step, the pages that no window can see any more; others are answered between the steps. Returns
+   * when to sweep next: halfway through what is left, so that most pages are looked at a few times in their life
+   * however many there are and however long each is kept; undefined when nothing is left.
+   */
+  *sweep(wallMs: number): Generator<void, number | undefined> {
+    let kept = 0;
+    let meanExpiryMs = 0;
+    let after = { key: "", slot: -1 };
+    for (;;) {
+      const pages = this.store.pagesAfter(after.key, after.slot, SWEEP_STEP_PAGES);
+      for (const { key, slot, expiresAtMs } of pages) {
+        if (expiresAtMs > Math.max(wallMs, this.#lastMs)) {
+          kept += 1;
+          meanExpiryMs += (expiresAtMs - meanExpiryMs) / kept;
+        } else {
+          this.#drop(key);
+          this.store.deletePage(key, slot);
+        }
+      }
+      const last = pages.at(-1);
+      if (!last || pages.length < SWEEP_STEP_PAGES) return kept > 0 ? Math.ceil(meanExpiryMs) : undefined;
+      after = last;
+      yield;
+    }
+  }
+
+  /** Opens the accounts of the counters, and hands them over together with the time of the decision. */
+  #with<T>(counters: readonly AskedCounter[], wallMs: number, work: (opened: Opened[], atMs: number) => T): T {
+    const opened: Opened[] = [];
+    for (const counter of counters) {
+      const same = opened.find(({ account }) => account.key === counter.key);
+      if (same) same.counters.push(counter);
+      else opened.push({ account: this.#open(counter.key), counters: [counter] });
+    }
+    this.#lastMs = Math.max(this.#lastMs, wallMs, ...opened.map(({ account }) => account.newestMs));
+    try {
+      const result = work(opened, this.#lastMs);
+      for (const { account } of opened) this.#keep(account);
+      return result;
+    } catch (error) {
+      // The transaction was rolled back, memory was not: open these accounts from what is stored.
+      for (const { account } of opened) this.#drop(account.key);
+      throw error;
+    }
+  }
+
+  #open(key: string): Account {
+    return this.#accounts.get(key)?.account ?? new Account(this.store, key);
+  }
+
+  #keep(account: Account): void {
+    this.#drop(account.key);
+    if (account.isEmpty) return;
+    const weight = account.weight;
+    this.#accounts.set(account.key, { account, weight });
+    this.#weight += weight;
+    for (const key of this.#accounts.keys()) {
+      if (this.#weight <= this.memoryBytes || key === account.key) break;
+      this.#drop(key);
+    }
+  }
+
+  #drop(key: string): void {
+    this.#weight -= this.#accounts.get(key)?.weight ?? 0;
+    this.#accounts.delete(key);
+  }
+}
+
+function accountOf(key: string, opened: readonly Opened[]): Account {
+  const found = opened.find(({ account }) => account.key === key);
+  if (!found) throw new Error("a counter's account is not open");
+  return found.account;
+}
+
+/** The counters of a question in the order asked, which is the order of the answer's standings. */
+function logsOf({ policy, counters }: Question, opened: readonly Opened[]): Counter[] {
+  return counters.map(({ layer, key, limits }) => ({ log: accountOf(key, opened).log(policy, layer), limits }));
+}

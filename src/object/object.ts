@@ -1,0 +1,90 @@
+import { DurableObject } from "cloudflare:workers";
+import { longestWindowMs } from "../core/limit";
+import { Ledger } from "./ledger";
+import type { Answer, AskedCounter, Charge, Inspected, Question } from "./protocol";
+import { Store } from "./store";
+
+/** After a sweep that failed: an object must never be left with pages and without an alarm. */
+const SWEEP_AGAIN_MS = 60_000;
+
+/**
+ * The Durable Object: the calls, the clock and the alarm around a ledger. Which keys it holds is decided by whoever
+ * routes to it. No call yields between reading and writing, and the output gate holds every answer until what it
+ * says is durable.
+ */
+export class LimiterObject extends DurableObject {
+  readonly #store: Store;
+  #ledger: Ledger;
+  /** Whenever pages are stored there is an alarm, at the latest when the first of them is due to be forgotten. */
+  #alarmAtMs: number | null = null;
+
+  constructor(ctx: DurableObjectState, env: Cloudflare.Env) {
+    super(ctx, env);
+    this.#store = new Store(ctx.storage);
+    this.#ledger = new Ledger(this.#store);
+    // Known before the first call is answered, so that a woken object writes no second alarm (a row each).
+    ctx.blockConcurrencyWhile(async () => {
+      this.#alarmAtMs = await ctx.storage.getAlarm();
+    });
+  }
+
+  check(question: Question): Answer {
+    return this.#ledger.check(question, Date.now());
+  }
+
+  consume(charge: Charge): Answer {
+    const answer = this.#ledger.consume(charge, Date.now());
+    if (answer.allowed) this.#forgetLater(charge, answer.atMs);
+    return answer;
+  }
+
+  undo(charge: Charge): Answer {
+    return this.#ledger.undo(charge, Date.now());
+  }
+
+  inspect(asked: (AskedCounter & { policy: string })[], most: number): Inspected[] {
+    return this.#ledger.inspect(asked, most, Date.now());
+  }
+
+  async forget(key: string): Promise<void> {
+    this.#ledger.forget(key);
+    if (this.#store.isEmpty) await this.#empty();
+  }
+
+  override async alarm(): Promise<void> {
+    let nextMs: number | undefined = Date.now() + SWEEP_AGAIN_MS;
+    try {
+      nextMs = await this.#sweep();
+    } finally {
+      if (nextMs === undefined) await this.#empty();
+      else this.#setAlarm(nextMs);
+    }
+  }
+
+  async #sweep(): Promise<number | undefined> {
+    const steps = this.#ledger.sweep(Date.now());
+    for (;;) {
+      const step = steps.next();
+      if (step.done) return this.#store.isEmpty ? undefined : (step.value ?? Date.now() + SWEEP_AGAIN_MS);
+      await scheduler.wait(0);
+    }
+  }
+
+  /** An empty object occupies storage until all of it is deleted, the alarm included. */
+  async #empty(): Promise<void> {
+    this.#alarmAtMs = null;
+    this.#ledger = new Ledger(this.#store);
+    await this.#store.deleteAll();
+  }
+
+  #forgetLater({ counters }: Question, atMs: number): void {
+    const expiresAtMs = atMs + Math.max(...counters.map(({ limits }) => longestWindowMs(limits)));
+    if (this.#alarmAtMs === null || expiresAtMs < this.#alarmAtMs) this.#setAlarm(expiresAtMs);
+  }
+
+  /** Not awaited: it belongs to the same transaction as the writes of this turn, and the output gate waits for both. */
+  #setAlarm(atMs: number): void {
+    this.#alarmAtMs = atMs;
+    void this.ctx.storage.setAlarm(atMs);
+  }
+}

@@ -1,0 +1,97 @@
+/** A row of the table: a page of a key's events. */
+export interface Row {
+  readonly key: string;
+  readonly slot: number;
+  /** From when on no window can see any of the page's events. */
+  readonly expiresAtMs: number;
+  readonly text: string;
+}
+
+/**
+ * The object's table, and all of the SQL. The name carries the version of the schema, so that a version costs no row
+ * of its own; docs/storage.md says what each column means.
+ *
+ * The table is made at the first write: reading must leave nothing behind, or every key that was ever asked about
+ * would occupy storage that no alarm empties.
+ */
+export class Store {
+  #exists: boolean;
+  /** Rows written since the object woke: what is billed, and what the tests hold to their budget. */
+  rowsWritten = 0;
+
+  constructor(private readonly storage: DurableObjectStorage) {
+    this.#exists = this.#run("SELECT 1 FROM sqlite_master WHERE name = 'pages_v1'").length > 0;
+  }
+
+  get isEmpty(): boolean {
+    return !this.#exists || this.#run("SELECT 1 FROM pages_v1 LIMIT 1").length === 0;
+  }
+
+  /** The pages of a key, in no particular order. */
+  load(key: string): { slot: number; expiresAtMs: number; text: string }[] {
+    if (!this.#exists) return [];
+    return this.#run("SELECT slot, expires_at_ms, events FROM pages_v1 WHERE key = ?", key).map(
+      ([slot, expiresAtMs, text]) => ({ slot: Number(slot), expiresAtMs: Number(expiresAtMs), text: String(text) }),
+    );
+  }
+
+  /** Runs `write` so that all of its writes are stored, or none if it throws. */
+  atomically(write: () => void): void {
+    this.#create();
+    this.storage.transactionSync(write);
+  }
+
+  put({ key, slot, expiresAtMs, text }: Row): void {
+    this.#run(
+      `INSERT INTO pages_v1 (key, slot, expires_at_ms, events) VALUES (?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET expires_at_ms = excluded.expires_at_ms, events = excluded.events`,
+      key,
+      slot,
+      expiresAtMs,
+      text,
+    );
+  }
+
+  deleteKey(key: string): void {
+    if (this.#exists) this.#run("DELETE FROM pages_v1 WHERE key = ?", key);
+  }
+
+  deletePage(key: string, slot: number): void {
+    this.#run("DELETE FROM pages_v1 WHERE key = ? AND slot = ?", key, slot);
+  }
+
+  /** Up to `count` pages in the order of the table, those after (`key`, `slot`). */
+  pagesAfter(key: string, slot: number, count: number): { key: string; slot: number; expiresAtMs: number }[] {
+    if (!this.#exists) return [];
+    return this.#run(
+      "SELECT key, slot, expires_at_ms FROM pages_v1 WHERE (key, slot) > (?, ?) ORDER BY key, slot LIMIT ?",
+      key,
+      slot,
+      count,
+    ).map(([key, slot, expiresAtMs]) => ({ key: String(key), slot: Number(slot), expiresAtMs: Number(expiresAtMs) }));
+  }
+
+  /** Empties the object wholly: it then occupies nothing, and has no alarm. */
+  async deleteAll(): Promise<void> {
+    this.#exists = false;
+    await this.storage.deleteAll();
+  }
+
+  #create(): void {
+    if (this.#exists) return;
+    this.#run(
+      `CREATE TABLE IF NOT EXISTS pages_v1 (
+         key TEXT NOT NULL, slot INTEGER NOT NULL, expires_at_ms INTEGER NOT NULL, events TEXT NOT NULL,
+         PRIMARY KEY (key, slot)
+       ) WITHOUT ROWID`,
+    );
+    this.#exists = true;
+  }
+
+  #run(sql: string, ...bindings: (string | number)[]): SqlStorageValue[][] {
+    const cursor = this.storage.sql.exec(sql, ...bindings);
+    const rows = [...cursor.raw()];
+    this.rowsWritten += cursor.rowsWritten;
+    return rows;
+  }
+}

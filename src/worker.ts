@@ -1,0 +1,39 @@
+import { WorkerEntrypoint } from "cloudflare:workers";
+import { bodyOf, type Decided } from "./edge/decision";
+import { Refusal } from "./edge/refusal";
+import type { Decision, DecisionRequest } from "./edge/schema";
+import { type Env, serviceOf } from "./edge/service";
+import { handle } from "./http/app";
+
+export type { Decision, DecisionRequest } from "./edge/schema";
+export { LimiterObject } from "./object/object";
+
+/** HTTP, for backends anywhere. */
+export default { fetch: handle } satisfies ExportedHandler<Env>;
+
+/**
+ * The same decisions for another Worker over a service binding (`entrypoint = "LimiterRpc"`), without HTTP or a token:
+ * the binding is the permission. A denial is a value. A request that can't be decided throws a Refusal, whose `kind`,
+ * `message` and `errors` arrive at the caller.
+ */
+export class LimiterRpc extends WorkerEntrypoint<Env> {
+  async check(request: DecisionRequest): Promise<Decision> {
+    const { limiter } = await serviceOf(this.env);
+    return answer(limiter.check(request));
+  }
+
+  async consume(request: DecisionRequest): Promise<Decision> {
+    const { limiter } = await serviceOf(this.env);
+    return answer(limiter.consume(request));
+  }
+}
+
+async function answer(decided: Promise<Decided>): Promise<Decision> {
+  try {
+    return bodyOf(await decided);
+  } catch (error) {
+    if (error instanceof Refusal) throw error;
+    console.error({ message: "an RPC failed", error: error instanceof Error ? error.stack : error });
+    throw new Error("The limiter failed; its log says how.");
+  }
+}
