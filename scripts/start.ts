@@ -11,6 +11,9 @@ import { type LocalService, startService } from "./local/service";
 import { localVariables, withTokens } from "./local/variables";
 
 /** `npm start`: the service on this machine, with counters on disk. README.md lists the variables. */
+// Before wrangler is asked for anything: it says otherwise which files it read.
+process.env.WRANGLER_LOG ??= "error";
+
 const project = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 
 async function main(): Promise<void> {

@@ -26,8 +26,7 @@ export class Account {
     private readonly store: Store,
     readonly key: string,
   ) {
-    const pages = store.load(key).map((row) => ({ ...row, events: readPage(row.text) }));
-    pages.sort((a, b) => (a.events[0]?.atMs ?? 0) - (b.events[0]?.atMs ?? 0));
+    const pages = loadPages(store, key);
     for (const { events } of pages)
       for (const { atMs, cost, charged } of events)
         for (const layer of charged.layers) this.log(charged.policy, layer).record(atMs, cost);
@@ -87,12 +86,11 @@ export class Account {
 
   /** The events of a counter after `sinceMs`, newest first: read from the store, since memory holds no ids. */
   events(policy: string, layer: string, sinceMs: number): StoredEvent[] {
-    return this.store
-      .load(this.key)
-      .flatMap((row) => readPage(row.text))
+    return loadPages(this.store, this.key)
+      .flatMap((page) => page.events)
       .filter(({ atMs, charged }) => charged.policy === policy && charged.layers.includes(layer) && atMs > sinceMs)
       .map(({ id, atMs, cost }) => ({ id, atMs, cost }))
-      .sort((a, b) => b.atMs - a.atMs);
+      .reverse();
   }
 
   *#pagesTailFirst(): Generator<{ slot: number; text: string }> {
@@ -120,4 +118,10 @@ export class Account {
   #put(page: Page): void {
     this.store.put({ key: this.key, slot: page.slot, expiresAtMs: page.expiresAtMs, text: page.toText() });
   }
+}
+
+/** The pages of a key with their events, all in the order of admission. */
+function loadPages(store: Store, key: string) {
+  const pages = store.load(key).map(({ slot, expiresAtMs, text }) => ({ slot, expiresAtMs, events: readPage(text) }));
+  return pages.sort((a, b) => (a.events[0]?.atMs ?? 0) - (b.events[0]?.atMs ?? 0));
 }

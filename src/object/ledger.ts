@@ -42,6 +42,11 @@ export class Ledger {
     }));
   }
 
+  /** About how many bytes the accounts in memory take. */
+  get memoryInUse(): number {
+    return this.#weight;
+  }
+
   /** Records the charge in all of its counters and stores it, or does neither. */
   consume(charge: Charge, wallMs: number): Answer {
     return this.#with(charge.counters, wallMs, (opened, atMs) => {

@@ -4,8 +4,8 @@ import { Ledger } from "./ledger";
 import type { Answer, AskedCounter, Charge, Inspected, Question } from "./protocol";
 import { Store } from "./store";
 
-/** After a sweep that failed: an object must never be left with pages and without an alarm. */
-const SWEEP_AGAIN_MS = 60_000;
+/** Between two sweeps at least: many pages that expire one after the other must not keep an object busy. */
+const SWEEP_REST_MS = 60_000;
 
 /**
  * The Durable Object: the calls, the clock and the alarm around a ledger. Which keys it holds is decided by whoever
@@ -52,12 +52,14 @@ export class LimiterObject extends DurableObject {
   }
 
   override async alarm(): Promise<void> {
-    let nextMs: number | undefined = Date.now() + SWEEP_AGAIN_MS;
+    const restedMs = Date.now() + SWEEP_REST_MS;
+    // Also when the sweep fails: an object must never be left with pages and without an alarm.
+    let next = restedMs;
     try {
-      nextMs = await this.#sweep();
+      next = Math.max(restedMs, (await this.#sweep()) ?? 0);
     } finally {
-      if (nextMs === undefined) await this.#empty();
-      else this.#setAlarm(nextMs);
+      if (this.#store.isEmpty) await this.#empty();
+      else this.#setAlarm(next);
     }
   }
 
@@ -65,7 +67,7 @@ export class LimiterObject extends DurableObject {
     const steps = this.#ledger.sweep(Date.now());
     for (;;) {
       const step = steps.next();
-      if (step.done) return this.#store.isEmpty ? undefined : (step.value ?? Date.now() + SWEEP_AGAIN_MS);
+      if (step.done) return step.value;
       await scheduler.wait(0);
     }
   }

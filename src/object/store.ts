@@ -12,7 +12,7 @@ export interface Row {
  * of its own; docs/storage.md says what each column means.
  *
  * The table is made at the first write: reading must leave nothing behind, or every key that was ever asked about
- * would occupy storage that no alarm empties.
+ * would occupy storage that no alarm empties. Making it is billed as two rows.
  */
 export class Store {
   #exists: boolean;

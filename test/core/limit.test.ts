@@ -1,0 +1,43 @@
+import { describe, expect, test } from "vitest";
+import { LONGEST_WINDOW_MS, longestWindowMs, parseLimit } from "../../src/core/limit";
+
+describe("reads a limit", () => {
+  test.each([
+    ["5/minute", 5, 60_000],
+    ["1/second", 1, 1_000],
+    ["60 per hour", 60, 3_600_000],
+    ["100000 per 1 day", 100_000, 86_400_000],
+    ["2 per 5 seconds", 2, 5_000],
+    ["10/2 minutes", 10, 120_000],
+    [" 7 / HOUR ", 7, 3_600_000],
+    ["1000000 per 31 days", 1_000_000, LONGEST_WINDOW_MS],
+    ["3 PER 1 Seconds", 3, 1_000],
+  ])("%s", (text, max, windowMs) => {
+    expect(parseLimit(text)).toEqual({ max, windowMs });
+  });
+});
+
+describe("refuses, and says why", () => {
+  test.each([
+    ["", /write it like/],
+    ["5", /write it like/],
+    ["5/fortnight", /write it like/],
+    ["five/minute", /write it like/],
+    ["-5/minute", /write it like/],
+    ["5.5/minute", /write it like/],
+    ["5perminute", /write it like/],
+    ["5/minute, 6/hour", /write it like/],
+    ["0/minute", /from 1 to 1000000/],
+    ["1000001/minute", /from 1 to 1000000/],
+    ["1 per 0 seconds", /from 1 second to 31 days/],
+    ["1 per 32 days", /from 1 second to 31 days/],
+    ["1 per 2678401 seconds", /from 1 second to 31 days/],
+    ["1 per 99999999999999999999999 days", /from 1 second to 31 days/],
+  ])("%j", (text, why) => {
+    expect(() => parseLimit(text)).toThrow(why);
+  });
+});
+
+test("tells the longest window of several limits", () => {
+  expect(longestWindowMs([parseLimit("5/minute"), parseLimit("60/hour"), parseLimit("1/second")])).toBe(3_600_000);
+});

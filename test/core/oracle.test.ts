@@ -1,0 +1,76 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { check, consume } from "../../src/core/decide";
+import { type Limit, longestWindowMs } from "../../src/core/limit";
+import { EventLog } from "../../src/core/log";
+import { Oracle } from "./oracle";
+
+const RUNS = 250;
+const MIN_OPERATIONS = 400;
+
+/** Windows that divide each other and ones that don't, so that boundaries meet and miss. */
+const limits = fc
+  .uniqueArray(
+    fc.record({ max: fc.integer({ min: 1, max: 60 }), windowMs: fc.constantFrom(1_000, 2_000, 5_000, 7_000, 60_000) }),
+    { minLength: 1, maxLength: 4, selector: ({ windowMs }) => windowMs },
+  )
+  .map((limits): Limit[] => limits);
+
+const operation = fc.oneof(
+  {
+    weight: 12,
+    arbitrary: fc.record({ do: fc.constantFrom("consume", "check"), cost: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 8 })) }),
+  },
+  {
+    weight: 6,
+    // To the very millisecond at which something leaves a window, around it, and anywhere.
+    arbitrary: fc.record({ do: fc.constant("advance"), ms: fc.oneof(fc.constantFrom(0, 1, 999, 1_000, 1_001, 5_000), fc.integer({ min: 0, max: 9_000 })) }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("relimit"), counter: fc.nat({ max: 2 }), limits }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("takeBack"), back: fc.nat({ max: 5 }) }) },
+);
+
+test("decides as an oracle does that keeps every event for ever and adds up", () => {
+  let operations = 0;
+  const history = fc.array(operation, { minLength: MIN_OPERATIONS, maxLength: MIN_OPERATIONS + 100, size: "max" });
+  fc.assert(
+    fc.property(fc.array(limits, { minLength: 1, maxLength: 3 }), history, (initial, history) => {
+      const counters = initial.map((limits) => ({ log: new EventLog(), limits, oracle: new Oracle() }));
+      let nowMs = 1_700_000_000_000;
+      for (const step of history) {
+        operations++;
+        if ("ms" in step) nowMs += step.ms;
+        else if ("limits" in step) {
+          const counter = counters[step.counter];
+          if (counter) counter.limits = step.limits;
+        } else if ("back" in step) {
+          for (const { log, oracle } of counters) {
+            const [event] = oracle.events.filter(({ forgettable }) => !forgettable).slice(-1 - step.back);
+            if (!event) continue;
+            oracle.events.splice(oracle.events.indexOf(event), 1);
+            expect(log.remove(event.atMs, event.cost)).toBe(true);
+          }
+        } else {
+          const cost = Math.min(step.cost, ...counters.flatMap(({ limits }) => limits.map(({ max }) => max)));
+          const isClear = counters.every(({ oracle, limits }) => limits.every((limit) => !oracle.isAmbiguous(limit, nowMs)));
+          const fits = counters.every(({ oracle, limits }) => limits.every((limit) => oracle.fits(cost, nowMs, limit)));
+          const verdict = (step.do === "consume" ? consume : check)(counters, cost, nowMs);
+          if (isClear) expect(verdict.allowed).toBe(fits);
+          else if (fits) expect(verdict.allowed).toBe(true);
+          if (step.do === "consume" && verdict.allowed)
+            for (const { oracle, limits } of counters) oracle.record(nowMs, cost, longestWindowMs(limits));
+          counters.forEach(({ oracle, limits }, c) => {
+            limits.forEach((limit, l) => {
+              const standing = verdict.standings[c]?.[l];
+              if (!oracle.isAmbiguous(limit, nowMs)) expect(standing).toEqual(oracle.standing(limit, cost, nowMs));
+              expect(standing?.used).toBeGreaterThanOrEqual(oracle.leastUsedAt(nowMs, limit));
+              expect(standing?.used).toBeLessThanOrEqual(oracle.usedAt(nowMs, limit));
+            });
+          });
+        }
+      }
+    }),
+    { numRuns: RUNS },
+  );
+  expect(operations).toBeGreaterThanOrEqual(RUNS * MIN_OPERATIONS);
+}, 120_000);

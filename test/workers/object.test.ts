@@ -1,0 +1,359 @@
+import { abortAllDurableObjects, env, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import fc from "fast-check";
+import { beforeEach, describe, expect, test, vi } from "vitest";
+import type { Limit } from "../../src/core/limit";
+import type { Env } from "../../src/edge/service";
+import { Ledger } from "../../src/object/ledger";
+import type { LimiterObject } from "../../src/object/object";
+import type { AskedCounter, Charge } from "../../src/object/protocol";
+import { Store } from "../../src/object/store";
+import { Oracle } from "../core/oracle";
+
+const objects = (env as unknown as Env).LIMITER_OBJECTS;
+/** In the future: alarms go by the real clock, and must not ring by themselves. */
+const START_MS = Date.UTC(2040, 0, 1);
+
+const caller = (key: string, max = 5): AskedCounter => ({
+  layer: "caller",
+  key,
+  limits: [
+    { max, windowMs: 60_000 },
+    { max: 12 * max, windowMs: 3_600_000 },
+  ],
+});
+const ip = (key: string, max = 30): AskedCounter => ({ layer: "ip", key, limits: [{ max, windowMs: 60_000 }] });
+
+function charge(counters: AskedCounter[], cost = 1): Charge {
+  return { id: crypto.randomUUID(), policy: "chat", cost, counters };
+}
+
+function newObject(): DurableObjectStub<LimiterObject> {
+  return objects.getByName(crypto.randomUUID());
+}
+
+const inside = <T>(stub: DurableObjectStub<LimiterObject>, work: (storage: DurableObjectStorage) => T | Promise<T>) =>
+  runInDurableObject(stub, (_, state) => work(state.storage));
+
+const countPages = (stub: DurableObjectStub<LimiterObject>) =>
+  inside(stub, ({ sql }) =>
+    sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'pages_v1'").toArray().length === 0
+      ? undefined
+      : Number(sql.exec("SELECT count(*) AS pages FROM pages_v1").one().pages),
+  );
+
+beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: START_MS }));
+
+describe("rows written", () => {
+  /** Rows that `work` writes, on a ledger of its own over the storage of an object that has been used before. */
+  const rowsOf = (work: (ledger: Ledger, rows: () => number) => void) =>
+    inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      new Ledger(store).consume(charge([caller("user:earlier")]), START_MS);
+      let before = store.rowsWritten;
+      work(new Ledger(store), () => {
+        const rows = store.rowsWritten - before;
+        before = store.rowsWritten;
+        return rows;
+      });
+    });
+
+  test("an admitted decision writes one row a key, also when two layers count by it", async () => {
+    await rowsOf((ledger, rows) => {
+      ledger.consume(charge([caller("ip:1"), ip("ip:1")]), START_MS);
+      expect(rows()).toBe(1);
+      ledger.consume(charge([caller("user:u"), ip("ip:2")]), START_MS);
+      expect(rows()).toBe(2);
+    });
+  });
+
+  test("never more than one row a key, over pages that fill, turn and are used again", async () => {
+    await rowsOf((ledger, rows) => {
+      for (let i = 0; i < 3_000; i++) {
+        const { allowed } = ledger.consume(charge([caller("user:u", 1_000)]), START_MS + i * 10_000);
+        expect([allowed, rows()]).toEqual([true, 1]);
+      }
+    });
+  });
+
+  test("the very first write to an object makes its table, which is billed as two rows more", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      new Ledger(store).consume(charge([caller("user:u")]), START_MS);
+      expect(store.rowsWritten).toBe(3);
+    });
+  });
+
+  test("a check, a denial and a look at a key write none", async () => {
+    await rowsOf((ledger, rows) => {
+      ledger.consume(charge([caller("user:u")], 5), START_MS);
+      rows();
+      ledger.check(charge([caller("user:u")]), START_MS);
+      ledger.check(charge([caller("user:never-seen")]), START_MS);
+      expect(ledger.consume(charge([caller("user:u")]), START_MS).allowed).toBe(false);
+      expect(ledger.consume(charge([caller("user:other"), caller("user:u")]), START_MS).allowed).toBe(false);
+      ledger.inspect([{ policy: "chat", ...caller("user:u") }], 100, START_MS);
+      expect(rows()).toBe(0);
+    });
+  });
+
+  test("putting a charge back writes one row a key, and none when there is nothing to put back", async () => {
+    await rowsOf((ledger, rows) => {
+      const admitted = charge([caller("user:u"), ip("ip:1")]);
+      ledger.consume(admitted, START_MS);
+      rows();
+      ledger.undo(admitted, START_MS);
+      expect(rows()).toBe(2);
+      ledger.undo(admitted, START_MS);
+      expect(rows()).toBe(0);
+    });
+  });
+
+  test("storage does not grow with time: expired pages are overwritten", async () => {
+    const stub = newObject();
+    await inside(stub, (storage) => {
+      const ledger = new Ledger(new Store(storage));
+      // 360 events an hour: some nine pages at any time.
+      for (let i = 0; i < 10_000; i++) ledger.consume(charge([caller("user:u", 30)]), START_MS + i * 10_000);
+    });
+    expect(await countPages(stub)).toBeLessThanOrEqual(12);
+  });
+});
+
+describe("storage", () => {
+  test("an object that was only asked leaves nothing behind", async () => {
+    const stub = newObject();
+    await stub.check(charge([caller("user:u")]));
+    expect(await countPages(stub)).toBeUndefined();
+    expect(await inside(stub, (storage) => storage.getAlarm())).toBeNull();
+  });
+
+  test("counters come back after an eviction", async () => {
+    const stub = newObject();
+    for (let i = 0; i < 5; i++) expect((await stub.consume(charge([caller("user:u")]))).allowed).toBe(true);
+    await abortAllDurableObjects();
+    const again = objects.get(stub.id);
+    expect(await again.consume(charge([caller("user:u")]))).toMatchObject({ allowed: false, standings: [[{ used: 5 }, { used: 5 }]] });
+    vi.setSystemTime(START_MS + 60_000);
+    await abortAllDurableObjects();
+    expect(await objects.get(stub.id).consume(charge([caller("user:u")]))).toMatchObject({ allowed: true, standings: [[{ used: 1 }, { used: 6 }]] });
+  });
+
+  test("of 500 at once exactly the limit is admitted", async () => {
+    const stub = newObject();
+    const answers = await Promise.all(Array.from({ length: 500 }, () => stub.consume(charge([caller("user:u", 37)]))));
+    expect(answers.filter(({ allowed }) => allowed)).toHaveLength(37);
+  });
+
+  test("a long log comes back whole after an eviction", async () => {
+    const stub = newObject();
+    const asked = ip("ip:1", 1_000_000);
+    await inside(stub, (storage) => {
+      const ledger = new Ledger(new Store(storage));
+      for (let i = 0; i < 20_000; i++) ledger.consume(charge([asked]), START_MS);
+    });
+    await abortAllDurableObjects();
+    const again = objects.get(stub.id);
+    expect((await again.check(charge([asked]))).standings).toMatchObject([[{ used: 20_000 }]]);
+    expect(await again.inspect([{ policy: "chat", ...asked }], 3)).toMatchObject([{ total: 20_000, events: [{}, {}, {}] }]);
+  });
+
+  test("memory is bounded: accounts beyond the bound are dropped, and lose nothing", async () => {
+    await inside(newObject(), (storage) => {
+      const ledger = new Ledger(new Store(storage), 20_000);
+      for (let round = 1; round <= 5; round++)
+        for (let key = 0; key < 100; key++)
+          expect(ledger.consume(charge([caller(`user:${key}`)]), START_MS).standings[0]?.[0]?.used).toBe(round);
+      for (let key = 0; key < 100; key++)
+        expect(ledger.consume(charge([caller(`user:${key}`)]), START_MS).allowed).toBe(false);
+      expect(ledger.memoryInUse).toBeLessThanOrEqual(20_000);
+    });
+  });
+
+  test("a write that fails charges nothing, in memory neither", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const ledger = new Ledger(store);
+      ledger.consume(charge([caller("user:u"), ip("ip:1")]), START_MS);
+      storage.sql.exec(
+        "CREATE TRIGGER full BEFORE UPDATE ON pages_v1 WHEN new.key = 'ip:1' BEGIN SELECT RAISE(ABORT, 'disk full'); END",
+      );
+      expect(() => ledger.consume(charge([caller("user:u"), ip("ip:1")]), START_MS)).toThrow(/disk full/);
+      storage.sql.exec("DROP TRIGGER full");
+      for (const reader of [ledger, new Ledger(store)])
+        expect(reader.check(charge([caller("user:u"), ip("ip:1")]), START_MS).standings).toMatchObject([
+          [{ used: 1 }, { used: 1 }],
+          [{ used: 1 }],
+        ]);
+    });
+  });
+
+  test("a charge put back is as if it had never been, wherever its page is", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const ledger = new Ledger(store);
+      const charges = Array.from({ length: 200 }, (_, i) => charge([caller("user:u", 1_000)], 1 + (i % 3)));
+      for (const one of charges) ledger.consume(one, START_MS);
+      const total = charges.reduce((sum, { cost }) => sum + cost, 0);
+      const back = [charges[0], charges[57], charges[199]] as Charge[];
+      for (const one of back) ledger.undo(one, START_MS);
+      const left = total - back.reduce((sum, { cost }) => sum + cost, 0);
+      for (const reader of [ledger, new Ledger(store)])
+        expect(reader.check(charge([caller("user:u", 1_000)]), START_MS).standings).toMatchObject([[{ used: left }, { used: left }]]);
+    });
+  });
+});
+
+describe("time", () => {
+  test("a clock that jumps back changes nothing, before and after an eviction", async () => {
+    const stub = newObject();
+    vi.setSystemTime(START_MS + 30_000);
+    await stub.consume(charge([caller("user:u")], 5));
+    vi.setSystemTime(START_MS);
+    expect(await stub.consume(charge([caller("user:u")]))).toMatchObject({
+      allowed: false,
+      atMs: START_MS + 30_000,
+      standings: [[{ fitsInMs: 60_000 }, { fitsInMs: 0 }]],
+    });
+    await abortAllDurableObjects();
+    const again = objects.get(stub.id);
+    expect(await again.check(charge([caller("user:u")]))).toMatchObject({ allowed: false, atMs: START_MS + 30_000 });
+    vi.setSystemTime(START_MS + 89_999);
+    expect((await again.consume(charge([caller("user:u")]))).allowed).toBe(false);
+    vi.setSystemTime(START_MS + 90_000);
+    expect((await again.consume(charge([caller("user:u")]))).allowed).toBe(true);
+  });
+});
+
+describe("the alarm", () => {
+  const alarmOf = (stub: DurableObjectStub<LimiterObject>) => inside(stub, (storage) => storage.getAlarm());
+
+  test("is set once, for when the first event is forgotten, and not again by those that follow", async () => {
+    const stub = newObject();
+    await stub.consume(charge([caller("user:u")]));
+    expect(await alarmOf(stub)).toBe(START_MS + 3_600_000);
+    vi.setSystemTime(START_MS + 1_000);
+    await stub.consume(charge([caller("user:u")]));
+    await abortAllDurableObjects();
+    await objects.get(stub.id).consume(charge([caller("user:u")]));
+    expect(await alarmOf(objects.get(stub.id))).toBe(START_MS + 3_600_000);
+  });
+
+  test("comes earlier for a key that is forgotten earlier", async () => {
+    const stub = newObject();
+    await stub.consume(charge([caller("user:u")]));
+    await stub.consume(charge([ip("ip:1")]));
+    expect(await alarmOf(stub)).toBe(START_MS + 60_000);
+  });
+
+  test("forgets what no window can see, keeps the rest, and comes again for it", async () => {
+    const stub = newObject();
+    await stub.consume(charge([caller("user:u")]));
+    await stub.consume(charge([ip("ip:1")]));
+    vi.setSystemTime(START_MS + 60_000);
+    expect(await runDurableObjectAlarm(stub)).toBe(true);
+    expect(await countPages(stub)).toBe(1);
+    expect(await alarmOf(stub)).toBe(START_MS + 3_600_000);
+    expect((await stub.check(charge([caller("user:u")]))).standings).toMatchObject([[{ used: 0 }, { used: 1 }]]);
+  });
+
+  test("empties an idle object wholly, which can then be used as if it were new", async () => {
+    const stub = newObject();
+    await stub.consume(charge([caller("user:u"), ip("ip:1")]));
+    vi.setSystemTime(START_MS + 3_600_000);
+    await runDurableObjectAlarm(stub);
+    expect(await countPages(stub)).toBeUndefined();
+    expect(await alarmOf(stub)).toBeNull();
+    expect(await stub.consume(charge([caller("user:u")], 5))).toMatchObject({ allowed: true });
+    expect(await alarmOf(stub)).toBe(START_MS + 7_200_000);
+  });
+
+  test("sweeps an object of many keys step by step, and answers between the steps", async () => {
+    const stub = newObject();
+    await inside(stub, (storage) => {
+      const ledger = new Ledger(new Store(storage));
+      for (let key = 0; key < 2_000; key++)
+        ledger.consume(charge([key % 2 ? caller(`user:${key}`) : ip(`ip:${key}`)]), START_MS);
+      const steps = ledger.sweep(START_MS + 60_000);
+      for (let step = 0; step < 4; step++) {
+        expect(steps.next().done).toBe(false);
+        expect(ledger.consume(charge([caller("user:1999")]), START_MS + 60_000).allowed).toBe(true);
+      }
+      expect(steps.next()).toEqual({ done: true, value: expect.any(Number) });
+    });
+    expect(await countPages(stub)).toBe(1_000);
+  });
+
+  test("an event recorded while the alarm was on its way is not forgotten", async () => {
+    const stub = newObject();
+    await stub.consume(charge([ip("ip:1")]));
+    vi.setSystemTime(START_MS + 59_000);
+    await stub.consume(charge([ip("ip:1")]));
+    vi.setSystemTime(START_MS + 60_000);
+    await runDurableObjectAlarm(stub);
+    expect((await stub.check(charge([ip("ip:1")]))).standings).toMatchObject([[{ used: 1 }]]);
+    expect(await alarmOf(stub)).toBe(START_MS + 120_000);
+  });
+
+  test("forgetting the only key empties the object", async () => {
+    const stub = newObject();
+    await stub.consume(charge([caller("user:u")]));
+    await stub.forget("user:u");
+    expect(await countPages(stub)).toBeUndefined();
+    expect(await alarmOf(stub)).toBeNull();
+  });
+});
+
+test("over real storage, many keys, evictions and a clock that jumps both ways, decides as the oracle does", async () => {
+  const limits: Limit[] = [
+    { max: 7, windowMs: 2_000 },
+    { max: 40, windowMs: 20_000 },
+  ];
+  const step = fc.record({
+    key: fc.nat({ max: 3 }),
+    other: fc.nat({ max: 3 }),
+    cost: fc.integer({ min: 1, max: 4 }),
+    advanceMs: fc.oneof(fc.constantFrom(0, 0, 1, 1_999, 2_000), fc.integer({ min: -3_000, max: 4_000 })),
+    then: fc.oneof({ weight: 12, arbitrary: fc.constant("nothing") }, fc.constantFrom("undo", "evict", "sweep", "forget")),
+  });
+  await inside(newObject(), (storage) => {
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 300, maxLength: 300, size: "max" }), (history) => {
+        storage.sql.exec("DROP TABLE IF EXISTS pages_v1");
+        let ledger = new Ledger(new Store(storage));
+        const oracles = new Map<string, Oracle>();
+        const oracleOf = (key: string) => oracles.get(key) ?? oracles.set(key, new Oracle()).get(key) as Oracle;
+        let wallMs = START_MS;
+        let lastMs = 0;
+        for (const { key, other, cost, advanceMs, then } of history) {
+          wallMs += advanceMs;
+          const keys = [...new Set([`user:${key}`, `ip:${other}`])];
+          const one = charge(keys.map((key) => ({ layer: "caller", key, limits })), cost);
+          const answer = ledger.consume(one, wallMs);
+          // After an eviction the last time used is that of the newest event, which is all that exactness needs.
+          expect(answer.atMs).toBeGreaterThanOrEqual(wallMs);
+          expect(answer.atMs).toBeGreaterThanOrEqual(lastMs);
+          lastMs = answer.atMs;
+          expect(answer.allowed).toBe(keys.every((key) => limits.every((limit) => oracleOf(key).fits(cost, answer.atMs, limit))));
+          if (answer.allowed) for (const key of keys) oracleOf(key).record(answer.atMs, cost, 20_000);
+          keys.forEach((key, k) => {
+            expect(answer.standings[k]).toEqual(limits.map((limit) => oracleOf(key).standing(limit, cost, answer.atMs)));
+          });
+          if (then === "undo" && answer.allowed) {
+            ledger.undo(one, wallMs);
+            for (const key of keys) oracleOf(key).events.pop();
+          }
+          if (then === "evict") {
+            ledger = new Ledger(new Store(storage));
+            lastMs = 0;
+          }
+          if (then === "sweep") for (const _ of ledger.sweep(wallMs));
+          if (then === "forget") {
+            ledger.forget(`user:${key}`);
+            oracles.delete(`user:${key}`);
+          }
+        }
+      }),
+      { numRuns: 30 },
+    );
+  });
+}, 60_000);

@@ -1,0 +1,25 @@
+import { env } from "cloudflare:workers";
+import { vi } from "vitest";
+import type { Env } from "../../src/edge/service";
+import { handle } from "../../src/http/app";
+import type { Target } from "../behaviour/target";
+
+/** The service on the test runtime, with variables of its own. */
+export function workerTarget(variables: Record<string, unknown> = {}): Target & { readonly env: Env } {
+  const environment = { ...(env as unknown as Env), ...variables };
+  return {
+    env: environment,
+    callerToken: "caller-token",
+    adminToken: "admin-token",
+    fetch: (path, init) => handle(new Request(`https://limiter.test${path}`, init as RequestInit<RequestInitCfProperties>), environment),
+  };
+}
+
+/**
+ * The same, on a clock that stands still until it is told to move: objects and Worker share it. It starts in the future,
+ * since alarms go by the real clock and must not ring by themselves.
+ */
+export function withClock<T extends Target>(target: T): T & Required<Pick<Target, "advance">> {
+  vi.useFakeTimers({ toFake: ["Date"], now: Date.UTC(2040, 0, 1) });
+  return { ...target, advance: (ms) => void vi.setSystemTime(Date.now() + ms) };
+}

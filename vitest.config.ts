@@ -1,0 +1,43 @@
+import { cloudflareTest } from "@cloudflare/vitest-pool-workers";
+import { defineConfig } from "vitest/config";
+
+const POLICIES = {
+  upload: {
+    layers: [
+      { name: "caller", by: ["user", "ip"], limits: ["10 per 2 seconds", "100/minute"] },
+      { name: "org", by: ["org"], limits: ["1000000 per 1 day"] },
+    ],
+  },
+  burst: { layers: [{ name: "caller", by: ["user"], limits: ["1000/minute"] }] },
+};
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        // What imports nothing of Cloudflare runs where it is fastest.
+        test: { name: "node", include: ["test/{core,config,edge}/**/*.test.ts", "test/*.test.ts"] },
+      },
+      {
+        // The object and the edge, on the real runtime, where the clock can be moved and an object evicted.
+        plugins: [
+          cloudflareTest({
+            wrangler: { configPath: "./wrangler.toml" },
+            miniflare: {
+              bindings: {
+                LIMITER_TOKENS: "caller-token, caller-token-2",
+                LIMITER_ADMIN_TOKENS: "admin-token",
+                RATE_LIMIT_POLICIES: JSON.stringify(POLICIES),
+              },
+            },
+          }),
+        ],
+        test: { name: "workers", include: ["test/workers/**/*.test.ts"] },
+      },
+      {
+        // `npm start` itself, from outside: processes, signals, a restart.
+        test: { name: "service", include: ["test/service/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 },
+      },
+    ],
+  },
+});
