@@ -58,7 +58,11 @@ function stopOnSignals(service: LocalService): void {
     await service.stop();
     process.exit(0);
   };
-  process.on("SIGTERM", stop).on("SIGINT", stop);
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    // Miniflare's own handlers end the runtime at once, with the requests under way.
+    process.removeAllListeners(signal);
+    process.on(signal, stop);
+  }
   service.ended.then(() => {
     if (stopping) return;
     console.error("The runtime ended unexpectedly; nothing that was admitted is lost. Start the service again.");

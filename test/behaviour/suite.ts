@@ -175,7 +175,9 @@ export function behaviourSuite(name: string, target: Target): void {
       const { ip } = newSubject();
       for (const user of [null, "", " \t"])
         expect(
-          await json(await caller.post("/v1/check", { policy: "chat", subject: { user, ip, plan: "pro", tier: null } })),
+          await json(
+            await caller.post("/v1/check", { policy: "chat", subject: { user, ip, plan: "pro", tier: null } }),
+          ),
         ).toMatchObject({ limits: [{ key: `ip:${ip}` }, { key: `ip:${ip}` }, { key: `ip:${ip}` }] });
     });
 
@@ -231,7 +233,9 @@ export function behaviourSuite(name: string, target: Target): void {
     test("forgets a key, and no other", async () => {
       const subject = newSubject();
       await caller.consume("chat", subject, 5);
-      const response = await caller.admin(`/v1/keys/${encodeURIComponent(`user:${subject.user}`)}`, { method: "DELETE" });
+      const response = await caller.admin(`/v1/keys/${encodeURIComponent(`user:${subject.user}`)}`, {
+        method: "DELETE",
+      });
       expect([response.status, await response.text()]).toEqual([204, ""]);
       expect(await caller.used("chat", subject)).toEqual([0, 0, 5]);
       expect((await caller.consume("chat", subject, 5)).allowed).toBe(true);
@@ -281,14 +285,17 @@ export function behaviourSuite(name: string, target: Target): void {
     test("lists up to 1,000 events, 100 when not told otherwise", async () => {
       const subject = { user: newSubject().user };
       await Promise.all(Array.from({ length: 120 }, () => caller.consume("burst", subject)));
-      const count = async (query?: string) => (await caller.key(`user:${subject.user}`, query)).counters[0]?.events.length;
+      const count = async (query?: string) =>
+        (await caller.key(`user:${subject.user}`, query)).counters[0]?.events.length;
       expect([await count(), await count("?events=1000"), await count("?events=101")]).toEqual([100, 120, 101]);
     });
   });
 
   describe(`${name}: what is in force`, () => {
     test("lists the policies", async () => {
-      const response = await target.fetch("/v1/policies", { headers: { Authorization: `Bearer ${target.callerToken}` } });
+      const response = await target.fetch("/v1/policies", {
+        headers: { Authorization: `Bearer ${target.callerToken}` },
+      });
       expect(response.status).toBe(200);
       const { policies } = await json<{ policies: { name: string }[] }>(response);
       expect(policies.map((policy) => policy.name)).toEqual(["chat", "upload", "burst"]);

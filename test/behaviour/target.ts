@@ -90,5 +90,8 @@ let subjects = 0;
 /** A user and an address that no other test has used, unless it starts more than 65,536 of them. */
 export function newSubject(): { user: string; ip: string } {
   subjects += 1;
-  return { user: `u_${crypto.randomUUID()}`, ip: `10.${Math.floor(Math.random() * 256)}.${subjects >> 8}.${subjects & 255}` };
+  return {
+    user: `u_${crypto.randomUUID()}`,
+    ip: `10.${Math.floor(Math.random() * 256)}.${subjects >> 8}.${subjects & 255}`,
+  };
 }

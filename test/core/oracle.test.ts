@@ -19,12 +19,18 @@ const limits = fc
 const operation = fc.oneof(
   {
     weight: 12,
-    arbitrary: fc.record({ do: fc.constantFrom("consume", "check"), cost: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 8 })) }),
+    arbitrary: fc.record({
+      do: fc.constantFrom("consume", "check"),
+      cost: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 8 })),
+    }),
   },
   {
     weight: 6,
     // To the very millisecond at which something leaves a window, around it, and anywhere.
-    arbitrary: fc.record({ do: fc.constant("advance"), ms: fc.oneof(fc.constantFrom(0, 1, 999, 1_000, 1_001, 5_000), fc.integer({ min: 0, max: 9_000 })) }),
+    arbitrary: fc.record({
+      do: fc.constant("advance"),
+      ms: fc.oneof(fc.constantFrom(0, 1, 999, 1_000, 1_001, 5_000), fc.integer({ min: 0, max: 9_000 })),
+    }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("relimit"), counter: fc.nat({ max: 2 }), limits }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("takeBack"), back: fc.nat({ max: 5 }) }) },
@@ -52,7 +58,9 @@ test("decides as an oracle does that keeps every event for ever and adds up", ()
           }
         } else {
           const cost = Math.min(step.cost, ...counters.flatMap(({ limits }) => limits.map(({ max }) => max)));
-          const isClear = counters.every(({ oracle, limits }) => limits.every((limit) => !oracle.isAmbiguous(limit, nowMs)));
+          const isClear = counters.every(({ oracle, limits }) =>
+            limits.every((limit) => !oracle.isAmbiguous(limit, nowMs)),
+          );
           const fits = counters.every(({ oracle, limits }) => limits.every((limit) => oracle.fits(cost, nowMs, limit)));
           const verdict = (step.do === "consume" ? consume : check)(counters, cost, nowMs);
           if (isClear) expect(verdict.allowed).toBe(fits);

@@ -132,10 +132,16 @@ describe("storage", () => {
     for (let i = 0; i < 5; i++) expect((await stub.consume(charge([caller("user:u")]))).allowed).toBe(true);
     await abortAllDurableObjects();
     const again = objects.get(stub.id);
-    expect(await again.consume(charge([caller("user:u")]))).toMatchObject({ allowed: false, standings: [[{ used: 5 }, { used: 5 }]] });
+    expect(await again.consume(charge([caller("user:u")]))).toMatchObject({
+      allowed: false,
+      standings: [[{ used: 5 }, { used: 5 }]],
+    });
     vi.setSystemTime(START_MS + 60_000);
     await abortAllDurableObjects();
-    expect(await objects.get(stub.id).consume(charge([caller("user:u")]))).toMatchObject({ allowed: true, standings: [[{ used: 1 }, { used: 6 }]] });
+    expect(await objects.get(stub.id).consume(charge([caller("user:u")]))).toMatchObject({
+      allowed: true,
+      standings: [[{ used: 1 }, { used: 6 }]],
+    });
   });
 
   test("of 500 at once exactly the limit is admitted", async () => {
@@ -154,7 +160,9 @@ describe("storage", () => {
     await abortAllDurableObjects();
     const again = objects.get(stub.id);
     expect((await again.check(charge([asked]))).standings).toMatchObject([[{ used: 20_000 }]]);
-    expect(await again.inspect([{ policy: "chat", ...asked }], 3)).toMatchObject([{ total: 20_000, events: [{}, {}, {}] }]);
+    expect(await again.inspect([{ policy: "chat", ...asked }], 3)).toMatchObject([
+      { total: 20_000, events: [{}, {}, {}] },
+    ]);
   });
 
   test("memory is bounded: accounts beyond the bound are dropped, and lose nothing", async () => {
@@ -198,7 +206,9 @@ describe("storage", () => {
       for (const one of back) ledger.undo(one, START_MS);
       const left = total - back.reduce((sum, { cost }) => sum + cost, 0);
       for (const reader of [ledger, new Ledger(store)])
-        expect(reader.check(charge([caller("user:u", 1_000)]), START_MS).standings).toMatchObject([[{ used: left }, { used: left }]]);
+        expect(reader.check(charge([caller("user:u", 1_000)]), START_MS).standings).toMatchObject([
+          [{ used: left }, { used: left }],
+        ]);
     });
   });
 });
@@ -313,7 +323,10 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
     other: fc.nat({ max: 3 }),
     cost: fc.integer({ min: 1, max: 4 }),
     advanceMs: fc.oneof(fc.constantFrom(0, 0, 1, 1_999, 2_000), fc.integer({ min: -3_000, max: 4_000 })),
-    then: fc.oneof({ weight: 12, arbitrary: fc.constant("nothing") }, fc.constantFrom("undo", "evict", "sweep", "forget")),
+    afterwards: fc.oneof(
+      { weight: 12, arbitrary: fc.constant("nothing") },
+      fc.constantFrom("undo", "evict", "sweep", "forget"),
+    ),
   });
   await inside(newObject(), (storage) => {
     fc.assert(
@@ -321,33 +334,40 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
         storage.sql.exec("DROP TABLE IF EXISTS pages_v1");
         let ledger = new Ledger(new Store(storage));
         const oracles = new Map<string, Oracle>();
-        const oracleOf = (key: string) => oracles.get(key) ?? oracles.set(key, new Oracle()).get(key) as Oracle;
+        const oracleOf = (key: string) => oracles.get(key) ?? (oracles.set(key, new Oracle()).get(key) as Oracle);
         let wallMs = START_MS;
         let lastMs = 0;
-        for (const { key, other, cost, advanceMs, then } of history) {
+        for (const { key, other, cost, advanceMs, afterwards } of history) {
           wallMs += advanceMs;
           const keys = [...new Set([`user:${key}`, `ip:${other}`])];
-          const one = charge(keys.map((key) => ({ layer: "caller", key, limits })), cost);
+          const one = charge(
+            keys.map((key) => ({ layer: "caller", key, limits })),
+            cost,
+          );
           const answer = ledger.consume(one, wallMs);
           // After an eviction the last time used is that of the newest event, which is all that exactness needs.
           expect(answer.atMs).toBeGreaterThanOrEqual(wallMs);
           expect(answer.atMs).toBeGreaterThanOrEqual(lastMs);
           lastMs = answer.atMs;
-          expect(answer.allowed).toBe(keys.every((key) => limits.every((limit) => oracleOf(key).fits(cost, answer.atMs, limit))));
+          expect(answer.allowed).toBe(
+            keys.every((key) => limits.every((limit) => oracleOf(key).fits(cost, answer.atMs, limit))),
+          );
           if (answer.allowed) for (const key of keys) oracleOf(key).record(answer.atMs, cost, 20_000);
           keys.forEach((key, k) => {
-            expect(answer.standings[k]).toEqual(limits.map((limit) => oracleOf(key).standing(limit, cost, answer.atMs)));
+            expect(answer.standings[k]).toEqual(
+              limits.map((limit) => oracleOf(key).standing(limit, cost, answer.atMs)),
+            );
           });
-          if (then === "undo" && answer.allowed) {
+          if (afterwards === "undo" && answer.allowed) {
             ledger.undo(one, wallMs);
             for (const key of keys) oracleOf(key).events.pop();
           }
-          if (then === "evict") {
+          if (afterwards === "evict") {
             ledger = new Ledger(new Store(storage));
             lastMs = 0;
           }
-          if (then === "sweep") for (const _ of ledger.sweep(wallMs));
-          if (then === "forget") {
+          if (afterwards === "sweep") for (const _ of ledger.sweep(wallMs));
+          if (afterwards === "forget") {
             ledger.forget(`user:${key}`);
             oracles.delete(`user:${key}`);
           }

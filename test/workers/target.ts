@@ -11,7 +11,8 @@ export function workerTarget(variables: Record<string, unknown> = {}): Target & 
     env: environment,
     callerToken: "caller-token",
     adminToken: "admin-token",
-    fetch: (path, init) => handle(new Request(`https://limiter.test${path}`, init as RequestInit<RequestInitCfProperties>), environment),
+    fetch: (path, init) =>
+      handle(new Request(`https://limiter.test${path}`, init as RequestInit<RequestInitCfProperties>), environment),
   };
 }
 

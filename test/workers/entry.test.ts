@@ -1,0 +1,132 @@
+import { exports } from "cloudflare:workers";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Decision, DecisionRequest, LimiterRpc } from "../../src/worker";
+import { Caller, newSubject } from "../behaviour/target";
+import { workerTarget } from "./target";
+
+const worker = exports as unknown as { default: Fetcher; LimiterRpc: Service<LimiterRpc> };
+
+test("the Worker's entry serves HTTP", async () => {
+  const response = await worker.default.fetch("https://limiter.test/healthz");
+  expect([response.status, await response.json()]).toEqual([200, { status: "ok" }]);
+});
+
+describe("RPC", () => {
+  const rpc = worker.LimiterRpc;
+
+  test("checks and consumes as HTTP does, with the same body", async () => {
+    const subject = newSubject();
+    const http = new Caller(workerTarget());
+    const consumed: Decision = await rpc.consume({ policy: "chat", subject, cost: 5 });
+    expect(consumed).toMatchObject({ allowed: true, id: expect.any(String), cost: 5, retry_after_seconds: null });
+    const { id, ...checked } = await rpc.check({ policy: "chat", subject });
+    expect(id).toBeUndefined();
+    expect(checked).toEqual(await http.check("chat", subject));
+    const denied = await rpc.consume({ policy: "chat", subject });
+    expect(denied).toMatchObject({ allowed: false, retry_after_seconds: 60 });
+    expect(denied).not.toHaveProperty("status");
+  });
+
+  test.each([
+    ["invalid", { policy: "chat", subject: { ip: "x" }, cost: 0 }, ["/cost", "/subject/ip"]],
+    ["invalid", { policy: "chat" } as DecisionRequest, ["/subject"]],
+    ["unknown-policy", { policy: "nope", subject: {} }, []],
+    ["never-fits", { policy: "chat", subject: { ip: "1.2.3.4" }, cost: 6 }, []],
+  ])("a refusal is thrown as %s, and says what is wrong with %j", async (kind, request, pointers) => {
+    for (const call of [rpc.check(request), rpc.consume(request)]) {
+      const error = await call.then(
+        () => undefined,
+        (error: unknown) => error,
+      );
+      expect(error).toMatchObject({ message: expect.any(String), kind });
+      expect((error as { errors: { pointer: string }[] }).errors.map(({ pointer }) => pointer)).toEqual(pointers);
+    }
+  });
+});
+
+describe("a configuration that is wrong", () => {
+  let errors: ReturnType<typeof vi.spyOn>;
+  beforeEach(() => {
+    errors = vi.spyOn(console, "error").mockImplementation(() => {});
+  });
+  afterEach(() => errors.mockRestore());
+
+  test("is a 503 on every call, health included, and is logged once with every mistake", async () => {
+    const target = workerTarget({ RATE_LIMIT_CHAT_PER_MIN: "many", LIMITER_PLACEMENT: "everywhere" });
+    for (const path of ["/healthz", "/v1/policies", "/v1/keys/user:u"]) {
+      const response = await target.fetch(path, { headers: { Authorization: "Bearer admin-token" } });
+      expect([response.status, response.headers.has("Retry-After")]).toEqual([503, true]);
+      expect(await response.text()).not.toContain("many");
+    }
+    expect((await target.fetch("/nope")).status).toBe(404);
+    expect((await target.fetch("/openapi.json")).status).toBe(200);
+    expect(errors).toHaveBeenCalledTimes(1);
+    expect(errors.mock.calls[0]?.[0]?.mistakes).toHaveLength(2);
+  });
+
+  test("with no tokens at all every call is a 503, whatever token it carries", async () => {
+    const target = workerTarget({ LIMITER_TOKENS: "", LIMITER_ADMIN_TOKENS: " , " });
+    for (const headers of [{}, { Authorization: "Bearer caller-token" }] as Record<string, string>[]) {
+      const response = await target.fetch("/v1/policies", { headers });
+      expect([response.status, response.headers.has("Retry-After")]).toEqual([503, true]);
+    }
+    expect((await target.fetch("/v1/policies", { method: "PUT" })).status).toBe(405);
+    expect((await target.fetch("/healthz")).status).toBe(200);
+  });
+
+  test("with caller tokens alone, admin calls are a 403", async () => {
+    const target = workerTarget({ LIMITER_ADMIN_TOKENS: "" });
+    const headers = { Authorization: "Bearer caller-token" };
+    expect((await target.fetch("/v1/policies", { headers })).status).toBe(200);
+    expect((await target.fetch("/v1/keys/user:u", { headers })).status).toBe(403);
+  });
+});
+
+test("tokens can be rotated: each of a list is in force", async () => {
+  const target = workerTarget({ LIMITER_TOKENS: "old , new", LIMITER_ADMIN_TOKENS: "root,new" });
+  const statusOf = async (path: string, token: string) =>
+    (await target.fetch(path, { headers: { Authorization: `Bearer ${token}` } })).status;
+  expect(
+    await Promise.all(["old", "new", "root", "old , new"].map((token) => statusOf("/v1/policies", token))),
+  ).toEqual([200, 200, 200, 401]);
+  expect(await Promise.all(["old", "new", "root"].map((token) => statusOf("/v1/keys/user:u", token)))).toEqual([
+    403, 200, 200,
+  ]);
+});
+
+test("a fault inside is logged fully and answered generically", async () => {
+  const errors = vi.spyOn(console, "error").mockImplementation(() => {});
+  const { env } = workerTarget();
+  const broken = workerTarget({ LIMITER_OBJECTS: undefined });
+  expect(env.LIMITER_OBJECTS).toBeDefined();
+  const response = await new Caller(broken).post("/v1/consume", { policy: "chat", subject: newSubject() });
+  expect(response.status).toBe(500);
+  expect(await response.json()).toEqual({
+    type: "about:blank",
+    title: "Internal Server Error",
+    status: 500,
+    detail: "The service failed; its log says how.",
+  });
+  expect(String(errors.mock.calls[0]?.[0]?.error)).toContain("getByName");
+  errors.mockRestore();
+});
+
+test("the same variables in another spelling: numbers, a table, an address prefix", async () => {
+  const target = workerTarget({
+    RATE_LIMIT_CHAT_PER_MIN: 2,
+    RATE_LIMIT_CHAT_IP_PER_MIN: "3",
+    RATE_LIMIT_IPV6_PREFIX: "48",
+    RATE_LIMIT_POLICIES: { once: { layers: [{ name: "all", by: ["team"], limits: ["1/day"] }] } },
+  });
+  const caller = new Caller(target);
+  const { limits } = await caller.check("chat", { ip: "2001:db8:1:2::5" });
+  expect(limits.map(({ key, limit }) => [key, limit])).toEqual([
+    ["ip:2001:db8:1::/48", 2],
+    ["ip:2001:db8:1::/48", 60],
+    ["ip:2001:db8:1::/48", 3],
+  ]);
+  expect((await caller.admin(`/v1/keys/${encodeURIComponent("ip:2001:db8:1::/48")}`)).status).toBe(200);
+  const team = `t_${crypto.randomUUID()}`;
+  expect((await caller.consume("once", { team })).allowed).toBe(true);
+  expect(await caller.consume("once", { team })).toMatchObject({ allowed: false, retry_after_seconds: 86_400 });
+});
