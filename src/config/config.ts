@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { LARGEST_MAX } from "../core/limit";
 import type { Policy } from "../core/policy";
 import { ConfigError, mistakesOf } from "./mistake";

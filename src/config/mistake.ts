@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 
 /** Something in the configuration that makes no sense. */
 export interface Mistake {

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { parseLimit } from "../core/limit";
 import type { Layer, Policy } from "../core/policy";
 import { type Mistake, mistakesOf } from "./mistake";

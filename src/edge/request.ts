@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import type { Config } from "../config/config";
 import { type Policy, smallestMax } from "../core/policy";
 import type { AskedCounter } from "../object/protocol";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 
 /** What callers send and get, over HTTP and RPC alike: these schemas validate, type and document it. */
 

@@ -1,5 +1,5 @@
 import type { IRequest } from "itty-router";
-import { z } from "zod";
+import * as z from "zod";
 import type { Config } from "../config/config";
 import { Refusal } from "../edge/refusal";
 import { fieldErrors, invalid } from "../edge/request";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { DEFAULT_EVENTS, decision, decisionRequest, keyState, MOST_EVENTS, policyList } from "../edge/schema";
 
 const problem = z

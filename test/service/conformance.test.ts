@@ -1,11 +1,12 @@
 import { afterAll } from "vitest";
+import { ServiceProcess } from "../../scripts/local/process";
 import { errorSuite } from "../behaviour/errors";
 import { behaviourSuite } from "../behaviour/suite";
-import { Service, variables } from "./process";
+import { targetOf, variables } from "./service";
 
 for (const placement of ["shards:1", "key"]) {
-  const service = await Service.start(variables({ LIMITER_PLACEMENT: placement }));
-  afterAll(() => service.stop());
-  behaviourSuite(`npm start, ${placement}`, service);
-  errorSuite(`npm start, ${placement}`, service);
+  const service = await ServiceProcess.start(variables({ LIMITER_PLACEMENT: placement }));
+  afterAll(async () => void (await service.stop()));
+  behaviourSuite(`npm start, ${placement}`, targetOf(service));
+  errorSuite(`npm start, ${placement}`, targetOf(service));
 }

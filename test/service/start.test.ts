@@ -2,12 +2,14 @@ import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { cpSync, existsSync, readFileSync, symlinkSync } from "node:fs";
 import { createServer } from "node:http";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
+import { ServiceProcess } from "../../scripts/local/process";
 import { Caller, newSubject } from "../behaviour/target";
-import { newDirectory, PROJECT, Service, variables } from "./process";
+import { newDirectory, targetOf, variables } from "./service";
 
+const PROJECT = resolve(import.meta.dirname, "../..");
 const run = promisify(execFile);
 
 /** What a fresh checkout has, so that tokens are made and kept where they disturb nobody. */
@@ -19,12 +21,12 @@ function freshCheckout(): string {
   return project;
 }
 
-const curlOf = (service: Service) => /curl .*/.exec(service.output)?.[0] ?? "";
+const curlOf = (service: ServiceProcess) => /curl .*/.exec(service.output)?.[0] ?? "";
 
 describe("npm start on a fresh checkout", () => {
   test("makes tokens once, keeps them, prints a curl line that works, and is otherwise quiet", async () => {
     const project = freshCheckout();
-    const first = await Service.start({ LIMITER_DATA_DIR: newDirectory() }, project);
+    const first = await ServiceProcess.start({ LIMITER_DATA_DIR: newDirectory() }, project);
     const { stdout } = await run("sh", ["-c", `${curlOf(first)} -s`]);
     expect(stdout).toContain("200 OK");
     expect(stdout).toContain('"allowed":true');
@@ -37,15 +39,17 @@ describe("npm start on a fresh checkout", () => {
       expect.stringMatching(/^curl /),
     ]);
 
-    const second = await Service.start({ LIMITER_DATA_DIR: newDirectory() }, project);
+    const second = await ServiceProcess.start({ LIMITER_DATA_DIR: newDirectory() }, project);
     expect(readFileSync(join(project, ".dev.vars"), "utf8")).toBe(kept);
     expect(curlOf(second)).toContain(/LIMITER_TOKENS=(.*)/.exec(kept)?.[1]);
     await second.stop();
   });
 
   test("a variable of the environment overrides wrangler.toml, an empty one does not", async () => {
-    const service = await Service.start(variables({ RATE_LIMIT_CHAT_PER_MIN: "3", RATE_LIMIT_CHAT_PER_HOUR: "" }));
-    const { limits } = await new Caller(service).check("chat", newSubject());
+    const service = await ServiceProcess.start(
+      variables({ RATE_LIMIT_CHAT_PER_MIN: "3", RATE_LIMIT_CHAT_PER_HOUR: "" }),
+    );
+    const { limits } = await new Caller(targetOf(service)).check("chat", newSubject());
     expect(limits.map(({ limit }) => limit)).toEqual([3, 60, 30]);
     await service.stop();
   });
@@ -53,7 +57,7 @@ describe("npm start on a fresh checkout", () => {
 
 describe("npm start refuses to start, and says what to do", () => {
   test("with a configuration that is wrong, told with every mistake", async () => {
-    const { code, output } = await Service.failing(
+    const { code, output } = await ServiceProcess.failing(
       variables({ RATE_LIMIT_CHAT_PER_MIN: "0", RATE_LIMIT_POLICIES: "{", LIMITER_PLACEMENT: "here" }),
     );
     expect(code).not.toBe(0);
@@ -66,23 +70,23 @@ describe("npm start refuses to start, and says what to do", () => {
     const other = createServer().listen(0, "127.0.0.1");
     await once(other, "listening");
     const { port } = other.address() as { port: number };
-    const { code, output } = await Service.failing(variables({ PORT: String(port) }));
+    const { code, output } = await ServiceProcess.failing(variables({ PORT: String(port) }));
     other.close();
     expect([code, output]).toEqual([1, expect.stringContaining(`127.0.0.1:${port} is taken`)]);
   });
 
   test("on a port that is none", async () => {
-    const { code, output } = await Service.failing(variables({ PORT: "70000" }));
+    const { code, output } = await ServiceProcess.failing(variables({ PORT: "70000" }));
     expect([code, output]).toEqual([1, expect.stringContaining("PORT=70000 is not a port")]);
   });
 
   test("on a data directory that another service uses", async () => {
     const shared = variables();
-    const first = await Service.start(shared);
-    const { code, output } = await Service.failing(shared);
+    const first = await ServiceProcess.start(shared);
+    const { code, output } = await ServiceProcess.failing(shared);
     expect([code, output]).toEqual([1, expect.stringContaining("is in use by another service")]);
     await first.stop();
-    const third = await Service.start(shared);
+    const third = await ServiceProcess.start(shared);
     await third.stop();
   });
 });
@@ -90,8 +94,8 @@ describe("npm start refuses to start, and says what to do", () => {
 describe("npm start ends", () => {
   test.each(["SIGTERM", "SIGINT"] as const)("cleanly on %s, after the requests under way", async (signal) => {
     const shared = variables();
-    const service = await Service.start(shared);
-    const caller = new Caller(service);
+    const service = await ServiceProcess.start(shared);
+    const caller = new Caller(targetOf(service));
     const subject = { user: newSubject().user };
     const underWay = Array.from({ length: 50 }, () => caller.consume("burst", subject));
     await underWay[0];
@@ -100,14 +104,15 @@ describe("npm start ends", () => {
     await stopped;
     await expect(fetch(`${service.url}/healthz`)).rejects.toThrow();
 
-    const again = await Service.start(shared);
-    expect(await new Caller(again).used("burst", subject)).toEqual([admitted]);
+    const again = await ServiceProcess.start(shared);
+    expect(await new Caller(targetOf(again)).used("burst", subject)).toEqual([admitted]);
     await again.stop();
   });
 
   test.each([
-    ["every process", (service: Service) => service.killAll()],
-    ["npm alone", (service: Service) => service.stop("SIGKILL").then(() => undefined)],
+    ["every process", (service: ServiceProcess) => service.killAll()],
+    ["the service itself, its runtime left behind,", (service: ServiceProcess) => service.killOwnProcess()],
+    ["npm alone", (service: ServiceProcess) => service.stop("SIGKILL").then(() => undefined)],
   ])("by SIGKILL of %s at any moment and loses nothing that was answered", async (_, kill) => {
     const shared = variables({
       RATE_LIMIT_POLICIES: '{"burst":{"layers":[{"name":"caller","by":["user"],"limits":["1000000/minute"]}]}}',
@@ -115,8 +120,8 @@ describe("npm start ends", () => {
     const subject = { user: newSubject().user };
     let answered = 0;
     for (let round = 0; round < 3; round++) {
-      const service = await Service.start(shared);
-      const caller = new Caller(service);
+      const service = await ServiceProcess.start(shared);
+      const caller = new Caller(targetOf(service));
       let killed: Promise<void> | undefined;
       const load = Array.from({ length: 20 }, async () => {
         for (let i = 0; ; i++) {
@@ -128,8 +133,8 @@ describe("npm start ends", () => {
       await Promise.allSettled(load);
       await killed;
     }
-    const service = await Service.start(shared);
-    const [used = 0] = await new Caller(service).used("burst", subject);
+    const service = await ServiceProcess.start(shared);
+    const [used = 0] = await new Caller(targetOf(service)).used("burst", subject);
     // Recorded may be more than answered: what was on its way when the process died.
     expect(used).toBeGreaterThanOrEqual(answered);
     expect(used).toBeLessThanOrEqual(answered + 3 * 20);
@@ -139,20 +144,21 @@ describe("npm start ends", () => {
   test("a limit that was used up before a SIGKILL is used up after it", async () => {
     const shared = variables();
     const subject = newSubject();
-    const before = await Service.start(shared);
-    for (let i = 0; i < 5; i++) expect((await new Caller(before).consume("chat", subject)).allowed).toBe(true);
+    const before = await ServiceProcess.start(shared);
+    for (let i = 0; i < 5; i++)
+      expect((await new Caller(targetOf(before)).consume("chat", subject)).allowed).toBe(true);
     await before.killAll();
-    const after = await Service.start(shared);
-    expect((await new Caller(after).consume("chat", subject)).allowed).toBe(false);
-    expect((await new Caller(after).key(`user:${subject.user}`)).counters[0]?.events_total).toBe(5);
+    const after = await ServiceProcess.start(shared);
+    expect((await new Caller(targetOf(after)).consume("chat", subject)).allowed).toBe(false);
+    expect((await new Caller(targetOf(after)).key(`user:${subject.user}`)).counters[0]?.events_total).toBe(5);
     await after.stop();
   });
 
   test("the data directory's lock goes with the process", async () => {
     const shared = variables();
-    const service = await Service.start(shared);
+    const service = await ServiceProcess.start(shared);
     expect(existsSync(join(shared.LIMITER_DATA_DIR as string, "lock"))).toBe(true);
     await service.killAll();
-    await (await Service.start(shared)).stop();
+    await (await ServiceProcess.start(shared)).stop();
   });
 });

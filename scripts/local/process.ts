@@ -1,0 +1,76 @@
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { resolve } from "node:path";
+import { promisify } from "node:util";
+import { VARIABLE_NAMES } from "../../src/config/config";
+
+const PROJECT = resolve(import.meta.dirname, "../..");
+
+/** `npm start`, as a user has it: a process of its own, with children of its own. For tests and benchmarks. */
+export class ServiceProcess {
+  output = "";
+  /** Set once it serves. */
+  url = "";
+  readonly ended: Promise<number | null>;
+
+  private constructor(readonly npm: ChildProcess) {
+    for (const stream of [npm.stdout, npm.stderr]) stream?.on("data", (chunk) => (this.output += chunk));
+    this.ended = once(npm, "close").then(([code]) => code as number | null);
+  }
+
+  /** Starts it, and waits for it to end by itself. */
+  static async failing(variables: Record<string, string>): Promise<{ code: number | null; output: string }> {
+    const service = ServiceProcess.#spawn(variables, PROJECT);
+    return { code: await service.ended, output: service.output };
+  }
+
+  /** Starts it, and waits until it serves. */
+  static async start(variables: Record<string, string> = {}, project = PROJECT): Promise<ServiceProcess> {
+    const service = ServiceProcess.#spawn(variables, project);
+    const ended = service.ended.then(() => {
+      throw new Error(`npm start ended:\n${service.output}`);
+    });
+    const serves = new Promise<void>((resolve) => {
+      service.npm.stdout?.on("data", () => {
+        if (/curl .*\n/.test(service.output)) resolve();
+      });
+    });
+    await Promise.race([serves, ended]);
+    ended.catch(() => {});
+    service.url = /serves on (http:\S+),/.exec(service.output)?.[1] ?? "";
+    return service;
+  }
+
+  static #spawn(variables: Record<string, string>, project: string): ServiceProcess {
+    const env: NodeJS.ProcessEnv = { ...process.env };
+    // What the developer's shell or the test runner has set must not decide what is measured.
+    for (const name of [...VARIABLE_NAMES, "HOST", "NODE_ENV", "VITEST"]) delete env[name];
+    Object.assign(env, { PORT: "0", ...variables });
+    return new ServiceProcess(
+      spawn("npm", ["start"], { cwd: project, env, detached: true, stdio: ["ignore", "pipe", "pipe"] }),
+    );
+  }
+
+  fetch(path: string, init?: RequestInit): Promise<Response> {
+    return fetch(this.url + path, init);
+  }
+
+  /** Ends npm with a signal, as a shell or a supervisor does, and waits for the service to be gone. */
+  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
+    this.npm.kill(signal);
+    return this.ended;
+  }
+
+  /** Kills every process of the service at once. */
+  async killAll(): Promise<void> {
+    process.kill(-(this.npm.pid as number), "SIGKILL");
+    await this.ended;
+  }
+
+  /** Kills the process that npm started, and neither npm nor the runtime. */
+  async killOwnProcess(): Promise<void> {
+    const { stdout } = await promisify(execFile)("pgrep", ["-P", String(this.npm.pid)]);
+    process.kill(Number(stdout.trim()), "SIGKILL");
+    await this.ended;
+  }
+}

@@ -1,0 +1,169 @@
+import { describe, expect, test } from "vitest";
+import { readConfig, VARIABLE_NAMES } from "../../src/config/config";
+import type { ConfigError } from "../../src/config/mistake";
+
+function mistakesOf(environment: Record<string, unknown>): string[] {
+  try {
+    readConfig(environment);
+    return [];
+  } catch (error) {
+    return (error as ConfigError).mistakes.map(({ where, what }) => `${where}: ${what}`);
+  }
+}
+
+const layer = { name: "caller", by: ["user"], limits: ["5/minute"] };
+const policies = (layers: unknown) => ({ RATE_LIMIT_POLICIES: { upload: { layers } } });
+
+test("with nothing set, the chat policy has its defaults", () => {
+  const config = readConfig({});
+  expect([...config.policies.keys()]).toEqual(["chat"]);
+  expect(config.policies.get("chat")?.layers.map(({ limits }) => limits.map(({ max }) => max))).toEqual([
+    [5, 60],
+    [30],
+  ]);
+  expect(config).toMatchObject({
+    ipv6PrefixBits: 64,
+    placement: { kind: "key" },
+    locationHint: undefined,
+    callerTokens: [],
+    adminTokens: [],
+  });
+});
+
+test("a variable that is set but empty counts as not set", () => {
+  const blank = Object.fromEntries(VARIABLE_NAMES.map((name) => [name, " "]));
+  expect(readConfig(blank)).toEqual(readConfig({}));
+});
+
+test("other variables are not looked at", () => {
+  expect(mistakesOf({ PATH: 5, RATE_LIMIT_UNKNOWN: {}, LIMITER_OBJECTS: {} })).toEqual([]);
+});
+
+test("policies are read from a table and from JSON alike, and chat stays the first", () => {
+  const table = {
+    upload: { layers: [layer, { name: "org", by: ["org", "team_2"], limits: ["10/day", "2 per 5 seconds"] }] },
+  };
+  const fromTable = readConfig({ RATE_LIMIT_POLICIES: table }).policies;
+  expect(readConfig({ RATE_LIMIT_POLICIES: JSON.stringify(table) }).policies).toEqual(fromTable);
+  expect([...fromTable.keys()]).toEqual(["chat", "upload"]);
+  expect(fromTable.get("upload")?.layers[1]).toEqual({
+    name: "org",
+    by: ["org", "team_2"],
+    limits: [
+      { max: 10, windowMs: 86_400_000 },
+      { max: 2, windowMs: 5_000 },
+    ],
+  });
+});
+
+describe("at the bound it is accepted, one past it it is refused:", () => {
+  const manyPolicies = (count: number) => ({
+    RATE_LIMIT_POLICIES: Object.fromEntries(Array.from({ length: count }, (_, i) => [`p${i}`, { layers: [layer] }])),
+  });
+  const manyLayers = (count: number) =>
+    policies(Array.from({ length: count }, (_, i) => ({ ...layer, name: `l${i}` })));
+  const manyLimits = (count: number) =>
+    policies([{ ...layer, limits: Array.from({ length: count }, (_, i) => `1 per ${i + 1} seconds`) }]);
+
+  test.each<[string, Record<string, unknown>, Record<string, unknown>]>([
+    ["a chat limit of 1", { RATE_LIMIT_CHAT_PER_MIN: "1" }, { RATE_LIMIT_CHAT_PER_MIN: "0" }],
+    ["a chat limit of 1,000,000", { RATE_LIMIT_CHAT_PER_HOUR: 1_000_000 }, { RATE_LIMIT_CHAT_PER_HOUR: 1_000_001 }],
+    ["a prefix of 1", { RATE_LIMIT_IPV6_PREFIX: "1" }, { RATE_LIMIT_IPV6_PREFIX: "0" }],
+    ["a prefix of 128", { RATE_LIMIT_IPV6_PREFIX: "128" }, { RATE_LIMIT_IPV6_PREFIX: "129" }],
+    ["one shard", { LIMITER_PLACEMENT: "shards:1" }, { LIMITER_PLACEMENT: "shards:0" }],
+    ["9999 shards", { LIMITER_PLACEMENT: "shards:9999" }, { LIMITER_PLACEMENT: "shards:10000" }],
+    ["32 policies", manyPolicies(31), manyPolicies(32)],
+    ["8 layers", manyLayers(8), manyLayers(9)],
+    ["8 limits", manyLimits(8), manyLimits(9)],
+    ["a name of 32", policies([{ ...layer, name: "a".repeat(32) }]), policies([{ ...layer, name: "a".repeat(33) }])],
+    [
+      "an attribute of 64",
+      policies([{ ...layer, by: ["a".repeat(64)] }]),
+      policies([{ ...layer, by: ["a".repeat(65)] }]),
+    ],
+    [
+      "31 days",
+      policies([{ ...layer, limits: ["1 per 31 days"] }]),
+      policies([{ ...layer, limits: ["1 per 32 days"] }]),
+    ],
+  ])("%s", (_, good, bad) => {
+    expect(mistakesOf(good)).toEqual([]);
+    expect(mistakesOf(bad)).toHaveLength(1);
+  });
+});
+
+describe("each mistake is told with the variable and the way into it:", () => {
+  test.each<[Record<string, unknown>, string]>([
+    [{ RATE_LIMIT_CHAT_PER_MIN: "5.5" }, "RATE_LIMIT_CHAT_PER_MIN: must be a whole number from 1 to 1000000"],
+    [{ RATE_LIMIT_CHAT_PER_MIN: "five" }, "RATE_LIMIT_CHAT_PER_MIN: must be a whole number from 1 to 1000000"],
+    [{ RATE_LIMIT_CHAT_IP_PER_MIN: true }, "RATE_LIMIT_CHAT_IP_PER_MIN: must be a whole number from 1 to 1000000"],
+    [{ LIMITER_PLACEMENT: "shard:1" }, "LIMITER_PLACEMENT: must be key or shards:N, N from 1 to 9999"],
+    [
+      { LIMITER_LOCATION_HINT: "mars" },
+      "LIMITER_LOCATION_HINT: must be one of wnam, enam, sam, weur, eeur, apac, oc, afr, me",
+    ],
+    [
+      { LIMITER_TOKENS: "good, two words" },
+      "LIMITER_TOKENS: a token is made of visible ASCII characters, without spaces",
+    ],
+    [{ RATE_LIMIT_POLICIES: "[]" }, "RATE_LIMIT_POLICIES: must be a table of policies, each with its name"],
+    [
+      { RATE_LIMIT_POLICIES: { chat: { layers: [layer] } } },
+      "RATE_LIMIT_POLICIES/chat: the chat policy is set by the RATE_LIMIT_CHAT_… variables",
+    ],
+    [policies([]), "RATE_LIMIT_POLICIES/upload/layers: must not be empty"],
+    [policies([layer, layer]), "RATE_LIMIT_POLICIES/upload/layers: two layers have the same name"],
+    [policies([{ ...layer, by: [] }]), "RATE_LIMIT_POLICIES/upload/layers/0/by: must not be empty"],
+    [policies([{ ...layer, by: ["a", "a"] }]), "RATE_LIMIT_POLICIES/upload/layers/0/by: an attribute stands twice"],
+    [
+      policies([{ ...layer, by: ["User"] }]),
+      "RATE_LIMIT_POLICIES/upload/layers/0/by/0: an attribute is 1 to 64 of a-z, 0-9 and _",
+    ],
+    [policies([{ ...layer, limits: [] }]), "RATE_LIMIT_POLICIES/upload/layers/0/limits: must not be empty"],
+    [
+      policies([{ ...layer, limits: ["60/minute", "9 per 60 seconds"] }]),
+      "RATE_LIMIT_POLICIES/upload/layers/0/limits: two limits have the same window",
+    ],
+    [
+      policies([{ ...layer, limits: ["much"] }]),
+      'RATE_LIMIT_POLICIES/upload/layers/0/limits/0: "much" is not a limit: write it like 5/minute or 2 per 5 seconds',
+    ],
+  ])("%j", (environment, mistake) => {
+    expect(mistakesOf(environment)).toEqual([mistake]);
+  });
+
+  test.each(["__proto__", "constructor", "A", "1st", ""])("a policy called %j", (name) => {
+    const text = JSON.stringify({ NAME: { layers: [layer] } }).replace("NAME", name);
+    expect(mistakesOf({ RATE_LIMIT_POLICIES: text })).toHaveLength(name === "constructor" ? 0 : 1);
+  });
+});
+
+test("every mistake is told at once, whichever variable it is in", () => {
+  const mistakes = mistakesOf({
+    RATE_LIMIT_CHAT_PER_MIN: 0,
+    RATE_LIMIT_CHAT_PER_HOUR: "x",
+    LIMITER_PLACEMENT: "?",
+    RATE_LIMIT_POLICIES: {
+      Bad: { layers: [{ name: "UP", by: [], limits: ["x", "1/minute", "2/minute"], more: 1 }], less: 2 },
+      chat: {},
+    },
+  });
+  expect(mistakes.map((mistake) => mistake.split(":")[0]).sort()).toEqual([
+    "LIMITER_PLACEMENT",
+    "RATE_LIMIT_CHAT_PER_HOUR",
+    "RATE_LIMIT_CHAT_PER_MIN",
+    "RATE_LIMIT_POLICIES/Bad",
+    "RATE_LIMIT_POLICIES/Bad",
+    "RATE_LIMIT_POLICIES/Bad/layers/0",
+    "RATE_LIMIT_POLICIES/Bad/layers/0/by",
+    "RATE_LIMIT_POLICIES/Bad/layers/0/limits",
+    "RATE_LIMIT_POLICIES/Bad/layers/0/limits/0",
+    "RATE_LIMIT_POLICIES/Bad/layers/0/name",
+    "RATE_LIMIT_POLICIES/chat",
+    "RATE_LIMIT_POLICIES/chat/layers",
+  ]);
+});
+
+test("a token never stands in what is told about it", () => {
+  expect(mistakesOf({ LIMITER_TOKENS: "hunter2 hunter3" }).join()).not.toContain("hunter");
+});

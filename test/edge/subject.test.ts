@@ -1,0 +1,126 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { readConfig } from "../../src/config/config";
+import { normalAddress } from "../../src/edge/address";
+import { objectOf } from "../../src/edge/placement";
+import { keysOf, mistakeInKey } from "../../src/edge/subject";
+
+describe("addresses", () => {
+  /** The platform's own parser of IPv6 addresses, which shares nothing with the library that is judged. */
+  const canonical = (text: string) => new URL(`http://[${text}]/`).hostname.slice(1, -1);
+  const groups = fc.array(fc.oneof(fc.constant(0), fc.nat({ max: 0xffff })), { minLength: 8, maxLength: 8 });
+  const hex = (group: number) => group.toString(16);
+
+  test("every spelling of an IPv6 address is one key", () => {
+    fc.assert(
+      fc.property(groups, fc.nat({ max: 7 }), fc.nat({ max: 8 }), (groups, from, length) => {
+        const isMapped = groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff;
+        fc.pre(!isMapped);
+        const to = Math.min(8, from + length);
+        const zeroed = groups.map((group, i) => (i >= from && i < to ? 0 : group));
+        fc.pre(!(zeroed.slice(0, 5).every((group) => group === 0) && zeroed[5] === 0xffff));
+        const spellings = [
+          zeroed.map(hex).join(":"),
+          zeroed.map((group) => hex(group).toUpperCase().padStart(4, "0")).join(":"),
+          canonical(zeroed.map(hex).join(":")),
+          `${zeroed.slice(0, 6).map(hex).join(":")}:${zeroed
+            .slice(6)
+            .flatMap((group) => [group >> 8, group & 255])
+            .join(".")}`,
+        ];
+        if (to > from)
+          spellings.push(`${zeroed.slice(0, from).map(hex).join(":")}::${zeroed.slice(to).map(hex).join(":")}`);
+        const prefix = `${canonical([...zeroed.slice(0, 4), 0, 0, 0, 0].map(hex).join(":"))}/64`;
+        for (const spelling of spellings) {
+          expect([spelling, normalAddress(spelling, 64)]).toEqual([spelling, prefix]);
+          expect(normalAddress(spelling, 128)).toBe(`${canonical(zeroed.map(hex).join(":"))}/128`);
+        }
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  test("an IPv4 address is itself, also when it was mapped into IPv6, however that is spelt", () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat({ max: 255 }), { minLength: 4, maxLength: 4 }), (bytes) => {
+        const [a = 0, b = 0, c = 0, d = 0] = bytes;
+        const dotted = bytes.join(".");
+        const low = `${hex(a * 256 + b)}:${hex(c * 256 + d)}`;
+        for (const spelling of [
+          dotted,
+          `::ffff:${dotted}`,
+          `::FFFF:${low}`,
+          `0:0:0:0:0:ffff:${low}`,
+          `::0:ffff:${dotted}`,
+        ])
+          expect([spelling, normalAddress(spelling, 64)]).toEqual([spelling, dotted]);
+      }),
+    );
+  });
+
+  test("what the platform's parser takes for no IPv6 address is none, and the other way round", () => {
+    const piece = fc.constantFrom(":", "::", "0", "1", "ffff", "12345", "g", ".", "1.2.3.4", "255", "%", "/64", "");
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
+        const text = pieces.join("");
+        const isAddress = /^[0-9a-f:.]+$/i.test(text) && URL.canParse(`http://[${text}]/`);
+        fc.pre(text.includes(":"));
+        expect([text, normalAddress(text, 64) !== undefined]).toEqual([text, isAddress]);
+      }),
+      { numRuns: 20_000 },
+    );
+  });
+});
+
+describe("keys", () => {
+  const chat = readConfig({}).policies.get("chat");
+  if (!chat) throw new Error("there is always a chat policy");
+
+  test("different users never share a key, and a key is its own normal form", () => {
+    const user = fc.string({ unit: "binary", maxLength: 40 });
+    fc.assert(
+      fc.property(user, user, (one, other) => {
+        const [a, b] = [one, other].map((user) => keysOf(chat, { user, ip: "1.2.3.4" }, 64));
+        if (!a || !b || a.errors.length > 0 || b.errors.length > 0) return;
+        expect(a.keys[0] === b.keys[0]).toBe(one.trim() === other.trim());
+        expect(mistakeInKey(a.keys[0] ?? "", 64)).toBeUndefined();
+      }),
+      { numRuns: 5_000 },
+    );
+  });
+
+  test("an attribute that would be counted by another time is looked at now", () => {
+    const upload = { name: "upload", layers: [{ name: "caller", by: ["user", "ip"], limits: [] }] };
+    expect(keysOf(upload, { user: "u", ip: "nonsense" }, 64).errors.map(({ pointer }) => pointer)).toEqual([
+      "/subject/ip",
+    ]);
+    expect(keysOf(upload, { user: "u", ip: " " }, 64)).toEqual({ keys: ["user:u"], errors: [] });
+  });
+});
+
+describe("placement", () => {
+  test("an object a key has the key's name", () => {
+    expect(objectOf("user:u_1", { kind: "key" })).toBe("user:u_1");
+  });
+
+  test("shards share the keys about evenly, and a key always has the same one", () => {
+    const counts = new Map<string, number>();
+    for (let i = 0; i < 20_000; i++) {
+      const object = objectOf(`user:${i}`, { kind: "shards", count: 10 });
+      expect(object).toBe(objectOf(`user:${i}`, { kind: "shards", count: 10 }));
+      counts.set(object, (counts.get(object) ?? 0) + 1);
+    }
+    expect([...counts.keys()].sort()).toEqual(Array.from({ length: 10 }, (_, i) => `shard:${i}`));
+    for (const count of counts.values()) expect(Math.abs(count - 2_000)).toBeLessThan(300);
+  });
+
+  test("where a key is placed does not change from one version to the next", () => {
+    const placement = { kind: "shards", count: 1_000 } as const;
+    // If these change, every counter of a service with shards starts anew.
+    expect(["user:u_1", "ip:203.0.113.7", "user:ü"].map((key) => objectOf(key, placement))).toEqual([
+      "shard:363",
+      "shard:913",
+      "shard:980",
+    ]);
+  });
+});

@@ -1,0 +1,98 @@
+import { Validator } from "@seriousme/openapi-schema-validator";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import addFormats from "ajv-formats";
+import { afterAll, describe, expect, test } from "vitest";
+import { ServiceProcess } from "../../scripts/local/process";
+import { Caller, newSubject } from "../behaviour/target";
+import { targetOf, variables } from "./service";
+
+interface Operation {
+  readonly requestBody?: { readonly content: Record<string, { readonly schema: object }> };
+  readonly responses: Record<
+    string,
+    {
+      readonly headers?: Record<string, { required?: boolean }>;
+      readonly content?: Record<string, { readonly schema: object }>;
+    }
+  >;
+}
+
+const service = await ServiceProcess.start(variables());
+afterAll(async () => void (await service.stop()));
+const caller = new Caller(targetOf(service));
+const document = (await (await service.fetch("/openapi.json")).json()) as {
+  paths: Record<string, Record<string, Operation>>;
+  components: object;
+};
+
+/** Checks a value against a schema of the document. */
+function mistakes(schema: object, value: unknown): unknown {
+  const ajv = new Ajv2020({ strict: false, allErrors: true });
+  (addFormats as unknown as (ajv: Ajv2020) => void)(ajv);
+  const validate = ajv.compile({ ...schema, components: document.components });
+  return validate(value) ? [] : validate.errors;
+}
+
+test("is a valid OpenAPI 3.1 document", async () => {
+  expect(await new Validator().validate(structuredClone(document))).toMatchObject({ valid: true });
+});
+
+test("says what every call answers", async () => {
+  const subject = newSubject();
+  const valid = { policy: "chat", subject, cost: 5 };
+  const noToken = { headers: {} };
+  const caller401 = (path: string) => service.fetch(path, noToken);
+  const answers: [path: string, method: string, status: number, response: Promise<Response>][] = [
+    ["/v1/consume", "post", 200, caller.post("/v1/consume", valid)],
+    ["/v1/consume", "post", 400, caller.post("/v1/consume", { policy: 1 })],
+    ["/v1/consume", "post", 401, service.fetch("/v1/consume", { method: "POST" })],
+    ["/v1/consume", "post", 404, caller.post("/v1/consume", { ...valid, policy: "nope" })],
+    ["/v1/consume", "post", 413, caller.post("/v1/consume", " ".repeat(9_000))],
+    ["/v1/consume", "post", 415, caller.post("/v1/consume", valid, { "Content-Type": "text/plain" })],
+    ["/v1/consume", "post", 422, caller.post("/v1/consume", { ...valid, cost: 6 })],
+    ["/v1/check", "post", 200, caller.post("/v1/check", valid)],
+    ["/v1/policies", "get", 200, caller.admin("/v1/policies")],
+    ["/v1/policies", "get", 401, caller401("/v1/policies")],
+    ["/v1/keys/{key}", "get", 200, caller.admin(`/v1/keys/user:${subject.user}`)],
+    ["/v1/keys/{key}", "get", 400, caller.admin("/v1/keys/x")],
+    ["/v1/keys/{key}", "get", 401, caller401("/v1/keys/user:x")],
+    [
+      "/v1/keys/{key}",
+      "get",
+      403,
+      service.fetch("/v1/keys/user:x", { headers: { Authorization: "Bearer caller-token" } }),
+    ],
+    ["/v1/keys/{key}", "delete", 204, caller.admin("/v1/keys/user:x", { method: "DELETE" })],
+    ["/healthz", "get", 200, service.fetch("/healthz")],
+    ["/openapi.json", "get", 200, service.fetch("/openapi.json")],
+  ];
+  for (const [, , , response] of answers) await response;
+  answers.push(["/v1/consume", "post", 429, caller.post("/v1/consume", valid)]);
+  for (const [path, method, status, promise] of answers) {
+    const response = await promise;
+    const told = document.paths[path]?.[method]?.responses[status];
+    const type = response.headers.get("Content-Type");
+    expect([path, response.status, told !== undefined]).toEqual([path, status, true]);
+    expect([path, status, type === null ? [] : [type]]).toEqual([path, status, Object.keys(told?.content ?? {})]);
+    const schema = told?.content?.[type ?? ""]?.schema;
+    if (schema) expect([path, status, mistakes(schema, await response.json())]).toEqual([path, status, []]);
+    for (const [name, { required }] of Object.entries(told?.headers ?? {}))
+      expect([path, status, name, response.headers.has(name)]).toEqual([path, status, name, required]);
+  }
+});
+
+describe("says what a request must be like:", () => {
+  const schema = document.paths["/v1/consume"]?.post?.requestBody?.content["application/json"]?.schema ?? {};
+  test.each([
+    [{ policy: "chat", subject: { ip: "1.2.3.4" } }, true],
+    [{ policy: "chat", subject: { ip: "1.2.3.4", user: null }, cost: 5 }, true],
+    [{ policy: "chat" }, false],
+    [{ policy: "chat", subject: { ip: 5 } }, false],
+    [{ policy: "chat", subject: {}, cost: 0 }, false],
+    [{ policy: "chat", subject: {}, cost: 1.5 }, false],
+    [{ policy: "chat", subject: {}, more: 1 }, false],
+  ])("%j", async (body, isValid) => {
+    expect(mistakes(schema, body)).toEqual(isValid ? [] : expect.arrayContaining([expect.anything()]));
+    expect((await caller.post("/v1/check", body)).status === 200).toBe(isValid);
+  });
+});

@@ -1,0 +1,38 @@
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { ServiceProcess } from "../../scripts/local/process";
+import type { Target } from "../behaviour/target";
+
+const POLICIES = {
+  upload: {
+    layers: [
+      { name: "caller", by: ["user", "ip"], limits: ["10 per 2 seconds", "100/minute"] },
+      { name: "org", by: ["org"], limits: ["1000000 per 1 day"] },
+    ],
+  },
+  burst: { layers: [{ name: "caller", by: ["user"], limits: ["1000/minute"] }] },
+};
+
+export function newDirectory(): string {
+  return mkdtempSync(join(tmpdir(), "limiter-"));
+}
+
+/** The variables of a service for tests. */
+export function variables(more: Record<string, string> = {}): Record<string, string> {
+  return {
+    LIMITER_TOKENS: "caller-token, caller-token-2",
+    LIMITER_ADMIN_TOKENS: "admin-token",
+    RATE_LIMIT_POLICIES: JSON.stringify(POLICIES),
+    LIMITER_DATA_DIR: newDirectory(),
+    ...more,
+  };
+}
+
+export function targetOf(service: ServiceProcess): Target {
+  return {
+    callerToken: "caller-token",
+    adminToken: "admin-token",
+    fetch: (path, init) => service.fetch(path, init),
+  };
+}
