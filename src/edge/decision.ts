@@ -29,10 +29,9 @@ export function decided({ policy, cost, counters }: Asked, answer: Answer, id?: 
   return { allowed: answer.allowed, id: answer.allowed ? id : undefined, policy, cost, limits };
 }
 
-/** Null when allowed. A denial never says 0: however soon its cost fits, now it did not. */
+/** Null when allowed. At least 1: what was denied fits in a millisecond at the soonest, and that is rounded up. */
 export function retryAfterSeconds({ allowed, limits }: Decided): number | null {
-  if (allowed) return null;
-  return Math.max(1, ...limits.map(({ standing }) => ceilSeconds(standing.fitsInMs)));
+  return allowed ? null : Math.max(...limits.map(({ standing }) => ceilSeconds(standing.fitsInMs)));
 }
 
 /** The limits that the cost does not fit. */
