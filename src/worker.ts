@@ -1,11 +1,11 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
-import { bodyOf, type Decided } from "./edge/decision";
+import { bodyOf, type Decided, settlementOf } from "./edge/decision";
 import { Refusal } from "./edge/refusal";
-import type { Decision, DecisionRequest } from "./edge/schema";
+import type { ConsumeRequest, Decision, DecisionRequest, Settlement, SettleRequest } from "./edge/schema";
 import { type Env, serviceOf } from "./edge/service";
 import { handle } from "./http/app";
 
-export type { Decision, DecisionRequest } from "./edge/schema";
+export type { ConsumeRequest, Decision, DecisionRequest, Settlement, SettleRequest } from "./edge/schema";
 export { LimiterObject } from "./object/object";
 
 /** HTTP, for backends anywhere. */
@@ -19,18 +19,24 @@ export default { fetch: handle } satisfies ExportedHandler<Env>;
 export class LimiterRpc extends WorkerEntrypoint<Env> {
   async check(request: DecisionRequest): Promise<Decision> {
     const { limiter } = await serviceOf(this.env);
-    return answer(limiter.check(request));
+    return bodyOf(await answered(limiter.check(request)));
   }
 
-  async consume(request: DecisionRequest): Promise<Decision> {
+  async consume(request: ConsumeRequest): Promise<Decision> {
     const { limiter } = await serviceOf(this.env);
-    return answer(limiter.consume(request));
+    const { idempotency_key, ...rest } = Object(request) as ConsumeRequest;
+    return bodyOf(await answered(limiter.consume(rest, idempotency_key, (work) => this.ctx.waitUntil(work))));
+  }
+
+  async settle(request: SettleRequest): Promise<Settlement> {
+    const { limiter } = await serviceOf(this.env);
+    return settlementOf(await answered(limiter.settle(request)));
   }
 }
 
-async function answer(decided: Promise<Decided>): Promise<Decision> {
+async function answered(decided: Promise<Decided>): Promise<Decided> {
   try {
-    return bodyOf(await decided);
+    return await decided;
   } catch (error) {
     if (error instanceof Refusal) throw error;
     console.error({ message: "an RPC failed", error: error instanceof Error ? error.stack : error });

@@ -11,6 +11,12 @@ export interface Config {
   readonly ipv6PrefixBits: number;
   readonly placement: Placement;
   readonly locationHint: LocationHint | undefined;
+  /** For a call to an object, its retries included. */
+  readonly deadlineMs: number;
+  /** What becomes of a decision whose object can't be reached. */
+  readonly onError: "deny" | "allow";
+  /** Every attribute that some policy counts by. */
+  readonly attributes: readonly string[];
   readonly callerTokens: readonly string[];
   readonly adminTokens: readonly string[];
 }
@@ -58,6 +64,8 @@ const variables = z.object({
   RATE_LIMIT_IPV6_PREFIX: integer(1, 128).default(64),
   LIMITER_PLACEMENT: placement.default({ kind: "key" }),
   LIMITER_LOCATION_HINT: z.enum(LOCATION_HINTS, `must be one of ${LOCATION_HINTS.join(", ")}`).optional(),
+  RATE_LIMIT_DEADLINE_MS: integer(1, 60_000).default(1_000),
+  RATE_LIMIT_ON_ERROR: z.enum(["deny", "allow"], "must be deny or allow").default("deny"),
   LIMITER_TOKENS: tokens.default([]),
   LIMITER_ADMIN_TOKENS: tokens.default([]),
 });
@@ -84,11 +92,15 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
     perHour: values.RATE_LIMIT_CHAT_PER_HOUR,
     ipPerMinute: values.RATE_LIMIT_CHAT_IP_PER_MIN,
   });
+  const policies = [chat, ...declared.policies];
   return {
-    policies: new Map([chat, ...declared.policies].map((policy) => [policy.name, policy])),
+    policies: new Map(policies.map((policy) => [policy.name, policy])),
+    attributes: [...new Set(policies.flatMap(({ layers }) => layers.flatMap(({ by }) => by)))].sort(),
     ipv6PrefixBits: values.RATE_LIMIT_IPV6_PREFIX,
     placement: values.LIMITER_PLACEMENT,
     locationHint: values.LIMITER_LOCATION_HINT,
+    deadlineMs: values.RATE_LIMIT_DEADLINE_MS,
+    onError: values.RATE_LIMIT_ON_ERROR,
     callerTokens: values.LIMITER_TOKENS,
     adminTokens: values.LIMITER_ADMIN_TOKENS,
   };

@@ -51,22 +51,28 @@ export class EventLog {
     };
   }
 
-  /** How many events are inside the window. */
-  countWithin(windowMs: number, nowMs: number): number {
-    return this.size - this.#head(windowMs, nowMs);
-  }
-
-  /** Takes back the newest event recorded at `atMs` with `cost`; false when there is none. */
-  remove(atMs: number, cost: number): boolean {
-    for (let i = this.size - 1; i >= 0 && this.#at(i) >= atMs; i--) {
-      if (this.#at(i) !== atMs || this.#sumBefore(i + 1) - this.#sumBefore(i) !== cost) continue;
+  /**
+   * Corrects the cost of an event that was recorded at `atMs`, from what it is to what it shall be. An event of cost 0
+   * is not in the log: 0 takes one out, and from 0 one comes back. Does nothing when the event was dropped already.
+   * As long as the way from the newest event.
+   */
+  recost(atMs: number, from: number, to: number): void {
+    let i = this.size;
+    while (i > 0 && this.#at(i - 1) > atMs) i--;
+    if (from > 0) {
+      do i--;
+      while (i >= 0 && this.#at(i) === atMs && this.#sumBefore(i + 1) - this.#sumBefore(i) !== from);
+      if (i < 0 || this.#at(i) !== atMs) return;
       this.#atMs.splice(i, 1);
       this.#sums.splice(i + 1, 1);
-      for (let j = i + 1; j < this.#sums.length; j++) this.#sums[j] = this.#sumBefore(j) - cost;
-      for (const [windowMs, head] of this.#heads) if (head > i) this.#heads.set(windowMs, head - 1);
-      return true;
+      this.#moveHeads(i, -1);
     }
-    return false;
+    if (to > 0) {
+      this.#atMs.splice(i, 0, atMs);
+      this.#sums.splice(i + 1, 0, this.#sumBefore(i) + from);
+      this.#moveHeads(i, 1);
+    }
+    for (let j = i + 1; j < this.#sums.length; j++) this.#sums[j] = this.#sumBefore(j) + to - from;
   }
 
   /** Drops events that a window of `windowMs` can't see any more: in bulk, so that each is moved O(1) times. */
@@ -76,6 +82,11 @@ export class EventLog {
     this.#atMs.splice(0, gone);
     this.#sums.splice(0, gone);
     for (const [length, head] of this.#heads) this.#heads.set(length, Math.max(0, head - gone));
+  }
+
+  /** The events behind index `i` have moved; a head that is too low after that moves on by itself. */
+  #moveHeads(i: number, by: 1 | -1): void {
+    for (const [windowMs, head] of this.#heads) if (head > i) this.#heads.set(windowMs, head + by);
   }
 
   /** The first event of the half-open window `(now - windowMs, now]`. */

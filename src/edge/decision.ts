@@ -3,15 +3,18 @@ import type { Standing } from "../core/log";
 import type { Policy } from "../core/policy";
 import type { Answer } from "../object/protocol";
 import type { Asked } from "./request";
-import type { Decision } from "./schema";
+import type { Decision, Settlement } from "./schema";
 
 /** A decision with everything that its body and its headers are made from. */
 export interface Decided {
   readonly allowed: boolean;
-  /** Of an admitted consume. */
+  /** Of a consume that was admitted, or settled. */
   readonly id: string | undefined;
   readonly policy: Policy;
   readonly cost: number;
+  readonly replayed: boolean;
+  /** Admitted because the counters could not be reached, and recorded nowhere. */
+  readonly degraded: boolean;
   readonly limits: readonly DecidedLimit[];
 }
 
@@ -22,11 +25,28 @@ export interface DecidedLimit {
   readonly standing: Standing;
 }
 
-export function decided({ policy, cost, counters }: Asked, answer: Answer, id?: string): Decided {
+export function decided({ policy, cost, counters }: Asked, answer: Answer, id?: string, replayed = false): Decided {
   const limits = counters.flatMap(({ layer, key, limits }, c) =>
-    limits.map((limit, l) => ({ layer, key, limit, standing: answer.standings[c]?.[l] as Standing })),
+    limits.flatMap((limit, l) => {
+      const standing = answer.standings[c]?.[l];
+      return standing ? [{ layer, key, limit, standing }] : [];
+    }),
   );
-  return { allowed: answer.allowed, id: answer.allowed ? id : undefined, policy, cost, limits };
+  const { allowed } = answer;
+  return {
+    allowed,
+    id: allowed ? id : undefined,
+    policy,
+    cost,
+    replayed: allowed && replayed,
+    degraded: false,
+    limits,
+  };
+}
+
+/** The one admission that is not recorded, chosen by whoever runs the service. */
+export function degraded({ policy, cost }: Asked, id?: string): Decided {
+  return { allowed: true, id, policy, cost, replayed: false, degraded: true, limits: [] };
 }
 
 /** Null when allowed. At least 1: what was denied fits in a millisecond at the soonest, and that is rounded up. */
@@ -40,16 +60,25 @@ export function violated({ allowed, limits }: Decided): DecidedLimit[] {
 }
 
 export function bodyOf(decided: Decided): Decision {
+  const { allowed, id, policy, cost, replayed, degraded } = decided;
   return {
-    allowed: decided.allowed,
-    ...(decided.id === undefined ? {} : { id: decided.id }),
-    policy: decided.policy.name,
-    cost: decided.cost,
-    replayed: false,
-    degraded: false,
+    allowed,
+    ...(id === undefined ? {} : { id }),
+    policy: policy.name,
+    cost,
+    replayed,
+    degraded,
     retry_after_seconds: retryAfterSeconds(decided),
-    limits: decided.limits.map(({ layer, key, limit, standing }) => ({ layer, key, ...limitState(limit, standing) })),
+    limits: limitsOf(decided),
   };
+}
+
+export function settlementOf(decided: Decided): Settlement {
+  return { id: decided.id ?? "", policy: decided.policy.name, cost: decided.cost, limits: limitsOf(decided) };
+}
+
+function limitsOf({ limits }: Decided): Decision["limits"] {
+  return limits.map(({ layer, key, limit, standing }) => ({ layer, key, ...limitState(limit, standing) }));
 }
 
 /** A limit as it stands, in the words and units of the wire. */

@@ -1,10 +1,32 @@
 import type { Config } from "../config/config";
 import type { LimiterObject } from "../object/object";
-import type { Answer, AskedCounter, Charge, Inspected, Question } from "../object/protocol";
+import type {
+  Answer,
+  AskedCounter,
+  Charge,
+  ChargeAnswer,
+  EventQuestion,
+  Inspected,
+  Question,
+  SettleAnswer,
+} from "../object/protocol";
+import { callWithin, type Timing } from "./deadline";
 import { objectOf } from "./placement";
 import { Refusal } from "./refusal";
 
-type Placing = Pick<Config, "placement" | "locationHint">;
+/** The calls of an object, each of which may be lost on its way there or back. */
+export type ObjectStub = Pick<
+  DurableObjectStub<LimiterObject>,
+  "check" | "consume" | "undo" | "settle" | "inspect" | "forget"
+>;
+
+/** Where objects are reached by name. */
+export interface ObjectNamespace {
+  getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): ObjectStub;
+}
+
+/** Keeps what must be done alive when its caller has hung up. */
+export type WaitUntil = (work: Promise<unknown>) => void;
 
 /** The counters of a decision that live in one object, and where they stand in the policy. */
 interface Part {
@@ -19,64 +41,81 @@ interface Part {
  */
 export class FanOut {
   constructor(
-    private readonly objects: DurableObjectNamespace<LimiterObject>,
-    private readonly placing: Placing,
+    private readonly objects: ObjectNamespace,
+    private readonly config: Pick<Config, "placement" | "locationHint" | "deadlineMs">,
+    private readonly timing: Timing,
   ) {}
 
   async check(question: Question): Promise<Answer> {
     const parts = this.#split(question);
     const answers = await Promise.all(
-      parts.map(({ object, counters }) => this.#stub(object).check({ ...question, counters })),
+      parts.map(({ object, counters }) => this.#call(object, (stub) => stub.check({ ...question, counters }))),
     ).catch(unreachable);
     return join(parts, answers);
   }
 
-  /** All objects record the charge, or none: when one denies or fails, what the others admitted is put back first. */
-  async consume(charge: Charge): Promise<Answer> {
+  /**
+   * All objects record the charge, or none: when one does not admit it, what the others admitted is put back before this
+   * answers. A denial by one object is a denial, also when another is silent: then the silent one's layers are left out.
+   * @throws Refusal `reused-id` or `unreachable`.
+   */
+  async consume(charge: Charge, waitUntil: WaitUntil): Promise<ChargeAnswer> {
     const parts = this.#split(charge);
-    const outcomes = await Promise.allSettled(
-      parts.map(({ object, counters }) => this.#stub(object).consume({ ...charge, counters })),
+    // Whoever tries this again is safe: the event is recorded once, and an undo lifts the claim of this attempt alone.
+    const attempt = parts.length > 1 ? { attempt: this.timing.random().toString(36).slice(2, 12) } : {};
+    const asked = parts.map(({ object, counters }) => ({ object, charge: { ...charge, ...attempt, counters } }));
+    const answers = await Promise.all(
+      asked.map(({ object, charge }) => this.#call(object, (stub) => stub.consume(charge)).catch(silent)),
     );
-    const answers = outcomes.map((outcome) => (outcome.status === "fulfilled" ? outcome.value : undefined));
-    if (!answers.every((answer) => answer?.allowed))
-      await Promise.all(
-        parts.map(async (part, i) => {
-          if (answers[i]?.allowed) answers[i] = await this.#putBack(charge, part, answers[i]);
-        }),
-      );
-    const failed = outcomes.find((outcome) => outcome.status === "rejected");
-    if (failed) return unreachable(failed.reason);
-    return join(parts, answers as Answer[]);
+    if (answers.every((answer) => answer?.allowed)) return joinCharge(parts, answers);
+
+    const undo = ({ object, charge }: (typeof asked)[number]) =>
+      this.#call(object, (stub) => stub.undo(charge)).catch((error: unknown) => {
+        console.error({ message: "a charge could not be put back", object, id: charge.id, error });
+      });
+    const putBack = await Promise.all(
+      asked.map(async (part, i) => {
+        const answer = answers[i];
+        // It may have recorded the charge: it is told, but not waited for any longer.
+        if (answer === undefined && parts.length > 1) waitUntil(undo(part));
+        return answer?.allowed ? { ...answer, ...(await undo(part)), allowed: true } : answer;
+      }),
+    );
+    if (answers.some((answer) => answer?.conflicts))
+      throw new Refusal("reused-id", "This idempotency key was used with another policy or cost.");
+    if (answers.every((answer) => answer?.allowed ?? true)) return unreachable();
+    return joinCharge(parts, putBack);
   }
 
-  /** How a part stands without the charge; if that fails, with it: it then counts until its window has passed. */
-  async #putBack(charge: Charge, { object, counters }: Part, admitted: Answer): Promise<Answer> {
-    try {
-      return await this.#stub(object).undo({ ...charge, counters });
-    } catch (error) {
-      console.error({ message: "a denied charge could not be put back", object, id: charge.id, error });
-      return admitted;
-    }
+  /** Settles the event in all objects; found if it was in one of them, for a key may have been forgotten since. */
+  async settle(question: EventQuestion): Promise<SettleAnswer> {
+    const parts = this.#split(question);
+    const answers = await Promise.all(
+      parts.map(({ object, counters }) => this.#call(object, (stub) => stub.settle({ ...question, counters }))),
+    ).catch(unreachable);
+    return { ...join(parts, answers), found: answers.some(({ found }) => found) };
   }
 
   async inspect(key: string, asked: (AskedCounter & { policy: string })[], mostEvents: number): Promise<Inspected[]> {
-    return await this.#stub(objectOf(key, this.placing.placement)).inspect(asked, mostEvents).catch(unreachable);
+    const object = objectOf(key, this.config.placement);
+    return this.#call(object, (stub) => stub.inspect(asked, mostEvents)).catch(unreachable);
   }
 
   async forget(key: string): Promise<void> {
-    await this.#stub(objectOf(key, this.placing.placement)).forget(key).catch(unreachable);
+    await this.#call(objectOf(key, this.config.placement), (stub) => stub.forget(key)).catch(unreachable);
   }
 
-  /** A new one for every call: a stub that broke repeats its error. */
-  #stub(object: string): DurableObjectStub<LimiterObject> {
-    const { locationHint } = this.placing;
-    return this.objects.getByName(object, locationHint === undefined ? {} : { locationHint });
+  /** Each try takes a new stub: one that broke repeats its error. */
+  #call<T>(object: string, call: (stub: ObjectStub) => Promise<T>): Promise<T> {
+    const { locationHint, deadlineMs } = this.config;
+    const options = locationHint === undefined ? {} : { locationHint };
+    return callWithin(deadlineMs, () => call(this.objects.getByName(object, options)), this.timing);
   }
 
   #split({ counters }: Question): Part[] {
     const parts = new Map<string, Part>();
     counters.forEach((counter, index) => {
-      const object = objectOf(counter.key, this.placing.placement);
+      const object = objectOf(counter.key, this.config.placement);
       const part = parts.get(object) ?? { object, counters: [], indexes: [] };
       part.counters.push(counter);
       part.indexes.push(index);
@@ -86,22 +125,43 @@ export class FanOut {
   }
 }
 
-/** The answers of all parts as one, which admits if every part does. */
-function join(parts: readonly Part[], answers: readonly Answer[]): Answer {
+/** The standings of all parts in the order asked; of a part that is silent, none. */
+function standingsOf(parts: readonly Part[], answers: readonly (Answer | undefined)[]): Answer["standings"] {
   const standings: Answer["standings"][number][] = [];
   parts.forEach(({ indexes }, p) => {
     indexes.forEach((index, i) => {
       standings[index] = answers[p]?.standings[i] ?? [];
     });
   });
+  return standings;
+}
+
+/** The answers of all parts as one, which admits if every part does. */
+function join(parts: readonly Part[], answers: readonly Answer[]): Answer {
   return {
-    allowed: answers.every((answer) => answer.allowed),
-    atMs: Math.max(...answers.map((answer) => answer.atMs)),
-    standings,
+    allowed: answers.every(({ allowed }) => allowed),
+    atMs: Math.max(...answers.map(({ atMs }) => atMs)),
+    standings: standingsOf(parts, answers),
   };
 }
 
-function unreachable(error: unknown): never {
+/** Of many attempts at once, the one that recorded the event where the policy's first layer counts is no replay. */
+function joinCharge(parts: readonly Part[], answers: readonly (ChargeAnswer | undefined)[]): ChargeAnswer {
+  const known = answers.filter((answer) => answer !== undefined);
+  return {
+    ...join(parts, known),
+    standings: standingsOf(parts, answers),
+    replayed: answers[0]?.replayed ?? false,
+    conflicts: false,
+  };
+}
+
+/** Whether a part that is silent did its work is not known. */
+function silent(error: unknown): undefined {
   console.error({ message: "an object could not be reached", error });
+}
+
+function unreachable(error?: unknown): never {
+  if (error !== undefined) silent(error);
   throw new Refusal("unreachable", "The counters could not be reached; nothing was decided.");
 }

@@ -1,8 +1,10 @@
 import type { Config } from "../config/config";
-import type { LimiterObject } from "../object/object";
-import { type Decided, decided, limitState } from "./decision";
-import { FanOut } from "./fan-out";
-import { readRequest } from "./request";
+import { longestWindowOfMs } from "../core/policy";
+import { realTiming, type Timing } from "./deadline";
+import { type Decided, decided, degraded, limitState } from "./decision";
+import { FanOut, type ObjectNamespace, type WaitUntil } from "./fan-out";
+import { Refusal } from "./refusal";
+import { readCheck, readConsume, readSettle } from "./request";
 import type { KeyState, PolicyList } from "./schema";
 
 /** What the service does, whoever asks: HTTP and RPC only translate. Inputs are as they came, and checked here. */
@@ -11,24 +13,44 @@ export class Limiter {
 
   constructor(
     private readonly config: Config,
-    objects: DurableObjectNamespace<LimiterObject>,
+    objects: ObjectNamespace,
+    timing: Timing = realTiming,
   ) {
-    this.#objects = new FanOut(objects, config);
+    this.#objects = new FanOut(objects, config, timing);
   }
 
   /** Would this request be admitted now? Records nothing. */
   async check(input: unknown): Promise<Decided> {
-    const asked = readRequest(input, this.config);
+    const asked = readCheck(input, this.config);
     const { policy, cost, counters } = asked;
-    return decided(asked, await this.#objects.check({ policy: policy.name, cost, counters }));
+    const answer = this.#objects.check({ policy: policy.name, cost, counters });
+    return this.#orOnError(
+      answer.then((answer) => decided(asked, answer)),
+      () => degraded(asked),
+    );
   }
 
-  /** Records the request's cost if every limit of every layer admits it. */
-  async consume(input: unknown): Promise<Decided> {
-    const asked = readRequest(input, this.config);
-    const { policy, cost, counters } = asked;
-    const id = crypto.randomUUID();
-    return decided(asked, await this.#objects.consume({ id, policy: policy.name, cost, counters }), id);
+  /** Records the request's cost if every limit of every layer admits it; once, however often the same key is sent. */
+  async consume(input: unknown, idempotencyKey: unknown, waitUntil: WaitUntil): Promise<Decided> {
+    const asked = readConsume(input, idempotencyKey, this.config);
+    const { id, policy, cost, counters, subject } = asked;
+    const keepMs = longestWindowOfMs(policy);
+    const answer = this.#objects.consume({ id, subject, keepMs, policy: policy.name, cost, counters }, waitUntil);
+    // A caller that hangs up must not leave the charge half put back.
+    waitUntil(answer.catch(() => {}));
+    return this.#orOnError(
+      answer.then((answer) => decided(asked, answer, id, answer.replayed)),
+      () => degraded(asked, id),
+    );
+  }
+
+  /** Corrects the cost of an earlier consume. */
+  async settle(input: unknown): Promise<Decided> {
+    const asked = readSettle(input, this.config);
+    const { id, policy, cost, counters, subject } = asked;
+    const answer = await this.#objects.settle({ id, subject, policy: policy.name, cost, counters });
+    if (answer.found) return decided(asked, { ...answer, allowed: true }, id);
+    throw new Refusal("unknown-decision", "There is no such decision of this policy and subject in the window.");
   }
 
   policies(): PolicyList {
@@ -65,5 +87,15 @@ export class Limiter {
 
   async forget(key: string): Promise<void> {
     await this.#objects.forget(key);
+  }
+
+  async #orOnError(decision: Promise<Decided>, admitted: () => Decided): Promise<Decided> {
+    try {
+      return await decision;
+    } catch (error) {
+      if (this.config.onError === "allow" && error instanceof Refusal && error.kind === "unreachable")
+        return admitted();
+      throw error;
+    }
   }
 }

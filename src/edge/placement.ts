@@ -1,4 +1,5 @@
 import type { Placement } from "../config/config";
+import { fnv1a } from "./hash";
 
 /**
  * The name of the object that holds a key.
@@ -9,11 +10,4 @@ import type { Placement } from "../config/config";
  */
 export function objectOf(key: string, placement: Placement): string {
   return placement.kind === "key" ? key : `shard:${fnv1a(key) % placement.count}`;
-}
-
-/** FNV-1a over UTF-16 code units: even enough to spread keys, and the same in every isolate for ever. */
-function fnv1a(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return hash >>> 0;
 }

@@ -8,9 +8,17 @@ export interface InvalidField {
  * - `invalid`: the request is malformed; `errors` lists every mistake.
  * - `unknown-policy`: no such policy in force.
  * - `never-fits`: the cost is above a limit of the policy, so that no wait would help.
- * - `unreachable`: an object did not answer.
+ * - `reused-id`: the idempotency key was used for the same subject with another policy or cost.
+ * - `unknown-decision`: there is no such event of this policy and subject in the window.
+ * - `unreachable`: an object did not answer within the deadline.
  */
-export type RefusalKind = "invalid" | "unknown-policy" | "never-fits" | "unreachable";
+export type RefusalKind =
+  | "invalid"
+  | "unknown-policy"
+  | "never-fits"
+  | "reused-id"
+  | "unknown-decision"
+  | "unreachable";
 
 /** A request that is not decided. Its message is meant for the caller. Over RPC its own properties arrive too. */
 export class Refusal extends Error {

@@ -3,8 +3,10 @@ import type { Config } from "../config/config";
 import { type Policy, smallestMax } from "../core/policy";
 import type { AskedCounter } from "../object/protocol";
 import { type InvalidField, pointer, Refusal } from "./refusal";
-import { decisionRequest } from "./schema";
-import { keysOf, type Subject } from "./subject";
+import { decisionId, decisionRequest, settleRequest } from "./schema";
+import { digestOf, keysOf, type Subject } from "./subject";
+
+type Reading = Pick<Config, "policies" | "attributes" | "ipv6PrefixBits">;
 
 /** A valid request: what to count, by which keys. */
 export interface Asked {
@@ -12,29 +14,42 @@ export interface Asked {
   readonly cost: number;
   /** One a layer, in the policy's order. */
   readonly counters: readonly AskedCounter[];
+  /** A digest of whom it is about. */
+  readonly subject: string;
+}
+
+/** About one decision, by its id. */
+export interface AskedById extends Asked {
+  readonly id: string;
 }
 
 /**
- * Reads a check or consume from what a caller sent.
+ * Reads a check from what a caller sent.
  * @throws Refusal: `invalid` with every mistake, `unknown-policy` or `never-fits`, the first of them that applies.
  */
-export function readRequest(input: unknown, { policies, ipv6PrefixBits }: Config): Asked {
-  const read = decisionRequest.safeParse(input);
-  if (!read.success) throw invalid([...fieldErrors(read.error), ...subjectErrors(input, policies, ipv6PrefixBits)]);
+export function readCheck(input: unknown, config: Reading): Asked {
+  const { cost = 1, ...whose } = read(decisionRequest, input, config);
+  return admissible(resolve(whose, cost, config));
+}
 
-  const { subject, cost = 1 } = read.data;
-  const policy = policies.get(read.data.policy);
-  if (!policy) throw new Refusal("unknown-policy", `There is no policy "${read.data.policy}".`);
-  const { keys, errors } = keysOf(policy, subject, ipv6PrefixBits);
-  if (errors.length > 0) throw invalid(errors);
-  const most = smallestMax(policy);
-  if (cost > most)
-    throw new Refusal(
-      "never-fits",
-      `Policy "${policy.name}" never admits a cost above ${most}, and this one is ${cost}.`,
-    );
-  const counters = policy.layers.map(({ name, limits }, i) => ({ layer: name, key: keys[i] ?? "", limits }));
-  return { policy, cost, counters };
+/**
+ * Reads a consume, whose id is the idempotency key or a new one.
+ * @throws Refusal as `readCheck` does.
+ */
+export function readConsume(input: unknown, idempotencyKey: unknown, config: Reading): AskedById {
+  const key = decisionId.optional().safeParse(idempotencyKey);
+  const mistakes = (key.error?.issues ?? []).map(({ message }) => ({ pointer: "/idempotency_key", detail: message }));
+  const { cost = 1, ...whose } = read(decisionRequest, input, config, mistakes);
+  return { ...admissible(resolve(whose, cost, config)), id: key.data ?? crypto.randomUUID() };
+}
+
+/**
+ * Reads a settle, whose cost may be above every limit: what is spent is spent.
+ * @throws Refusal `invalid` or `unknown-policy`.
+ */
+export function readSettle(input: unknown, config: Reading): AskedById {
+  const { id, cost, ...whose } = read(settleRequest, input, config);
+  return { ...resolve(whose, cost, config), id };
 }
 
 export function invalid(errors: readonly InvalidField[]): Refusal {
@@ -50,12 +65,36 @@ export function fieldErrors(error: z.ZodError): InvalidField[] {
   );
 }
 
-/** The mistakes in the subject of a request that is malformed elsewhere, as far as they can be told. */
-function subjectErrors(input: unknown, policies: Config["policies"], ipv6PrefixBits: number): InvalidField[] {
-  const shape = decisionRequest.shape;
+/** The request as its schema has it; throws with its mistakes, those of the subject and `mistakes`, all together. */
+function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes: InvalidField[] = []): T {
+  const request = schema.safeParse(input);
+  const errors = [...mistakes, ...(request.error ? fieldErrors(request.error) : []), ...subjectErrors(input, config)];
+  if (!request.success || errors.length > 0) throw invalid(errors);
+  return request.data;
+}
+
+/** The mistakes in the subject, as far as they can be told whatever else is wrong with the request. */
+function subjectErrors(input: unknown, { policies, ipv6PrefixBits }: Reading): InvalidField[] {
   const { policy: name, subject } = Object(input) as Record<string, unknown>;
   const policy = policies.get(String(name));
-  const attributes = shape.subject.safeParse(subject);
-  if (!policy || !attributes.success) return [];
-  return keysOf(policy, attributes.data as Subject, ipv6PrefixBits).errors;
+  const attributes = decisionRequest.shape.subject.safeParse(subject);
+  return policy && attributes.success ? keysOf(policy, attributes.data, ipv6PrefixBits).errors : [];
+}
+
+function resolve(whose: { policy: string; subject: Subject }, cost: number, config: Reading): Asked {
+  const policy = config.policies.get(whose.policy);
+  if (!policy) throw new Refusal("unknown-policy", `There is no policy "${whose.policy}".`);
+  const { keys } = keysOf(policy, whose.subject, config.ipv6PrefixBits);
+  const counters = policy.layers.map(({ name, limits }, i) => ({ layer: name, key: keys[i] ?? "", limits }));
+  return { policy, cost, counters, subject: digestOf(whose.subject, config.attributes, config.ipv6PrefixBits) };
+}
+
+function admissible(asked: Asked): Asked {
+  const { policy, cost } = asked;
+  const most = smallestMax(policy);
+  if (cost <= most) return asked;
+  throw new Refusal(
+    "never-fits",
+    `Policy "${policy.name}" never admits a cost above ${most}, and this one is ${cost}.`,
+  );
 }

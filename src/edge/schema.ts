@@ -1,23 +1,46 @@
 import * as z from "zod";
+import { LARGEST_MAX } from "../core/limit";
 
 /** What callers send and get, over HTTP and RPC alike: these schemas validate, type and document it. */
 
 const wholeNumber = () => z.number().refine(Number.isInteger, "must be a whole number").meta({ type: "integer" });
 
-export const decisionRequest = z.strictObject({
+const whose = {
   policy: z.string().meta({ examples: ["chat"] }),
   subject: z
     .record(z.string(), z.string().nullable())
     .describe("Who is asking. Attributes that no layer of the policy counts by are ignored.")
     .meta({ examples: [{ user: "u_1", ip: "203.0.113.7" }] }),
+};
+
+/** An idempotency key, and the id of the decision that it names. */
+export const decisionId = z
+  .string()
+  .regex(/^[A-Za-z0-9._~:-]{1,128}$/, "must be 1 to 128 of A-Z a-z 0-9 . _ ~ : -")
+  .meta({ examples: ["8e03978e-40d5-43dd-bc93-6894a57f9324"] });
+
+export const decisionRequest = z.strictObject({
+  ...whose,
   cost: wholeNumber()
     .refine((cost) => cost >= 1, "must be at least 1")
     .meta({ minimum: 1 })
     .optional()
     .describe("How much the request weighs; 1 when left out."),
 });
-
 export type DecisionRequest = z.input<typeof decisionRequest>;
+
+/** Over RPC the idempotency key is a field; over HTTP it is a header. */
+export type ConsumeRequest = DecisionRequest & { readonly idempotency_key?: string };
+
+export const settleRequest = z.strictObject({
+  ...whose,
+  id: decisionId.describe("The decision whose cost is corrected."),
+  cost: wholeNumber()
+    .refine((cost) => cost >= 0 && cost <= LARGEST_MAX, `must be from 0 to ${LARGEST_MAX}`)
+    .meta({ minimum: 0, maximum: LARGEST_MAX })
+    .describe("The real cost; 0 gives all of it back."),
+});
+export type SettleRequest = z.input<typeof settleRequest>;
 
 const limitStanding = {
   limit: wholeNumber().describe("The most cost in any window."),
@@ -44,6 +67,14 @@ export const decision = z.object({
   limits: z.array(layerStanding).describe("Every limit of every layer, in the policy's order."),
 });
 export type Decision = z.infer<typeof decision>;
+
+export const settlement = z.object({
+  id: z.string(),
+  policy: z.string(),
+  cost: wholeNumber(),
+  limits: z.array(layerStanding).describe("Every limit of every layer, with the corrected cost."),
+});
+export type Settlement = z.infer<typeof settlement>;
 
 export const policyList = z.object({
   policies: z.array(

@@ -1,5 +1,6 @@
 import type { Layer, Policy } from "../core/policy";
 import { normalAddress } from "./address";
+import { fnv1a } from "./hash";
 import { type InvalidField, pointer } from "./refusal";
 
 /** Who is asking: attributes by name. */
@@ -31,6 +32,19 @@ export function keysOf(
     keys,
     errors: [...mistakes].map(([attribute, detail]) => ({ pointer: pointer(["subject", attribute]), detail })),
   };
+}
+
+/**
+ * A digest of the subject, the same however it is spelt and whichever policy asks: of the attributes that some policy
+ * counts by. It keeps apart the ids of different subjects that share a key.
+ */
+export function digestOf(subject: Subject, attributes: readonly string[], ipv6PrefixBits: number): string {
+  const values = attributes.map((attribute) => {
+    const value = attributeOf(subject, attribute);
+    const normal = value === "" ? undefined : normalValue(attribute, value, ipv6PrefixBits);
+    return normal?.ok ? normal.value : value;
+  });
+  return fnv1a(JSON.stringify(values)).toString(36);
 }
 
 /** What is wrong with a key, undefined if it is in its normal form `<attribute>:<value>`. */

@@ -1,24 +1,29 @@
 import { type IRequest, Router } from "itty-router";
 import { ConfigError } from "../config/mistake";
+import type { WaitUntil } from "../edge/fan-out";
 import { Refusal } from "../edge/refusal";
 import { type Env, type Service, serviceOf } from "../edge/service";
 import type { Role } from "../edge/tokens";
 import { authorize } from "./auth";
-import { readJson } from "./body";
-import { consumeResponse, decisionResponse } from "./decision-response";
+import { idempotencyKeyOf, readJson } from "./body";
+import { consumeResponse, decisionResponse, settleResponse } from "./decision-response";
 import { json } from "./json";
 import { eventsOf, keyOf } from "./key-request";
 import { openApi } from "./openapi";
 import { Problem, problemOf } from "./problem";
 
-type Handler = (request: IRequest, env: Env) => Response | Promise<Response>;
-type Call = (request: IRequest, service: Service) => Response | Promise<Response>;
+type Handler = (request: IRequest, env: Env, context: Context) => Response | Promise<Response>;
+type Call = (request: IRequest, service: Service, context: Context) => Response | Promise<Response>;
+
+/** What of a request outlives its answer. */
+export type Context = Pick<ExecutionContext, "waitUntil">;
 
 const ROUTES: readonly (readonly [method: "get" | "post" | "delete", path: string, handler: Handler])[] = [
   ["get", "/healthz", health],
   ["get", "/openapi.json", () => json(openApi())],
   ["post", "/v1/consume", withToken("caller", consume)],
   ["post", "/v1/check", withToken("caller", check)],
+  ["post", "/v1/settle", withToken("caller", settle)],
   ["get", "/v1/policies", withToken("caller", (_, { limiter }) => json(limiter.policies()))],
   ["get", "/v1/keys/:key", withToken("admin", inspectKey)],
   ["delete", "/v1/keys/:key", withToken("admin", forgetKey)],
@@ -29,12 +34,17 @@ async function health(_: IRequest, env: Env): Promise<Response> {
   return json({ status: "ok" });
 }
 
-async function consume(request: IRequest, { limiter }: Service): Promise<Response> {
-  return consumeResponse(await limiter.consume(await readJson(request)));
+async function consume(request: IRequest, { limiter }: Service, context: Context): Promise<Response> {
+  const waitUntil: WaitUntil = (work) => context.waitUntil(work);
+  return consumeResponse(await limiter.consume(await readJson(request), idempotencyKeyOf(request), waitUntil));
 }
 
 async function check(request: IRequest, { limiter }: Service): Promise<Response> {
   return decisionResponse(await limiter.check(await readJson(request)));
+}
+
+async function settle(request: IRequest, { limiter }: Service): Promise<Response> {
+  return settleResponse(await limiter.settle(await readJson(request)));
 }
 
 async function inspectKey(request: IRequest, { config, limiter }: Service): Promise<Response> {
@@ -49,14 +59,14 @@ async function forgetKey(request: IRequest, { config, limiter }: Service): Promi
 const router = makeRouter();
 
 /** Answers any HTTP request; never throws. */
-export async function handle(request: Request, env: Env): Promise<Response> {
-  if (request.method !== "HEAD") return router.fetch(request, env);
-  const response = await router.fetch(new Request(request, { method: "GET" }), env);
+export async function handle(request: Request, env: Env, context: Context): Promise<Response> {
+  if (request.method !== "HEAD") return router.fetch(request, env, context);
+  const response = await router.fetch(new Request(request, { method: "GET" }), env, context);
   return new Response(null, response);
 }
 
 function makeRouter() {
-  const router = Router<IRequest, [Env]>({ before: [refuseTrailingSlash], catch: answerError });
+  const router = Router<IRequest, [Env, Context]>({ before: [refuseTrailingSlash], catch: answerError });
   for (const [method, path, handler] of ROUTES) router[method](path, handler);
   for (const path of new Set(ROUTES.map(([, path]) => path))) router.all(path, methodNotAllowed);
   router.all("*", notFound);
@@ -65,10 +75,10 @@ function makeRouter() {
 
 /** A call that takes a token, which is asked for before anything else about the request is looked at. */
 function withToken(role: Role, call: Call): Handler {
-  return async (request, env) => {
+  return async (request, env, context) => {
     const service = await serviceOf(env);
     await authorize(request, service.tokens, role);
-    return call(request, service);
+    return call(request, service, context);
   };
 }
 

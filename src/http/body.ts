@@ -3,6 +3,12 @@ import { Problem } from "./problem";
 
 const LONGEST_BYTES = 8 * 1_024;
 
+/** The value of an Idempotency-Key header: a string of structured fields (RFC 9651), or the same unquoted. */
+export function idempotencyKeyOf(request: Request): string | undefined {
+  const header = request.headers.get("Idempotency-Key")?.trim();
+  return header?.replace(/^"(.*)"$/, "$1");
+}
+
 /**
  * The JSON value of a request's body.
  * @throws Problem 415 or 413, and Refusal `invalid` when it is not JSON in UTF-8.

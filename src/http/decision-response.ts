@@ -1,6 +1,14 @@
 import { type Item, serializeList } from "structured-headers";
 import { limitName, type Policy } from "../core/policy";
-import { bodyOf, ceilSeconds, type Decided, remaining, retryAfterSeconds, violated } from "../edge/decision";
+import {
+  bodyOf,
+  ceilSeconds,
+  type Decided,
+  remaining,
+  retryAfterSeconds,
+  settlementOf,
+  violated,
+} from "../edge/decision";
 import { json } from "./json";
 import { problemResponse } from "./problem";
 
@@ -25,8 +33,13 @@ export function consumeResponse(decided: Decided): Response {
   return problemResponse(body, { "Retry-After": String(retryAfter), ...rateLimitHeaders(decided) });
 }
 
+export function settleResponse(decided: Decided): Response {
+  return json(settlementOf(decided), rateLimitHeaders(decided));
+}
+
 /** draft-ietf-httpapi-ratelimit-headers-10: `t` is the wait until some quota comes back, left out when all is there. */
-function rateLimitHeaders({ policy, limits }: Decided): Record<string, string> {
+function rateLimitHeaders({ policy, limits, degraded }: Decided): Record<string, string> {
+  if (degraded) return {};
   return {
     "RateLimit-Policy": policyHeader(policy),
     RateLimit: serializeList(

@@ -1,5 +1,14 @@
 import * as z from "zod";
-import { DEFAULT_EVENTS, decision, decisionRequest, keyState, MOST_EVENTS, policyList } from "../edge/schema";
+import {
+  DEFAULT_EVENTS,
+  decision,
+  decisionRequest,
+  keyState,
+  MOST_EVENTS,
+  policyList,
+  settlement,
+  settleRequest,
+} from "../edge/schema";
 
 const problem = z
   .object({
@@ -30,6 +39,8 @@ const SCHEMAS = {
   DecisionRequest: decisionRequest,
   Decision: decision,
   Denied: denied,
+  SettleRequest: settleRequest,
+  Settlement: settlement,
   PolicyList: policyList,
   KeyState: keyState,
   Problem: problem,
@@ -61,7 +72,16 @@ function makeDocument(): Json {
         post: {
           operationId: "consume",
           summary: "Decide, and record the cost if every limit of every layer admits it",
-          requestBody: requestBody(),
+          parameters: [
+            {
+              name: "Idempotency-Key",
+              in: "header",
+              description:
+                "Sent again with the same subject, it is charged once. A string of structured fields, or unquoted.",
+              schema: { type: "string", examples: ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'] },
+            },
+          ],
+          requestBody: requestBody("DecisionRequest"),
           responses: {
             200: { description: "Allowed and recorded.", headers: RATE_LIMIT, content: content("Decision") },
             429: {
@@ -77,10 +97,21 @@ function makeDocument(): Json {
         post: {
           operationId: "check",
           summary: "Decide, record nothing",
-          requestBody: requestBody(),
+          requestBody: requestBody("DecisionRequest"),
           responses: {
             200: { description: "Allowed or denied.", headers: RATE_LIMIT, content: content("Decision") },
             ...problems(400, 401, 404, 413, 415, 422, 500, 503),
+          },
+        },
+      },
+      "/v1/settle": {
+        post: {
+          operationId: "settle",
+          summary: "Correct the cost of an earlier consume",
+          requestBody: requestBody("SettleRequest"),
+          responses: {
+            200: { description: "Corrected.", headers: RATE_LIMIT, content: content("Settlement") },
+            ...problems(400, 401, 404, 413, 415, 500, 503),
           },
         },
       },
@@ -185,10 +216,10 @@ const PROBLEMS: Record<number, string> = {
   400: "Malformed: not JSON, or a field is missing, unknown or invalid.",
   401: "No token, or one that is not known.",
   403: "A caller token on an admin call.",
-  404: "No such policy.",
+  404: "No such policy, or no such decision.",
   413: "The body is too large.",
   415: "The body is not `application/json`.",
-  422: "The cost is above a limit of the policy: it could never be allowed.",
+  422: "The cost is above a limit of the policy, so it could never be allowed; or the key was used with another cost or policy.",
   500: "A fault of the service.",
   503: "No tokens are configured, or the counters can't be reached.",
 };
@@ -207,8 +238,8 @@ function problems(...statuses: number[]): Json {
   );
 }
 
-function requestBody(): Json {
-  return { required: true, content: content("DecisionRequest") };
+function requestBody(schema: keyof typeof SCHEMAS): Json {
+  return { required: true, content: content(schema) };
 }
 
 function content(schema: keyof typeof SCHEMAS, type = "application/json"): Json {

@@ -23,6 +23,8 @@ const WIRE: Record<RefusalKind, { status: number; title: string; headers?: Recor
   invalid: { status: 400, title: "Bad Request" },
   "unknown-policy": { status: 404, title: "Not Found" },
   "never-fits": { status: 422, title: "Unprocessable Content" },
+  "reused-id": { status: 422, title: "Unprocessable Content" },
+  "unknown-decision": { status: 404, title: "Not Found" },
   unreachable: { status: 503, title: "Service Unavailable", headers: { "Retry-After": "1" } },
 };
 

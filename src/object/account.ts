@@ -1,6 +1,7 @@
 import { EventLog } from "../core/log";
 import { Page, type PagedEvent, readPage } from "./page";
 import type { StoredEvent } from "./protocol";
+import { SlotIndex } from "./slot-index";
 import type { Store } from "./store";
 
 /** A page that is full: of no interest until it has expired, when its slot serves a new one. */
@@ -21,6 +22,8 @@ export class Account {
   readonly #logs = new Map<string, EventLog>();
   readonly #sealed: Sealed[];
   #tail: Page | undefined;
+  /** Made when an id is first looked for beyond the tail: most accounts never need it. */
+  #sealedIds: SlotIndex | undefined;
 
   constructor(
     private readonly store: Store,
@@ -29,7 +32,7 @@ export class Account {
     const pages = loadPages(store, key);
     for (const { events } of pages)
       for (const { atMs, cost, charged } of events)
-        for (const layer of charged.layers) this.log(charged.policy, layer).record(atMs, cost);
+        if (cost > 0) for (const layer of charged.layers) this.log(charged.policy, layer).record(atMs, cost);
     this.newestMs = pages.at(-1)?.events.at(-1)?.atMs ?? 0;
     const last = pages.pop();
     if (last) this.#tail = Page.holding(last.slot, last.events);
@@ -45,7 +48,7 @@ export class Account {
   get weight(): number {
     let bytes = 1_000 + 2 * this.key.length + 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.length;
     for (const log of this.#logs.values()) bytes += 500 + 24 * log.size;
-    return bytes;
+    return bytes + (this.#sealedIds?.weight ?? 0);
   }
 
   log(policy: string, layer: string): EventLog {
@@ -65,23 +68,27 @@ export class Account {
     this.#put(this.#tail);
   }
 
-  /** Takes an event out of the logs and out of the store, as if it had never been; nothing if there is none. */
-  takeBack(id: string): void {
-    for (const { slot, text } of this.#pagesTailFirst()) {
-      const events = readPage(text);
-      const event = events.find((event) => event.id === id);
-      if (!event) continue;
-      for (const layer of event.charged.layers) this.log(event.charged.policy, layer).remove(event.atMs, event.cost);
-      const page = Page.holding(
-        slot,
-        events.filter((other) => other !== event),
-      );
-      const sealed = this.#sealed.find((other) => other.slot === slot);
-      if (sealed) sealed.expiresAtMs = page.expiresAtMs;
-      else this.#tail = page;
-      this.#put(page);
-      return;
-    }
+  /** The event that is named so, and still remembered at `nowMs`. */
+  find(id: string, subject: string, nowMs: number): PagedEvent | undefined {
+    const event = this.#locate(id, subject)?.event;
+    return event && event.atMs + event.charged.keepMs > nowMs ? event : undefined;
+  }
+
+  /** Puts `event` in the place of the one that is named like it, in the logs and in the store; undefined takes it out. */
+  replace({ id, subject }: Pick<PagedEvent, "id" | "subject">, event: PagedEvent | undefined): void {
+    const located = this.#locate(id, subject);
+    if (!located) return;
+    const { slot, events, event: old } = located;
+    for (const layer of old.charged.layers)
+      this.log(old.charged.policy, layer).recost(old.atMs, old.cost, event?.cost ?? 0);
+    const page = Page.holding(
+      slot,
+      events.flatMap((other) => (other === old ? (event ?? []) : other)),
+    );
+    const sealed = this.#sealed.find((other) => other.slot === slot);
+    if (sealed) sealed.expiresAtMs = page.expiresAtMs;
+    else this.#tail = page;
+    this.#put(page);
   }
 
   /** The events of a counter after `sinceMs`, newest first: read from the store, since memory holds no ids. */
@@ -93,9 +100,22 @@ export class Account {
       .reverse();
   }
 
-  *#pagesTailFirst(): Generator<{ slot: number; text: string }> {
-    if (this.#tail) yield { slot: this.#tail.slot, text: this.#tail.toText() };
-    yield* this.store.load(this.key);
+  #locate(id: string, subject: string): { slot: number; events: PagedEvent[]; event: PagedEvent } | undefined {
+    for (const { slot, text } of this.#pagesThatMayHold(id, subject)) {
+      const events = readPage(text);
+      const event = events.find((event) => event.id === id && event.subject === subject);
+      if (event) return { slot, events, event };
+    }
+    return undefined;
+  }
+
+  *#pagesThatMayHold(id: string, subject: string): Generator<{ slot: number; text: string }> {
+    if (this.#tail?.mayHold(id)) yield { slot: this.#tail.slot, text: this.#tail.toText() };
+    if (this.#sealed.length === 0) return;
+    this.#sealedIds ??= SlotIndex.of(this.store.load(this.key));
+    const slot = this.#sealedIds.slotOf(id, subject);
+    const text = slot === undefined ? undefined : this.store.loadPage(this.key, slot);
+    if (slot !== undefined && text !== undefined) yield { slot, text };
   }
 
   /** The page to write on when the tail is full: the tail without what has expired or, if that is most of it, another. */
@@ -105,6 +125,9 @@ export class Account {
     if (compacted.length <= tail.length / 2) return compacted;
     const next = new Page(this.#freeSlot(nowMs), nowMs);
     this.#sealed.push({ slot: tail.slot, expiresAtMs: tail.expiresAtMs });
+    for (const { id, subject } of live) this.#sealedIds?.add(id, subject, tail.slot);
+    // Entries of slots that were used again pile up: rather than look for them, make the index anew when it is needed.
+    if ((this.#sealedIds?.size ?? 0) > 1_000 + 100 * this.#sealed.length) this.#sealedIds = undefined;
     return next;
   }
 

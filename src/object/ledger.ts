@@ -1,7 +1,17 @@
 import { type Counter, check, consume, type Verdict } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
 import { Account } from "./account";
-import type { Answer, AskedCounter, Charge, Inspected, Question } from "./protocol";
+import type { PagedEvent } from "./page";
+import type {
+  Answer,
+  AskedCounter,
+  Charge,
+  ChargeAnswer,
+  EventQuestion,
+  Inspected,
+  Question,
+  SettleAnswer,
+} from "./protocol";
 import type { Store } from "./store";
 
 /** An isolate has 128 MB, which several objects may share. */
@@ -9,6 +19,10 @@ const MEMORY_BYTES = 32 * 1_048_576;
 
 /** Pages looked at in one step of a sweep, during which nobody is answered: a few milliseconds. */
 const SWEEP_STEP_PAGES = 500;
+
+/** Attempts that can rely on one event and still have it taken back: with more at once, it stays. */
+const MOST_CLAIMS = 32;
+const FOR_GOOD = "*";
 
 /** The counters that a question asks about, by key. */
 interface Opened {
@@ -47,31 +61,79 @@ export class Ledger {
     return this.#weight;
   }
 
-  /** Records the charge in all of its counters and stores it, or does neither. */
-  consume(charge: Charge, wallMs: number): Answer {
+  /**
+   * Records the charge in all of its counters and stores it, or does neither. One that was recorded before, and is still
+   * remembered, is not recorded again.
+   */
+  consume(charge: Charge, wallMs: number): ChargeAnswer {
     return this.#with(charge.counters, wallMs, (opened, atMs) => {
-      const verdict: Verdict = consume(logsOf(charge, opened), charge.cost, atMs);
-      if (verdict.allowed) {
-        const { id, cost, policy } = charge;
+      const { id, subject, policy, cost, attempt, keepMs } = charge;
+      const known = opened.map(({ account }) => account.find(id, subject, atMs));
+      const conflicts = known.some(
+        (event) => event && (event.charged.policy !== policy || event.admittedCost !== cost),
+      );
+      const fresh = opened.filter((_, i) => known[i] === undefined);
+      const verdict: Verdict = conflicts
+        ? { allowed: false, standings: [] }
+        : consume(logsOf({ ...charge, counters: fresh.flatMap(({ counters }) => counters) }, fresh), cost, atMs);
+      const claims = attempt === undefined ? [] : [attempt];
+      if (verdict.allowed)
         this.store.atomically(() => {
-          for (const { account, counters } of opened) {
+          for (const { account, counters } of fresh) {
             const layers = counters.map(({ layer }) => layer);
-            const keepMs = Math.max(...counters.map(({ limits }) => longestWindowMs(limits)));
-            account.append({ id, atMs, cost, charged: { policy, layers, keepMs } });
+            account.append({
+              id,
+              atMs,
+              cost,
+              charged: { policy, layers, keepMs },
+              subject,
+              claims,
+              admittedCost: cost,
+            });
           }
+          opened.forEach(({ account }, i) => {
+            if (known[i]) this.#claim(account, known[i], attempt);
+          });
         });
-      }
-      return { atMs, ...verdict };
+      const replayed = known[0] !== undefined && (attempt === undefined || known[0].claims[0] !== attempt);
+      const isDecided = !conflicts && fresh.length === opened.length;
+      const { standings } = isDecided ? verdict : check(logsOf(charge, opened), cost, atMs);
+      return { atMs, allowed: verdict.allowed, replayed, conflicts, standings };
     });
   }
 
-  /** Takes a charge back out of all of its counters, and answers how they stand without it. */
+  /**
+   * Lifts the claim of an attempt that was denied elsewhere, and takes the event back when no other attempt relies on it:
+   * one may have been told that it is admitted. Answers how the counters stand then.
+   */
   undo(charge: Charge, wallMs: number): Answer {
     return this.#with(charge.counters, wallMs, (opened, atMs) => {
       this.store.atomically(() => {
-        for (const { account } of opened) account.takeBack(charge.id);
+        for (const { account } of opened) {
+          const event = account.find(charge.id, charge.subject, atMs);
+          if (!event || charge.attempt === undefined || !event.claims.includes(charge.attempt)) continue;
+          const claims = event.claims.filter((claim) => claim !== charge.attempt);
+          account.replace(event, claims.length > 0 ? { ...event, claims } : undefined);
+        }
       });
       return { atMs, ...check(logsOf(charge, opened), charge.cost, atMs) };
+    });
+  }
+
+  /** Sets the cost of an event in all of its counters, also above their limits: what is spent is spent. */
+  settle(question: EventQuestion, wallMs: number): SettleAnswer {
+    return this.#with(question.counters, wallMs, (opened, atMs) => {
+      const { id, subject, policy, cost } = question;
+      let found = false;
+      this.store.atomically(() => {
+        for (const { account } of opened) {
+          const event = account.find(id, subject, atMs);
+          if (event?.charged.policy !== policy) continue;
+          found = true;
+          if (event.cost !== cost) account.replace(event, { ...event, cost });
+        }
+      });
+      return { atMs, found, ...check(logsOf(question, opened), 1, atMs) };
     });
   }
 
@@ -81,11 +143,11 @@ export class Ledger {
       asked.map(({ policy, layer, key, limits }) => {
         const account = accountOf(key, opened);
         const log = account.log(policy, layer);
-        const windowMs = longestWindowMs(limits);
+        const events = account.events(policy, layer, atMs - longestWindowMs(limits));
         return {
           standings: limits.map((limit) => log.standing(limit, 1, atMs)),
-          total: log.countWithin(windowMs, atMs),
-          events: most > 0 ? account.events(policy, layer, atMs - windowMs).slice(0, most) : [],
+          total: events.length,
+          events: events.slice(0, most),
         };
       }),
     );
@@ -141,6 +203,13 @@ export class Ledger {
       for (const { account } of opened) this.#drop(account.key);
       throw error;
     }
+  }
+
+  /** An attempt that replays an event relies on it from now on, whatever becomes of the attempt that recorded it. */
+  #claim(account: Account, event: PagedEvent, attempt: string | undefined): void {
+    const { claims } = event;
+    if (attempt === undefined || claims.includes(attempt) || claims.length > MOST_CLAIMS) return;
+    account.replace(event, { ...event, claims: [...claims, claims.length < MOST_CLAIMS ? attempt : FOR_GOOD] });
   }
 
   #open(key: string): Account {

@@ -1,7 +1,15 @@
 import { DurableObject } from "cloudflare:workers";
-import { longestWindowMs } from "../core/limit";
 import { Ledger } from "./ledger";
-import type { Answer, AskedCounter, Charge, Inspected, Question } from "./protocol";
+import type {
+  Answer,
+  AskedCounter,
+  Charge,
+  ChargeAnswer,
+  EventQuestion,
+  Inspected,
+  Question,
+  SettleAnswer,
+} from "./protocol";
 import { Store } from "./store";
 
 /** Between two sweeps at least: many pages that expire one after the other must not keep an object busy. */
@@ -32,7 +40,7 @@ export class LimiterObject extends DurableObject {
     return this.#ledger.check(question, Date.now());
   }
 
-  consume(charge: Charge): Answer {
+  consume(charge: Charge): ChargeAnswer {
     const answer = this.#ledger.consume(charge, Date.now());
     if (answer.allowed) this.#forgetLater(charge, answer.atMs);
     return answer;
@@ -40,6 +48,10 @@ export class LimiterObject extends DurableObject {
 
   undo(charge: Charge): Answer {
     return this.#ledger.undo(charge, Date.now());
+  }
+
+  settle(question: EventQuestion): SettleAnswer {
+    return this.#ledger.settle(question, Date.now());
   }
 
   inspect(asked: (AskedCounter & { policy: string })[], most: number): Inspected[] {
@@ -79,8 +91,8 @@ export class LimiterObject extends DurableObject {
     await this.#store.deleteAll();
   }
 
-  #forgetLater({ counters }: Question, atMs: number): void {
-    const expiresAtMs = atMs + Math.max(...counters.map(({ limits }) => longestWindowMs(limits)));
+  #forgetLater({ keepMs }: Charge, atMs: number): void {
+    const expiresAtMs = atMs + keepMs;
     if (this.#alarmAtMs === null || expiresAtMs < this.#alarmAtMs) this.#setAlarm(expiresAtMs);
   }
 

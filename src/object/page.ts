@@ -3,7 +3,7 @@ import type { StoredEvent } from "./protocol";
 /** A page is sealed once its events take this many characters: measured, see docs/storage.md. */
 export const PAGE_CHARS = 2_000;
 
-/** The counters of one key that an event was charged to, and how long after it the last of them forgets it. */
+/** The counters of one key that an event was charged to, and how long it is remembered. */
 export interface Charged {
   readonly policy: string;
   readonly layers: readonly string[];
@@ -12,6 +12,11 @@ export interface Charged {
 
 export interface PagedEvent extends StoredEvent {
   readonly charged: Charged;
+  readonly subject: string;
+  /** The cost it was admitted with: `cost` is another once it was settled. */
+  readonly admittedCost: number;
+  /** The attempts that rely on it, the one that recorded it first. */
+  readonly claims: readonly string[];
 }
 
 /** What a page's text holds: docs/storage.md is its contract. */
@@ -20,7 +25,15 @@ interface PageText {
   /** The instant that the events' times are relative to. */
   at: number;
   charged: [policy: string, layers: readonly string[], keepMs: number][];
-  events: [afterMs: number, charged: number, cost: number, id: string][];
+  events: [
+    afterMs: number,
+    charged: number,
+    cost: number,
+    id: string,
+    subject: string,
+    claims?: readonly string[],
+    admittedCost?: number,
+  ][];
 }
 
 /**
@@ -56,10 +69,17 @@ export class Page {
     return this.length >= PAGE_CHARS;
   }
 
-  append(event: PagedEvent): void {
-    const record = [event.atMs - this.#atMs, this.#indexOf(event.charged), event.cost, event.id];
+  append({ atMs, charged, cost, id, subject, claims, admittedCost }: PagedEvent): void {
+    const record: PageText["events"][number] = [atMs - this.#atMs, this.#indexOf(charged), cost, id, subject];
+    if (claims.length > 0 || admittedCost !== cost) record.push(claims);
+    if (admittedCost !== cost) record.push(admittedCost);
     this.#events += `${this.#events ? "," : ""}${JSON.stringify(record)}`;
-    this.expiresAtMs = Math.max(this.expiresAtMs, event.atMs + event.charged.keepMs);
+    this.expiresAtMs = Math.max(this.expiresAtMs, atMs + charged.keepMs);
+  }
+
+  /** False only if no event has this id: cheap, for most pages that are asked. */
+  mayHold(id: string): boolean {
+    return this.#events.includes(`"${id}"`);
   }
 
   toText(): string {
@@ -78,10 +98,13 @@ export class Page {
 export function readPage(text: string): PagedEvent[] {
   const page = JSON.parse(text) as PageText;
   const charged = page.charged.map(([policy, layers, keepMs]): Charged => ({ policy, layers, keepMs }));
-  return page.events.map(([afterMs, index, cost, id]) => ({
+  return page.events.map(([afterMs, index, cost, id, subject, claims = [], admittedCost = cost]) => ({
     id,
     atMs: page.at + afterMs,
     cost,
     charged: charged[index] as Charged,
+    subject,
+    claims,
+    admittedCost,
   }));
 }

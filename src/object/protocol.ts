@@ -20,14 +20,39 @@ export interface AskedCounter {
   readonly limits: readonly Limit[];
 }
 
-/** A question whose cost is to be recorded, as the event `id`, if all counters admit it. */
-export interface Charge extends Question {
+/** A question about an event, which its id names together with the subject that it is of. */
+export interface EventQuestion extends Question {
   readonly id: string;
+  /** A digest of the subject's keys: the same id of another subject is another event. */
+  readonly subject: string;
+}
+
+/** An event to be recorded if all counters admit its cost. */
+export interface Charge extends EventQuestion {
+  /** The longest window of the policy, in this object or not: so long is the id remembered. */
+  readonly keepMs: number;
+  /**
+   * The attempt that asks, when other objects are asked too: it lays a claim on the event, and its undo lifts that claim
+   * alone. Left out when the object decides by itself, for then nothing is ever put back.
+   */
+  readonly attempt?: string;
 }
 
 export interface Answer extends Verdict {
   /** The object's own time of the decision. */
   readonly atMs: number;
+}
+
+export interface ChargeAnswer extends Answer {
+  /** The event of the first counter was recorded before, by another attempt. */
+  readonly replayed: boolean;
+  /** The id was used with another policy or cost: nothing was decided. */
+  readonly conflicts: boolean;
+}
+
+/** `found`: there is such an event; of none, nothing was changed. */
+export interface SettleAnswer extends Answer {
+  readonly found: boolean;
 }
 
 export interface StoredEvent {
@@ -38,7 +63,7 @@ export interface StoredEvent {
 
 export interface Inspected {
   readonly standings: Verdict["standings"][number];
-  /** How many events count in the longest window. */
+  /** How many events are in the longest window. */
   readonly total: number;
   /** The newest of them, newest first. */
   readonly events: readonly StoredEvent[];

@@ -35,6 +35,12 @@ export class Store {
     );
   }
 
+  /** The text of one page, undefined if there is none. */
+  loadPage(key: string, slot: number): string | undefined {
+    const text = this.#run("SELECT events FROM pages_v1 WHERE key = ? AND slot = ?", key, slot)[0]?.[0];
+    return text === undefined ? undefined : String(text);
+  }
+
   /** Runs `write` so that all of its writes are stored, or none if it throws. */
   atomically(write: () => void): void {
     this.#create();

@@ -3,7 +3,7 @@ import type { Standing } from "../../src/core/log";
 
 interface OracleEvent {
   readonly atMs: number;
-  readonly cost: number;
+  cost: number;
   /** Older than the longest window at a later admitted consume: the log may have dropped it, or not yet. */
   forgettable: boolean;
 }

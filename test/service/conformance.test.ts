@@ -1,6 +1,7 @@
 import { afterAll } from "vitest";
 import { ServiceProcess } from "../../scripts/local/process";
 import { errorSuite } from "../behaviour/errors";
+import { idempotencySuite } from "../behaviour/idempotency";
 import { behaviourSuite } from "../behaviour/suite";
 import { targetOf, variables } from "./service";
 
@@ -8,5 +9,6 @@ for (const placement of ["shards:1", "key"]) {
   const service = await ServiceProcess.start(variables({ LIMITER_PLACEMENT: placement }));
   afterAll(async () => void (await service.stop()));
   behaviourSuite(`npm start, ${placement}`, targetOf(service));
+  idempotencySuite(`npm start, ${placement}`, targetOf(service));
   errorSuite(`npm start, ${placement}`, targetOf(service));
 }

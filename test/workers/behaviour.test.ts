@@ -1,8 +1,12 @@
 import { errorSuite } from "../behaviour/errors";
+import { idempotencySuite } from "../behaviour/idempotency";
 import { behaviourSuite } from "../behaviour/suite";
 import { withClock, workerTarget } from "./target";
 
-for (const placement of ["key", "shards:1", "shards:3"])
-  behaviourSuite(placement, withClock(workerTarget({ LIMITER_PLACEMENT: placement })));
+for (const placement of ["key", "shards:1", "shards:3"]) {
+  const target = withClock(workerTarget({ LIMITER_PLACEMENT: placement }));
+  behaviourSuite(placement, target);
+  idempotencySuite(placement, target);
+}
 
 errorSuite("the edge", workerTarget());

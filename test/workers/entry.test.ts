@@ -13,6 +13,11 @@ test("the Worker's entry serves HTTP", async () => {
 
 describe("RPC", () => {
   const rpc = worker.LimiterRpc;
+  const kindOf = (call: PromiseLike<unknown>) =>
+    call.then(
+      () => undefined,
+      (error: { kind?: string }) => error.kind,
+    );
 
   test("checks and consumes as HTTP does, with the same body", async () => {
     const subject = newSubject();
@@ -25,6 +30,26 @@ describe("RPC", () => {
     const denied = await rpc.consume({ policy: "chat", subject });
     expect(denied).toMatchObject({ allowed: false, retry_after_seconds: 60 });
     expect(denied).not.toHaveProperty("status");
+  });
+
+  test("settles, and takes an idempotency key as a field", async () => {
+    const subject = newSubject();
+    const request = { policy: "chat", subject, cost: 5, idempotency_key: "rpc-1" };
+    expect(await rpc.consume(request)).toMatchObject({ allowed: true, id: "rpc-1", replayed: false });
+    expect(await rpc.consume(request)).toMatchObject({ allowed: true, id: "rpc-1", replayed: true });
+    const settled = await rpc.settle({ policy: "chat", subject, id: "rpc-1", cost: 2 });
+    expect(settled).toMatchObject({
+      id: "rpc-1",
+      policy: "chat",
+      cost: 2,
+      limits: [{ used: 2 }, { used: 2 }, { used: 2 }],
+    });
+    const refused = [
+      await kindOf(rpc.consume({ ...request, cost: 1 })),
+      await kindOf(rpc.consume({ ...request, idempotency_key: "no spaces" })),
+      await kindOf(rpc.settle({ policy: "chat", subject, id: "nope", cost: 2 })),
+    ];
+    expect(refused).toEqual(["reused-id", "invalid", "unknown-decision"]);
   });
 
   test.each([
@@ -96,9 +121,7 @@ test("tokens can be rotated: each of a list is in force", async () => {
 
 test("a fault inside is logged fully and answered generically", async () => {
   const errors = vi.spyOn(console, "error").mockImplementation(() => {});
-  const { env } = workerTarget();
-  const broken = workerTarget({ LIMITER_OBJECTS: undefined });
-  expect(env.LIMITER_OBJECTS).toBeDefined();
+  const broken = workerTarget({ LIMITER_OBJECTS: { getByName: () => ({ consume: async () => ({ allowed: true }) }) } });
   const response = await new Caller(broken).post("/v1/consume", { policy: "chat", subject: newSubject() });
   expect(response.status).toBe(500);
   expect(await response.json()).toEqual({
@@ -107,7 +130,7 @@ test("a fault inside is logged fully and answered generically", async () => {
     status: 500,
     detail: "The service failed; its log says how.",
   });
-  expect(String(errors.mock.calls[0]?.[0]?.error)).toContain("getByName");
+  expect(String(errors.mock.calls[0]?.[0]?.error)).toContain("TypeError");
   errors.mockRestore();
 });
 

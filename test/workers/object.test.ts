@@ -1,7 +1,7 @@
 import { abortAllDurableObjects, env, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import fc from "fast-check";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import type { Limit } from "../../src/core/limit";
+import { type Limit, longestWindowMs } from "../../src/core/limit";
 import type { Env } from "../../src/edge/service";
 import { Ledger } from "../../src/object/ledger";
 import type { LimiterObject } from "../../src/object/object";
@@ -24,7 +24,8 @@ const caller = (key: string, max = 5): AskedCounter => ({
 const ip = (key: string, max = 30): AskedCounter => ({ layer: "ip", key, limits: [{ max, windowMs: 60_000 }] });
 
 function charge(counters: AskedCounter[], cost = 1): Charge {
-  return { id: crypto.randomUUID(), policy: "chat", cost, counters };
+  const keepMs = Math.max(...counters.map(({ limits }) => longestWindowMs(limits)));
+  return { id: crypto.randomUUID(), subject: "s", attempt: "a", keepMs, policy: "chat", cost, counters };
 }
 
 function newObject(): DurableObjectStub<LimiterObject> {
@@ -104,6 +105,45 @@ describe("rows written", () => {
       ledger.undo(admitted, START_MS);
       expect(rows()).toBe(2);
       ledger.undo(admitted, START_MS);
+      expect(rows()).toBe(0);
+    });
+  });
+
+  test("an idempotency key costs no row more, and a replay none where nothing else is asked", async () => {
+    await rowsOf((ledger, rows) => {
+      const { attempt: _, ...alone } = charge([caller("user:u"), ip("ip:1")]);
+      expect(ledger.consume(alone, START_MS)).toMatchObject({ allowed: true, replayed: false });
+      expect(rows()).toBe(2);
+      expect(ledger.consume(alone, START_MS)).toMatchObject({ allowed: true, replayed: true });
+      expect(rows()).toBe(0);
+    });
+  });
+
+  test("a replay by another attempt writes its claim once, one by the same attempt nothing", async () => {
+    await rowsOf((ledger, rows) => {
+      const first = charge([caller("user:u")]);
+      ledger.consume(first, START_MS);
+      rows();
+      for (const [attempt, replayed, written] of [
+        ["a", false, 0],
+        ["b", true, 1],
+        ["b", true, 0],
+      ] as const) {
+        expect(ledger.consume({ ...first, attempt }, START_MS)).toMatchObject({ allowed: true, replayed });
+        expect(rows()).toBe(written);
+      }
+    });
+  });
+
+  test("settling writes one row a key, and none when the cost is what it was", async () => {
+    await rowsOf((ledger, rows) => {
+      const one = charge([caller("user:u"), ip("ip:1")], 3);
+      ledger.consume(one, START_MS);
+      rows();
+      expect(ledger.settle({ ...one, cost: 1 }, START_MS).found).toBe(true);
+      expect(rows()).toBe(2);
+      expect(ledger.settle({ ...one, cost: 1 }, START_MS).found).toBe(true);
+      expect(ledger.settle({ ...one, id: "nope", cost: 9 }, START_MS).found).toBe(false);
       expect(rows()).toBe(0);
     });
   });
@@ -210,6 +250,70 @@ describe("storage", () => {
           [{ used: left }, { used: left }],
         ]);
     });
+  });
+});
+
+describe("claims", () => {
+  const used = (ledger: Ledger) => ledger.check(charge([caller("user:u")]), START_MS).standings[0]?.[0]?.used;
+
+  /** On a ledger over real storage, and on one that read it back. */
+  const onBoth = (work: (reopened: () => Ledger) => void) =>
+    inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      work(() => new Ledger(store));
+    });
+
+  test("an event is taken back only when the last attempt that relies on it lifts its claim", async () => {
+    await onBoth((reopened) => {
+      const first = charge([caller("user:u")], 2);
+      const second = { ...first, attempt: "b" };
+      reopened().consume(first, START_MS);
+      reopened().consume(second, START_MS);
+      reopened().undo(first, START_MS);
+      reopened().undo(first, START_MS);
+      expect(used(reopened())).toBe(2);
+      reopened().undo(second, START_MS);
+      expect(used(reopened())).toBe(0);
+      expect(reopened().consume(second, START_MS)).toMatchObject({ allowed: true, replayed: false });
+    });
+  });
+
+  test("an undo by an attempt that has no claim takes nothing back", async () => {
+    await onBoth((reopened) => {
+      const first = charge([caller("user:u")]);
+      reopened().consume(first, START_MS);
+      reopened().undo({ ...first, attempt: "late" }, START_MS);
+      const { attempt: _, ...nobody } = first;
+      reopened().undo(nobody, START_MS);
+      expect(used(reopened())).toBe(1);
+    });
+  });
+
+  test("with more attempts than are remembered, the event stays for good", async () => {
+    await onBoth((reopened) => {
+      const ledger = reopened();
+      const first = charge([caller("user:u")]);
+      const attempts = Array.from({ length: 40 }, (_, i) => ({ ...first, attempt: `attempt${i}` }));
+      for (const attempt of attempts) ledger.consume(attempt, START_MS);
+      for (const attempt of attempts) ledger.undo(attempt, START_MS);
+      expect(used(ledger)).toBe(1);
+    });
+  });
+});
+
+test("an idempotency key is found on whichever page its event is, before and after an eviction", async () => {
+  await inside(newObject(), (storage) => {
+    const store = new Store(storage);
+    const writer = new Ledger(store);
+    const charges = Array.from({ length: 300 }, () => charge([ip("ip:1", 1_000)], 2));
+    for (const one of charges) writer.consume(one, START_MS);
+    for (const ledger of [writer, new Ledger(store)])
+      for (const one of charges) {
+        expect(ledger.consume({ ...one, attempt: "b" }, START_MS)).toMatchObject({ allowed: true, replayed: true });
+        expect(ledger.settle({ ...one, cost: 1 }, START_MS).found).toBe(true);
+        expect(ledger.consume({ ...one, subject: "another", cost: 1_000 }, START_MS).allowed).toBe(false);
+      }
+    expect(new Ledger(store).check(charge([ip("ip:1", 1_000)]), START_MS).standings).toMatchObject([[{ used: 300 }]]);
   });
 });
 

@@ -1,3 +1,4 @@
+import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { vi } from "vitest";
 import type { Env } from "../../src/edge/service";
@@ -11,8 +12,13 @@ export function workerTarget(variables: Record<string, unknown> = {}): Target & 
     env: environment,
     callerToken: "caller-token",
     adminToken: "admin-token",
-    fetch: (path, init) =>
-      handle(new Request(`https://limiter.test${path}`, init as RequestInit<RequestInitCfProperties>), environment),
+    async fetch(path, init) {
+      const request = new Request(`https://limiter.test${path}`, init as RequestInit<RequestInitCfProperties>);
+      const context = createExecutionContext();
+      const response = await handle(request, environment, context);
+      await waitOnExecutionContext(context);
+      return response;
+    },
   };
 }
 
