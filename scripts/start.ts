@@ -11,8 +11,10 @@ import { type LocalService, startService } from "./local/service";
 import { localVariables, withTokens } from "./local/variables";
 
 /** `npm start`: the service on this machine, with counters on disk. README.md lists the variables. */
-// Before wrangler is asked for anything: it says otherwise which files it read.
+// Before wrangler is asked for anything: it says otherwise which files it read, and reads .env only as long as there is
+// no .dev.vars, so that what is in force would change with the first start.
 process.env.WRANGLER_LOG ??= "error";
+process.env.CLOUDFLARE_LOAD_DEV_VARS_FROM_DOT_ENV ??= "false";
 
 const project = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 
@@ -37,7 +39,7 @@ async function main(): Promise<void> {
   });
   stopOnSignals(service);
 
-  const token = [...config.callerTokens, ...config.adminTokens][0];
+  const token = [...config.callerTokens, ...config.adminTokens][0]?.replaceAll("'", "'\\''");
   console.log(`The limiter serves on ${service.url.origin}, its counters are in ${dataDirectory}. Try it:
 
 curl -i ${service.url.origin}/v1/consume -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' -d '{"policy":"chat","subject":{"user":"u_1","ip":"203.0.113.7"}}'

@@ -1,5 +1,6 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { bodyOf, type Decided, settlementOf } from "./edge/decision";
+import { logFault } from "./edge/log";
 import { Refusal } from "./edge/refusal";
 import type { ConsumeRequest, Decision, DecisionRequest, Settlement, SettleRequest } from "./edge/schema";
 import { type Env, serviceOf } from "./edge/service";
@@ -39,7 +40,7 @@ async function answered(decided: Promise<Decided>): Promise<Decided> {
     return await decided;
   } catch (error) {
     if (error instanceof Refusal) throw error;
-    console.error({ message: "an RPC failed", error: error instanceof Error ? error.stack : error });
+    logFault("an RPC failed", error);
     throw new Error("The limiter failed; its log says how.");
   }
 }

@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync, statSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -15,16 +15,28 @@ const WAIT_MS = 3_000;
  * @throws StartFailure when another service has it.
  */
 export async function lockDirectory(directory: string): Promise<void> {
-  mkdirSync(directory, { recursive: true });
+  try {
+    mkdirSync(directory, { recursive: true });
+  } catch (error) {
+    throw new StartFailure(`${directory} can't be made (${(error as Error).message}): set LIMITER_DATA_DIR.`);
+  }
   for (const giveUpAtMs = Date.now() + WAIT_MS; ; await sleep(50)) {
     const held = await isHeld(directory);
     if (!held) rmSync(join(directory, "lock"), { force: true });
-    if (!held && (await tryListen(directory))) return;
+    if (!held && (await tryListen(directory)) && (await isStillOurs(directory))) return;
     if (Date.now() > giveUpAtMs)
       throw new StartFailure(
         `${directory} is in use by another service: stop that one, or set LIMITER_DATA_DIR to another directory.`,
       );
   }
+}
+
+/** Two that start at the same instant both find a stale socket, and the later one may remove the earlier one's. */
+async function isStillOurs(directory: string): Promise<boolean> {
+  const inode = () => statSync(join(directory, "lock"), { throwIfNoEntry: false })?.ino;
+  const ours = inode();
+  await sleep(100);
+  return ours !== undefined && inode() === ours;
 }
 
 async function isHeld(directory: string): Promise<boolean> {

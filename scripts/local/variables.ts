@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { parse } from "dotenv";
-import { VARIABLE_NAMES } from "../../src/config/config";
+import { readConfig, VARIABLE_NAMES } from "../../src/config/config";
 
 export type Variables = Record<string, unknown>;
 
@@ -23,9 +23,13 @@ export function localVariables(
   return variables;
 }
 
-/** Makes a caller and an admin token when there is none of either, and keeps them in `.dev.vars`. */
+/**
+ * Makes a caller and an admin token when there is none of either, and keeps them in `.dev.vars`.
+ * @throws ConfigError when the variables make no sense.
+ */
 export function withTokens(variables: Variables, devVarsPath: string): Variables {
-  if (isSet(variables.LIMITER_TOKENS) || isSet(variables.LIMITER_ADMIN_TOKENS)) return variables;
+  const { callerTokens, adminTokens } = readConfig(variables);
+  if (callerTokens.length + adminTokens.length > 0) return variables;
   const made = { LIMITER_TOKENS: makeToken(), LIMITER_ADMIN_TOKENS: makeToken() };
   const startsOnNewLine = !existsSync(devVarsPath) || /(^|\n)$/.test(readFileSync(devVarsPath, "utf8"));
   const lines = Object.entries(made).map(([name, token]) => `${name}=${token}\n`);

@@ -28,7 +28,10 @@ const name = z
   .regex(/^[a-z][a-z0-9_-]{0,31}$/, "a name is a lower-case letter, then up to 31 of a-z, 0-9, _ and -");
 
 /** Bounded so that a key, attribute and value together, fits the 1,024 bytes of an object's name. */
-const attribute = z.string().regex(/^[a-z0-9_]{1,64}$/, "an attribute is 1 to 64 of a-z, 0-9 and _");
+const attribute = z
+  .string()
+  .regex(/^[a-z0-9_]{1,64}$/, "an attribute is 1 to 64 of a-z, 0-9 and _")
+  .refine((name) => name !== "__proto__", "no subject can have this attribute");
 
 const limit = z.string().transform((text, context) => {
   try {
@@ -100,7 +103,7 @@ export function readPolicies(value: unknown): { policies: Policy[]; mistakes: Mi
       mistakes.push({ where: `${variable}/chat`, what: "the chat policy is set by the RATE_LIMIT_CHAT_… variables" });
     if (policy.success) policies.push({ name: key, layers: policy.data.layers });
   }
-  if (Object.keys(read.data).length >= MAX_POLICIES)
-    mistakes.push({ where: variable, what: `at most ${MAX_POLICIES} policies, the chat policy included` });
+  if (Object.keys(read.data).length > MAX_POLICIES)
+    mistakes.push({ where: variable, what: `at most ${MAX_POLICIES} policies` });
   return { policies, mistakes };
 }

@@ -3,6 +3,7 @@ import type { LimiterObject } from "../object/object";
 import type {
   Answer,
   AskedCounter,
+  AskedOf,
   Charge,
   ChargeAnswer,
   EventQuestion,
@@ -11,6 +12,7 @@ import type {
   SettleAnswer,
 } from "../object/protocol";
 import { callWithin, type Timing } from "./deadline";
+import { logFault } from "./log";
 import { objectOf } from "./placement";
 import { Refusal } from "./refusal";
 
@@ -71,7 +73,7 @@ export class FanOut {
 
     const undo = ({ object, charge }: (typeof asked)[number]) =>
       this.#call(object, (stub) => stub.undo(charge)).catch((error: unknown) => {
-        console.error({ message: "a charge could not be put back", object, id: charge.id, error });
+        logFault("a charge could not be put back", error, { object, id: charge.id });
       });
     const putBack = await Promise.all(
       asked.map(async (part, i) => {
@@ -96,9 +98,9 @@ export class FanOut {
     return { ...join(parts, answers), found: answers.some(({ found }) => found) };
   }
 
-  async inspect(key: string, asked: (AskedCounter & { policy: string })[], mostEvents: number): Promise<Inspected[]> {
+  async inspect(key: string, asked: readonly AskedOf[], mostEvents: number): Promise<Inspected[]> {
     const object = objectOf(key, this.config.placement);
-    return this.#call(object, (stub) => stub.inspect(asked, mostEvents)).catch(unreachable);
+    return this.#call(object, (stub) => stub.inspect(key, asked, mostEvents)).catch(unreachable);
   }
 
   async forget(key: string): Promise<void> {
@@ -158,7 +160,7 @@ function joinCharge(parts: readonly Part[], answers: readonly (ChargeAnswer | un
 
 /** Whether a part that is silent did its work is not known. */
 function silent(error: unknown): undefined {
-  console.error({ message: "an object could not be reached", error });
+  logFault("an object could not be reached", error);
 }
 
 function unreachable(error?: unknown): never {

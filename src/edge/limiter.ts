@@ -69,7 +69,7 @@ export class Limiter {
   /** Every counter of a key in its normal form, and of each the newest `mostEvents` events that still count. */
   async inspect(key: string, mostEvents: number): Promise<KeyState> {
     const asked = [...this.config.policies.values()].flatMap((policy) =>
-      policy.layers.map(({ name, limits }) => ({ policy: policy.name, layer: name, key, limits })),
+      policy.layers.map(({ name, limits }) => ({ policy: policy.name, layer: name, limits })),
     );
     const inspected = await this.#objects.inspect(key, asked, mostEvents);
     const counters = asked.map(({ policy, layer, limits }, i) => {

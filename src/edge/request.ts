@@ -68,7 +68,8 @@ export function fieldErrors(error: z.ZodError): InvalidField[] {
 /** The request as its schema has it; throws with its mistakes, those of the subject and `mistakes`, all together. */
 function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes: InvalidField[] = []): T {
   const request = schema.safeParse(input);
-  const errors = [...mistakes, ...(request.error ? fieldErrors(request.error) : []), ...subjectErrors(input, config)];
+  const told = [...mistakes, ...(request.error ? fieldErrors(request.error) : [])];
+  const errors = [...told, ...subjectErrors(input, config).filter((error) => !isTold(error, told))];
   if (!request.success || errors.length > 0) throw invalid(errors);
   return request.data;
 }
@@ -76,9 +77,14 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
 /** The mistakes in the subject, as far as they can be told whatever else is wrong with the request. */
 function subjectErrors(input: unknown, { policies, ipv6PrefixBits }: Reading): InvalidField[] {
   const { policy: name, subject } = Object(input) as Record<string, unknown>;
-  const policy = policies.get(String(name));
-  const attributes = decisionRequest.shape.subject.safeParse(subject);
-  return policy && attributes.success ? keysOf(policy, attributes.data, ipv6PrefixBits).errors : [];
+  const policy = typeof name === "string" ? policies.get(name) : undefined;
+  if (!policy || typeof subject !== "object" || subject === null || Array.isArray(subject)) return [];
+  const attributes = Object.entries(subject).filter(([, value]) => typeof value === "string");
+  return keysOf(policy, Object.fromEntries(attributes), ipv6PrefixBits).errors;
+}
+
+function isTold({ pointer }: InvalidField, told: readonly InvalidField[]): boolean {
+  return told.some((error) => error.pointer === pointer);
 }
 
 function resolve(whose: { policy: string; subject: Subject }, cost: number, config: Reading): Asked {

@@ -3,7 +3,8 @@ import { LARGEST_MAX } from "../core/limit";
 
 /** What callers send and get, over HTTP and RPC alike: these schemas validate, type and document it. */
 
-const wholeNumber = () => z.number().refine(Number.isInteger, "must be a whole number").meta({ type: "integer" });
+const wholeNumber = () =>
+  z.number().refine(Number.isInteger, { error: "must be a whole number", abort: true }).meta({ type: "integer" });
 
 const whose = {
   policy: z.string().meta({ examples: ["chat"] }),
@@ -50,7 +51,7 @@ const limitStanding = {
   reset_seconds: wholeNumber().describe("The wait until all of the limit remains if nobody consumes, rounded up."),
 };
 
-export const layerStanding = z
+const layerStanding = z
   .object({ layer: z.string(), key: z.string(), ...limitStanding })
   .describe("One limit of one layer.");
 

@@ -1,6 +1,7 @@
 import { type IRequest, Router } from "itty-router";
 import { ConfigError } from "../config/mistake";
 import type { WaitUntil } from "../edge/fan-out";
+import { logFault } from "../edge/log";
 import { Refusal } from "../edge/refusal";
 import { type Env, type Service, serviceOf } from "../edge/service";
 import type { Role } from "../edge/tokens";
@@ -60,9 +61,23 @@ const router = makeRouter();
 
 /** Answers any HTTP request; never throws. */
 export async function handle(request: Request, env: Env, context: Context): Promise<Response> {
-  if (request.method !== "HEAD") return router.fetch(request, env, context);
-  const response = await router.fetch(new Request(request, { method: "GET" }), env, context);
-  return new Response(null, response);
+  try {
+    if (request.method !== "HEAD") return await router.fetch(request, env, context);
+    // Without the body that it may have, which a GET must not.
+    const get = new Request(request.url, { method: "GET", headers: request.headers });
+    return new Response(null, await router.fetch(get, env, context));
+  } catch (error) {
+    // The router reads the URL before it catches anything, and a Host header can make it one that is none.
+    return answerError(isUrl(request.url) ? error : new Problem(400, "Bad Request", "The Host header is none."));
+  }
+}
+
+function isUrl(text: string): boolean {
+  try {
+    return new URL(text) !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 function makeRouter() {
@@ -104,6 +119,6 @@ function answerError(error: unknown): Response {
     return new Problem(503, "Service Unavailable", "The service is not configured; its log says why.", {
       "Retry-After": "60",
     }).toResponse();
-  console.error({ message: "a request failed", error: error instanceof Error ? error.stack : error });
+  logFault("a request failed", error);
   return new Problem(500, "Internal Server Error", "The service failed; its log says how.").toResponse();
 }

@@ -10,7 +10,7 @@ export async function authorize(request: Request, tokens: Tokens, needed: Role):
     throw new Problem(503, "Service Unavailable", "No tokens are configured: set LIMITER_TOKENS.", {
       "Retry-After": "60",
     });
-  const token = /^Bearer +([\x21-\x7e]+)$/i.exec(request.headers.get("Authorization") ?? "")?.[1];
+  const token = /^Bearer +([\x21-\x7e]+) *$/i.exec(request.headers.get("Authorization") ?? "")?.[1];
   const role = token === undefined ? undefined : await roleOf(token, tokens);
   if (role === undefined)
     throw new Problem(401, "Unauthorized", "Send a token that is in force: Authorization: Bearer TOKEN.", {

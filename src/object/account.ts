@@ -2,12 +2,19 @@ import { EventLog } from "../core/log";
 import { Page, type PagedEvent, readPage } from "./page";
 import type { StoredEvent } from "./protocol";
 import { SlotIndex } from "./slot-index";
-import type { Store } from "./store";
+import type { PageStore } from "./store";
 
 /** A page that is full: of no interest until it has expired, when its slot serves a new one. */
 interface Sealed {
   readonly slot: number;
   expiresAtMs: number;
+}
+
+/** A counter of the key, and since when its events count. */
+interface CounterSince {
+  readonly policy: string;
+  readonly layer: string;
+  readonly sinceMs: number;
 }
 
 /**
@@ -20,23 +27,26 @@ export class Account {
   /** When the newest event was admitted: no decision about this key may be made at an earlier time. */
   readonly newestMs: number;
   readonly #logs = new Map<string, EventLog>();
-  readonly #sealed: Sealed[];
+  readonly #sealed: Sealed[] = [];
   #tail: Page | undefined;
   /** Made when an id is first looked for beyond the tail: most accounts never need it. */
   #sealedIds: SlotIndex | undefined;
 
   constructor(
-    private readonly store: Store,
+    private readonly store: PageStore,
     readonly key: string,
   ) {
-    const pages = loadPages(store, key);
-    for (const { events } of pages)
-      for (const { atMs, cost, charged } of events)
+    let last: { slot: number; events: PagedEvent[] } | undefined;
+    for (const { slot, expiresAtMs, text } of store.pages(key)) {
+      last = { slot, events: readPage(text) };
+      for (const { atMs, cost, charged } of last.events)
         if (cost > 0) for (const layer of charged.layers) this.log(charged.policy, layer).record(atMs, cost);
-    this.newestMs = pages.at(-1)?.events.at(-1)?.atMs ?? 0;
-    const last = pages.pop();
-    if (last) this.#tail = Page.holding(last.slot, last.events);
-    this.#sealed = pages.map(({ slot, expiresAtMs }) => ({ slot, expiresAtMs }));
+      this.#sealed.push({ slot, expiresAtMs });
+    }
+    this.newestMs = last?.events.at(-1)?.atMs ?? 0;
+    if (!last) return;
+    this.#sealed.pop();
+    this.#tail = Page.holding(last.slot, last.events);
   }
 
   /** Nothing is stored about the key. */
@@ -91,13 +101,22 @@ export class Account {
     this.#put(page);
   }
 
-  /** The events of a counter after `sinceMs`, newest first: read from the store, since memory holds no ids. */
-  events(policy: string, layer: string, sinceMs: number): StoredEvent[] {
-    return loadPages(this.store, this.key)
-      .flatMap((page) => page.events)
-      .filter(({ atMs, charged }) => charged.policy === policy && charged.layers.includes(layer) && atMs > sinceMs)
-      .map(({ id, atMs, cost }) => ({ id, atMs, cost }))
-      .reverse();
+  /**
+   * Of each counter, how many events are later than its `sinceMs`, and the newest of them, newest first. Read from the
+   * store, all counters in one go: memory holds no ids.
+   */
+  events(asked: readonly CounterSince[], most: number): { total: number; events: StoredEvent[] }[] {
+    const found = asked.map((counter) => ({ counter, total: 0, events: [] as StoredEvent[] }));
+    for (const { text } of this.store.pages(this.key))
+      for (const { id, atMs, cost, charged } of readPage(text))
+        for (const one of found) {
+          const { policy, layer, sinceMs } = one.counter;
+          if (policy !== charged.policy || !charged.layers.includes(layer) || atMs <= sinceMs) continue;
+          one.total += 1;
+          one.events.push({ id, atMs, cost });
+          if (one.events.length > 2 * most + 100) one.events.splice(0, one.events.length - most);
+        }
+    return found.map(({ total, events }) => ({ total, events: most > 0 ? events.slice(-most).reverse() : [] }));
   }
 
   #locate(id: string, subject: string): { slot: number; events: PagedEvent[]; event: PagedEvent } | undefined {
@@ -112,7 +131,7 @@ export class Account {
   *#pagesThatMayHold(id: string, subject: string): Generator<{ slot: number; text: string }> {
     if (this.#tail?.mayHold(id)) yield { slot: this.#tail.slot, text: this.#tail.toText() };
     if (this.#sealed.length === 0) return;
-    this.#sealedIds ??= SlotIndex.of(this.store.load(this.key));
+    this.#sealedIds ??= SlotIndex.of(this.store.pages(this.key));
     const slot = this.#sealedIds.slotOf(id, subject);
     const text = slot === undefined ? undefined : this.store.loadPage(this.key, slot);
     if (slot !== undefined && text !== undefined) yield { slot, text };
@@ -139,12 +158,7 @@ export class Account {
   }
 
   #put(page: Page): void {
-    this.store.put({ key: this.key, slot: page.slot, expiresAtMs: page.expiresAtMs, text: page.toText() });
+    const { slot, expiresAtMs, firstAtMs, lastAtMs } = page;
+    this.store.put({ key: this.key, slot, expiresAtMs, firstAtMs, lastAtMs, text: page.toText() });
   }
-}
-
-/** The pages of a key with their events, all in the order of admission. */
-function loadPages(store: Store, key: string) {
-  const pages = store.load(key).map(({ slot, expiresAtMs, text }) => ({ slot, expiresAtMs, events: readPage(text) }));
-  return pages.sort((a, b) => (a.events[0]?.atMs ?? 0) - (b.events[0]?.atMs ?? 0));
 }

@@ -5,6 +5,7 @@ import type { PagedEvent } from "./page";
 import type {
   Answer,
   AskedCounter,
+  AskedOf,
   Charge,
   ChargeAnswer,
   EventQuestion,
@@ -12,7 +13,7 @@ import type {
   Question,
   SettleAnswer,
 } from "./protocol";
-import type { Store } from "./store";
+import type { PageStore } from "./store";
 
 /** An isolate has 128 MB, which several objects may share. */
 const MEMORY_BYTES = 32 * 1_048_576;
@@ -30,6 +31,12 @@ interface Opened {
   readonly counters: AskedCounter[];
 }
 
+interface Replacement {
+  readonly event: PagedEvent;
+  /** What takes its place: nothing, if it is taken back. */
+  readonly by: PagedEvent | undefined;
+}
+
 /**
  * The accounts of all keys that live in one object. Every method reads, decides and writes in one synchronous stretch,
  * so no call ever sees another half done.
@@ -45,7 +52,7 @@ export class Ledger {
   #lastMs = 0;
 
   constructor(
-    private readonly store: Store,
+    private readonly store: PageStore,
     private readonly memoryBytes = MEMORY_BYTES,
   ) {}
 
@@ -108,13 +115,12 @@ export class Ledger {
    */
   undo(charge: Charge, wallMs: number): Answer {
     return this.#with(charge.counters, wallMs, (opened, atMs) => {
-      this.store.atomically(() => {
-        for (const { account } of opened) {
-          const event = account.find(charge.id, charge.subject, atMs);
-          if (!event || charge.attempt === undefined || !event.claims.includes(charge.attempt)) continue;
-          const claims = event.claims.filter((claim) => claim !== charge.attempt);
-          account.replace(event, claims.length > 0 ? { ...event, claims } : undefined);
-        }
+      const { id, subject, attempt } = charge;
+      this.#replace(opened, (account) => {
+        const event = account.find(id, subject, atMs);
+        if (!event || attempt === undefined || !event.claims.includes(attempt)) return undefined;
+        const claims = event.claims.filter((claim) => claim !== attempt);
+        return { event, by: claims.length > 0 ? { ...event, claims } : undefined };
       });
       return { atMs, ...check(logsOf(charge, opened), charge.cost, atMs) };
     });
@@ -125,31 +131,36 @@ export class Ledger {
     return this.#with(question.counters, wallMs, (opened, atMs) => {
       const { id, subject, policy, cost } = question;
       let found = false;
-      this.store.atomically(() => {
-        for (const { account } of opened) {
-          const event = account.find(id, subject, atMs);
-          if (event?.charged.policy !== policy) continue;
-          found = true;
-          if (event.cost !== cost) account.replace(event, { ...event, cost });
-        }
+      this.#replace(opened, (account) => {
+        const event = account.find(id, subject, atMs);
+        if (event?.charged.policy !== policy) return undefined;
+        found = true;
+        return event.cost === cost ? undefined : { event, by: { ...event, cost } };
       });
       return { atMs, found, ...check(logsOf(question, opened), 1, atMs) };
     });
   }
 
   /** How the counters of a key stand, in the order asked; of each counter's events, the newest `most`. */
-  inspect(asked: readonly (AskedCounter & { policy: string })[], most: number, wallMs: number): Inspected[] {
-    return this.#with(asked, wallMs, (opened, atMs) =>
-      asked.map(({ policy, layer, key, limits }) => {
-        const account = accountOf(key, opened);
-        const log = account.log(policy, layer);
-        const events = account.events(policy, layer, atMs - longestWindowMs(limits));
-        return {
-          standings: limits.map((limit) => log.standing(limit, 1, atMs)),
-          total: events.length,
-          events: events.slice(0, most),
-        };
-      }),
+  inspect(key: string, asked: readonly AskedOf[], most: number, wallMs: number): Inspected[] {
+    return this.#with(
+      asked.map(({ layer, limits }) => ({ layer, key, limits })),
+      wallMs,
+      ([opened], atMs) => {
+        if (!opened || opened.account.isEmpty) return [];
+        const { account } = opened;
+        const since = asked.map(({ policy, layer, limits }) => ({
+          policy,
+          layer,
+          sinceMs: atMs - longestWindowMs(limits),
+        }));
+        const events = account.events(since, most);
+        return asked.map(({ policy, layer, limits }, i) => ({
+          standings: limits.map((limit) => account.log(policy, layer).standing(limit, 1, atMs)),
+          total: events[i]?.total ?? 0,
+          events: events[i]?.events ?? [],
+        }));
+      },
     );
   }
 
@@ -164,13 +175,15 @@ export class Ledger {
    * however many there are and however long each is kept; undefined when nothing is left.
    */
   *sweep(wallMs: number): Generator<void, number | undefined> {
+    // Used from now on: what a sweep has forgotten must not be asked about at an earlier time.
+    this.#lastMs = Math.max(this.#lastMs, wallMs);
     let kept = 0;
     let meanExpiryMs = 0;
     let after = { key: "", slot: -1 };
     for (;;) {
       const pages = this.store.pagesAfter(after.key, after.slot, SWEEP_STEP_PAGES);
       for (const { key, slot, expiresAtMs } of pages) {
-        if (expiresAtMs > Math.max(wallMs, this.#lastMs)) {
+        if (expiresAtMs > this.#lastMs) {
           kept += 1;
           meanExpiryMs += (expiresAtMs - meanExpiryMs) / kept;
         } else {
@@ -203,6 +216,15 @@ export class Ledger {
       for (const { account } of opened) this.#drop(account.key);
       throw error;
     }
+  }
+
+  /** Replaces one event of each account, or none; an object with nothing to replace is not written to at all. */
+  #replace(opened: readonly Opened[], change: (account: Account) => Replacement | undefined): void {
+    const changes = opened.flatMap(({ account }) => {
+      const replacement = change(account);
+      return replacement ? [() => account.replace(replacement.event, replacement.by)] : [];
+    });
+    if (changes.length > 0) this.store.atomically(() => changes.forEach((change) => void change()));
   }
 
   /** An attempt that replays an event relies on it from now on, whatever becomes of the attempt that recorded it. */

@@ -2,7 +2,7 @@ import { DurableObject } from "cloudflare:workers";
 import { Ledger } from "./ledger";
 import type {
   Answer,
-  AskedCounter,
+  AskedOf,
   Charge,
   ChargeAnswer,
   EventQuestion,
@@ -12,8 +12,8 @@ import type {
 } from "./protocol";
 import { Store } from "./store";
 
-/** Between two sweeps at least: many pages that expire one after the other must not keep an object busy. */
-const SWEEP_REST_MS = 60_000;
+/** Until the next sweep at least: forgetting is cheap while it is rare, and each alarm is billed. */
+const SWEEP_REST_MS = 3_600_000;
 
 /**
  * The Durable Object: the calls, the clock and the alarm around a ledger. Which keys it holds is decided by whoever
@@ -22,8 +22,8 @@ const SWEEP_REST_MS = 60_000;
  */
 export class LimiterObject extends DurableObject {
   readonly #store: Store;
-  #ledger: Ledger;
-  /** Whenever pages are stored there is an alarm, at the latest when the first of them is due to be forgotten. */
+  readonly #ledger: Ledger;
+  /** Whenever pages are stored there is an alarm, which sweeps out those that have expired. */
   #alarmAtMs: number | null = null;
 
   constructor(ctx: DurableObjectState, env: Cloudflare.Env) {
@@ -54,8 +54,8 @@ export class LimiterObject extends DurableObject {
     return this.#ledger.settle(question, Date.now());
   }
 
-  inspect(asked: (AskedCounter & { policy: string })[], most: number): Inspected[] {
-    return this.#ledger.inspect(asked, most, Date.now());
+  inspect(key: string, asked: readonly AskedOf[], most: number): Inspected[] {
+    return this.#ledger.inspect(key, asked, most, Date.now());
   }
 
   async forget(key: string): Promise<void> {
@@ -87,13 +87,12 @@ export class LimiterObject extends DurableObject {
   /** An empty object occupies storage until all of it is deleted, the alarm included. */
   async #empty(): Promise<void> {
     this.#alarmAtMs = null;
-    this.#ledger = new Ledger(this.#store);
     await this.#store.deleteAll();
   }
 
   #forgetLater({ keepMs }: Charge, atMs: number): void {
-    const expiresAtMs = atMs + keepMs;
-    if (this.#alarmAtMs === null || expiresAtMs < this.#alarmAtMs) this.#setAlarm(expiresAtMs);
+    const dueMs = atMs + Math.max(keepMs, SWEEP_REST_MS);
+    if (this.#alarmAtMs === null || dueMs < this.#alarmAtMs) this.#setAlarm(dueMs);
   }
 
   /** Not awaited: it belongs to the same transaction as the writes of this turn, and the output gate waits for both. */

@@ -43,15 +43,17 @@ interface PageText {
 export class Page {
   /** When the last of the events is forgotten. */
   expiresAtMs = 0;
-  readonly #atMs: number;
+  /** When the last of the events was admitted. */
+  lastAtMs: number;
   readonly #charged: Charged[] = [];
   #events = "";
 
   constructor(
     readonly slot: number,
-    atMs: number,
+    /** When the first of the events is admitted. */
+    readonly firstAtMs: number,
   ) {
-    this.#atMs = atMs;
+    this.lastAtMs = firstAtMs;
   }
 
   static holding(slot: number, events: readonly PagedEvent[]): Page {
@@ -70,11 +72,12 @@ export class Page {
   }
 
   append({ atMs, charged, cost, id, subject, claims, admittedCost }: PagedEvent): void {
-    const record: PageText["events"][number] = [atMs - this.#atMs, this.#indexOf(charged), cost, id, subject];
+    const record: PageText["events"][number] = [atMs - this.firstAtMs, this.#indexOf(charged), cost, id, subject];
     if (claims.length > 0 || admittedCost !== cost) record.push(claims);
     if (admittedCost !== cost) record.push(admittedCost);
     this.#events += `${this.#events ? "," : ""}${JSON.stringify(record)}`;
     this.expiresAtMs = Math.max(this.expiresAtMs, atMs + charged.keepMs);
+    this.lastAtMs = atMs;
   }
 
   /** False only if no event has this id: cheap, for most pages that are asked. */
@@ -84,7 +87,7 @@ export class Page {
 
   toText(): string {
     const charged = this.#charged.map(({ policy, layers, keepMs }) => [policy, layers, keepMs]);
-    return `{"v":1,"at":${this.#atMs},"charged":${JSON.stringify(charged)},"events":[${this.#events}]}`;
+    return `{"v":1,"at":${this.firstAtMs},"charged":${JSON.stringify(charged)},"events":[${this.#events}]}`;
   }
 
   #indexOf({ policy, layers, keepMs }: Charged): number {

@@ -61,6 +61,13 @@ export interface StoredEvent {
   readonly cost: number;
 }
 
+/** A counter of a key that is named beside it. */
+export interface AskedOf {
+  readonly policy: string;
+  readonly layer: string;
+  readonly limits: readonly Limit[];
+}
+
 export interface Inspected {
   readonly standings: Verdict["standings"][number];
   /** How many events are in the longest window. */

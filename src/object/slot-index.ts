@@ -7,7 +7,7 @@ import { readPage } from "./page";
 export class SlotIndex {
   readonly #slots = new Map<number, number>();
 
-  static of(pages: readonly { slot: number; text: string }[]): SlotIndex {
+  static of(pages: Iterable<{ slot: number; text: string }>): SlotIndex {
     const index = new SlotIndex();
     for (const { slot, text } of pages) for (const { id, subject } of readPage(text)) index.add(id, subject, slot);
     return index;

@@ -4,8 +4,17 @@ export interface Row {
   readonly slot: number;
   /** From when on no window can see any of the page's events. */
   readonly expiresAtMs: number;
+  /** When its first and its last event were admitted: the order of a key's pages. */
+  readonly firstAtMs: number;
+  readonly lastAtMs: number;
   readonly text: string;
 }
+
+/** What accounts and ledgers need of a store, which is all that a simulation must have of one. */
+export type PageStore = Pick<
+  Store,
+  "pages" | "loadPage" | "atomically" | "put" | "deleteKey" | "deletePage" | "pagesAfter"
+>;
 
 /**
  * The object's table, and all of the SQL. The name carries the version of the schema, so that a version costs no row
@@ -16,7 +25,7 @@ export interface Row {
  */
 export class Store {
   #exists: boolean;
-  /** Rows written since the object woke: what is billed, and what the tests hold to their budget. */
+  /** Rows of the table written since the object woke: what the tests hold to their budget. */
   rowsWritten = 0;
 
   constructor(private readonly storage: DurableObjectStorage) {
@@ -27,12 +36,12 @@ export class Store {
     return !this.#exists || this.#run("SELECT 1 FROM pages_v1 LIMIT 1").length === 0;
   }
 
-  /** The pages of a key, in no particular order. */
-  load(key: string): { slot: number; expiresAtMs: number; text: string }[] {
-    if (!this.#exists) return [];
-    return this.#run("SELECT slot, expires_at_ms, events FROM pages_v1 WHERE key = ?", key).map(
-      ([slot, expiresAtMs, text]) => ({ slot: Number(slot), expiresAtMs: Number(expiresAtMs), text: String(text) }),
-    );
+  /** The pages of a key in their order, one at a time: a key with a million events has more text than memory holds. */
+  *pages(key: string): Generator<Pick<Row, "slot" | "expiresAtMs" | "text">> {
+    if (!this.#exists) return;
+    const sql = "SELECT slot, expires_at_ms, events FROM pages_v1 WHERE key = ? ORDER BY first_at_ms, last_at_ms";
+    for (const [slot, expiresAtMs, text] of this.storage.sql.exec(sql, key).raw())
+      yield { slot: Number(slot), expiresAtMs: Number(expiresAtMs), text: String(text) };
   }
 
   /** The text of one page, undefined if there is none. */
@@ -47,13 +56,16 @@ export class Store {
     this.storage.transactionSync(write);
   }
 
-  put({ key, slot, expiresAtMs, text }: Row): void {
+  put({ key, slot, expiresAtMs, firstAtMs, lastAtMs, text }: Row): void {
     this.#run(
-      `INSERT INTO pages_v1 (key, slot, expires_at_ms, events) VALUES (?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET expires_at_ms = excluded.expires_at_ms, events = excluded.events`,
+      `INSERT INTO pages_v1 (key, slot, expires_at_ms, first_at_ms, last_at_ms, events) VALUES (?, ?, ?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET expires_at_ms = excluded.expires_at_ms, first_at_ms = excluded.first_at_ms,
+         last_at_ms = excluded.last_at_ms, events = excluded.events`,
       key,
       slot,
       expiresAtMs,
+      firstAtMs,
+      lastAtMs,
       text,
     );
   }
@@ -87,7 +99,8 @@ export class Store {
     if (this.#exists) return;
     this.#run(
       `CREATE TABLE IF NOT EXISTS pages_v1 (
-         key TEXT NOT NULL, slot INTEGER NOT NULL, expires_at_ms INTEGER NOT NULL, events TEXT NOT NULL,
+         key TEXT NOT NULL, slot INTEGER NOT NULL, expires_at_ms INTEGER NOT NULL, first_at_ms INTEGER NOT NULL,
+         last_at_ms INTEGER NOT NULL, events TEXT NOT NULL,
          PRIMARY KEY (key, slot)
        ) WITHOUT ROWID`,
     );

@@ -41,6 +41,12 @@ export function errorSuite(name: string, target: Target): void {
       ["unknown fields whose names need escaping", { ...valid, "a/b": 1, "c~d": 2 }, ["/a~1b", "/c~0d"]],
       ["a cost of 0", { ...valid, cost: 0 }, ["/cost"]],
       ["a negative cost", { ...valid, cost: -1 }, ["/cost"]],
+      ["an object for a policy", { policy: { toString: 1 }, subject }, ["/policy"]],
+      [
+        "one attribute ill-typed and another invalid",
+        { policy: "chat", cost: 0.5, subject: { user: 7, ip: "1.1.1" } },
+        ["/cost", "/subject/ip", "/subject/user"],
+      ],
       ["half a cost", { ...valid, cost: 1.5 }, ["/cost"]],
       ["a cost as text", { ...valid, cost: "1" }, ["/cost"]],
       ["a cost of null", { ...valid, cost: null }, ["/cost"]],

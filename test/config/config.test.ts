@@ -72,7 +72,7 @@ describe("at the bound it is accepted, one past it it is refused:", () => {
     ["a prefix of 128", { RATE_LIMIT_IPV6_PREFIX: "128" }, { RATE_LIMIT_IPV6_PREFIX: "129" }],
     ["one shard", { LIMITER_PLACEMENT: "shards:1" }, { LIMITER_PLACEMENT: "shards:0" }],
     ["9999 shards", { LIMITER_PLACEMENT: "shards:9999" }, { LIMITER_PLACEMENT: "shards:10000" }],
-    ["32 policies", manyPolicies(31), manyPolicies(32)],
+    ["32 policies", manyPolicies(32), manyPolicies(33)],
     ["8 layers", manyLayers(8), manyLayers(9)],
     ["8 limits", manyLimits(8), manyLimits(9)],
     ["a name of 32", policies([{ ...layer, name: "a".repeat(32) }]), policies([{ ...layer, name: "a".repeat(33) }])],

@@ -1,0 +1,69 @@
+import type { PageStore, Row } from "../../src/object/store";
+
+/**
+ * A disk for pages: writes are seen at once and are durable once they are committed. A crash takes back what was not.
+ * Each row's text is kept as it is, so nothing of the memory of an object survives in it.
+ */
+export class Disk implements PageStore {
+  readonly rows = new Map<string, Row>();
+  #uncommitted: (() => void)[] = [];
+
+  *pages(key: string): Generator<Row> {
+    const rows = [...this.rows.values()].filter((row) => row.key === key);
+    yield* rows.sort((a, b) => a.firstAtMs - b.firstAtMs || a.lastAtMs - b.lastAtMs);
+  }
+
+  loadPage(key: string, slot: number): string | undefined {
+    return this.rows.get(`${key} ${slot}`)?.text;
+  }
+
+  atomically(write: () => void): void {
+    const before = this.#uncommitted.length;
+    try {
+      write();
+    } catch (error) {
+      for (const undo of this.#uncommitted.splice(before).reverse()) undo();
+      throw error;
+    }
+  }
+
+  put(row: Row): void {
+    this.#change(`${row.key} ${row.slot}`, row);
+  }
+
+  deleteKey(key: string): void {
+    for (const { slot } of this.pages(key)) this.deletePage(key, slot);
+  }
+
+  deletePage(key: string, slot: number): void {
+    this.#change(`${key} ${slot}`, undefined);
+  }
+
+  pagesAfter(key: string, slot: number, count: number): Row[] {
+    const rows = [...this.rows.values()].sort((a, b) => (a.key === b.key ? a.slot - b.slot : a.key < b.key ? -1 : 1));
+    return rows.filter((row) => row.key > key || (row.key === key && row.slot > slot)).slice(0, count);
+  }
+
+  /** How many writes are not durable yet: an answer that depends on them waits until as many are committed. */
+  get pending(): number {
+    return this.#uncommitted.length;
+  }
+
+  commit(): void {
+    this.#uncommitted = [];
+  }
+
+  crash(): void {
+    for (const undo of this.#uncommitted.splice(0).reverse()) undo();
+  }
+
+  #change(name: string, row: Row | undefined): void {
+    const old = this.rows.get(name);
+    if (row) this.rows.set(name, row);
+    else this.rows.delete(name);
+    this.#uncommitted.push(() => {
+      if (old) this.rows.set(name, old);
+      else this.rows.delete(name);
+    });
+  }
+}

@@ -1,0 +1,214 @@
+import type { Limit } from "../../src/core/limit";
+import { readPage } from "../../src/object/page";
+import type { Answer, Charge, EventQuestion, Question } from "../../src/object/protocol";
+import type { Deed, Network } from "./network";
+
+/** What a caller was told, and when: after so many deeds of the objects. */
+export interface Told {
+  readonly id: string;
+  readonly subject: string;
+  readonly after: number;
+  readonly what:
+    | { readonly kind: "consumed"; readonly replayed: boolean }
+    | { readonly kind: "settled"; readonly cost: number };
+}
+
+interface Event {
+  readonly name: string;
+  readonly atMs: number;
+  readonly keepMs: number;
+  readonly counters: Charge["counters"];
+  readonly policy: string;
+  cost: number;
+  readonly claims: Set<string | undefined>;
+}
+
+/**
+ * Judges a history from what objects did and callers were told. Its model of an object is a list of events per key, kept
+ * for ever and added up: it shares nothing with the code that it judges but the words of the protocol.
+ */
+export class Judge {
+  readonly mistakes: string[] = [];
+  readonly #events = new Map<string, Event[]>();
+
+  constructor(
+    private readonly network: Network,
+    private readonly told: readonly Told[],
+  ) {}
+
+  /** `isFaultless`: nothing was lost, crashed or slow, and nobody hung up. */
+  judge(isFaultless: boolean): string[] {
+    const told = [...this.told];
+    this.network.deeds.forEach((deed, i) => {
+      while ((told[0]?.after ?? Number.POSITIVE_INFINITY) <= i) this.#stored(told.shift() as Told);
+      if (deed.committed) this.#replay(deed);
+    });
+    for (const one of told) this.#stored(one);
+    this.#comparesWithDisks();
+    this.#toldOnce();
+    this.#settled();
+    if (isFaultless) this.#nothingLeftOver();
+    if (this.network.pushed > 0) this.#mistake("an overloaded object was asked again");
+    return this.mistakes;
+  }
+
+  #replay({ object, wallMs, what }: Deed): void {
+    if (what.answer.atMs < wallMs) this.#mistake(`${object} decided before the time on its clock`);
+    if (what.kind === "consume") this.#consume(object, what);
+    else if (what.kind === "undo") this.#undo(object, what.charge);
+    else this.#settle(object, what.question, what.answer.found);
+    this.#counts(object, what.kind === "settle" ? what.question : what.charge, what.answer);
+  }
+
+  /** What was told about the limits is so. */
+  #counts(object: string, { policy, counters }: Question, { atMs, standings }: Answer): void {
+    counters.forEach(({ layer, key, limits }, c) => {
+      limits.forEach((limit, l) => {
+        const used = this.#used(object, key, policy, layer, limit, atMs);
+        const said = standings[c]?.[l]?.used;
+        if (said !== used)
+          this.#mistake(`${object} said that ${layer} of ${key} has ${said} in use, and it has ${used}`);
+      });
+    });
+  }
+
+  #consume(object: string, { charge, answer }: Extract<Deed["what"], { kind: "consume" }>): void {
+    const { atMs } = answer;
+    const keys = [...new Set(charge.counters.map(({ key }) => key))];
+    const known = keys.map((key) => this.#find(object, key, nameOf(charge), atMs));
+    if (answer.conflicts) return;
+    const fresh = keys.filter((_, i) => known[i] === undefined);
+    const counters = charge.counters.filter(({ key }) => fresh.includes(key));
+    const fits = counters.every(({ layer, key, limits }) =>
+      limits.every((limit) => this.#used(object, key, charge.policy, layer, limit, atMs) + charge.cost <= limit.max),
+    );
+    if (answer.allowed !== fits)
+      this.#mistake(
+        `${object} ${fits ? "denied" : "admitted"} ${nameOf(charge)} at ${atMs}: ${JSON.stringify(charge)}`,
+      );
+    if (!answer.allowed) return;
+    for (const event of known) event?.claims.add(charge.attempt);
+    for (const key of fresh) {
+      const place = `${object} ${key}`;
+      if ((this.#events.get(place) ?? []).some((earlier) => earlier.atMs > atMs))
+        this.#mistake(`${object}: time ran backwards for ${key}`);
+      const { policy, cost, keepMs, attempt } = charge;
+      const mine = charge.counters.filter((counter) => counter.key === key);
+      const event = { name: nameOf(charge), atMs, keepMs, counters: mine, policy, cost, claims: new Set([attempt]) };
+      this.#events.set(place, [...(this.#events.get(place) ?? []), event]);
+    }
+  }
+
+  #undo(object: string, charge: Charge): void {
+    for (const key of new Set(charge.counters.map(({ key }) => key))) {
+      const place = `${object} ${key}`;
+      for (const event of this.#events.get(place) ?? []) {
+        if (event.name !== nameOf(charge) || charge.attempt === undefined) continue;
+        if (event.claims.delete(charge.attempt) && event.claims.size === 0)
+          this.#events.set(
+            place,
+            (this.#events.get(place) ?? []).filter((other) => other !== event),
+          );
+      }
+    }
+  }
+
+  #settle(object: string, question: EventQuestion, found: boolean): void {
+    const events = [...new Set(question.counters.map(({ key }) => key))].flatMap((key) =>
+      (this.#events.get(`${object} ${key}`) ?? []).filter(({ name }) => name === nameOf(question)),
+    );
+    if (found && events.length === 0) this.#mistake(`${object} settled ${nameOf(question)}, which there is not`);
+    if (found) for (const event of events) event.cost = question.cost;
+  }
+
+  /** What was acknowledged is stored, in every layer that the objects were asked about. */
+  #stored({ id, subject, what }: Told): void {
+    if (what.kind !== "consumed") return;
+    const asked = this.#askedAbout(`${id} ${subject}`);
+    for (const place of asked)
+      if (!this.#events.get(place)?.some(({ name }) => name === `${id} ${subject}`))
+        this.#mistake(`${id} was acknowledged, and ${place} has it not`);
+  }
+
+  /** Every object and key that a decision was ever to be charged to. */
+  #askedAbout(name: string): Set<string> {
+    const places = new Set<string>();
+    for (const { object, what } of this.network.deeds)
+      if (what.kind === "consume" && nameOf(what.charge) === name)
+        for (const { key } of what.charge.counters) places.add(`${object} ${key}`);
+    return places;
+  }
+
+  /** Nothing is charged twice, nothing is lost, nothing is made up: the disks hold what the model does. */
+  #comparesWithDisks(): void {
+    for (const [name, { disk }] of this.network.objects) {
+      const stored = [...disk.rows.values()].flatMap(({ key, text }) =>
+        readPage(text).map(({ id, subject, cost, atMs }) => `${name} ${key} ${id} ${subject} ${cost} ${atMs}`),
+      );
+      const model = [...this.#events]
+        .filter(([place]) => place.startsWith(`${name} `))
+        .flatMap(([place, events]) => events.map(({ name, cost, atMs }) => `${place} ${name} ${cost} ${atMs}`));
+      // A page that was rewritten may have left out what no window can see any more.
+      const missing = model.filter((event) => !stored.includes(event));
+      const made = stored.filter((event) => !model.includes(event));
+      for (const event of made) this.#mistake(`stored, and never recorded: ${event}`);
+      if (new Set(stored).size !== stored.length) this.#mistake(`${name} has an event twice`);
+      for (const event of missing) if (!this.#isForgotten(event)) this.#mistake(`recorded, and not stored: ${event}`);
+    }
+  }
+
+  #isForgotten(event: string): boolean {
+    const atMs = Number(event.split(" ").at(-1));
+    const newest = Math.max(...this.network.deeds.map(({ what }) => what.answer.atMs));
+    return atMs + 20_000 <= newest;
+  }
+
+  /** Of all the times that a decision was acknowledged, at most one was no replay. */
+  #toldOnce(): void {
+    const firsts = new Map<string, number>();
+    for (const { id, subject, what } of this.told)
+      if (what.kind === "consumed" && !what.replayed)
+        firsts.set(`${id} ${subject}`, (firsts.get(`${id} ${subject}`) ?? 0) + 1);
+    for (const [name, count] of firsts)
+      if (count > 1) this.#mistake(`${name} was admitted ${count} times as if it were new`);
+  }
+
+  /** What a settle that was acknowledged said is so everywhere. */
+  #settled(): void {
+    for (const { id, subject, what } of this.told)
+      if (what.kind === "settled")
+        for (const [place, events] of this.#events)
+          for (const { name, cost } of events)
+            if (name === `${id} ${subject}` && cost !== what.cost)
+              this.#mistake(`${id} is settled at ${what.cost}, at ${place} ${cost}`);
+  }
+
+  /** When nothing failed, only what was acknowledged is charged. */
+  #nothingLeftOver(): void {
+    const acknowledged = new Set(this.told.map(({ id, subject }) => `${id} ${subject}`));
+    for (const [place, events] of this.#events)
+      for (const { name } of events)
+        if (!acknowledged.has(name)) this.#mistake(`${name} was denied, and is charged at ${place}`);
+  }
+
+  #find(object: string, key: string, name: string, atMs: number): Event | undefined {
+    return this.#events
+      .get(`${object} ${key}`)
+      ?.find((event) => event.name === name && event.atMs + event.keepMs > atMs);
+  }
+
+  #used(object: string, key: string, policy: string, layer: string, { windowMs }: Limit, tMs: number): number {
+    return (this.#events.get(`${object} ${key}`) ?? [])
+      .filter((event) => event.policy === policy && event.counters.some((counter) => counter.layer === layer))
+      .filter(({ atMs }) => atMs > tMs - windowMs && atMs <= tMs)
+      .reduce((sum, { cost }) => sum + cost, 0);
+  }
+
+  #mistake(text: string): void {
+    this.mistakes.push(text);
+  }
+}
+
+function nameOf({ id, subject }: Pick<EventQuestion, "id" | "subject">): string {
+  return `${id} ${subject}`;
+}

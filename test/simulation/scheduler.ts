@@ -1,0 +1,80 @@
+import { setImmediate } from "node:timers/promises";
+import type { Timing } from "../../src/edge/deadline";
+
+/** Chance from a seed: the same seed, the same history. (mulberry32) */
+export class Chance {
+  #state: number;
+
+  constructor(seed: number) {
+    this.#state = seed >>> 0;
+  }
+
+  next(): number {
+    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
+    let t = this.#state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+  }
+
+  below(bound: number): number {
+    return Math.floor(this.next() * bound);
+  }
+
+  is(probability: number): boolean {
+    return this.next() < probability;
+  }
+
+  of<T>(items: readonly T[]): T {
+    return items[this.below(items.length)] as T;
+  }
+}
+
+interface Task {
+  readonly atMs: number;
+  readonly order: number;
+  readonly work: () => void;
+}
+
+/** Virtual time: what is due runs in the order of its time, and everything that follows from it before the next. */
+export class Scheduler implements Timing {
+  nowMs = 1_800_000_000_000;
+  readonly #tasks: Task[] = [];
+  #order = 0;
+
+  constructor(private readonly chance: Chance) {}
+
+  now = (): number => this.nowMs;
+
+  random = (): number => this.chance.next();
+
+  after(ms: number, work: () => void): () => void {
+    const task = { atMs: this.nowMs + Math.max(0, ms), order: this.#order++, work };
+    let i = this.#tasks.length;
+    while (i > 0 && (this.#tasks[i - 1] as Task).atMs > task.atMs) i--;
+    this.#tasks.splice(i, 0, task);
+    return () => {
+      const at = this.#tasks.indexOf(task);
+      if (at >= 0) this.#tasks.splice(at, 1);
+    };
+  }
+
+  sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => this.after(ms, resolve));
+  }
+
+  /** Runs until nothing is left to do. */
+  async run(): Promise<void> {
+    for (;;) {
+      // All that is settled by now, however long the chain of promises.
+      await setImmediate();
+      if (this.#tasks.length === 0) return;
+      for (let task = this.#tasks.shift(); task; task = this.#tasks.shift()) {
+        this.nowMs = task.atMs;
+        task.work();
+        // Enough for what a call or an answer sets off, and many times faster than a turn of the event loop.
+        for (let turn = 0; turn < 30; turn++) await undefined;
+      }
+    }
+  }
+}
