@@ -99,8 +99,8 @@ export async function runHistory(seed: number): Promise<string[]> {
 /** Whatever was charged too much is gone one window later. */
 async function afterOneWindow(network: Network, limiter: Limiter, scheduler: Scheduler): Promise<string[]> {
   network.faults = NO_FAULTS;
-  const ahead = Math.max(0, ...[...network.objects.values()].map(({ clockOffsetMs }) => Math.abs(clockOffsetMs)));
-  scheduler.nowMs += LONGEST_WINDOW_MS + 2 * ahead + 4_000;
+  const furthestMs = Math.max(0, ...[...network.objects.values()].map((object) => object.furthestOffsetMs));
+  scheduler.nowMs += LONGEST_WINDOW_MS + 2 * furthestMs + 1_000;
   const mistakes: string[] = [];
   const checks = [
     { user: "u0", ip: "10.0.0.0" },

@@ -21,6 +21,8 @@ export class SimulatedObject {
   readonly disk = new Disk();
   ledger = new Ledger(this.disk);
   clockOffsetMs = 0;
+  /** How far its clock has ever been from the true time. */
+  furthestOffsetMs = 0;
   uncommitted: Deed[] = [];
   /** Goes up with every crash: what was under way before it gets no answer. */
   life = 0;
@@ -109,6 +111,7 @@ export class Network implements ObjectNamespace {
   ): void {
     const { faults, chance } = this;
     if (chance.is(faults.clockJump)) object.clockOffsetMs += chance.below(8_000) - 4_000;
+    object.furthestOffsetMs = Math.max(object.furthestOffsetMs, Math.abs(object.clockOffsetMs));
     const wallMs = this.#tick(this.scheduler.nowMs + object.clockOffsetMs);
     // As it would be sent: the object shares nothing with the edge.
     const answer = this.#perform(object, method, JSON.parse(JSON.stringify(question)), wallMs);
