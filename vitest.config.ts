@@ -1,15 +1,6 @@
 import { cloudflareTest } from "@cloudflare/vitest-pool-workers";
 import { defineConfig } from "vitest/config";
-
-const POLICIES = {
-  upload: {
-    layers: [
-      { name: "caller", by: ["user", "ip"], limits: ["10 per 2 seconds", "100/minute"] },
-      { name: "org", by: ["org"], limits: ["1000000 per 1 day"] },
-    ],
-  },
-  burst: { layers: [{ name: "caller", by: ["user"], limits: ["1000/minute"] }] },
-};
+import { POLICIES } from "./test/behaviour/policies";
 
 export default defineConfig({
   test: {

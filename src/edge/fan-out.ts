@@ -61,11 +61,12 @@ export class FanOut {
    * answers. A denial by one object is a denial, also when another is silent: then the silent one's layers are left out.
    * @throws Refusal `reused-id` or `unreachable`.
    */
-  async consume(charge: Charge, waitUntil: WaitUntil): Promise<ChargeAnswer> {
+  async consume(charge: Omit<Charge, "attempt" | "alone">, waitUntil: WaitUntil): Promise<ChargeAnswer> {
     const parts = this.#split(charge);
     // Whoever tries this again is safe: the event is recorded once, and an undo lifts the claim of this attempt alone.
-    const attempt = parts.length > 1 ? { attempt: this.timing.random().toString(36).slice(2, 12) } : {};
-    const asked = parts.map(({ object, counters }) => ({ object, charge: { ...charge, ...attempt, counters } }));
+    const attempt = this.timing.random().toString(36).slice(2, 12);
+    const alone = parts.length === 1;
+    const asked = parts.map(({ object, counters }) => ({ object, charge: { ...charge, attempt, alone, counters } }));
     const answers = await Promise.all(
       asked.map(({ object, charge }) => this.#call(object, (stub) => stub.consume(charge)).catch(silent)),
     );
@@ -79,7 +80,7 @@ export class FanOut {
       asked.map(async (part, i) => {
         const answer = answers[i];
         // It may have recorded the charge: it is told, but not waited for any longer.
-        if (answer === undefined && parts.length > 1) waitUntil(undo(part));
+        if (answer === undefined && !alone) waitUntil(undo(part));
         return answer?.allowed ? { ...answer, ...(await undo(part)), allowed: true } : answer;
       }),
     );

@@ -74,7 +74,7 @@ export class Ledger {
    */
   consume(charge: Charge, wallMs: number): ChargeAnswer {
     return this.#with(charge.counters, wallMs, (opened, atMs) => {
-      const { id, subject, policy, cost, attempt, keepMs } = charge;
+      const { id, subject, policy, cost, attempt, alone, keepMs } = charge;
       const known = opened.map(({ account }) => account.find(id, subject, atMs));
       const conflicts = known.some(
         (event) => event && (event.charged.policy !== policy || event.admittedCost !== cost),
@@ -83,7 +83,6 @@ export class Ledger {
       const verdict: Verdict = conflicts
         ? { allowed: false, standings: [] }
         : consume(logsOf({ ...charge, counters: fresh.flatMap(({ counters }) => counters) }, fresh), cost, atMs);
-      const claims = attempt === undefined ? [] : [attempt];
       if (verdict.allowed)
         this.store.atomically(() => {
           for (const { account, counters } of fresh) {
@@ -94,15 +93,15 @@ export class Ledger {
               cost,
               charged: { policy, layers, keepMs },
               subject,
-              claims,
+              claims: [attempt],
               admittedCost: cost,
             });
           }
           opened.forEach(({ account }, i) => {
-            if (known[i]) this.#claim(account, known[i], attempt);
+            if (known[i] && !alone) this.#claim(account, known[i], attempt);
           });
         });
-      const replayed = known[0] !== undefined && (attempt === undefined || known[0].claims[0] !== attempt);
+      const replayed = known[0] !== undefined && known[0].claims[0] !== attempt;
       const isDecided = !conflicts && fresh.length === opened.length;
       const { standings } = isDecided ? verdict : check(logsOf(charge, opened), cost, atMs);
       return { atMs, allowed: verdict.allowed, replayed, conflicts, standings };
@@ -118,7 +117,7 @@ export class Ledger {
       const { id, subject, attempt } = charge;
       this.#replace(opened, (account) => {
         const event = account.find(id, subject, atMs);
-        if (!event || attempt === undefined || !event.claims.includes(attempt)) return undefined;
+        if (!event?.claims.includes(attempt)) return undefined;
         const claims = event.claims.filter((claim) => claim !== attempt);
         return { event, by: claims.length > 0 ? { ...event, claims } : undefined };
       });
@@ -228,9 +227,9 @@ export class Ledger {
   }
 
   /** An attempt that replays an event relies on it from now on, whatever becomes of the attempt that recorded it. */
-  #claim(account: Account, event: PagedEvent, attempt: string | undefined): void {
+  #claim(account: Account, event: PagedEvent, attempt: string): void {
     const { claims } = event;
-    if (attempt === undefined || claims.includes(attempt) || claims.length > MOST_CLAIMS) return;
+    if (claims.includes(attempt) || claims.length > MOST_CLAIMS) return;
     account.replace(event, { ...event, claims: [...claims, claims.length < MOST_CLAIMS ? attempt : FOR_GOOD] });
   }
 

@@ -31,7 +31,7 @@ interface PageText {
     cost: number,
     id: string,
     subject: string,
-    claims?: readonly string[],
+    claims: readonly string[],
     admittedCost?: number,
   ][];
 }
@@ -72,8 +72,14 @@ export class Page {
   }
 
   append({ atMs, charged, cost, id, subject, claims, admittedCost }: PagedEvent): void {
-    const record: PageText["events"][number] = [atMs - this.firstAtMs, this.#indexOf(charged), cost, id, subject];
-    if (claims.length > 0 || admittedCost !== cost) record.push(claims);
+    const record: PageText["events"][number] = [
+      atMs - this.firstAtMs,
+      this.#indexOf(charged),
+      cost,
+      id,
+      subject,
+      claims,
+    ];
     if (admittedCost !== cost) record.push(admittedCost);
     this.#events += `${this.#events ? "," : ""}${JSON.stringify(record)}`;
     this.expiresAtMs = Math.max(this.expiresAtMs, atMs + charged.keepMs);
@@ -101,7 +107,7 @@ export class Page {
 export function readPage(text: string): PagedEvent[] {
   const page = JSON.parse(text) as PageText;
   const charged = page.charged.map(([policy, layers, keepMs]): Charged => ({ policy, layers, keepMs }));
-  return page.events.map(([afterMs, index, cost, id, subject, claims = [], admittedCost = cost]) => ({
+  return page.events.map(([afterMs, index, cost, id, subject, claims, admittedCost = cost]) => ({
     id,
     atMs: page.at + afterMs,
     cost,

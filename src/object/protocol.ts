@@ -31,11 +31,10 @@ export interface EventQuestion extends Question {
 export interface Charge extends EventQuestion {
   /** The longest window of the policy, in this object or not: so long is the id remembered. */
   readonly keepMs: number;
-  /**
-   * The attempt that asks, when other objects are asked too: it lays a claim on the event, and its undo lifts that claim
-   * alone. Left out when the object decides by itself, for then nothing is ever put back.
-   */
-  readonly attempt?: string;
+  /** The attempt that asks, however often it has to: it lays a claim on the event, and its undo lifts that claim alone. */
+  readonly attempt: string;
+  /** No other object is asked: nothing is ever put back, and a replay need lay no claim. */
+  readonly alone?: boolean;
 }
 
 export interface Answer extends Verdict {

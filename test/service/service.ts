@@ -2,17 +2,8 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ServiceProcess } from "../../scripts/local/process";
+import { POLICIES } from "../behaviour/policies";
 import type { Target } from "../behaviour/target";
-
-const POLICIES = {
-  upload: {
-    layers: [
-      { name: "caller", by: ["user", "ip"], limits: ["10 per 2 seconds", "100/minute"] },
-      { name: "org", by: ["org"], limits: ["1000000 per 1 day"] },
-    ],
-  },
-  burst: { layers: [{ name: "caller", by: ["user"], limits: ["1000/minute"] }] },
-};
 
 export function newDirectory(): string {
   return mkdtempSync(join(tmpdir(), "limiter-"));

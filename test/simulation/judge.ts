@@ -20,7 +20,7 @@ interface Event {
   readonly counters: Charge["counters"];
   readonly policy: string;
   cost: number;
-  readonly claims: Set<string | undefined>;
+  readonly claims: Set<string>;
 }
 
 /**
@@ -87,7 +87,7 @@ export class Judge {
         `${object} ${fits ? "denied" : "admitted"} ${nameOf(charge)} at ${atMs}: ${JSON.stringify(charge)}`,
       );
     if (!answer.allowed) return;
-    for (const event of known) event?.claims.add(charge.attempt);
+    if (!charge.alone) for (const event of known) event?.claims.add(charge.attempt);
     for (const key of fresh) {
       const place = `${object} ${key}`;
       if ((this.#events.get(place) ?? []).some((earlier) => earlier.atMs > atMs))
@@ -103,7 +103,7 @@ export class Judge {
     for (const key of new Set(charge.counters.map(({ key }) => key))) {
       const place = `${object} ${key}`;
       for (const event of this.#events.get(place) ?? []) {
-        if (event.name !== nameOf(charge) || charge.attempt === undefined) continue;
+        if (event.name !== nameOf(charge)) continue;
         if (event.claims.delete(charge.attempt) && event.claims.size === 0)
           this.#events.set(
             place,

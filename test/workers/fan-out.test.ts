@@ -44,8 +44,7 @@ function watched(
             });
             if (fault === "hangs") return new Promise(() => {});
             if (fault === "lost" || fault === "retryable" || fault === "overloaded") throw error;
-            // biome-ignore lint/complexity/noBannedTypes: any method of the stub, called as it is
-            const answer = await (stub[method] as Function)(...args);
+            const answer = await (stub as unknown as Record<Method, (...args: unknown[]) => unknown>)[method](...args);
             if (fault === "lostAnswer" || fault === "retryableAnswer") throw error;
             return answer;
           };
@@ -160,14 +159,17 @@ describe("an object that cannot be reached", () => {
   });
 
   test("is asked again within the deadline when that may help, and counts what was lost on the way back once", async () => {
-    for (const fault of ["retryable", "retryableAnswer"] as const) {
-      const { caller, calls } = watched("key", (_, nth) => (nth <= 2 ? fault : "none"));
-      const subject = newSubject();
-      const decision = await caller.consume("chat", subject, 2);
-      expect(decision).toMatchObject({ allowed: true, replayed: false });
-      expect(decision.limits.map(({ used }) => used)).toEqual([2, 2, 2]);
-      expect(methods(calls)).toEqual(["consume", "consume", "consume", "consume"]);
-    }
+    for (const fault of ["retryable", "retryableAnswer"] as const)
+      for (const [placement, objects] of [
+        ["key", 2],
+        ["shards:1", 1],
+      ] as const) {
+        const { caller, calls } = watched(placement, (_, nth) => (nth <= objects ? fault : "none"));
+        const decision = await caller.consume("chat", newSubject(), 2);
+        expect(decision).toMatchObject({ allowed: true, replayed: false });
+        expect(decision.limits.map(({ used }) => used)).toEqual([2, 2, 2]);
+        expect(methods(calls)).toEqual(Array.from({ length: 2 * objects }, () => "consume"));
+      }
   });
 
   test("is not asked again when it is overloaded", async () => {

@@ -112,10 +112,10 @@ describe("rows written", () => {
 
   test("an idempotency key costs no row more, and a replay none where nothing else is asked", async () => {
     await rowsOf((ledger, rows) => {
-      const { attempt: _, ...alone } = charge([caller("user:u"), ip("ip:1")]);
+      const alone = { ...charge([caller("user:u"), ip("ip:1")]), alone: true };
       expect(ledger.consume(alone, START_MS)).toMatchObject({ allowed: true, replayed: false });
       expect(rows()).toBe(2);
-      expect(ledger.consume(alone, START_MS)).toMatchObject({ allowed: true, replayed: true });
+      expect(ledger.consume({ ...alone, attempt: "b" }, START_MS)).toMatchObject({ allowed: true, replayed: true });
       expect(rows()).toBe(0);
     });
   });
@@ -284,8 +284,6 @@ describe("claims", () => {
       const first = charge([caller("user:u")]);
       reopened().consume(first, START_MS);
       reopened().undo({ ...first, attempt: "late" }, START_MS);
-      const { attempt: _, ...nobody } = first;
-      reopened().undo(nobody, START_MS);
       expect(used(reopened())).toBe(1);
     });
   });
