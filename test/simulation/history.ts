@@ -15,6 +15,9 @@ const POLICIES = JSON.stringify({
     ],
   },
 });
+const CONFIGS = ["key", "key", "shards:2", "shards:1"].map((placement) =>
+  readConfig({ RATE_LIMIT_POLICIES: POLICIES, RATE_LIMIT_DEADLINE_MS: "300", LIMITER_PLACEMENT: placement }),
+);
 const LONGEST_WINDOW_MS = 20_000;
 const MOST_CALLERS = 4;
 const MOST_REQUESTS = 5;
@@ -29,11 +32,7 @@ export async function runHistory(seed: number): Promise<string[]> {
   const isFaultless = chance.is(0.25);
   const faults = isFaultless ? NO_FAULTS : someFaults(chance);
   const network = new Network(scheduler, chance, faults, chance.of([1, 100, 500]));
-  const config = readConfig({
-    RATE_LIMIT_POLICIES: POLICIES,
-    RATE_LIMIT_DEADLINE_MS: "300",
-    LIMITER_PLACEMENT: chance.of(["key", "key", "shards:2", "shards:1"]),
-  });
+  const config = chance.of(CONFIGS);
   const limiter = new Limiter(config, network, scheduler);
   const told: Told[] = [];
   const requests = 1 + chance.below(MOST_REQUESTS);
