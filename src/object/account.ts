@@ -29,7 +29,7 @@ export class Account {
   readonly #logs = new Map<string, EventLog>();
   readonly #sealed: Sealed[] = [];
   #tail: Page | undefined;
-  /** Made when an id is first looked for beyond the tail: most accounts never need it. */
+  /** Made when an id is first looked for beyond the tail: an account of one page never needs it. */
   #sealedIds: SlotIndex | undefined;
 
   constructor(
@@ -72,7 +72,7 @@ export class Account {
 
   /** Stores an event that the logs have recorded. */
   append(event: PagedEvent): void {
-    if (this.#tail === undefined) this.#tail = new Page(this.#freeSlot(event.atMs), event.atMs);
+    if (this.#tail === undefined) this.#tail = new Page(this.#freeSlot(event.atMs));
     else if (this.#tail.isFull) this.#tail = this.#turned(this.#tail, event.atMs);
     this.#tail.append(event);
     this.#put(this.#tail);
@@ -142,7 +142,7 @@ export class Account {
     const live = readPage(tail.toText()).filter((event) => event.atMs + event.charged.keepMs > nowMs);
     const compacted = Page.holding(tail.slot, live);
     if (compacted.length <= tail.length / 2) return compacted;
-    const next = new Page(this.#freeSlot(nowMs), nowMs);
+    const next = new Page(this.#freeSlot(nowMs));
     this.#sealed.push({ slot: tail.slot, expiresAtMs: tail.expiresAtMs });
     for (const { id, subject } of live) this.#sealedIds?.add(id, subject, tail.slot);
     // Entries of slots that were used again pile up: rather than look for them, make the index anew when it is needed.

@@ -43,21 +43,16 @@ interface PageText {
 export class Page {
   /** When the last of the events is forgotten. */
   expiresAtMs = 0;
-  /** When the last of the events was admitted. */
-  lastAtMs: number;
+  /** When the first and the last of the events were admitted: 0 while there are none. */
+  firstAtMs = 0;
+  lastAtMs = 0;
   readonly #charged: Charged[] = [];
   #events = "";
 
-  constructor(
-    readonly slot: number,
-    /** When the first of the events is admitted. */
-    readonly firstAtMs: number,
-  ) {
-    this.lastAtMs = firstAtMs;
-  }
+  constructor(readonly slot: number) {}
 
   static holding(slot: number, events: readonly PagedEvent[]): Page {
-    const page = new Page(slot, events[0]?.atMs ?? 0);
+    const page = new Page(slot);
     for (const event of events) page.append(event);
     return page;
   }
@@ -72,6 +67,7 @@ export class Page {
   }
 
   append({ atMs, charged, cost, id, subject, claims, admittedCost }: PagedEvent): void {
+    if (this.#events === "") this.firstAtMs = atMs;
     const record: PageText["events"][number] = [
       atMs - this.firstAtMs,
       this.#indexOf(charged),

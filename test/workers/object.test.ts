@@ -326,6 +326,25 @@ describe("time", () => {
     expect((await stub.check(charge([caller("user:u")]))).atMs).toBe(START_MS + HOUR_MS);
   });
 
+  test("a page that was emptied by an undo and written again comes back in its order", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const ledger = new Ledger(store);
+      const asked = ip("ip:1", 1_000_000);
+      for (let i = 0; i < 100; i++) {
+        const atMs = START_MS + i * 1_000;
+        const back = charge([asked]);
+        ledger.consume(back, atMs);
+        ledger.undo(back, atMs);
+        ledger.consume(charge([asked]), atMs);
+        const warm = ledger.check(charge([asked]), atMs + 1);
+        // A clock that is behind tells whether the newest event is known for what it is.
+        expect(new Ledger(store).check(charge([asked]), atMs + 1)).toEqual(warm);
+        expect(new Ledger(store).check(charge([asked]), START_MS).atMs).toBe(atMs);
+      }
+    });
+  });
+
   test("pages that begin in the same millisecond come back in their order", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
