@@ -18,6 +18,7 @@ export default defineConfig({
               bindings: {
                 LIMITER_TOKENS: "caller-token, caller-token-2",
                 LIMITER_ADMIN_TOKENS: "admin-token",
+                RATE_LIMIT_INLINE: "1",
                 RATE_LIMIT_POLICIES: JSON.stringify(POLICIES),
               },
             },

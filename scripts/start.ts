@@ -1,5 +1,8 @@
-import { dirname, resolve } from "node:path";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import type { WorkerOptions } from "miniflare";
 import { unstable_getMiniflareWorkerOptions as miniflareWorkerOptions } from "wrangler";
 import { readConfig } from "../src/config/config";
@@ -10,7 +13,10 @@ import { lockDirectory } from "./local/lock";
 import { type LocalService, startService } from "./local/service";
 import { localVariables, withTokens } from "./local/variables";
 
-/** `npm start`: the service on this machine, with counters on disk. README.md lists the variables. */
+/**
+ * `npm start`: the service on this machine, with counters on disk. README.md lists the variables.
+ * `npm start -- --test-clock`: the same for tests, with a clock that moves when it is told to, and nothing kept.
+ */
 // Before wrangler is asked for anything: it says otherwise which files it read, and reads .env only as long as there is
 // no .dev.vars, so that what is in force would change with the first start.
 process.env.WRANGLER_LOG ??= "error";
@@ -19,12 +25,16 @@ process.env.CLOUDFLARE_LOAD_DEV_VARS_FROM_DOT_ENV ??= "false";
 const project = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 
 async function main(): Promise<void> {
+  const hasTestClock = readArguments();
   const host = process.env.HOST?.trim() || "127.0.0.1";
   const port = readPort(process.env.PORT?.trim() || "8787");
-  const dataDirectory = resolve(process.env.LIMITER_DATA_DIR?.trim() || resolve(project, ".data"));
+  const kept = process.env.LIMITER_DATA_DIR?.trim();
+  const dataDirectory = hasTestClock ? freshDirectory(kept || tmpdir()) : resolve(kept || join(project, ".data"));
   const devVarsPath = resolve(project, ".dev.vars");
 
-  const { workerOptions, main: entryPath } = miniflareWorkerOptions(resolve(project, "wrangler.toml"));
+  const { workerOptions, main: entry = join(project, "src/worker.ts") } = miniflareWorkerOptions(
+    resolve(project, "wrangler.toml"),
+  );
   const variables = withTokens(localVariables(workerOptions.bindings ?? {}, devVarsPath, process.env), devVarsPath);
   const config = readConfig(variables);
 
@@ -33,17 +43,40 @@ async function main(): Promise<void> {
     host,
     port,
     dataDirectory,
-    script: await bundle(entryPath ?? resolve(project, "src/worker.ts")),
+    script: await bundle(hasTestClock ? join(project, "src/test-clock/worker.ts") : entry),
     variables,
     workerOptions: workerOptions as Partial<WorkerOptions>,
   });
   stopOnSignals(service);
 
+  const { origin } = service.url;
   const token = [...config.callerTokens, ...config.adminTokens][0]?.replaceAll("'", "'\\''");
-  console.log(`The limiter serves on ${service.url.origin}, its counters are in ${dataDirectory}. Try it:
+  console.log(`The limiter serves on ${origin}, its counters are in ${dataDirectory}. Try it:
 
-curl -i ${service.url.origin}/v1/consume -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' -d '{"policy":"chat","subject":{"user":"u_1","ip":"203.0.113.7"}}'
+curl -i ${origin}/v1/consume -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' -d '{"policy":"chat","subject":{"user":"u_1","ip":"203.0.113.7"}}'
 `);
+  if (hasTestClock)
+    console.log(`The clock stands still, and whoever reaches the service can move it:
+
+curl ${origin}/test/clock -H 'Content-Type: application/json' -d '{"advance_seconds": 60}'
+`);
+}
+
+/** Whether the service gets a clock for tests. */
+function readArguments(): boolean {
+  try {
+    return parseArgs({ options: { "test-clock": { type: "boolean", default: false } } }).values["test-clock"];
+  } catch (error) {
+    throw new StartFailure(`${(error as Error).message}. There is one option: npm start -- --test-clock`);
+  }
+}
+
+/** Counters of tests begin empty and end with the service. */
+function freshDirectory(parent: string): string {
+  mkdirSync(parent, { recursive: true });
+  const directory = mkdtempSync(join(parent, "limiter-test-clock-"));
+  process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+  return directory;
 }
 
 function readPort(text: string): number {

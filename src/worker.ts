@@ -1,16 +1,18 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { bodyOf, type Decided, settlementOf } from "./edge/decision";
+import type { WaitUntil } from "./edge/fan-out";
 import { logFault } from "./edge/log";
 import { Refusal } from "./edge/refusal";
+import { readCheck, readConsume, readSettle } from "./edge/request";
 import type { ConsumeRequest, Decision, DecisionRequest, Settlement, SettleRequest } from "./edge/schema";
 import { type Env, serviceOf } from "./edge/service";
-import { handle } from "./http/app";
+import { appOf, ROUTES } from "./http/app";
 
 export type { ConsumeRequest, Decision, DecisionRequest, Settlement, SettleRequest } from "./edge/schema";
 export { LimiterObject } from "./object/object";
 
 /** HTTP, for backends anywhere. */
-export default { fetch: handle } satisfies ExportedHandler<Env>;
+export default { fetch: appOf(ROUTES) } satisfies ExportedHandler<Env>;
 
 /**
  * The same decisions for another Worker over a service binding (`entrypoint = "LimiterRpc"`), without HTTP or a token:
@@ -19,25 +21,26 @@ export default { fetch: handle } satisfies ExportedHandler<Env>;
  */
 export class LimiterRpc extends WorkerEntrypoint<Env> {
   async check(request: DecisionRequest): Promise<Decision> {
-    const { limiter } = await serviceOf(this.env);
-    return bodyOf(await answered(limiter.check(request)));
+    const { config, limiter } = await serviceOf(this.env);
+    return bodyOf(await answered(async () => limiter.check(readCheck(request, config))));
   }
 
   async consume(request: ConsumeRequest): Promise<Decision> {
-    const { limiter } = await serviceOf(this.env);
+    const { config, limiter } = await serviceOf(this.env);
     const { idempotency_key, ...rest } = Object(request) as ConsumeRequest;
-    return bodyOf(await answered(limiter.consume(rest, idempotency_key, (work) => this.ctx.waitUntil(work))));
+    const waitUntil: WaitUntil = (work) => this.ctx.waitUntil(work);
+    return bodyOf(await answered(async () => limiter.consume(readConsume(rest, idempotency_key, config), waitUntil)));
   }
 
   async settle(request: SettleRequest): Promise<Settlement> {
-    const { limiter } = await serviceOf(this.env);
-    return settlementOf(await answered(limiter.settle(request)));
+    const { config, limiter } = await serviceOf(this.env);
+    return settlementOf(await answered(async () => limiter.settle(readSettle(request, config))));
   }
 }
 
-async function answered(decided: Promise<Decided>): Promise<Decided> {
+async function answered(decide: () => Promise<Decided>): Promise<Decided> {
   try {
-    return await decided;
+    return await decide();
   } catch (error) {
     if (error instanceof Refusal) throw error;
     logFault("an RPC failed", error);

@@ -6,6 +6,12 @@ import { VARIABLE_NAMES } from "../../src/config/config";
 
 const PROJECT = resolve(import.meta.dirname, "../..");
 
+interface StartOptions {
+  /** The checkout to start; this one when left out. */
+  readonly project?: string;
+  readonly args?: readonly string[];
+}
+
 /** `npm start`, as a user has it: a process of its own, with children of its own. For tests and benchmarks. */
 export class ServiceProcess {
   output = "";
@@ -19,14 +25,17 @@ export class ServiceProcess {
   }
 
   /** Starts it, and waits for it to end by itself. */
-  static async failing(variables: Record<string, string>): Promise<{ code: number | null; output: string }> {
-    const service = ServiceProcess.#spawn(variables, PROJECT);
+  static async failing(
+    variables: Record<string, string>,
+    options: StartOptions = {},
+  ): Promise<{ code: number | null; output: string }> {
+    const service = ServiceProcess.#spawn(variables, options);
     return { code: await service.ended, output: service.output };
   }
 
   /** Starts it, and waits until it serves. */
-  static async start(variables: Record<string, string> = {}, project = PROJECT): Promise<ServiceProcess> {
-    const service = ServiceProcess.#spawn(variables, project);
+  static async start(variables: Record<string, string> = {}, options: StartOptions = {}): Promise<ServiceProcess> {
+    const service = ServiceProcess.#spawn(variables, options);
     const ended = service.ended.then(() => {
       throw new Error(`npm start ended:\n${service.output}`);
     });
@@ -41,13 +50,13 @@ export class ServiceProcess {
     return service;
   }
 
-  static #spawn(variables: Record<string, string>, project: string): ServiceProcess {
+  static #spawn(variables: Record<string, string>, { project = PROJECT, args = [] }: StartOptions): ServiceProcess {
     const env: NodeJS.ProcessEnv = { ...process.env };
     // What the developer's shell or the test runner has set must not decide what is measured.
     for (const name of [...VARIABLE_NAMES, "HOST", "NODE_ENV", "VITEST"]) delete env[name];
     Object.assign(env, { PORT: "0", ...variables });
     return new ServiceProcess(
-      spawn("npm", ["start"], { cwd: project, env, detached: true, stdio: ["ignore", "pipe", "pipe"] }),
+      spawn("npm", ["start", "--", ...args], { cwd: project, env, detached: true, stdio: ["ignore", "pipe", "pipe"] }),
     );
   }
 

@@ -15,6 +15,8 @@ export interface Config {
   readonly deadlineMs: number;
   /** What becomes of a decision whose object can't be reached. */
   readonly onError: "deny" | "allow";
+  /** Whether callers may name limits of their own. */
+  readonly inline: boolean;
   /** Every attribute that some policy counts by. */
   readonly attributes: readonly string[];
   readonly callerTokens: readonly string[];
@@ -66,6 +68,7 @@ const variables = z.object({
   LIMITER_LOCATION_HINT: z.enum(LOCATION_HINTS, `must be one of ${LOCATION_HINTS.join(", ")}`).optional(),
   RATE_LIMIT_DEADLINE_MS: integer(1, 60_000).default(1_000),
   RATE_LIMIT_ON_ERROR: z.enum(["deny", "allow"], "must be deny or allow").default("deny"),
+  RATE_LIMIT_INLINE: integer(0, 1).default(0),
   LIMITER_TOKENS: tokens.default([]),
   LIMITER_ADMIN_TOKENS: tokens.default([]),
 });
@@ -101,6 +104,7 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
     locationHint: values.LIMITER_LOCATION_HINT,
     deadlineMs: values.RATE_LIMIT_DEADLINE_MS,
     onError: values.RATE_LIMIT_ON_ERROR,
+    inline: values.RATE_LIMIT_INLINE === 1,
     callerTokens: values.LIMITER_TOKENS,
     adminTokens: values.LIMITER_ADMIN_TOKENS,
   };

@@ -23,7 +23,7 @@ export function chatPolicy({ perMinute, perHour, ipPerMinute }: ChatLimits): Pol
 
 const MAX_POLICIES = 32;
 
-const name = z
+export const name = z
   .string()
   .regex(/^[a-z][a-z0-9_-]{0,31}$/, "a name is a lower-case letter, then up to 31 of a-z, 0-9, _ and -");
 
@@ -43,7 +43,7 @@ const limit = z.string().transform((text, context) => {
 });
 
 /** One to `most` items that differ in what `of` picks; looked at even when some of them are wrong in themselves. */
-function listOf<Item extends z.ZodType>(
+export function listOf<Item extends z.ZodType>(
   item: Item,
   most: number,
   of: (value: z.output<Item>) => unknown,
@@ -60,18 +60,24 @@ function listOf<Item extends z.ZodType>(
         return new Set(picked).size === picked.length;
       },
       { message: twice, when },
-    );
+    )
+    .meta({ maxItems: most });
 }
+
+export const limits = listOf(limit, 8, (limit) => limit?.windowMs, "two limits have the same window");
 
 const layer = z.strictObject({
   name,
   by: listOf(attribute, 64, (attribute) => attribute, "an attribute stands twice"),
-  limits: listOf(limit, 8, (limit) => limit?.windowMs, "two limits have the same window"),
+  limits,
 }) satisfies z.ZodType<Layer>;
 
-const declaration = z.strictObject({
-  layers: listOf(layer, 8, (layer) => layer?.name, "two layers have the same name"),
-});
+/** The layers of a policy, whatever a layer consists of beside its name. */
+export function layersOf<Layer extends z.ZodType<{ readonly name: string }>>(layer: Layer) {
+  return listOf(layer, 8, (layer) => layer?.name, "two layers have the same name");
+}
+
+const declaration = z.strictObject({ layers: layersOf(layer) });
 
 const table = z.custom<Readonly<Record<string, unknown>>>(
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),

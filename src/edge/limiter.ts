@@ -4,10 +4,10 @@ import { realTiming, type Timing } from "./deadline";
 import { type Decided, decided, degraded, limitState } from "./decision";
 import { FanOut, type ObjectNamespace, type WaitUntil } from "./fan-out";
 import { Refusal } from "./refusal";
-import { readCheck, readConsume, readSettle } from "./request";
+import type { Asked, AskedById } from "./request";
 import type { KeyState, PolicyList } from "./schema";
 
-/** What the service does, whoever asks: HTTP and RPC only translate. Inputs are as they came, and checked here. */
+/** What the service does, whoever asks: HTTP and RPC only read requests (`request.ts`) and translate answers. */
 export class Limiter {
   readonly #objects: FanOut;
 
@@ -20,8 +20,7 @@ export class Limiter {
   }
 
   /** Would this request be admitted now? Records nothing. */
-  async check(input: unknown): Promise<Decided> {
-    const asked = readCheck(input, this.config);
+  async check(asked: Asked): Promise<Decided> {
     const { policy, cost, counters } = asked;
     const answer = this.#objects.check({ policy: policy.name, cost, counters });
     return this.#orOnError(
@@ -31,8 +30,7 @@ export class Limiter {
   }
 
   /** Records the request's cost if every limit of every layer admits it; once, however often the same key is sent. */
-  async consume(input: unknown, idempotencyKey: unknown, waitUntil: WaitUntil): Promise<Decided> {
-    const asked = readConsume(input, idempotencyKey, this.config);
+  async consume(asked: AskedById, waitUntil: WaitUntil): Promise<Decided> {
     const { id, policy, cost, counters, subject } = asked;
     const keepMs = longestWindowOfMs(policy);
     const answer = this.#objects.consume({ id, subject, keepMs, policy: policy.name, cost, counters }, waitUntil);
@@ -45,8 +43,7 @@ export class Limiter {
   }
 
   /** Corrects the cost of an earlier consume. */
-  async settle(input: unknown): Promise<Decided> {
-    const asked = readSettle(input, this.config);
+  async settle(asked: AskedById): Promise<Decided> {
     const { id, policy, cost, counters, subject } = asked;
     const answer = await this.#objects.settle({ id, subject, policy: policy.name, cost, counters });
     if (answer.found) return decided(asked, { ...answer, allowed: true }, id);

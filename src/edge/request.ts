@@ -37,10 +37,9 @@ export function readCheck(input: unknown, config: Reading): Asked {
  * @throws Refusal as `readCheck` does.
  */
 export function readConsume(input: unknown, idempotencyKey: unknown, config: Reading): AskedById {
-  const key = decisionId.optional().safeParse(idempotencyKey);
-  const mistakes = (key.error?.issues ?? []).map(({ message }) => ({ pointer: "/idempotency_key", detail: message }));
+  const { id, mistakes } = idOf(idempotencyKey);
   const { cost = 1, ...whose } = read(decisionRequest, input, config, mistakes);
-  return { ...admissible(resolve(whose, cost, config)), id: key.data ?? crypto.randomUUID() };
+  return { ...admissible(resolve(whose, cost, config)), id };
 }
 
 /**
@@ -50,6 +49,13 @@ export function readConsume(input: unknown, idempotencyKey: unknown, config: Rea
 export function readSettle(input: unknown, config: Reading): AskedById {
   const { id, cost, ...whose } = read(settleRequest, input, config);
   return { ...resolve(whose, cost, config), id };
+}
+
+/** The id that a consume goes by: its idempotency key, or a new one. */
+export function idOf(idempotencyKey: unknown): { id: string; mistakes: InvalidField[] } {
+  const key = decisionId.optional().safeParse(idempotencyKey);
+  const mistakes = (key.error?.issues ?? []).map(({ message }) => ({ pointer: "/idempotency_key", detail: message }));
+  return { id: key.data ?? crypto.randomUUID(), mistakes };
 }
 
 export function invalid(errors: readonly InvalidField[]): Refusal {
@@ -95,7 +101,8 @@ function resolve(whose: { policy: string; subject: Subject }, cost: number, conf
   return { policy, cost, counters, subject: digestOf(whose.subject, config.attributes, config.ipv6PrefixBits) };
 }
 
-function admissible(asked: Asked): Asked {
+/** @throws Refusal `never-fits` */
+export function admissible(asked: Asked): Asked {
   const { policy, cost } = asked;
   const most = smallestMax(policy);
   if (cost <= most) return asked;

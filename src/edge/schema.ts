@@ -1,5 +1,7 @@
 import * as z from "zod";
+import { layersOf, limits, name } from "../config/policies";
 import { LARGEST_MAX } from "../core/limit";
+import { normalText } from "./subject";
 
 /** What callers send and get, over HTTP and RPC alike: these schemas validate, type and document it. */
 
@@ -20,28 +22,50 @@ export const decisionId = z
   .regex(/^[A-Za-z0-9._~:-]{1,128}$/, "must be 1 to 128 of A-Z a-z 0-9 . _ ~ : -")
   .meta({ examples: ["8e03978e-40d5-43dd-bc93-6894a57f9324"] });
 
-export const decisionRequest = z.strictObject({
-  ...whose,
+const charged = {
   cost: wholeNumber()
     .refine((cost) => cost >= 1, "must be at least 1")
     .meta({ minimum: 1 })
     .optional()
     .describe("How much the request weighs; 1 when left out."),
-});
+};
+
+export const decisionRequest = z.strictObject({ ...whose, ...charged });
 export type DecisionRequest = z.input<typeof decisionRequest>;
 
 /** Over RPC the idempotency key is a field; over HTTP it is a header. */
 export type ConsumeRequest = DecisionRequest & { readonly idempotency_key?: string };
 
-export const settleRequest = z.strictObject({
-  ...whose,
+const settled = {
   id: decisionId.describe("The decision whose cost is corrected."),
   cost: wholeNumber()
     .refine((cost) => cost >= 0 && cost <= LARGEST_MAX, `must be from 0 to ${LARGEST_MAX}`)
     .meta({ minimum: 0, maximum: LARGEST_MAX })
     .describe("The real cost; 0 gives all of it back."),
-});
+};
+
+export const settleRequest = z.strictObject({ ...whose, ...settled });
 export type SettleRequest = z.input<typeof settleRequest>;
+
+export const inlineKey = z
+  .string()
+  .transform((text, context) => {
+    const normal = normalText(text);
+    if (normal.ok) return normal.value;
+    context.addIssue({ code: "custom", message: normal.detail });
+    return z.NEVER;
+  })
+  .describe("What is counted: at most 256 bytes of UTF-8, without control characters.")
+  .meta({ examples: ["login/203.0.113.7"] });
+
+const named = {
+  layers: layersOf(z.strictObject({ name, key: inlineKey, limits })).describe(
+    "The limits, as a policy would have them, and the key that each layer counts by.",
+  ),
+};
+
+export const inlineRequest = z.strictObject({ ...named, ...charged });
+export const inlineSettleRequest = z.strictObject({ ...named, ...settled });
 
 const limitStanding = {
   limit: wholeNumber().describe("The most cost in any window."),

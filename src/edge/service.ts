@@ -1,12 +1,12 @@
 import { type Config, readConfig } from "../config/config";
 import { ConfigError } from "../config/mistake";
-import type { LimiterObject } from "../object/object";
+import type { ObjectNamespace } from "./fan-out";
 import { Limiter } from "./limiter";
 import { digestTokens, type Tokens } from "./tokens";
 
 /** The bindings of the Worker. Its variables are read by name, and trusted to be nothing in particular. */
 export interface Env {
-  readonly LIMITER_OBJECTS: DurableObjectNamespace<LimiterObject>;
+  readonly LIMITER_OBJECTS: ObjectNamespace;
 }
 
 /** What an isolate makes of its environment, once. */

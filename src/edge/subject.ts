@@ -75,6 +75,11 @@ function normalValue(attribute: string, value: string, ipv6PrefixBits: number): 
       detail: "must be an IPv4 address of four decimal numbers or an IPv6 address, without port or zone",
     };
   }
+  return normalText(value);
+}
+
+/** What may name somebody: well-formed Unicode of at most 256 bytes without control characters, trimmed. */
+export function normalText(value: string): Normal {
   if (value.trim() === "") return { ok: false, detail: "must not be empty" };
   if (!value.isWellFormed()) return { ok: false, detail: "must be well-formed Unicode" };
   if (/\p{Cc}/u.test(value)) return { ok: false, detail: "must not contain control characters" };

@@ -1,30 +1,38 @@
 import { type IRequest, Router } from "itty-router";
+import type { Config } from "../config/config";
 import { ConfigError } from "../config/mistake";
-import type { WaitUntil } from "../edge/fan-out";
+import { readInlineCheck, readInlineConsume, readInlineKey, readInlineSettle } from "../edge/inline";
 import { logFault } from "../edge/log";
 import { Refusal } from "../edge/refusal";
+import { type Asked, type AskedById, readCheck, readConsume, readSettle } from "../edge/request";
 import { type Env, type Service, serviceOf } from "../edge/service";
 import type { Role } from "../edge/tokens";
 import { authorize } from "./auth";
 import { idempotencyKeyOf, readJson } from "./body";
 import { consumeResponse, decisionResponse, settleResponse } from "./decision-response";
 import { json } from "./json";
-import { eventsOf, keyOf } from "./key-request";
+import { decodedKey, eventsOf, keyOf } from "./key-request";
 import { openApi } from "./openapi";
 import { Problem, problemOf } from "./problem";
 
-type Handler = (request: IRequest, env: Env, context: Context) => Response | Promise<Response>;
+type Handler<E> = (request: IRequest, env: E, context: Context) => Response | Promise<Response>;
 type Call = (request: IRequest, service: Service, context: Context) => Response | Promise<Response>;
 
 /** What of a request outlives its answer. */
 export type Context = Pick<ExecutionContext, "waitUntil">;
 
-const ROUTES: readonly (readonly [method: "get" | "post" | "delete", path: string, handler: Handler])[] = [
+export type Route<E = Env> = readonly [method: "get" | "post" | "delete", path: string, handler: Handler<E>];
+
+export const ROUTES: readonly Route[] = [
   ["get", "/healthz", health],
   ["get", "/openapi.json", () => json(openApi())],
-  ["post", "/v1/consume", withToken("caller", consume)],
-  ["post", "/v1/check", withToken("caller", check)],
-  ["post", "/v1/settle", withToken("caller", settle)],
+  ["post", "/v1/consume", withToken("caller", consume(readConsume))],
+  ["post", "/v1/check", withToken("caller", check(readCheck))],
+  ["post", "/v1/settle", withToken("caller", settle(readSettle))],
+  ["post", "/v1/inline/consume", withToken("caller", ifInline(consume(readInlineConsume)))],
+  ["post", "/v1/inline/check", withToken("caller", ifInline(check(readInlineCheck)))],
+  ["post", "/v1/inline/settle", withToken("caller", ifInline(settle(readInlineSettle)))],
+  ["delete", "/v1/inline/keys/:key", withToken("caller", ifInline(forgetInlineKey))],
   ["get", "/v1/policies", withToken("caller", (_, { limiter }) => json(limiter.policies()))],
   ["get", "/v1/keys/:key", withToken("admin", inspectKey)],
   ["delete", "/v1/keys/:key", withToken("admin", forgetKey)],
@@ -35,21 +43,38 @@ async function health(_: IRequest, env: Env): Promise<Response> {
   return json({ status: "ok" });
 }
 
-async function consume(request: IRequest, { limiter }: Service, context: Context): Promise<Response> {
-  const waitUntil: WaitUntil = (work) => context.waitUntil(work);
-  return consumeResponse(await limiter.consume(await readJson(request), idempotencyKeyOf(request), waitUntil));
+function consume(read: (body: unknown, idempotencyKey: unknown, config: Config) => AskedById): Call {
+  return async (request, { config, limiter }, context) => {
+    const asked = read(await readJson(request), idempotencyKeyOf(request), config);
+    return consumeResponse(await limiter.consume(asked, (work) => context.waitUntil(work)));
+  };
 }
 
-async function check(request: IRequest, { limiter }: Service): Promise<Response> {
-  return decisionResponse(await limiter.check(await readJson(request)));
+function check(read: (body: unknown, config: Config) => Asked): Call {
+  return async (request, { config, limiter }) =>
+    decisionResponse(await limiter.check(read(await readJson(request), config)));
 }
 
-async function settle(request: IRequest, { limiter }: Service): Promise<Response> {
-  return settleResponse(await limiter.settle(await readJson(request)));
+function settle(read: (body: unknown, config: Config) => AskedById): Call {
+  return async (request, { config, limiter }) =>
+    settleResponse(await limiter.settle(read(await readJson(request), config)));
+}
+
+/** Whoever names limits can also fill the storage for as long as the longest of them, so that is to be switched on. */
+function ifInline(call: Call): Call {
+  return (request, service, context) => {
+    if (service.config.inline) return call(request, service, context);
+    throw new Problem(403, "Forbidden", "Limits named by callers are off: the service needs RATE_LIMIT_INLINE=1.");
+  };
 }
 
 async function inspectKey(request: IRequest, { config, limiter }: Service): Promise<Response> {
   return json(await limiter.inspect(keyOf(request, config), eventsOf(request)));
+}
+
+async function forgetInlineKey(request: IRequest, { limiter }: Service): Promise<Response> {
+  await limiter.forget(readInlineKey(decodedKey(request)));
+  return new Response(null, { status: 204 });
 }
 
 async function forgetKey(request: IRequest, { config, limiter }: Service): Promise<Response> {
@@ -57,19 +82,20 @@ async function forgetKey(request: IRequest, { config, limiter }: Service): Promi
   return new Response(null, { status: 204 });
 }
 
-const router = makeRouter();
-
-/** Answers any HTTP request; never throws. */
-export async function handle(request: Request, env: Env, context: Context): Promise<Response> {
-  try {
-    if (request.method !== "HEAD") return await router.fetch(request, env, context);
-    // Without the body that it may have, which a GET must not.
-    const get = new Request(request.url, { method: "GET", headers: request.headers });
-    return new Response(null, await router.fetch(get, env, context));
-  } catch (error) {
-    // The router reads the URL before it catches anything, and a Host header can make it one that is none.
-    return answerError(isUrl(request.url) ? error : new Problem(400, "Bad Request", "The Host header is none."));
-  }
+/** What answers any HTTP request by these routes, and never throws. */
+export function appOf<E>(routes: readonly Route<E>[]) {
+  const router = routerOf(routes);
+  return async (request: Request, env: E, context: Context): Promise<Response> => {
+    try {
+      if (request.method !== "HEAD") return await router.fetch(request, env, context);
+      // Without the body that it may have, which a GET must not.
+      const get = new Request(request.url, { method: "GET", headers: request.headers });
+      return new Response(null, await router.fetch(get, env, context));
+    } catch (error) {
+      // The router reads the URL before it catches anything, and a Host header can make it one that is none.
+      return answerError(isUrl(request.url) ? error : new Problem(400, "Bad Request", "The Host header is none."));
+    }
+  };
 }
 
 function isUrl(text: string): boolean {
@@ -80,16 +106,19 @@ function isUrl(text: string): boolean {
   }
 }
 
-function makeRouter() {
-  const router = Router<IRequest, [Env, Context]>({ before: [refuseTrailingSlash], catch: answerError });
-  for (const [method, path, handler] of ROUTES) router[method](path, handler);
-  for (const path of new Set(ROUTES.map(([, path]) => path))) router.all(path, methodNotAllowed);
+function routerOf<E>(routes: readonly Route<E>[]) {
+  const router = Router<IRequest, [E, Context]>({ before: [refuseTrailingSlash], catch: answerError });
+  for (const [method, path, handler] of routes) router[method](path, handler);
+  for (const path of new Set(routes.map(([, path]) => path))) {
+    const methods = routes.filter(([, other]) => other === path).map(([method]) => method);
+    router.all(path, ({ method }) => methodNotAllowed(method, methods));
+  }
   router.all("*", notFound);
   return router;
 }
 
 /** A call that takes a token, which is asked for before anything else about the request is looked at. */
-function withToken(role: Role, call: Call): Handler {
+function withToken(role: Role, call: Call): Handler<Env> {
   return async (request, env, context) => {
     const service = await serviceOf(env);
     await authorize(request, service.tokens, role);
@@ -106,8 +135,7 @@ function notFound(): never {
   throw new Problem(404, "Not Found", "There is nothing at this path: /openapi.json lists what there is.");
 }
 
-function methodNotAllowed({ method, route }: IRequest): never {
-  const methods = ROUTES.filter(([, path]) => path === route).map(([method]) => method);
+function methodNotAllowed(method: string, methods: readonly Route["0"][]): never {
   const allow = methods.map((method) => (method === "get" ? "GET, HEAD" : method.toUpperCase())).join(", ");
   throw new Problem(405, "Method Not Allowed", `${method} is not for this path: ${allow}.`, { Allow: allow });
 }

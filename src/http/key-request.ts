@@ -10,12 +10,24 @@ import { mistakeInKey } from "../edge/subject";
  * The key in the path, decoded.
  * @throws Refusal `invalid` unless it is in its normal form.
  */
-export function keyOf({ params }: IRequest, { ipv6PrefixBits }: Pick<Config, "ipv6PrefixBits">): string {
-  const key = percentDecoded(params.key ?? "");
-  const mistake = key === undefined ? "not percent-encoded UTF-8" : mistakeInKey(key, ipv6PrefixBits);
-  if (key === undefined || mistake !== undefined)
-    throw new Refusal("invalid", `The key in the path is invalid: ${mistake}.`);
+export function keyOf(request: IRequest, { ipv6PrefixBits }: Pick<Config, "ipv6PrefixBits">): string {
+  const key = decodedKey(request);
+  const mistake = mistakeInKey(key, ipv6PrefixBits);
+  if (mistake !== undefined) throw invalidKey(mistake);
   return key;
+}
+
+/** @throws Refusal `invalid` when it can't be decoded. */
+export function decodedKey({ params }: IRequest): string {
+  try {
+    return decodeURIComponent(params.key ?? "");
+  } catch {
+    throw invalidKey("not percent-encoded UTF-8");
+  }
+}
+
+function invalidKey(mistake: string): Refusal {
+  return new Refusal("invalid", `The key in the path is invalid: ${mistake}.`);
 }
 
 const message = `must be a whole number from 0 to ${MOST_EVENTS}`;
@@ -36,12 +48,4 @@ export function eventsOf(request: IRequest): number {
   const read = query.safeParse({ ...request.query });
   if (!read.success) throw invalid(fieldErrors(read.error));
   return read.data.events;
-}
-
-function percentDecoded(text: string): string | undefined {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -3,6 +3,8 @@ import {
   DEFAULT_EVENTS,
   decision,
   decisionRequest,
+  inlineRequest,
+  inlineSettleRequest,
   keyState,
   MOST_EVENTS,
   policyList,
@@ -40,6 +42,8 @@ const SCHEMAS = {
   Decision: decision,
   Denied: denied,
   SettleRequest: settleRequest,
+  InlineRequest: inlineRequest,
+  InlineSettleRequest: inlineSettleRequest,
   Settlement: settlement,
   PolicyList: policyList,
   KeyState: keyState,
@@ -68,50 +72,28 @@ function makeDocument(): Json {
     servers: [{ url: "/" }],
     security: [{ bearer: [] }],
     paths: {
-      "/v1/consume": {
-        post: {
-          operationId: "consume",
-          summary: "Decide, and record the cost if every limit of every layer admits it",
-          parameters: [
-            {
-              name: "Idempotency-Key",
-              in: "header",
-              description:
-                "Sent again with the same subject, it is charged once. A string of structured fields, or unquoted.",
-              schema: { type: "string", examples: ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'] },
-            },
-          ],
-          requestBody: requestBody("DecisionRequest"),
-          responses: {
-            200: { description: "Allowed and recorded.", headers: RATE_LIMIT, content: content("Decision") },
-            429: {
-              description: "Denied; nothing is recorded.",
-              headers: { ...RATE_LIMIT, "Retry-After": RETRY_AFTER },
-              content: content("Denied", "application/problem+json"),
-            },
-            ...problems(400, 401, 404, 413, 415, 422, 500, 503),
+      "/v1/consume": consumeCall("consume", "DecisionRequest", [404]),
+      "/v1/check": checkCall("check", "DecisionRequest", [404]),
+      "/v1/settle": settleCall("settle", "SettleRequest", []),
+      "/v1/inline/consume": consumeCall("consumeInline", "InlineRequest", [403]),
+      "/v1/inline/check": checkCall("checkInline", "InlineRequest", [403]),
+      "/v1/inline/settle": settleCall("settleInline", "InlineSettleRequest", [403]),
+      "/v1/inline/keys/{key}": {
+        parameters: [
+          {
+            name: "key",
+            in: "path",
+            required: true,
+            description: "A key that limits named inline were counted by, percent-encoded.",
+            schema: { type: "string", examples: ["login/203.0.113.7"] },
           },
-        },
-      },
-      "/v1/check": {
-        post: {
-          operationId: "check",
-          summary: "Decide, record nothing",
-          requestBody: requestBody("DecisionRequest"),
+        ],
+        delete: {
+          operationId: "forgetInlineKey",
+          summary: "Forget a key of limits named inline",
           responses: {
-            200: { description: "Allowed or denied.", headers: RATE_LIMIT, content: content("Decision") },
-            ...problems(400, 401, 404, 413, 415, 422, 500, 503),
-          },
-        },
-      },
-      "/v1/settle": {
-        post: {
-          operationId: "settle",
-          summary: "Correct the cost of an earlier consume",
-          requestBody: requestBody("SettleRequest"),
-          responses: {
-            200: { description: "Corrected.", headers: RATE_LIMIT, content: content("Settlement") },
-            ...problems(400, 401, 404, 413, 415, 500, 503),
+            204: { description: "Forgotten, also when it was never seen." },
+            ...problems(400, 401, 403, 500, 503),
           },
         },
       },
@@ -196,6 +178,66 @@ function makeDocument(): Json {
   };
 }
 
+function consumeCall(operationId: string, schema: keyof typeof SCHEMAS, more: number[]): Json {
+  return {
+    post: {
+      operationId,
+      summary: `Decide, and record the cost if every limit of every layer admits it${limitsOf(schema)}`,
+      parameters: [
+        {
+          name: "Idempotency-Key",
+          in: "header",
+          description:
+            "Sent again with the same subject, it is charged once. A string of structured fields, or unquoted.",
+          schema: { type: "string", examples: ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'] },
+        },
+      ],
+      requestBody: requestBody(schema),
+      responses: {
+        200: { description: "Allowed and recorded.", headers: RATE_LIMIT, content: content("Decision") },
+        429: {
+          description: "Denied; nothing is recorded.",
+          headers: { ...RATE_LIMIT, "Retry-After": RETRY_AFTER },
+          content: content("Denied", "application/problem+json"),
+        },
+        ...problems(400, 401, 413, 415, 422, 500, 503, ...more),
+      },
+    },
+  };
+}
+
+function checkCall(operationId: string, schema: keyof typeof SCHEMAS, more: number[]): Json {
+  return {
+    post: {
+      operationId,
+      summary: `Decide, record nothing${limitsOf(schema)}`,
+      requestBody: requestBody(schema),
+      responses: {
+        200: { description: "Allowed or denied.", headers: RATE_LIMIT, content: content("Decision") },
+        ...problems(400, 401, 413, 415, 422, 500, 503, ...more),
+      },
+    },
+  };
+}
+
+function settleCall(operationId: string, schema: keyof typeof SCHEMAS, more: number[]): Json {
+  return {
+    post: {
+      operationId,
+      summary: `Correct the cost of an earlier consume${limitsOf(schema)}`,
+      requestBody: requestBody(schema),
+      responses: {
+        200: { description: "Corrected.", headers: RATE_LIMIT, content: content("Settlement") },
+        ...problems(400, 401, 404, 413, 415, 500, 503, ...more),
+      },
+    },
+  };
+}
+
+function limitsOf(schema: keyof typeof SCHEMAS): string {
+  return schema.startsWith("Inline") ? ", by limits that the request names" : "";
+}
+
 const INTEGER_HEADER = { required: true, schema: { type: "integer", minimum: 1 } };
 const RETRY_AFTER = { ...INTEGER_HEADER, description: "Seconds to wait." };
 const RATE_LIMIT = {
@@ -215,7 +257,7 @@ const RATE_LIMIT = {
 const PROBLEMS: Record<number, string> = {
   400: "Malformed: not JSON, or a field is missing, unknown or invalid.",
   401: "No token, or one that is not known.",
-  403: "A caller token on an admin call.",
+  403: "A caller token on an admin call; or limits named inline, which the service has not switched on.",
   404: "No such policy, or no such decision.",
   413: "The body is too large.",
   415: "The body is not `application/json`.",

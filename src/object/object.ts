@@ -21,62 +21,67 @@ const SWEEP_REST_MS = 3_600_000;
  * says is durable.
  */
 export class LimiterObject extends DurableObject {
-  readonly #store: Store;
-  readonly #ledger: Ledger;
+  protected readonly store: Store;
+  protected ledger: Ledger;
   /** Whenever pages are stored there is an alarm, which sweeps out those that have expired. */
   #alarmAtMs: number | null = null;
 
   constructor(ctx: DurableObjectState, env: Cloudflare.Env) {
     super(ctx, env);
-    this.#store = new Store(ctx.storage);
-    this.#ledger = new Ledger(this.#store);
+    this.store = new Store(ctx.storage);
+    this.ledger = new Ledger(this.store);
     // Known before the first call is answered, so that a woken object writes no second alarm (a row each).
     ctx.blockConcurrencyWhile(async () => {
       this.#alarmAtMs = await ctx.storage.getAlarm();
     });
   }
 
+  /** The object's own time: a clock for tests is put in its place where there is one. */
+  protected now(): number {
+    return Date.now();
+  }
+
   check(question: Question): Answer {
-    return this.#ledger.check(question, Date.now());
+    return this.ledger.check(question, this.now());
   }
 
   consume(charge: Charge): ChargeAnswer {
-    const answer = this.#ledger.consume(charge, Date.now());
+    const answer = this.ledger.consume(charge, this.now());
     if (answer.allowed) this.#forgetLater(charge, answer.atMs);
     return answer;
   }
 
   undo(charge: Charge): Answer {
-    return this.#ledger.undo(charge, Date.now());
+    return this.ledger.undo(charge, this.now());
   }
 
   settle(question: EventQuestion): SettleAnswer {
-    return this.#ledger.settle(question, Date.now());
+    return this.ledger.settle(question, this.now());
   }
 
   inspect(key: string, asked: readonly AskedOf[], most: number): Inspected[] {
-    return this.#ledger.inspect(key, asked, most, Date.now());
+    return this.ledger.inspect(key, asked, most, this.now());
   }
 
   async forget(key: string): Promise<void> {
-    this.#ledger.forget(key);
-    if (this.#store.isEmpty) await this.#empty();
+    this.ledger.forget(key);
+    if (this.store.isEmpty) await this.#empty();
   }
 
   override async alarm(): Promise<void> {
-    const restedMs = Date.now() + SWEEP_REST_MS;
+    const restedMs = this.now() + SWEEP_REST_MS;
     // Also when the sweep fails: an object must never be left with pages and without an alarm.
     let next = restedMs;
     try {
       next = Math.max(restedMs, (await this.#sweep()) ?? 0);
     } finally {
-      if (this.#store.isEmpty) await this.#empty();
+      if (this.store.isEmpty) await this.#empty();
       else this.#setAlarm(next);
     }
   }
 
   async #sweep(): Promise<number | undefined> {
-    const steps = this.#ledger.sweep(Date.now());
+    const steps = this.ledger.sweep(this.now());
     for (;;) {
       const step = steps.next();
       if (step.done) return step.value;
@@ -87,7 +92,7 @@ export class LimiterObject extends DurableObject {
   /** An empty object occupies storage until all of it is deleted, the alarm included. */
   async #empty(): Promise<void> {
     this.#alarmAtMs = null;
-    await this.#store.deleteAll();
+    await this.store.deleteAll();
   }
 
   #forgetLater({ keepMs }: Charge, atMs: number): void {

@@ -2,6 +2,7 @@ import { afterAll } from "vitest";
 import { ServiceProcess } from "../../scripts/local/process";
 import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
+import { inlineSuite } from "../behaviour/inline";
 import { behaviourSuite } from "../behaviour/suite";
 import { targetOf, variables } from "./service";
 
@@ -11,4 +12,5 @@ for (const placement of ["shards:1", "key"]) {
   behaviourSuite(`npm start, ${placement}`, targetOf(service));
   idempotencySuite(`npm start, ${placement}`, targetOf(service));
   errorSuite(`npm start, ${placement}`, targetOf(service));
+  inlineSuite(`npm start, ${placement}`, targetOf(service));
 }

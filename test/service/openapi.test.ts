@@ -40,6 +40,7 @@ test("is a valid OpenAPI 3.1 document", async () => {
 test("says what every call answers", async () => {
   const subject = newSubject();
   const valid = { policy: "chat", subject, cost: 5 };
+  const inline = { layers: [{ name: "login", key: "a/b", limits: ["5/minute"] }], cost: 5 };
   const noToken = { headers: {} };
   const caller401 = (path: string) => service.fetch(path, noToken);
   const answers: [path: string, method: string, status: number, response: Promise<Response>][] = [
@@ -51,6 +52,12 @@ test("says what every call answers", async () => {
     ["/v1/consume", "post", 415, caller.post("/v1/consume", valid, { "Content-Type": "text/plain" })],
     ["/v1/consume", "post", 422, caller.post("/v1/consume", { ...valid, cost: 6 })],
     ["/v1/check", "post", 200, caller.post("/v1/check", valid)],
+    ["/v1/inline/consume", "post", 200, caller.post("/v1/inline/consume", inline)],
+    ["/v1/inline/consume", "post", 400, caller.post("/v1/inline/consume", {})],
+    ["/v1/inline/check", "post", 200, caller.post("/v1/inline/check", inline)],
+    ["/v1/inline/settle", "post", 404, caller.post("/v1/inline/settle", { ...inline, id: "nope" })],
+    ["/v1/inline/keys/{key}", "delete", 204, caller.admin("/v1/inline/keys/a%2Fb", { method: "DELETE" })],
+    ["/v1/inline/keys/{key}", "delete", 400, caller.admin("/v1/inline/keys/%20", { method: "DELETE" })],
     ["/v1/policies", "get", 200, caller.admin("/v1/policies")],
     ["/v1/policies", "get", 401, caller401("/v1/policies")],
     ["/v1/keys/{key}", "get", 200, caller.admin(`/v1/keys/user:${subject.user}`)],

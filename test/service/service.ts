@@ -15,6 +15,7 @@ export function variables(more: Record<string, string> = {}): Record<string, str
     LIMITER_TOKENS: "caller-token, caller-token-2",
     LIMITER_ADMIN_TOKENS: "admin-token",
     RATE_LIMIT_POLICIES: JSON.stringify(POLICIES),
+    RATE_LIMIT_INLINE: "1",
     LIMITER_DATA_DIR: newDirectory(),
     ...more,
   };

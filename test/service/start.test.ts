@@ -26,7 +26,7 @@ const curlOf = (service: ServiceProcess) => /curl .*/.exec(service.output)?.[0] 
 describe("npm start on a fresh checkout", () => {
   test("makes tokens once, keeps them, prints a curl line that works, and is otherwise quiet", async () => {
     const project = freshCheckout();
-    const first = await ServiceProcess.start({ LIMITER_DATA_DIR: newDirectory() }, project);
+    const first = await ServiceProcess.start({ LIMITER_DATA_DIR: newDirectory() }, { project });
     const { stdout } = await run("sh", ["-c", `${curlOf(first)} -s`]);
     expect(stdout).toContain("200 OK");
     expect(stdout).toContain('"allowed":true');
@@ -39,7 +39,7 @@ describe("npm start on a fresh checkout", () => {
       expect.stringMatching(/^curl /),
     ]);
 
-    const second = await ServiceProcess.start({ LIMITER_DATA_DIR: newDirectory() }, project);
+    const second = await ServiceProcess.start({ LIMITER_DATA_DIR: newDirectory() }, { project });
     expect(readFileSync(join(project, ".dev.vars"), "utf8")).toBe(kept);
     expect(curlOf(second)).toContain(/LIMITER_TOKENS=(.*)/.exec(kept)?.[1]);
     await second.stop();

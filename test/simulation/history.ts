@@ -1,6 +1,7 @@
-import { readConfig } from "../../src/config/config";
+import { type Config, readConfig } from "../../src/config/config";
 import { Limiter } from "../../src/edge/limiter";
 import { Refusal } from "../../src/edge/refusal";
+import { readCheck, readConsume, readSettle } from "../../src/edge/request";
 import { digestOf } from "../../src/edge/subject";
 import { Judge, type Told } from "./judge";
 import { type Faults, Network, NO_FAULTS } from "./network";
@@ -45,7 +46,10 @@ export async function runHistory(seed: number): Promise<string[]> {
   /** One attempt: true if the caller knows how it ended. */
   async function attempt(id: string, subject: Record<string, string>, cost: number): Promise<boolean> {
     try {
-      const { allowed, replayed } = await limiter.consume({ policy: "small", subject, cost }, id, () => {});
+      const { allowed, replayed } = await limiter.consume(
+        readConsume({ policy: "small", subject, cost }, id, config),
+        () => {},
+      );
       if (allowed) tell(id, subject, { kind: "consumed", replayed });
       return true;
     } catch (error) {
@@ -61,7 +65,7 @@ export async function runHistory(seed: number): Promise<string[]> {
       const subject: Record<string, string> = chance.is(0.6) ? { user: `u${chance.below(2)}`, ip } : { ip };
       const cost = 1 + chance.below(3);
       const id = `${name}-${request}`;
-      if (chance.is(0.15)) await limiter.check({ policy: "small", subject, cost }).catch(() => {});
+      if (chance.is(0.15)) await limiter.check(readCheck({ policy: "small", subject, cost }, config)).catch(() => {});
       const attempts = 1 + chance.below(3);
       const underWay: Promise<boolean>[] = [];
       for (let tries = 0; tries < attempts; tries++) {
@@ -76,7 +80,7 @@ export async function runHistory(seed: number): Promise<string[]> {
       if (!isAdmitted || chance.is(0.6)) continue;
       const settled = chance.below(6);
       for (let tries = 0; tries < 6; tries++) {
-        const isDone = await limiter.settle({ policy: "small", subject, id, cost: settled }).then(
+        const isDone = await limiter.settle(readSettle({ policy: "small", subject, id, cost: settled }, config)).then(
           () => true,
           () => false,
         );
@@ -92,12 +96,13 @@ export async function runHistory(seed: number): Promise<string[]> {
   await all;
   isUndisturbed &&= [...network.objects.values()].every(({ life }) => life === 0);
   const mistakes = new Judge(network, told).judge(isUndisturbed);
-  return [...mistakes, ...(await afterOneWindow(network, limiter, scheduler))];
+  return [...mistakes, ...(await afterOneWindow(network, config, scheduler))];
 }
 
 /** Whatever was charged too much is gone one window later. */
-async function afterOneWindow(network: Network, limiter: Limiter, scheduler: Scheduler): Promise<string[]> {
+async function afterOneWindow(network: Network, config: Config, scheduler: Scheduler): Promise<string[]> {
   network.faults = NO_FAULTS;
+  const limiter = new Limiter(config, network, scheduler);
   const furthestMs = Math.max(0, ...[...network.objects.values()].map((object) => object.furthestOffsetMs));
   scheduler.nowMs += LONGEST_WINDOW_MS + 2 * furthestMs + 1_000;
   const mistakes: string[] = [];
@@ -107,7 +112,7 @@ async function afterOneWindow(network: Network, limiter: Limiter, scheduler: Sch
     { ip: "10.0.0.0" },
     { ip: "10.0.0.1" },
   ].map(async (subject) => {
-    const { limits } = await limiter.check({ policy: "small", subject });
+    const { limits } = await limiter.check(readCheck({ policy: "small", subject }, config));
     for (const { layer, key, standing } of limits)
       if (standing.used > 0) mistakes.push(`${layer} ${key} still has ${standing.used} in use after its window`);
   });

@@ -1,5 +1,6 @@
 import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
+import { inlineSuite } from "../behaviour/inline";
 import { behaviourSuite } from "../behaviour/suite";
 import { withClock, workerTarget } from "./target";
 
@@ -7,6 +8,7 @@ for (const placement of ["key", "shards:1", "shards:3"]) {
   const target = withClock(workerTarget({ LIMITER_PLACEMENT: placement }));
   behaviourSuite(placement, target);
   idempotencySuite(placement, target);
+  inlineSuite(placement, target);
 }
 
 errorSuite("the edge", workerTarget());

@@ -107,6 +107,14 @@ describe("a configuration that is wrong", () => {
   });
 });
 
+test.each([undefined, "", "0"])("with RATE_LIMIT_INLINE=%s no caller can name limits", async (inline) => {
+  const caller = new Caller(workerTarget({ RATE_LIMIT_INLINE: inline }));
+  const body = { layers: [{ name: "a", key: "k", limits: ["1/minute"] }], cost: 1 };
+  for (const call of ["consume", "check", "settle"])
+    expect((await caller.post(`/v1/inline/${call}`, body)).status).toBe(403);
+  expect((await caller.admin("/v1/inline/keys/k", { method: "DELETE" })).status).toBe(403);
+});
+
 test("tokens can be rotated: each of a list is in force", async () => {
   const target = workerTarget({ LIMITER_TOKENS: "old , new", LIMITER_ADMIN_TOKENS: "root,new" });
   const statusOf = async (path: string, token: string) =>

@@ -1,10 +1,9 @@
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Env } from "../../src/edge/service";
 import { Caller, type DecisionBody, json, newSubject, type ProblemBody } from "../behaviour/target";
-import { workerTarget } from "./target";
+import { type Bindings, workerTarget } from "./target";
 
-const real = (env as unknown as Env).LIMITER_OBJECTS;
+const real = (env as unknown as Bindings).LIMITER_OBJECTS;
 
 type Method = "check" | "consume" | "undo" | "settle" | "inspect" | "forget";
 

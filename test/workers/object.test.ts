@@ -2,14 +2,14 @@ import { abortAllDurableObjects, env, runDurableObjectAlarm, runInDurableObject 
 import fc from "fast-check";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { type Limit, longestWindowMs } from "../../src/core/limit";
-import type { Env } from "../../src/edge/service";
 import { Ledger } from "../../src/object/ledger";
 import type { LimiterObject } from "../../src/object/object";
 import type { AskedCounter, Charge } from "../../src/object/protocol";
 import { Store } from "../../src/object/store";
 import { Oracle } from "../core/oracle";
+import type { Bindings } from "./target";
 
-const objects = (env as unknown as Env).LIMITER_OBJECTS;
+const objects = (env as unknown as Bindings).LIMITER_OBJECTS;
 /** In the future: alarms go by the real clock, and must not ring by themselves. */
 const START_MS = Date.UTC(2040, 0, 1);
 const HOUR_MS = 3_600_000;

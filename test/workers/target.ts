@@ -1,13 +1,20 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { vi } from "vitest";
-import type { Env } from "../../src/edge/service";
-import { handle } from "../../src/http/app";
+import { appOf, ROUTES } from "../../src/http/app";
+import type { LimiterObject } from "../../src/object/object";
 import type { Target } from "../behaviour/target";
 
+/** What the test runtime binds. */
+export interface Bindings {
+  readonly LIMITER_OBJECTS: DurableObjectNamespace<LimiterObject>;
+}
+
+const handle = appOf(ROUTES);
+
 /** The service on the test runtime, with variables of its own. */
-export function workerTarget(variables: Record<string, unknown> = {}): Target & { readonly env: Env } {
-  const environment = { ...(env as unknown as Env), ...variables };
+export function workerTarget(variables: Record<string, unknown> = {}): Target & { readonly env: Bindings } {
+  const environment = { ...(env as unknown as Bindings), ...variables };
   return {
     env: environment,
     callerToken: "caller-token",

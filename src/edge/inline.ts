@@ -1,0 +1,53 @@
+import type * as z from "zod";
+import { fnv1a } from "./hash";
+import type { InvalidField } from "./refusal";
+import { type Asked, type AskedById, admissible, fieldErrors, idOf, invalid } from "./request";
+import { inlineKey, inlineRequest, inlineSettleRequest } from "./schema";
+
+/**
+ * Limits that the caller names itself, in place of a policy's: for a library that has limits of its own and wants them
+ * counted here. Their keys can be none of a policy's, which begin with an attribute and a colon.
+ */
+const PREFIX = "inline/";
+
+type Layers = z.output<typeof inlineRequest>["layers"];
+
+/** @throws Refusal `invalid` with every mistake, or `never-fits`. */
+export function readInlineCheck(input: unknown): Asked {
+  const { cost = 1, layers } = read(inlineRequest, input);
+  return admissible(resolve(layers, cost));
+}
+
+/** @throws Refusal as `readInlineCheck` does. */
+export function readInlineConsume(input: unknown, idempotencyKey: unknown): AskedById {
+  const { id, mistakes } = idOf(idempotencyKey);
+  const { cost = 1, layers } = read(inlineRequest, input, mistakes);
+  return { ...admissible(resolve(layers, cost)), id };
+}
+
+/** @throws Refusal `invalid` */
+export function readInlineSettle(input: unknown): AskedById {
+  const { id, cost, layers } = read(inlineSettleRequest, input);
+  return { ...resolve(layers, cost), id };
+}
+
+/**
+ * The key that a caller's own key is counted by.
+ * @throws Refusal `invalid`
+ */
+export function readInlineKey(key: string): string {
+  return PREFIX + read(inlineKey, key);
+}
+
+function read<T>(schema: z.ZodType<T>, input: unknown, mistakes: InvalidField[] = []): T {
+  const request = schema.safeParse(input);
+  const errors = [...mistakes, ...(request.error ? fieldErrors(request.error) : [])];
+  if (!request.success || errors.length > 0) throw invalid(errors);
+  return request.data;
+}
+
+function resolve(layers: Layers, cost: number): Asked {
+  const counters = layers.map(({ name, key, limits }) => ({ layer: name, key: PREFIX + key, limits }));
+  const policy = { name: "inline", layers: layers.map(({ name, limits }) => ({ name, by: [], limits })) };
+  return { policy, cost, counters, subject: fnv1a(JSON.stringify(counters.map(({ key }) => key))).toString(36) };
+}

@@ -1,0 +1,20 @@
+import type { ObjectNamespace, ObjectStub } from "../edge/fan-out";
+import type { TestClockObject } from "./object";
+
+/** The namespace of the objects, which knows those that were asked, so that all of them can be reset. */
+export class KnownObjects implements ObjectNamespace {
+  readonly #names = new Set<string>();
+
+  constructor(private readonly objects: DurableObjectNamespace<TestClockObject>) {}
+
+  getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): ObjectStub {
+    this.#names.add(name);
+    return this.objects.getByName(name, options);
+  }
+
+  async reset(): Promise<void> {
+    const names = [...this.#names];
+    this.#names.clear();
+    await Promise.all(names.map((name) => this.objects.getByName(name).reset()));
+  }
+}

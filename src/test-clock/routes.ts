@@ -1,0 +1,55 @@
+import type { IRequest } from "itty-router";
+import * as z from "zod";
+import { fieldErrors, invalid } from "../edge/request";
+import type { Env } from "../edge/service";
+import type { Route } from "../http/app";
+import { readJson } from "../http/body";
+import { json } from "../http/json";
+import { clock } from "./object";
+import type { KnownObjects } from "./objects";
+
+/** The environment of the Worker with a clock for tests. */
+export interface TestEnv extends Env {
+  readonly LIMITER_OBJECTS: KnownObjects;
+}
+
+/** What a service for tests answers besides: without a token, since there is nothing to guard. */
+export const TEST_ROUTES: readonly Route<TestEnv>[] = [
+  ["get", "/test/clock", () => json(timeNow())],
+  ["post", "/test/clock", moveClock],
+  ["post", "/test/reset", reset],
+];
+
+const LATEST_MS = Date.UTC(9999, 0);
+
+const move = z
+  .strictObject({
+    advance_seconds: z.number("must be a number").min(0, "must be at least 0").optional(),
+    now: z.iso.datetime({ offset: true, error: "must be an instant, like 2030-01-01T00:00:00Z" }).optional(),
+  })
+  .refine(
+    ({ advance_seconds, now }) => (advance_seconds === undefined) !== (now === undefined),
+    'send either {"advance_seconds": 60} or {"now": "2030-01-01T00:00:00Z"}',
+  );
+
+async function moveClock(request: IRequest): Promise<Response> {
+  const read = move.safeParse(await readJson(request));
+  if (!read.success) throw invalid(fieldErrors(read.error));
+  const { advance_seconds: seconds = 0, now } = read.data;
+  const ms = now === undefined ? clock.nowMs + Math.round(seconds * 1_000) : Date.parse(now);
+  const field = now === undefined ? "/advance_seconds" : "/now";
+  if (!(ms <= LATEST_MS)) throw invalid([{ pointer: field, detail: "must stay before the year 9999" }]);
+  if (!clock.moveTo(ms))
+    throw invalid([{ pointer: field, detail: "is before a decision, and time never runs backwards: reset first" }]);
+  return json(timeNow());
+}
+
+async function reset(_: IRequest, { LIMITER_OBJECTS }: TestEnv): Promise<Response> {
+  await LIMITER_OBJECTS.reset();
+  clock.forgetUse();
+  return new Response(null, { status: 204 });
+}
+
+function timeNow(): { now: string } {
+  return { now: new Date(clock.nowMs).toISOString() };
+}

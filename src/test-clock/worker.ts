@@ -1,0 +1,29 @@
+import { appOf, ROUTES } from "../http/app";
+import type { TestClockObject } from "./object";
+import { KnownObjects } from "./objects";
+import { TEST_ROUTES, type TestEnv } from "./routes";
+
+/**
+ * The entry of `npm start -- --test-clock`: the service as always, on a clock that moves when it is told to. No other
+ * entry imports any of this, so that what is deployed can't have it.
+ */
+export { TestClockObject as LimiterObject } from "./object";
+
+interface Bindings {
+  readonly LIMITER_OBJECTS: DurableObjectNamespace<TestClockObject>;
+}
+
+const app = appOf<TestEnv>([...ROUTES, ...TEST_ROUTES]);
+const environments = new WeakMap<Bindings, TestEnv>();
+
+export default {
+  fetch: (request, bindings, context) => app(request, environmentOf(bindings), context),
+} satisfies ExportedHandler<Bindings>;
+
+function environmentOf(bindings: Bindings): TestEnv {
+  const known = environments.get(bindings);
+  if (known) return known;
+  const environment = { ...bindings, LIMITER_OBJECTS: new KnownObjects(bindings.LIMITER_OBJECTS) };
+  environments.set(bindings, environment);
+  return environment;
+}

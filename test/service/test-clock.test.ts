@@ -1,0 +1,109 @@
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { bundle } from "../../scripts/local/bundle";
+import { ServiceProcess } from "../../scripts/local/process";
+import { behaviourSuite } from "../behaviour/suite";
+import { Caller, json, newSubject, type ProblemBody } from "../behaviour/target";
+import { newDirectory, targetOf, variables } from "./service";
+
+const SOURCES = resolve(import.meta.dirname, "../../src");
+
+async function startWithClock(more: Record<string, string> = {}): Promise<ServiceProcess> {
+  return ServiceProcess.start(variables(more), { args: ["--test-clock"] });
+}
+
+function post(service: ServiceProcess, path: string, body?: object): Promise<Response> {
+  const headers = { "Content-Type": "application/json" };
+  return service.fetch(path, { method: "POST", headers, ...(body && { body: JSON.stringify(body) }) });
+}
+
+describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (placement) => {
+  const service = await startWithClock({ LIMITER_PLACEMENT: placement });
+  afterAll(async () => void (await service.stop()));
+  const target = {
+    ...targetOf(service),
+    advance: async (ms: number) => void (await post(service, "/test/clock", { advance_seconds: ms / 1_000 })),
+  };
+  const caller = new Caller(target);
+  behaviourSuite(`with a clock that is moved, ${placement}`, target);
+
+  test("its clock stands still until it is told to move", async () => {
+    const now = async () => (await json<{ now: string }>(await service.fetch("/test/clock"))).now;
+    const before = await now();
+    expect(before).toMatch(/T\d\d:\d\d:\d\d\.\d{3}Z$/);
+    expect(await now()).toBe(before);
+    const moved = await json<{ now: string }>(await post(service, "/test/clock", { advance_seconds: 1.5 }));
+    expect(Date.parse(moved.now) - Date.parse(before)).toBe(1_500);
+    const set = { now: "2031-02-03T04:05:06.789Z" };
+    expect(await json(await post(service, "/test/clock", set))).toEqual(set);
+    expect(await now()).toBe(set.now);
+  });
+
+  test("a reset forgets everything, idempotency keys too, and lets the clock go back", async () => {
+    const subject = newSubject();
+    const send = async () =>
+      json(await caller.post("/v1/consume", { policy: "chat", subject, cost: 5 }, { "Idempotency-Key": "k" }));
+    await post(service, "/test/clock", { now: "2032-01-01T00:00:00Z" });
+    expect(await send()).toMatchObject({ allowed: true, replayed: false });
+    expect(await send()).toMatchObject({ allowed: true, replayed: true });
+    const back = await post(service, "/test/clock", { now: "2031-12-31T23:59:59Z" });
+    expect([back.status, (await json<ProblemBody>(back)).errors]).toEqual([
+      400,
+      [{ pointer: "/now", detail: expect.stringContaining("reset first") }],
+    ]);
+    expect((await post(service, "/test/reset")).status).toBe(204);
+    expect((await post(service, "/test/clock", { now: "2031-12-31T23:59:59Z" })).status).toBe(200);
+    expect(await caller.used("chat", subject)).toEqual([0, 0, 0]);
+    expect(await send()).toMatchObject({ allowed: true, replayed: false });
+    await target.advance(59_999);
+    expect(await caller.check("chat", subject)).toMatchObject({ allowed: false, retry_after_seconds: 1 });
+    await target.advance(1);
+    expect(await caller.check("chat", subject)).toMatchObject({ allowed: true });
+  });
+
+  test.each([
+    ["nothing", {}, ""],
+    ["both", { advance_seconds: 1, now: "2040-01-01T00:00:00Z" }, ""],
+    ["a step back", { advance_seconds: -1 }, "/advance_seconds"],
+    ["no number", { advance_seconds: "60" }, "/advance_seconds"],
+    ["a step beyond all time", { advance_seconds: 1e300 }, "/advance_seconds"],
+    ["no instant", { now: "tomorrow" }, "/now"],
+    ["something else", { advance_minutes: 1 }, "/advance_minutes"],
+  ])("a clock told %s stays where it is", async (_, body, pointer) => {
+    const before = await (await service.fetch("/test/clock")).text();
+    const response = await post(service, "/test/clock", body);
+    const { errors } = await json<ProblemBody>(response);
+    expect([response.status, errors?.map((error) => error.pointer)]).toEqual([400, expect.arrayContaining([pointer])]);
+    expect(await (await service.fetch("/test/clock")).text()).toBe(before);
+  });
+});
+
+test("counters of tests begin empty, in a directory that is gone when the service has ended", async () => {
+  const parent = newDirectory();
+  const service = await startWithClock({ LIMITER_DATA_DIR: parent });
+  const directory = /counters are in (\S+)\. Try/.exec(service.output)?.[1] ?? "";
+  expect([directory.startsWith(parent), existsSync(directory)]).toEqual([true, true]);
+  await service.stop();
+  expect(existsSync(directory)).toBe(false);
+});
+
+test("an argument that is not known is refused, with the one that is", async () => {
+  const { code, output } = await ServiceProcess.failing(variables(), { args: ["--clock"] });
+  expect([code, output.includes("--test-clock")]).toEqual([1, true]);
+});
+
+describe("the Worker that is deployed", () => {
+  test("has no clock for tests in its bundle", async () => {
+    expect(await bundle(resolve(SOURCES, "test-clock/worker.ts"))).toContain("/test/clock");
+    expect(await bundle(resolve(SOURCES, "worker.ts"))).not.toContain("/test/");
+  });
+
+  test("answers 404 to whoever would move its clock", async () => {
+    const service = await ServiceProcess.start(variables());
+    const caller = new Caller(targetOf(service));
+    for (const path of ["/test/clock", "/test/reset"])
+      expect((await caller.admin(path, { method: "POST" })).status).toBe(404);
+    await service.stop();
+  });
+});
