@@ -13,6 +13,27 @@ export default {
     only("object", ["core"]),
     only("edge", ["core", "config", "object"]),
     only("http", ["core", "config", "edge"]),
+    only("test-clock", ["core", "config", "object", "edge", "http"]),
+    only("testing", ["client"]),
+    {
+      name: "what-is-deployed-has-no-clock-for-tests",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/test-clock/" },
+      to: { path: "^src/test-clock/" },
+    },
+    {
+      name: "the-client-stands-alone",
+      comment: "It is published by itself, and runs wherever there is fetch: no package, and nothing of Node.",
+      severity: "error",
+      from: { path: "^src/client/" },
+      to: { pathNot: "^src/client/" },
+    },
+    {
+      name: "the-service-needs-no-client",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/(client|testing)/" },
+      to: { path: "^src/(client|testing)/" },
+    },
     {
       name: "the-edge-knows-of-the-object-only-what-it-says",
       comment: "Its types and its protocol: an object is reached by a call, never by its code.",

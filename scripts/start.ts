@@ -47,7 +47,8 @@ async function main(): Promise<void> {
     variables,
     workerOptions: workerOptions as Partial<WorkerOptions>,
   });
-  stopOnSignals(service);
+  // Whoever ends npm means the service: npm that is killed has no time to pass the signal on. So do tests that started it.
+  stopOnSignals(service, hasTestClock || process.env.npm_lifecycle_event !== undefined);
 
   const { origin } = service.url;
   const token = [...config.callerTokens, ...config.adminTokens][0]?.replaceAll("'", "'\\''");
@@ -85,7 +86,7 @@ function readPort(text: string): number {
   return port;
 }
 
-function stopOnSignals(service: LocalService): void {
+function stopOnSignals(service: LocalService, endsWithParent: boolean): void {
   let stopping = false;
   const stop = async () => {
     if (stopping) process.exit(1);
@@ -103,10 +104,8 @@ function stopOnSignals(service: LocalService): void {
     console.error("The runtime ended unexpectedly; nothing that was admitted is lost. Start the service again.");
     process.exit(1);
   });
-  // Whoever ends npm means the service: npm that is killed has no time to pass the signal on.
   const parent = process.ppid;
-  if (process.env.npm_lifecycle_event !== undefined)
-    setInterval(() => process.ppid !== parent && !stopping && stop(), 250).unref();
+  if (endsWithParent) setInterval(() => process.ppid !== parent && !stopping && stop(), 250).unref();
 }
 
 main().catch((error: unknown) => {

@@ -1,0 +1,71 @@
+import { fieldsOf } from "./decision.js";
+import {
+  type InvalidField,
+  InvalidRequestError,
+  type LimiterError,
+  UnauthorizedError,
+  UnavailableError,
+} from "./errors.js";
+
+/** The one form in which `fetch` is used, so that anything like it can stand in, a service binding too. */
+export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
+
+/** What was answered, read to its end. */
+export interface Answer {
+  readonly status: number;
+  /** Those of `RateLimit`, `RateLimit-Policy` and `Retry-After` that were answered. */
+  readonly headers: Record<string, string>;
+  /** The JSON, undefined if it is none. */
+  readonly body: unknown;
+}
+
+const HANDED_ON = ["RateLimit", "RateLimit-Policy", "Retry-After"];
+
+/**
+ * Sends a request and reads what is answered, to the end, so that the connection can be used again.
+ * @throws UnavailableError when nothing is, or a 5xx.
+ */
+export async function send(fetch: Fetch, url: string, init: RequestInit): Promise<Answer> {
+  const answer = await fetch(url, init)
+    .then(read)
+    .catch((cause: unknown) => {
+      throw new UnavailableError(`${url} can't be reached`, { cause });
+    });
+  if (answer.status >= 500)
+    throw new UnavailableError(`${url} answered ${answer.status}${detailOf(answer)}`, {
+      retryAfterMs: 1_000 * Number(/^\d+$/.exec(answer.headers["Retry-After"] ?? "")?.[0] ?? 0),
+    });
+  return answer;
+}
+
+async function read(response: Response): Promise<Answer> {
+  const headers: Record<string, string> = {};
+  for (const name of HANDED_ON) {
+    const value = response.headers.get(name);
+    if (value !== null) headers[name] = value;
+  }
+  return { status: response.status, headers, body: parsed(await response.text()) };
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function detailOf({ body }: Answer): string {
+  const { detail } = fieldsOf(body);
+  return typeof detail === "string" ? `: ${detail}` : "";
+}
+
+/** The error that an answer is which is not what was asked for. UnavailableError unless the service says otherwise. */
+export function errorOf({ status, body }: Answer): LimiterError {
+  const { status: told, detail, errors } = fieldsOf(body);
+  // Only a problem that the service made says its status: a proxy's 403 is no word about the token.
+  if (status < 400 || status === 429 || told !== status || typeof detail !== "string")
+    return new UnavailableError(`what answered, with status ${status}, is not the limiter`);
+  if (status === 401 || status === 403) return new UnauthorizedError(detail);
+  return new InvalidRequestError(status, detail, Array.isArray(errors) ? (errors as InvalidField[]) : []);
+}

@@ -1,0 +1,134 @@
+import type { UnavailableError } from "./errors.js";
+
+/** One limit of one layer, as it stands after the decision. */
+export interface LimitState {
+  readonly layer: string;
+  /** What the layer counts by, such as `user:u_1`. */
+  readonly key: string;
+  /** The most cost in any window. */
+  readonly limit: number;
+  readonly windowSeconds: number;
+  readonly used: number;
+  readonly remaining: number;
+  /** The wait until all of the limit remains if nobody consumes. */
+  readonly resetSeconds: number;
+}
+
+/** May it be done now? A denial is a decision like any other. */
+export interface Decision {
+  readonly allowed: boolean;
+  /** Names an admitted consume, for `settle`. */
+  readonly id: string | undefined;
+  readonly policy: string;
+  readonly cost: number;
+  /** The same idempotency key was admitted before: nothing was charged this time. */
+  readonly replayed: boolean;
+  /** Not decided by the counters, which could not be reached, but by `onError` here or in the service. */
+  readonly degraded: boolean;
+  /** The wait until this cost fits if nobody else consumes; null when allowed. */
+  readonly retryAfterSeconds: number | null;
+  /** Every limit of every layer, in the policy's order; none when degraded. */
+  readonly limits: readonly LimitState[];
+  /** `RateLimit`, `RateLimit-Policy` and `Retry-After`, those that were answered: to hand on to one's own client. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** As answered: with `status` and `title`, a problem of RFC 9457, when a consume was denied. */
+  readonly body: DecisionBody;
+  /** Why the service could not be asked, when `onError` decided here. */
+  readonly error: UnavailableError | undefined;
+}
+
+/** The corrected cost of an earlier consume, and every limit of its policy after it. */
+export interface Settlement {
+  readonly id: string;
+  readonly policy: string;
+  readonly cost: number;
+  readonly limits: readonly LimitState[];
+}
+
+/** A limit on the wire. */
+export interface LimitBody {
+  readonly layer: string;
+  readonly key: string;
+  readonly limit: number;
+  readonly window_seconds: number;
+  readonly used: number;
+  readonly remaining: number;
+  readonly reset_seconds: number;
+}
+
+/** A decision on the wire. What is optional stands in the problem that a denied consume is; `id` in an admitted one. */
+export interface DecisionBody {
+  readonly type?: string;
+  readonly title?: string;
+  readonly status?: number;
+  readonly detail?: string;
+  /** The limits that the cost does not fit, as the headers name them. */
+  readonly "violated-policies"?: readonly string[];
+  readonly allowed: boolean;
+  readonly id?: string | undefined;
+  readonly policy: string;
+  readonly cost: number;
+  readonly replayed: boolean;
+  readonly degraded: boolean;
+  readonly retry_after_seconds: number | null;
+  readonly limits: readonly LimitBody[];
+}
+
+/** A settlement on the wire. */
+export interface SettlementBody {
+  readonly id: string;
+  readonly policy: string;
+  readonly cost: number;
+  readonly limits: readonly LimitBody[];
+}
+
+/** A decision from its body and the headers to hand on. */
+export function decisionOf(body: DecisionBody, headers: Record<string, string>, error?: UnavailableError): Decision {
+  const { allowed, id, policy, cost, replayed, degraded, retry_after_seconds: retryAfterSeconds } = body;
+  const limits = body.limits.map(limitOf);
+  return { allowed, id, policy, cost, replayed, degraded, retryAfterSeconds, limits, headers, body, error };
+}
+
+export function settlementOf({ id, policy, cost, limits }: SettlementBody): Settlement {
+  return { id, policy, cost, limits: limits.map(limitOf) };
+}
+
+function limitOf({ window_seconds, reset_seconds, ...same }: LimitBody): LimitState {
+  const { layer, key, limit, used, remaining } = same;
+  return { layer, key, limit, windowSeconds: window_seconds, used, remaining, resetSeconds: reset_seconds };
+}
+
+/** Whether this is a decision: what a proxy answers in the service's place must not pass for an admission. */
+export function isDecision(body: unknown): body is DecisionBody {
+  const { allowed, id, policy, cost, replayed, degraded, retry_after_seconds, limits } = fieldsOf(body);
+  return (
+    typeof allowed === "boolean" &&
+    (id === undefined || typeof id === "string") &&
+    typeof policy === "string" &&
+    typeof cost === "number" &&
+    typeof replayed === "boolean" &&
+    typeof degraded === "boolean" &&
+    (allowed ? retry_after_seconds === null : typeof retry_after_seconds === "number") &&
+    areLimits(limits)
+  );
+}
+
+export function isSettlement(body: unknown): body is SettlementBody {
+  const { id, policy, cost, limits } = fieldsOf(body);
+  return typeof id === "string" && typeof policy === "string" && typeof cost === "number" && areLimits(limits);
+}
+
+function areLimits(limits: unknown): boolean {
+  return Array.isArray(limits) && limits.every(isLimit);
+}
+
+function isLimit(body: unknown): body is LimitBody {
+  const { layer, key, limit, window_seconds, used, remaining, reset_seconds } = fieldsOf(body);
+  const numbers = [limit, window_seconds, used, remaining, reset_seconds];
+  return [layer, key].every((text) => typeof text === "string") && numbers.every((n) => typeof n === "number");
+}
+
+/** Its fields if it is an object, else none. */
+export function fieldsOf(body: unknown): Record<string, unknown> {
+  return Object(body);
+}

@@ -1,0 +1,83 @@
+import { randomBytes } from "node:crypto";
+import { Limiter } from "../client/index.js";
+import { ServiceProcess } from "./process.js";
+
+export interface StartOptions {
+  /** Of the service, as its README lists them: `{ RATE_LIMIT_CHAT_PER_MIN: "3" }`. */
+  readonly variables?: Readonly<Record<string, string>> | undefined;
+}
+
+/** A real limiter on this machine, whose clock stands still until it is moved. */
+export interface TestLimiter {
+  readonly url: string;
+  readonly token: string;
+  readonly adminToken: string;
+  readonly client: Limiter;
+  /** Moves the clock on, to the millisecond. */
+  advance(by: { readonly seconds?: number; readonly ms?: number }): Promise<void>;
+  /**
+   * Sets the clock.
+   * @throws Error when that is before a decision: time never runs backwards. A reset allows it.
+   */
+  setTime(time: Date): Promise<void>;
+  now(): Promise<Date>;
+  /** Forgets every counter. */
+  reset(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Ample: a machine that is busy must not make a test fail. */
+const DEADLINE_MS = 30_000;
+
+/**
+ * Starts a limiter for tests: the real service, on the real runtime, in a process of its own that ends with this one.
+ *
+ * It needs what `npm start` needs: a checkout after `npm ci`, or beside the installed package tsx, wrangler, miniflare,
+ * esbuild and dotenv.
+ * @throws Error with what the service printed, when it does not start.
+ */
+export async function startLimiter({ variables = {} }: StartOptions = {}): Promise<TestLimiter> {
+  const token = randomBytes(16).toString("hex");
+  const adminToken = randomBytes(16).toString("hex");
+  const { service, url } = await ServiceProcess.start({
+    PORT: "0",
+    HOST: "127.0.0.1",
+    LIMITER_TOKENS: token,
+    LIMITER_ADMIN_TOKENS: adminToken,
+    RATE_LIMIT_INLINE: "1",
+    ...variables,
+  });
+  const setClock = (body: object) => call(`${url}/test/clock`, { method: "POST", ...json(body) });
+  return {
+    url,
+    token,
+    adminToken,
+    client: new Limiter({ url, token, deadlineMs: DEADLINE_MS }),
+    async advance({ seconds = 0, ms = 0 }) {
+      await setClock({ advance_seconds: seconds + ms / 1_000 });
+    },
+    async setTime(time) {
+      await setClock({ now: time.toISOString() });
+    },
+    async now() {
+      const { now } = JSON.parse(await call(`${url}/test/clock`)) as { now: string };
+      return new Date(now);
+    },
+    async reset() {
+      await call(`${url}/test/reset`, { method: "POST" });
+    },
+    stop: () => service.stop(),
+  };
+}
+
+function json(body: object): RequestInit {
+  return { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+}
+
+/** @throws Error with what the service says of a call that it refuses. */
+async function call(url: string, init?: RequestInit): Promise<string> {
+  const response = await fetch(url, init);
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${url} answered ${response.status}: ${text}`);
+  return text;
+}

@@ -1,0 +1,34 @@
+import { test as base } from "vitest";
+import { type StartOptions, startLimiter, type TestLimiter } from "./start.js";
+
+/** How long the service may take to start on a machine that is busy. */
+const START_MS = 60_000;
+
+/**
+ * Vitest's `test` with a real limiter on a clock that tests move, which runs with the variables given. One service runs
+ * for all tests of a worker; each test that asks for `limiter` begins with no counters.
+ */
+export function limiterTest(options: StartOptions) {
+  const test = base
+    // biome-ignore lint/correctness/noEmptyPattern: Vitest reads the pattern to learn what is asked for, here nothing.
+    .extend("runningLimiter", { scope: "worker" }, async ({}, { onCleanup }): Promise<TestLimiter> => {
+      const limiter = await startLimiter(options);
+      onCleanup(() => limiter.stop());
+      return limiter;
+    })
+    .extend("limiter", async ({ runningLimiter }) => {
+      await runningLimiter.reset();
+      return runningLimiter;
+    });
+  // By itself it would start within the first test, at the expense of that test's timeout.
+  test.beforeAll(({ runningLimiter }) => void runningLimiter, START_MS);
+  return test;
+}
+
+/**
+ *     test("the sixth waits a minute", async ({ limiter }) => {
+ *       …
+ *       await limiter.advance({ seconds: 60 });
+ *     });
+ */
+export const test = limiterTest({});

@@ -1,0 +1,78 @@
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { onTestFinished } from "vitest";
+
+/** A request that has arrived, body and all. */
+export interface Received {
+  readonly key: string | undefined;
+  readonly body: unknown;
+}
+
+/** What is done with a request: answered, well or badly, or left alone. */
+export type Behaviour = (response: ServerResponse, request: IncomingMessage) => void;
+
+/**
+ * A server that does with its first request what the first behaviour says, with the second what the second does, and
+ * so on; with all further ones what the last does. It ends with the test.
+ */
+export async function startServer(...behaviours: [Behaviour, ...Behaviour[]]) {
+  const received: Received[] = [];
+  const sockets = new Set<unknown>();
+  const server = createServer(async (request, response) => {
+    sockets.add(request.socket);
+    let text = "";
+    for await (const chunk of request) text += chunk;
+    received.push({ key: request.headers["idempotency-key"] as string | undefined, body: JSON.parse(text) });
+    behaviours[Math.min(received.length, behaviours.length) - 1]?.(response, request);
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  onTestFinished(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, received, sockets };
+}
+
+/** An address at which nobody listens any more. */
+export async function closedPort(): Promise<string> {
+  const server = createServer();
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const { port } = server.address() as AddressInfo;
+  await once(server.close(), "close");
+  return `http://127.0.0.1:${port}`;
+}
+
+/** Answers with a status and a body, which is JSON unless it is text. */
+export function answers(status: number, body: unknown, headers: Record<string, string> = {}): Behaviour {
+  return (response) => {
+    response.writeHead(status, headers).end(typeof body === "string" ? body : JSON.stringify(body));
+  };
+}
+
+export function problem(status: number, detail: string): Behaviour {
+  return answers(status, { type: "about:blank", title: "", status, detail });
+}
+
+export const hangs: Behaviour = () => {};
+
+/** Closes the connection when the work may have been done, before it is answered. */
+export const resets: Behaviour = (_, { socket }) => socket.resetAndDestroy();
+
+/** Begins to answer, and goes on with a byte now and then, for ever. */
+export const trickles: Behaviour = (response) => {
+  response.writeHead(200, { "Content-Type": "application/json" }).write("{");
+  const timer = setInterval(() => response.write(" "), 20);
+  response.on("close", () => clearInterval(timer));
+};
+
+export const ADMITTED = {
+  allowed: true,
+  id: "k",
+  policy: "chat",
+  cost: 1,
+  replayed: false,
+  degraded: false,
+  retry_after_seconds: null,
+  limits: [{ layer: "caller", key: "user:u", limit: 5, window_seconds: 60, used: 1, remaining: 4, reset_seconds: 60 }],
+};

@@ -1,0 +1,32 @@
+import { expectTypeOf, test } from "vitest";
+import type {
+  CheckRequest,
+  ConsumeRequest,
+  Decision,
+  DecisionBody,
+  LimitBody,
+  Settlement,
+  SettleRequest,
+} from "../../src/client/index.js";
+import type * as service from "../../src/edge/schema";
+
+/** `window_seconds` as `windowSeconds`. */
+type Camel<Name> = Name extends `${infer First}_${infer Rest}` ? `${First}${Capitalize<Camel<Rest>>}` : Name;
+
+/** What a body has besides where it is a problem. */
+type ProblemField = "type" | "title" | "status" | "detail" | "violated-policies";
+
+// Checked by the compiler: `npm run check:types` fails when the client's words are not the service's any more.
+test("the client's types are those of the service", () => {
+  expectTypeOf<service.Decision>().toExtend<DecisionBody>();
+  expectTypeOf<keyof service.Decision>().toEqualTypeOf<Exclude<keyof DecisionBody, ProblemField>>();
+  expectTypeOf<Camel<keyof service.Decision>>().toEqualTypeOf<Exclude<keyof Decision, "headers" | "body" | "error">>();
+  expectTypeOf<keyof service.Decision["limits"][number]>().toEqualTypeOf<keyof LimitBody>();
+  expectTypeOf<Camel<keyof LimitBody>>().toEqualTypeOf<keyof Decision["limits"][number]>();
+  expectTypeOf<keyof service.Settlement>().toEqualTypeOf<keyof Settlement>();
+
+  expectTypeOf<service.DecisionRequest>().toExtend<CheckRequest>();
+  expectTypeOf<service.SettleRequest>().toExtend<SettleRequest>();
+  expectTypeOf<Camel<keyof service.ConsumeRequest>>().toEqualTypeOf<Exclude<keyof ConsumeRequest, "signal">>();
+  expectTypeOf<keyof service.SettleRequest>().toEqualTypeOf<Exclude<keyof SettleRequest, "signal">>();
+});

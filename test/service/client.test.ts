@@ -1,0 +1,143 @@
+import { afterAll, describe, expect, test } from "vitest";
+import { ServiceProcess } from "../../scripts/local/process";
+import { InvalidRequestError, Limiter, UnauthorizedError, UnknownDecisionError } from "../../src/client/index.js";
+import { newSubject } from "../behaviour/target";
+import { variables } from "./service";
+
+const service = await ServiceProcess.start(variables());
+afterAll(async () => void (await service.stop()));
+const limiter = new Limiter({ url: service.url, token: "caller-token", deadlineMs: 30_000 });
+
+const errorOf = (call: Promise<unknown>) =>
+  call.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+
+describe("the client, against the service", () => {
+  test("is given an admission with everything that was answered", async () => {
+    const subject = newSubject();
+    const decision = await limiter.consume({ policy: "chat", subject, idempotencyKey: "first" });
+    expect(decision).toEqual({
+      allowed: true,
+      id: "first",
+      policy: "chat",
+      cost: 1,
+      replayed: false,
+      degraded: false,
+      retryAfterSeconds: null,
+      limits: [
+        {
+          layer: "caller",
+          key: `user:${subject.user}`,
+          limit: 5,
+          windowSeconds: 60,
+          used: 1,
+          remaining: 4,
+          resetSeconds: 60,
+        },
+        expect.objectContaining({ windowSeconds: 3_600, remaining: 59, resetSeconds: 3_600 }),
+        expect.objectContaining({ layer: "ip", remaining: 29 }),
+      ],
+      headers: {
+        "RateLimit-Policy": '"caller/60s";q=5;w=60, "caller/3600s";q=60;w=3600, "ip/60s";q=30;w=60',
+        RateLimit: '"caller/60s";r=4;t=60, "caller/3600s";r=59;t=3600, "ip/60s";r=29;t=60',
+      },
+      body: expect.objectContaining({ allowed: true, id: "first", retry_after_seconds: null }),
+      error: undefined,
+    });
+  });
+
+  test("is given a denial as a value, with what can be handed on", async () => {
+    const subject = newSubject();
+    await limiter.consume({ policy: "chat", subject, cost: 5 });
+    const decision = await limiter.consume({ policy: "chat", subject });
+    expect(decision).toMatchObject({ allowed: false, id: undefined, degraded: false, error: undefined });
+    const { retryAfterSeconds, headers, body } = decision;
+    expect(retryAfterSeconds).toBeGreaterThan(0);
+    expect(headers["Retry-After"]).toBe(String(retryAfterSeconds));
+    expect(headers.RateLimit).toContain('"caller/60s";r=0');
+    expect(body).toMatchObject({ status: 429, title: "Quota Exceeded", "violated-policies": ["caller/60s"] });
+    expect(await limiter.check({ policy: "chat", subject })).toMatchObject({ allowed: false, cost: 1 });
+  });
+
+  test("checks without recording anything", async () => {
+    const subject = newSubject();
+    for (let i = 0; i < 2; i++) {
+      const { allowed, id, limits } = await limiter.check({ policy: "chat", subject, cost: 5 });
+      expect([allowed, id, limits[0]?.used]).toEqual([true, undefined, 0]);
+    }
+  });
+
+  test("is charged once for a key, and can settle it by the decision's id", async () => {
+    const request = { policy: "chat", subject: newSubject(), cost: 3, idempotencyKey: "again" };
+    expect(await limiter.consume(request)).toMatchObject({ id: "again", replayed: false });
+    const { id = "", replayed, limits } = await limiter.consume(request);
+    expect([id, replayed, limits[0]?.used]).toEqual(["again", true, 3]);
+    const { policy, subject } = request;
+    const settlement = await limiter.settle({ policy, subject, id, cost: 1 });
+    expect(settlement).toMatchObject({
+      id: "again",
+      policy: "chat",
+      cost: 1,
+      limits: [{ used: 1, windowSeconds: 60 }, {}, {}],
+    });
+  });
+
+  test("may name attributes that are absent", async () => {
+    const { ip } = newSubject();
+    const { limits } = await limiter.check({ policy: "chat", subject: { user: undefined, ip } });
+    expect(limits.map(({ key }) => key)).toEqual([`ip:${ip}`, `ip:${ip}`, `ip:${ip}`]);
+  });
+});
+
+describe("the client is refused by the service", () => {
+  test("with every mistake of a malformed request", async () => {
+    const error = await errorOf(limiter.consume({ policy: "chat", subject: { ip: "nowhere" }, cost: 0 }));
+    expect(error).toBeInstanceOf(InvalidRequestError);
+    const { status, errors, message } = error as InvalidRequestError;
+    expect([status, errors.map(({ pointer }) => pointer)]).toEqual([400, ["/cost", "/subject/ip"]]);
+    expect(message).toContain("/subject/ip: ");
+  });
+
+  test("for a policy that there is not, a cost that never fits, and a key used for something else", async () => {
+    const request = { policy: "chat", subject: newSubject(), idempotencyKey: "once" };
+    await limiter.consume(request);
+    const errors = [
+      await errorOf(limiter.check({ ...request, policy: "nope" })),
+      await errorOf(limiter.check({ ...request, cost: 6 })),
+      await errorOf(limiter.consume({ ...request, cost: 2 })),
+    ];
+    for (const error of errors) expect(error).toBeInstanceOf(InvalidRequestError);
+    expect(errors.map((error) => (error as InvalidRequestError).status)).toEqual([404, 422, 422]);
+  });
+
+  test("for a decision that it does not know, whose policy there may not even be", async () => {
+    const request = { policy: "chat", subject: newSubject(), id: "never", cost: 0 };
+    for (const policy of ["chat", "nope"])
+      expect(await errorOf(limiter.settle({ ...request, policy }))).toBeInstanceOf(UnknownDecisionError);
+  });
+
+  test("for a token that is not in force", async () => {
+    const stranger = new Limiter({ url: service.url, token: "stranger", deadlineMs: 30_000, onError: "allow" });
+    for (const call of [stranger.consume, stranger.check])
+      expect(await errorOf(call.call(stranger, { policy: "chat", subject: newSubject() }))).toBeInstanceOf(
+        UnauthorizedError,
+      );
+  });
+
+  test("for an idempotency key in the words that the client has for it", async () => {
+    const request = { policy: "chat", subject: newSubject() };
+    const response = await service.fetch("/v1/consume", {
+      method: "POST",
+      headers: {
+        Authorization: "Bearer caller-token",
+        "Content-Type": "application/json",
+        "Idempotency-Key": "no spaces",
+      },
+      body: JSON.stringify(request),
+    });
+    const { errors } = (await response.json()) as { errors: unknown };
+    expect(await errorOf(limiter.consume({ ...request, idempotencyKey: "no spaces" }))).toMatchObject({ errors });
+  });
+});

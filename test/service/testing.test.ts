@@ -1,0 +1,99 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { resolve } from "node:path";
+import { describe, expect, test as plainTest } from "vitest";
+import { startLimiter, test } from "../../src/testing/index.js";
+
+const request = { policy: "chat", subject: { user: "u_1", ip: "203.0.113.7" } };
+
+describe("a limiter for tests", () => {
+  test("admits five, denies the sixth, and admits again once its minute has passed", async ({ limiter }) => {
+    for (let i = 0; i < 5; i++) expect((await limiter.client.consume(request)).allowed).toBe(true);
+    const sixth = await limiter.client.consume(request);
+    expect([sixth.allowed, sixth.headers["Retry-After"]]).toEqual([false, "60"]);
+    await limiter.advance({ seconds: 59, ms: 999 });
+    expect(await limiter.client.consume(request)).toMatchObject({ allowed: false, retryAfterSeconds: 1 });
+    await limiter.advance({ ms: 1 });
+    expect((await limiter.client.consume(request)).allowed).toBe(true);
+  });
+
+  test("begins every test with no counters", async ({ limiter }) => {
+    expect((await limiter.client.check(request)).limits.map(({ used }) => used)).toEqual([0, 0, 0]);
+  });
+
+  test("has a clock that stands still, and goes where it is told to but back before a decision", async ({
+    limiter,
+  }) => {
+    const start = await limiter.now();
+    await limiter.advance({ seconds: 1.5, ms: 250 });
+    expect((await limiter.now()).getTime() - start.getTime()).toBe(1_750);
+    await limiter.setTime(new Date("2040-01-01T00:00:00.123Z"));
+    expect(await limiter.now()).toEqual(new Date("2040-01-01T00:00:00.123Z"));
+    await limiter.client.consume(request);
+    await expect(limiter.setTime(start)).rejects.toThrow("400");
+    await limiter.reset();
+    await limiter.setTime(start);
+    expect(await limiter.now()).toEqual(start);
+  });
+
+  test("serves its tokens to whoever asks over HTTP", async ({ limiter }) => {
+    const statusFor = async (token: string) =>
+      (await fetch(`${limiter.url}/v1/keys/user:u_1`, { headers: { Authorization: `Bearer ${token}` } })).status;
+    expect([await statusFor(limiter.token), await statusFor(limiter.adminToken)]).toEqual([403, 200]);
+  });
+
+  plainTest("takes variables, and is gone when it is stopped", async () => {
+    const limiter = await startLimiter({ variables: { RATE_LIMIT_CHAT_PER_MIN: "1" } });
+    expect((await limiter.client.check(request)).limits[0]?.limit).toBe(1);
+    await limiter.stop();
+    await expect(fetch(`${limiter.url}/healthz`)).rejects.toThrow();
+  });
+
+  plainTest("that does not start says why", async () => {
+    await expect(startLimiter({ variables: { RATE_LIMIT_CHAT_PER_MIN: "many" } })).rejects.toThrow(
+      "RATE_LIMIT_CHAT_PER_MIN",
+    );
+  });
+});
+
+describe("a limiter for tests ends with them:", () => {
+  /** A test runner of its own, which starts a limiter and says where it serves. */
+  async function startRunner(then: string): Promise<{ runner: ChildProcess; url: string }> {
+    const entry = resolve(import.meta.dirname, "../../src/testing/start.ts");
+    const script = `const { startLimiter } = await import(${JSON.stringify(entry)});
+      const { url } = await startLimiter();
+      console.log(url);
+      ${then}`;
+    const runner = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", script], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const [url] = await once(runner.stdout, "data");
+    return { runner, url: String(url).trim() };
+  }
+
+  async function ends(url: string): Promise<void> {
+    await expect
+      .poll(
+        () =>
+          fetch(`${url}/healthz`).then(
+            ({ status }) => status,
+            () => "gone",
+          ),
+        { timeout: 20_000, interval: 100 },
+      )
+      .toBe("gone");
+  }
+
+  plainTest("when they forget to stop it", async () => {
+    const { runner, url } = await startRunner("");
+    if (runner.exitCode === null) await once(runner, "exit");
+    expect(runner.exitCode).toBe(0);
+    await ends(url);
+  });
+
+  plainTest("when they are killed", async () => {
+    const { runner, url } = await startRunner("setInterval(() => {}, 1_000);");
+    runner.kill("SIGKILL");
+    await ends(url);
+  });
+});
