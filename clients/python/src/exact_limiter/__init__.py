@@ -1,0 +1,29 @@
+"""Client of the exact limiter: rate limits that hold over all containers of a backend."""
+
+from .client import AsyncLimiter, Limiter
+from .decision import Decision, LimitState, Settlement
+from .errors import (
+    InvalidField,
+    InvalidRequestError,
+    LimiterError,
+    UnauthorizedError,
+    UnavailableError,
+    UnknownDecisionError,
+)
+from .exchange import Layer, Subject
+
+__all__ = [
+    "AsyncLimiter",
+    "Decision",
+    "InvalidField",
+    "InvalidRequestError",
+    "Layer",
+    "LimitState",
+    "Limiter",
+    "LimiterError",
+    "Settlement",
+    "Subject",
+    "UnauthorizedError",
+    "UnavailableError",
+    "UnknownDecisionError",
+]

@@ -1,0 +1,276 @@
+"""The limiter over HTTP: `AsyncLimiter` for event loops, `Limiter` for threads. The same calls, the same answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TypeVar, cast
+
+import anyio
+import httpx
+
+from . import exchange
+from .decision import Decision, Settlement
+from .errors import UnavailableError
+from .exchange import Answer, Call, Layer, OnError, Outcome, Pause, Send, Subject
+
+_log = logging.getLogger("exact_limiter")
+
+#: The service's own deadline is a second, so that its answer about an object that is silent still arrives.
+DEFAULT_DEADLINE_SECONDS = 2.5
+
+_POOL = httpx.Limits(max_connections=200, max_keepalive_connections=200)
+
+T = TypeVar("T")
+
+
+class _Configured:
+    """What both clients are given, and the requests they make of it."""
+
+    def __init__(self, url: str, token: str, *, deadline_seconds: float, on_error: OnError) -> None:
+        if on_error not in ("deny", "allow"):
+            raise ValueError('on_error must be "deny" or "allow"')
+        if not deadline_seconds > 0:
+            raise ValueError("deadline_seconds must be above 0")
+        self.url = httpx.URL(url.rstrip("/"))
+        if self.url.scheme not in ("http", "https") or not self.url.host:
+            raise ValueError(f"not the URL of a limiter: {url!r}")
+        self.deadline_seconds = deadline_seconds
+        self.on_error: OnError = on_error
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+    def _request(self, call: Call, **timeouts: float) -> httpx.Request:
+        headers = self._headers
+        if call.idempotency_key is not None:
+            headers = {**headers, "Idempotency-Key": f'"{call.idempotency_key}"'}
+        path = self.url.raw_path.rstrip(b"/") + call.path.encode()
+        # As it is, already encoded: a key's own slashes stay `%2F`.
+        url = self.url.copy_with(raw_path=path)
+        return httpx.Request(call.method, url, headers=headers, content=call.body, extensions={"timeout": timeouts})
+
+    def _undecided(self, error: UnavailableError, policy: str, cost: int, idempotency_key: str | None) -> Decision:
+        _log.warning("%s It is taken as: %s.", error, self.on_error)
+        return exchange.undecided(self.on_error, policy, cost, idempotency_key)
+
+
+class AsyncLimiter(_Configured):
+    """
+    The limiter, for code that runs on an event loop. One pool of connections; a deadline for each call as a whole.
+
+    A denial is a value. When the service does not answer, `on_error` decides: "deny" or "allow", with `degraded` set.
+    A request that the service refuses raises InvalidRequestError, a wrong token UnauthorizedError.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
+        on_error: OnError = "deny",
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
+        self._given_transport = transport
+        self._transport: httpx.AsyncBaseTransport | None = transport
+        self._loop: object = None
+
+    async def check(self, policy: str, subject: Subject, *, cost: int = 1) -> Decision:
+        """Would this be admitted now? Records nothing."""
+        return await self._decide(exchange.check_call(policy, subject, cost), policy, cost)
+
+    async def consume(
+        self, policy: str, subject: Subject, *, cost: int = 1, idempotency_key: str | None = None
+    ) -> Decision:
+        """Records `cost` if every limit of every layer admits it, and once for each idempotency key."""
+        return await self._decide(exchange.consume_call(policy, subject, cost, idempotency_key), policy, cost)
+
+    async def settle(self, policy: str, subject: Subject, *, id: str, cost: int) -> Settlement:
+        """
+        Corrects the cost of decision `id`: the real one once it is known, 0 to give it back.
+        Raises UnknownDecisionError when it is not in the window, UnavailableError when nobody answers.
+        """
+        return await self._exchange(exchange.settle_call(policy, subject, id, cost), exchange.settlement_of)
+
+    async def check_inline(self, layers: Sequence[Layer], *, cost: int = 1) -> Decision:
+        """As `check`, by limits named here in place of a policy's; the service needs RATE_LIMIT_INLINE=1."""
+        return await self._decide(exchange.check_inline_call(layers, cost), "inline", cost)
+
+    async def consume_inline(
+        self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: str | None = None
+    ) -> Decision:
+        """As `consume`, by limits named here in place of a policy's."""
+        return await self._decide(exchange.consume_inline_call(layers, cost, idempotency_key), "inline", cost)
+
+    async def settle_inline(self, layers: Sequence[Layer], *, id: str, cost: int) -> Settlement:
+        """As `settle`, by limits named here in place of a policy's."""
+        return await self._exchange(exchange.settle_inline_call(layers, id, cost), exchange.settlement_of)
+
+    async def forget_inline(self, key: str) -> None:
+        """Forgets what limits named inline have counted by this key."""
+        await self._exchange(exchange.forget_inline_call(key), exchange.nothing_of)
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        transport, self._transport = self._transport, self._given_transport
+        if transport is not None:
+            await transport.aclose()
+
+    async def __aenter__(self) -> AsyncLimiter:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _decide(self, call: Call, policy: str, cost: int) -> Decision:
+        try:
+            return await self._exchange(call, exchange.decision_of)
+        except UnavailableError as error:
+            return self._undecided(error, policy, cost, call.idempotency_key)
+
+    async def _exchange(self, call: Call, read: Callable[[Answer], T]) -> T:
+        plan = exchange.plan(self.deadline_seconds, read)
+        step = next(plan)
+        while True:
+            outcome: Outcome = None
+            if isinstance(step, Pause):
+                await anyio.sleep(step.seconds)
+            else:
+                outcome = await self._attempt(call, step)
+            try:
+                step = plan.send(outcome)
+            except StopIteration as stop:
+                return cast(T, stop.value)
+
+    async def _attempt(self, call: Call, send: Send) -> Outcome:
+        try:
+            with anyio.fail_after(send.timeout_seconds):
+                response = await self._transport_here().handle_async_request(self._request(call))
+                try:
+                    return Answer(response.status_code, response.headers, await response.aread())
+                finally:
+                    await response.aclose()
+        except (httpx.TransportError, TimeoutError) as error:
+            return error
+
+    def _transport_here(self) -> httpx.AsyncBaseTransport:
+        """The pool of this event loop: connections of another one, that of an earlier test, can't be used."""
+        if self._given_transport is not None:
+            return self._given_transport
+        loop = _running_loop()
+        if self._transport is None or self._loop is not loop:
+            self._transport, self._loop = httpx.AsyncHTTPTransport(limits=_POOL), loop
+        return self._transport
+
+
+class Limiter(_Configured):
+    """
+    The limiter, for code that runs in threads, which may share it. As AsyncLimiter, but that the deadline is looked at
+    between one read of the network and the next.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
+        on_error: OnError = "deny",
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
+        self._transport = transport or httpx.HTTPTransport(limits=_POOL)
+
+    def check(self, policy: str, subject: Subject, *, cost: int = 1) -> Decision:
+        """Would this be admitted now? Records nothing."""
+        return self._decide(exchange.check_call(policy, subject, cost), policy, cost)
+
+    def consume(self, policy: str, subject: Subject, *, cost: int = 1, idempotency_key: str | None = None) -> Decision:
+        """Records `cost` if every limit of every layer admits it, and once for each idempotency key."""
+        return self._decide(exchange.consume_call(policy, subject, cost, idempotency_key), policy, cost)
+
+    def settle(self, policy: str, subject: Subject, *, id: str, cost: int) -> Settlement:
+        """
+        Corrects the cost of decision `id`: the real one once it is known, 0 to give it back.
+        Raises UnknownDecisionError when it is not in the window, UnavailableError when nobody answers.
+        """
+        return self._exchange(exchange.settle_call(policy, subject, id, cost), exchange.settlement_of)
+
+    def check_inline(self, layers: Sequence[Layer], *, cost: int = 1) -> Decision:
+        """As `check`, by limits named here in place of a policy's; the service needs RATE_LIMIT_INLINE=1."""
+        return self._decide(exchange.check_inline_call(layers, cost), "inline", cost)
+
+    def consume_inline(self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: str | None = None) -> Decision:
+        """As `consume`, by limits named here in place of a policy's."""
+        return self._decide(exchange.consume_inline_call(layers, cost, idempotency_key), "inline", cost)
+
+    def settle_inline(self, layers: Sequence[Layer], *, id: str, cost: int) -> Settlement:
+        """As `settle`, by limits named here in place of a policy's."""
+        return self._exchange(exchange.settle_inline_call(layers, id, cost), exchange.settlement_of)
+
+    def forget_inline(self, key: str) -> None:
+        """Forgets what limits named inline have counted by this key."""
+        self._exchange(exchange.forget_inline_call(key), exchange.nothing_of)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Limiter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _decide(self, call: Call, policy: str, cost: int) -> Decision:
+        try:
+            return self._exchange(call, exchange.decision_of)
+        except UnavailableError as error:
+            return self._undecided(error, policy, cost, call.idempotency_key)
+
+    def _exchange(self, call: Call, read: Callable[[Answer], T]) -> T:
+        plan = exchange.plan(self.deadline_seconds, read)
+        step = next(plan)
+        while True:
+            outcome: Outcome = None
+            if isinstance(step, Pause):
+                time.sleep(step.seconds)
+            else:
+                outcome = self._attempt(call, step)
+            try:
+                step = plan.send(outcome)
+            except StopIteration as stop:
+                return cast(T, stop.value)
+
+    def _attempt(self, call: Call, send: Send) -> Outcome:
+        seconds = send.timeout_seconds
+        ends_at = time.monotonic() + seconds
+        request = self._request(call, connect=seconds, read=seconds, write=seconds, pool=seconds)
+        try:
+            response = self._transport.handle_request(request)
+            try:
+                content = bytearray()
+                for chunk in response.iter_raw():
+                    content += chunk
+                    if time.monotonic() > ends_at:
+                        raise httpx.ReadTimeout("the answer goes on for longer than the attempt may take")
+                return Answer(response.status_code, response.headers, bytes(content))
+            finally:
+                response.close()
+        except httpx.TransportError as error:
+            return error
+
+
+def _running_loop() -> object:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        # Another event loop than asyncio's.
+        return None

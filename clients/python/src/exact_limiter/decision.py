@@ -1,0 +1,126 @@
+"""Decisions as values, read from what the service answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Of an answer, what a backend hands on to its own client.
+PASSED_ON = ("RateLimit", "RateLimit-Policy", "Retry-After")
+
+
+@dataclass(frozen=True)
+class LimitState:
+    """One limit of one layer, as it stands after the decision."""
+
+    layer: str
+    key: str
+    limit: int
+    window_seconds: int
+    used: int
+    remaining: int
+    #: Until all of the limit remains if nobody consumes, rounded up.
+    reset_seconds: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Allowed or denied; true when allowed, so that `if await limiter.consume(...)` says what it seems to say."""
+
+    allowed: bool
+    #: Names an admitted consume, for a settle.
+    id: str | None
+    policy: str
+    cost: int
+    #: This consume was charged before, under the same idempotency key.
+    replayed: bool
+    #: The limiter could not be reached: `on_error` decided, and nothing is recorded.
+    degraded: bool
+    #: When denied, the wait until this cost fits if nobody else consumes: at least 1. None when allowed.
+    retry_after_seconds: int | None
+    limits: tuple[LimitState, ...]
+    #: `RateLimit`, `RateLimit-Policy` and `Retry-After`, to be handed on to one's own client.
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: The answer's JSON, which a backend can hand on as it is.
+    body: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """A decision's corrected cost, and how its limits stand with it."""
+
+    id: str
+    policy: str
+    cost: int
+    limits: tuple[LimitState, ...]
+
+
+def read_decision(body: Mapping[str, Any], headers: Mapping[str, str]) -> Decision:
+    """Raises KeyError or TypeError when it is none."""
+    return Decision(
+        allowed=body["allowed"],
+        id=body.get("id"),
+        policy=body["policy"],
+        cost=body["cost"],
+        replayed=body["replayed"],
+        degraded=body["degraded"],
+        retry_after_seconds=body["retry_after_seconds"],
+        limits=_read_limits(body),
+        headers={name: headers[name] for name in PASSED_ON if name in headers},
+        body=body,
+    )
+
+
+def read_settlement(body: Mapping[str, Any]) -> Settlement:
+    """Raises KeyError or TypeError when it is none."""
+    return Settlement(id=body["id"], policy=body["policy"], cost=body["cost"], limits=_read_limits(body))
+
+
+def degraded_decision(allowed: bool, policy: str, cost: int, idempotency_key: str | None) -> Decision:
+    """What `on_error` makes of a call that was not answered."""
+    told: dict[str, object] = {
+        "allowed": allowed,
+        "policy": policy,
+        "cost": cost,
+        "replayed": False,
+        "degraded": True,
+        "retry_after_seconds": None if allowed else 1,
+        "limits": [],
+    }
+    problem = {
+        "type": "about:blank",
+        "title": "Service Unavailable",
+        "status": 503,
+        "detail": "The limits could not be asked about; try again in a moment.",
+    }
+    return Decision(
+        allowed=allowed,
+        id=idempotency_key if allowed else None,
+        policy=policy,
+        cost=cost,
+        replayed=False,
+        degraded=True,
+        retry_after_seconds=None if allowed else 1,
+        limits=(),
+        headers={} if allowed else {"Retry-After": "1"},
+        body=told if allowed else {**problem, **told},
+    )
+
+
+def _read_limits(body: Mapping[str, Any]) -> tuple[LimitState, ...]:
+    return tuple(
+        LimitState(
+            layer=state["layer"],
+            key=state["key"],
+            limit=state["limit"],
+            window_seconds=state["window_seconds"],
+            used=state["used"],
+            remaining=state["remaining"],
+            reset_seconds=state["reset_seconds"],
+        )
+        for state in body["limits"]
+    )

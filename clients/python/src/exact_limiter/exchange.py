@@ -1,0 +1,214 @@
+"""
+One call, as a plan that does no I/O itself: which attempt to make next, how long to pause, when to give up. The clients
+of `client.py` carry it out, one with `await` and one without.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from .decision import Decision, Settlement, degraded_decision, read_decision, read_settlement
+from .errors import (
+    InvalidField,
+    InvalidRequestError,
+    LimiterError,
+    UnauthorizedError,
+    UnavailableError,
+    UnknownDecisionError,
+)
+
+#: Who is asking, as attributes: `{"user": "u_1", "ip": "203.0.113.7"}`. One that is None counts as missing.
+Subject = Mapping[str, str | None]
+
+T = TypeVar("T")
+
+OnError = Literal["deny", "allow"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Limits that the caller names itself, and the key they count by: `Layer("login", "203.0.113.7", ["5/minute"])`."""
+
+    name: str
+    key: str
+    limits: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is sent, the same in every attempt: the idempotency key makes it safe to send again."""
+
+    method: str
+    path: str
+    body: bytes
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send the call, and take its whole answer within so long."""
+
+    timeout_seconds: float
+
+
+@dataclass(frozen=True)
+class Pause:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: httpx.Headers
+    content: bytes
+
+    def json(self) -> Any:
+        """The object that it carries; raises ValueError when it carries none."""
+        value = json.loads(self.content)
+        if not isinstance(value, dict):
+            raise ValueError("not a JSON object")
+        return value
+
+
+#: The answer to a Send, or why there is none; nothing for a Pause.
+Outcome = Answer | Exception | None
+
+Plan = Generator[Send | Pause, Outcome, T]
+
+_FIRST_PAUSE_SECONDS = 0.05
+#: An attempt gets at most half of what is left, so that a lost packet leaves time for another, but at least this.
+_SHORTEST_ATTEMPT_SECONDS = 0.1
+
+
+def plan(deadline_seconds: float, read: Callable[[Answer], T]) -> Plan[T]:
+    """
+    Attempts until there is an answer that can be read, all of them within the deadline.
+    Raises UnavailableError when there is none, and what else `read` raises.
+    """
+    gives_up_at = time.monotonic() + deadline_seconds
+    pause_seconds = _FIRST_PAUSE_SECONDS
+    while True:
+        left_seconds = gives_up_at - time.monotonic()
+        outcome = yield Send(max(left_seconds / 2, min(left_seconds, _SHORTEST_ATTEMPT_SECONDS)))
+        try:
+            return read(_answered(outcome))
+        except UnavailableError as error:
+            jittered_seconds = max(pause_seconds * (0.5 + random.random()), _asked_to_wait_seconds(outcome))
+            if time.monotonic() + jittered_seconds >= gives_up_at:
+                raise error
+        yield Pause(jittered_seconds)
+        pause_seconds *= 2
+
+
+def consume_call(policy: str, subject: Subject, cost: int, idempotency_key: str | None) -> Call:
+    body = {"policy": policy, "subject": dict(subject), "cost": cost}
+    return Call("POST", "/v1/consume", _encode(body), idempotency_key or str(uuid.uuid4()))
+
+
+def check_call(policy: str, subject: Subject, cost: int) -> Call:
+    return Call("POST", "/v1/check", _encode({"policy": policy, "subject": dict(subject), "cost": cost}))
+
+
+def settle_call(policy: str, subject: Subject, id: str, cost: int) -> Call:
+    return Call("POST", "/v1/settle", _encode({"policy": policy, "subject": dict(subject), "id": id, "cost": cost}))
+
+
+def consume_inline_call(layers: Sequence[Layer], cost: int, idempotency_key: str | None) -> Call:
+    body = {"layers": _layers(layers), "cost": cost}
+    return Call("POST", "/v1/inline/consume", _encode(body), idempotency_key or str(uuid.uuid4()))
+
+
+def check_inline_call(layers: Sequence[Layer], cost: int) -> Call:
+    return Call("POST", "/v1/inline/check", _encode({"layers": _layers(layers), "cost": cost}))
+
+
+def settle_inline_call(layers: Sequence[Layer], id: str, cost: int) -> Call:
+    return Call("POST", "/v1/inline/settle", _encode({"layers": _layers(layers), "id": id, "cost": cost}))
+
+
+def forget_inline_call(key: str) -> Call:
+    return Call("DELETE", f"/v1/inline/keys/{quote(key, safe='')}", b"")
+
+
+def decision_of(answer: Answer) -> Decision:
+    """Raises a LimiterError unless it is a decision."""
+    if answer.status in (200, 429):
+        try:
+            return read_decision(answer.json(), answer.headers)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnavailableError(_NOT_THE_SERVICE.format(answer.status)) from error
+    raise _error_of(answer)
+
+
+def settlement_of(answer: Answer) -> Settlement:
+    """Raises a LimiterError unless it is a settlement."""
+    if answer.status == 200:
+        try:
+            return read_settlement(answer.json())
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnavailableError(_NOT_THE_SERVICE.format(answer.status)) from error
+    refusal = _error_of(answer)
+    if isinstance(refusal, InvalidRequestError) and refusal.status == 404 and not refusal.detail.startswith(_NO_POLICY):
+        raise UnknownDecisionError(refusal.detail)
+    raise refusal
+
+
+def nothing_of(answer: Answer) -> None:
+    """Raises a LimiterError unless it was done."""
+    if answer.status != 204:
+        raise _error_of(answer)
+
+
+def undecided(on_error: OnError, policy: str, cost: int, idempotency_key: str | None = None) -> Decision:
+    """What takes the place of a decision that could not be had."""
+    return degraded_decision(on_error == "allow", policy, cost, idempotency_key)
+
+
+#: A settle's other 404.
+_NO_POLICY = 'There is no policy "'
+_NOT_THE_SERVICE = "An answer with status {} that is none of the limiter's: is its URL right?"
+
+
+def _error_of(answer: Answer) -> LimiterError:
+    try:
+        problem = answer.json()
+        detail = str(problem["detail"])
+    except (ValueError, KeyError):
+        return UnavailableError(_NOT_THE_SERVICE.format(answer.status))
+    if answer.status in (401, 403):
+        return UnauthorizedError(detail)
+    errors = [InvalidField(error["pointer"], error["detail"]) for error in problem.get("errors", [])]
+    return InvalidRequestError(answer.status, detail, errors)
+
+
+def _answered(outcome: Outcome) -> Answer:
+    """Raises UnavailableError when there is no answer, or one that is no word about the request."""
+    if not isinstance(outcome, Answer):
+        raise UnavailableError(f"The limiter could not be reached: {outcome!r}.") from outcome
+    if outcome.status >= 500:
+        raise UnavailableError(f"The limiter answered with status {outcome.status}.")
+    return outcome
+
+
+def _asked_to_wait_seconds(outcome: Outcome) -> float:
+    if not isinstance(outcome, Answer) or outcome.status < 500:
+        return 0
+    seconds = outcome.headers.get("Retry-After", "")
+    return float(seconds) if seconds.isascii() and seconds.isdigit() else 0
+
+
+def _layers(layers: Sequence[Layer]) -> list[dict[str, object]]:
+    return [{"name": layer.name, "key": layer.key, "limits": list(layer.limits)} for layer in layers]
+
+
+def _encode(body: object) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()

@@ -1,0 +1,143 @@
+"""Both clients against the real service."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import Make
+
+from exact_limiter import (
+    InvalidField,
+    InvalidRequestError,
+    Layer,
+    Limiter,
+    LimitState,
+    UnauthorizedError,
+    UnknownDecisionError,
+)
+from exact_limiter.testing import LimiterService
+
+USER = {"user": "u_1", "ip": "203.0.113.7"}
+
+
+def test_what_is_admitted_is_told_in_full(client: Limiter) -> None:
+    decision = client.consume("chat", USER, cost=2)
+    assert decision
+    assert decision.allowed
+    assert decision.id is not None
+    assert (decision.policy, decision.cost, decision.replayed, decision.degraded) == ("chat", 2, False, False)
+    assert decision.retry_after_seconds is None
+    assert decision.limits == (
+        LimitState("caller", "user:u_1", limit=5, window_seconds=60, used=2, remaining=3, reset_seconds=60),
+        LimitState("caller", "user:u_1", limit=60, window_seconds=3600, used=2, remaining=58, reset_seconds=3600),
+        LimitState("ip", "ip:203.0.113.7", limit=30, window_seconds=60, used=2, remaining=28, reset_seconds=60),
+    )
+    assert dict(decision.headers) == {
+        "RateLimit": '"caller/60s";r=3;t=60, "caller/3600s";r=58;t=3600, "ip/60s";r=28;t=60',
+        "RateLimit-Policy": '"caller/60s";q=5;w=60, "caller/3600s";q=60;w=3600, "ip/60s";q=30;w=60',
+    }
+
+
+def test_a_denial_is_a_value_and_false(client: Limiter, limiter: LimiterService) -> None:
+    assert client.consume("chat", USER, cost=5)
+    denied = client.consume("chat", USER)
+    assert not denied
+    assert (denied.id, denied.retry_after_seconds, denied.headers["Retry-After"]) == (None, 60, "60")
+    assert denied.body["violated-policies"] == ["caller/60s"]
+    limiter.advance(seconds=59.999)
+    assert client.consume("chat", USER).retry_after_seconds == 1
+    limiter.advance(seconds=0.001)
+    assert client.consume("chat", USER)
+
+
+def test_a_check_records_nothing(client: Limiter) -> None:
+    assert client.check("chat", USER, cost=5)
+    checked = client.check("chat", USER, cost=5)
+    assert checked.id is None
+    assert [state.used for state in checked.limits] == [0, 0, 0]
+
+
+def test_an_attribute_of_none_is_missing(client: Limiter) -> None:
+    decision = client.consume("chat", {"user": None, "ip": "203.0.113.7"})
+    assert decision.limits[0].key == "ip:203.0.113.7"
+
+
+def test_the_same_idempotency_key_is_charged_once(client: Limiter) -> None:
+    first = client.consume("chat", USER, cost=3, idempotency_key="once")
+    second = client.consume("chat", USER, cost=3, idempotency_key="once")
+    assert [(one.id, one.replayed, one.limits[0].used) for one in (first, second)] == [
+        ("once", False, 3),
+        ("once", True, 3),
+    ]
+
+
+def test_a_settle_corrects_the_cost(client: Limiter) -> None:
+    decision = client.consume("chat", USER, cost=5)
+    assert decision.id is not None
+    settled = client.settle("chat", USER, id=decision.id, cost=1)
+    assert (settled.id, settled.policy, settled.cost) == (decision.id, "chat", 1)
+    assert [state.used for state in settled.limits] == [1, 1, 1]
+    client.settle("chat", USER, id=decision.id, cost=0)
+    assert client.consume("chat", USER, cost=5)
+
+
+def test_a_settle_of_nothing_is_an_unknown_decision(client: Limiter) -> None:
+    with pytest.raises(UnknownDecisionError):
+        client.settle("chat", USER, id="never-seen", cost=0)
+
+
+def test_a_settle_by_an_unknown_policy_is_an_invalid_request(client: Limiter) -> None:
+    with pytest.raises(InvalidRequestError, match="decision") as caught:
+        client.settle("decision", USER, id="never-seen", cost=0)
+    assert caught.value.status == 404
+
+
+def test_an_invalid_request_says_every_mistake(client: Limiter) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        client.consume("chat", {"user": "a\0b", "ip": "1.2.3"}, cost=0)
+    assert caught.value.status == 400
+    assert {error.pointer for error in caught.value.errors} == {"/cost", "/subject/user", "/subject/ip"}
+    assert InvalidField("/cost", "must be at least 1") in caught.value.errors
+    assert "/subject/ip" in str(caught.value)
+
+
+@pytest.mark.parametrize(("policy", "cost", "status"), [("nope", 1, 404), ("chat", 6, 422)])
+def test_what_can_never_be_allowed_is_an_invalid_request(client: Limiter, policy: str, cost: int, status: int) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        client.consume(policy, USER, cost=cost)
+    assert caught.value.status == status
+
+
+def test_a_wrong_token_is_unauthorized(make: Make, limiter: LimiterService) -> None:
+    with pytest.raises(UnauthorizedError):
+        make(limiter.url, "wrong").check("chat", USER)
+
+
+def test_limits_named_inline_are_decided_settled_and_forgotten(client: Limiter) -> None:
+    layers = [Layer("login", "a/ä?#%/..", ["2/minute", "3 per 2 hours"])]
+    decision = client.consume_inline(layers, cost=2)
+    assert decision.id is not None
+    assert not client.consume_inline(layers)
+    assert client.settle_inline(layers, id=decision.id, cost=1).limits[0].used == 1
+    assert client.check_inline(layers).limits[0].remaining == 1
+    client.forget_inline(layers[0].key)
+    assert client.check_inline(layers, cost=2)
+
+
+def test_many_threads_share_a_client_and_exactly_the_limit_passes(client: Limiter) -> None:
+    with ThreadPoolExecutor(40) as pool:
+        admitted = list(pool.map(lambda _: client.consume("chat", USER).allowed, range(40)))
+    assert sum(admitted) == 5
+
+
+@pytest.mark.parametrize("url", ["", "limiter.example", "ftp://limiter.example", "http://"])
+def test_a_url_that_is_none_is_refused_at_once(make: Make, url: str) -> None:
+    with pytest.raises(ValueError, match="not the URL"):
+        make(url)
+
+
+@pytest.mark.parametrize("options", [{"on_error": "maybe"}, {"deadline_seconds": 0}])
+def test_options_that_make_no_sense_are_refused_at_once(make: Make, options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        make("http://limiter.example", **options)

@@ -1,0 +1,273 @@
+"""The dependency in a real application, against the real service."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
+from fastapi.responses import StreamingResponse
+from fastapi.testclient import TestClient
+from servers import hangs_up, misbehaving
+from starlette.requests import HTTPConnection
+
+from exact_limiter import AsyncLimiter
+from exact_limiter.fastapi import Charge, RateLimit, client_address
+from exact_limiter.testing import LimiterService
+
+IP = {"X-Forwarded-For": "203.0.113.7"}
+
+
+def an_app(limiter: AsyncLimiter, trusted_proxies: int = 1) -> FastAPI:
+    """An application with a route for each way to be limited."""
+    app = FastAPI()
+    rate_limit = RateLimit(limiter, trusted_proxies=trusted_proxies)
+    rate_limit.install(app)
+
+    @app.post("/chat/message", dependencies=[Depends(rate_limit("chat"))])
+    async def message() -> str:
+        return "hello"
+
+    # Names that a limiter might want for itself.
+    @app.post("/named", dependencies=[Depends(rate_limit("chat"))])
+    async def named(request: dict[str, Any], response: str = "r", limiter: int = 1, policy: str = "p") -> list[Any]:
+        return [request, response, limiter, policy]
+
+    @app.post("/stream", dependencies=[Depends(rate_limit("chat"))])
+    async def stream() -> StreamingResponse:
+        async def words() -> AsyncIterator[str]:
+            yield "one "
+            yield "two"
+
+        return StreamingResponse(words(), media_type="text/plain")
+
+    @app.post("/settled/{cost}")
+    async def settled(cost: int, charge: Annotated[Charge, Depends(rate_limit("chat", cost=5))]) -> dict[str, Any]:
+        settlement = await charge.settle(cost)
+        return {"charged": charge.decision.cost, "settled": settlement and settlement.cost}
+
+    @app.post("/fails", dependencies=[Depends(rate_limit("chat"))])
+    async def fails() -> None:
+        raise HTTPException(418, "a teapot")
+
+    @app.post("/unknown-policy", dependencies=[Depends(rate_limit("nope"))])
+    async def unknown_policy() -> str:
+        return "hello"
+
+    async def signed_in(authorization: Annotated[str | None, Header()] = None) -> str | None:
+        if authorization == "Bearer forged":
+            raise HTTPException(401)
+        return authorization and authorization.removeprefix("Bearer ")
+
+    router = APIRouter(dependencies=[Depends(rate_limit("chat", user=signed_in))])
+
+    @router.post("/own-user")
+    async def own_user() -> str:
+        return "hello"
+
+    def organisation(x_org: Annotated[str, Header()]) -> dict[str, str]:
+        return {"org": x_org}
+
+    @router.post("/by-org", dependencies=[Depends(rate_limit("org", attributes=organisation))])
+    async def by_org() -> str:
+        return "hello"
+
+    app.include_router(router)
+    return app
+
+
+@pytest.fixture
+def app(limiter: LimiterService) -> Iterator[TestClient]:
+    with TestClient(an_app(AsyncLimiter(limiter.url, limiter.token, deadline_seconds=30)), headers=IP) as client:
+        yield client
+
+
+def test_five_pass_the_sixth_waits_a_minute_and_then_passes(app: TestClient, limiter: LimiterService) -> None:
+    for _ in range(5):
+        assert app.post("/chat/message").status_code == 200
+    denied = app.post("/chat/message")
+    assert (denied.status_code, denied.headers["Retry-After"]) == (429, "60")
+    assert denied.json()["retry_after_seconds"] == 60
+    assert denied.headers["Content-Type"] == "application/problem+json"
+    assert denied.headers["RateLimit"].startswith('"caller/60s";r=0;t=60')
+    limiter.advance(seconds=59.999)
+    assert app.post("/chat/message").json()["retry_after_seconds"] == 1
+    limiter.advance(seconds=0.001)
+    assert app.post("/chat/message").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/chat/message", "/stream", "/fails"])
+def test_an_answer_that_passes_carries_the_headers(app: TestClient, path: str) -> None:
+    answer = app.post(path)
+    assert answer.status_code in (200, 418)
+    assert answer.headers["RateLimit"] == '"caller/60s";r=4;t=60, "caller/3600s";r=59;t=3600, "ip/60s";r=29;t=60'
+    assert answer.headers["RateLimit-Policy"].startswith('"caller/60s";q=5;w=60')
+    assert "Retry-After" not in answer.headers
+
+
+def test_it_does_not_matter_what_the_route_calls_its_parameters(app: TestClient) -> None:
+    answer = app.post("/named", json={"a": 1})
+    assert (answer.status_code, answer.json()) == (200, [{"a": 1}, "r", 1, "p"])
+
+
+def test_a_user_has_limits_of_his_own(app: TestClient) -> None:
+    for _ in range(5):
+        assert app.post("/chat/message", headers={"X-User-Id": "u_1"}).status_code == 200
+    assert app.post("/chat/message", headers={"X-User-Id": "u_1"}).status_code == 429
+    assert app.post("/chat/message", headers={"X-User-Id": "u_2"}).status_code == 200
+    assert app.post("/chat/message").status_code == 200
+
+
+def test_a_user_in_utf_8_is_counted_by_his_name(app: TestClient) -> None:
+    answer = app.post("/chat/message", headers=[(b"X-User-Id", "Ünal 🙂".encode())])
+    assert answer.status_code == 200
+    for _ in range(4):
+        app.post("/chat/message", headers=[(b"X-User-Id", "Ünal 🙂".encode())])
+    denied = app.post("/chat/message", headers=[(b"X-User-Id", "Ünal 🙂".encode())])
+    assert denied.json()["limits"][0]["key"] == "user:Ünal 🙂"
+
+
+@pytest.mark.parametrize("user", [b"a\x01b", b"u" * 257])
+def test_a_user_that_can_be_nobody_is_a_bad_request(app: TestClient, user: bytes) -> None:
+    answer = app.post("/chat/message", headers=[(b"X-User-Id", user)])
+    assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/problem+json")
+    assert "/subject/user" in answer.json()["detail"]
+
+
+def test_the_user_can_come_from_a_dependency_of_the_application(app: TestClient) -> None:
+    for _ in range(5):
+        assert app.post("/own-user", headers={"Authorization": "Bearer u_1"}).status_code == 200
+    assert app.post("/own-user", headers={"Authorization": "Bearer u_1"}).status_code == 429
+    assert app.post("/own-user", headers={"X-User-Id": "u_1"}).status_code == 200
+    assert app.post("/own-user", headers={"Authorization": "Bearer forged"}).status_code == 401
+
+
+def test_a_policy_can_count_by_other_attributes_and_both_limits_are_told(app: TestClient) -> None:
+    answer = app.post("/by-org", headers={"X-Org": "acme"})
+    assert answer.status_code == 200
+    assert answer.headers.get_list("RateLimit", split_commas=True)[-1] == '"org/60s";r=1;t=60'
+    assert app.post("/by-org", headers={"X-Org": "acme"}).status_code == 200
+    assert app.post("/by-org", headers={"X-Org": "acme"}).json()["limits"][0]["key"] == "org:acme"
+
+
+def test_a_charge_is_settled_at_its_real_cost(app: TestClient) -> None:
+    assert app.post("/settled/1").json() == {"charged": 5, "settled": 1}
+    for _ in range(4):
+        assert app.post("/chat/message").status_code == 200
+    assert app.post("/chat/message").status_code == 429
+
+
+def test_a_charge_can_be_given_back(app: TestClient) -> None:
+    assert app.post("/settled/0").json() == {"charged": 5, "settled": 0}
+    assert app.post("/settled/0").status_code == 200
+
+
+@pytest.mark.parametrize(("on_error", "status"), [("deny", 503), ("allow", 200)])
+def test_with_the_limiter_down_on_error_decides(on_error: Any, status: int) -> None:
+    with misbehaving([hangs_up]) as server:
+        limiter = AsyncLimiter(server.url, "token", deadline_seconds=0.3, on_error=on_error)
+        with TestClient(an_app(limiter)) as app:
+            for path in ("/chat/message", "/stream", "/settled/1"):
+                answer = app.post(path)
+                assert (answer.status_code, answer.headers.get("RateLimit")) == (status, None)
+                if status == 503:
+                    assert (answer.headers["Retry-After"], answer.json()["retry_after_seconds"]) == ("1", 1)
+
+
+@pytest.mark.parametrize(("on_error", "status"), [("deny", 503), ("allow", 200)])
+@pytest.mark.parametrize(("path", "token"), [("/unknown-policy", None), ("/chat/message", "wrong")])
+def test_a_limiter_that_refuses_to_decide_is_logged_and_on_error_decides(
+    limiter: LimiterService, caplog: pytest.LogCaptureFixture, on_error: Any, status: int, path: str, token: str | None
+) -> None:
+    with TestClient(an_app(AsyncLimiter(limiter.url, token or limiter.token, on_error=on_error)), headers=IP) as app:
+        assert app.post(path).status_code == status
+    assert [record.levelno for record in caplog.records if record.name == "exact_limiter"] == [logging.ERROR]
+
+
+def test_a_settle_that_fails_does_not_break_the_route(limiter: LimiterService) -> None:
+    application = FastAPI()
+    rate_limit = RateLimit(AsyncLimiter(limiter.url, limiter.token), trusted_proxies=0)
+    rate_limit.install(application)
+
+    @application.post("/")
+    async def route(charge: Annotated[Charge, Depends(rate_limit("chat"))]) -> bool:
+        limiter.reset()
+        return await charge.settle(0) is None
+
+    with TestClient(application) as app:
+        assert app.post("/").json() is True
+
+
+def test_an_application_that_was_not_told_of_the_limits_says_so(limiter: LimiterService) -> None:
+    application = FastAPI()
+    rate_limit = RateLimit(AsyncLimiter(limiter.url, limiter.token), trusted_proxies=0)
+
+    @application.post("/", dependencies=[Depends(rate_limit("chat"))])
+    async def route() -> None: ...
+
+    with TestClient(application) as app, pytest.raises(RuntimeError, match=r"rate_limit\.install"):
+        app.post("/")
+
+
+def test_a_limiter_lives_through_the_event_loops_of_many_tests(limiter: LimiterService) -> None:
+    application = an_app(AsyncLimiter(limiter.url, limiter.token))
+    for _ in range(3):
+        with TestClient(application, headers=IP) as app:
+            assert app.post("/chat/message").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("trusted_proxies", "forwarded", "peer", "address"),
+    [
+        (0, ["198.51.100.9"], "203.0.113.7", "203.0.113.7"),
+        (1, ["198.51.100.9"], "10.0.0.1", "198.51.100.9"),
+        # What the client wrote stands first, and is not believed.
+        (1, ["6.6.6.6, 198.51.100.9"], "10.0.0.1", "198.51.100.9"),
+        (2, ["6.6.6.6, 198.51.100.9, 10.0.0.2"], "10.0.0.1", "198.51.100.9"),
+        # A header sent twice is one list.
+        (2, ["6.6.6.6", "198.51.100.9", "10.0.0.2"], "10.0.0.1", "198.51.100.9"),
+        # Whoever came past the proxies is counted by the address that can't be forged.
+        (2, ["6.6.6.6"], "203.0.113.7", "203.0.113.7"),
+        (1, [], "203.0.113.7", "203.0.113.7"),
+        (1, ["unknown"], "10.0.0.1", "10.0.0.1"),
+        (1, [""], "10.0.0.1", "10.0.0.1"),
+        (1, ["198.51.100.9:4711"], "10.0.0.1", "198.51.100.9"),
+        (1, ["[2001:db8::1]:4711"], "10.0.0.1", "2001:db8::1"),
+        (1, ["2001:db8::1"], "10.0.0.1", "2001:db8::1"),
+        (1, ["fe80::1%eth0"], "10.0.0.1", "fe80::1"),
+        (0, [], "testclient", "127.0.0.1"),
+        (0, [], None, "127.0.0.1"),
+    ],
+)
+def test_the_address_is_the_one_that_the_trusted_proxies_saw(
+    trusted_proxies: int, forwarded: list[str], peer: str | None, address: str
+) -> None:
+    headers = [(b"x-forwarded-for", line.encode()) for line in forwarded]
+    connection = HTTPConnection({"type": "http", "headers": headers, "client": peer and (peer, 1)})
+    assert client_address(connection, trusted_proxies) == address
+
+
+def test_a_client_cannot_choose_its_address(app: TestClient) -> None:
+    for i in range(5):
+        forged = {"X-Forwarded-For": f"6.6.6.{i}, 203.0.113.9"}
+        assert app.post("/chat/message", headers=forged).status_code == 200
+    assert app.post("/chat/message", headers={"X-Forwarded-For": "6.6.6.6, 203.0.113.9"}).status_code == 429
+
+
+def test_the_documentation_of_the_application_does_not_show_the_limits(app: TestClient) -> None:
+    operation = app.get("/openapi.json").json()["paths"]["/chat/message"]["post"]
+    assert "parameters" not in operation
+    assert "requestBody" not in operation
+
+
+def test_a_request_of_the_route_is_not_touched(limiter: LimiterService) -> None:
+    application = FastAPI()
+    rate_limit = RateLimit(AsyncLimiter(limiter.url, limiter.token), trusted_proxies=0)
+    rate_limit.install(application)
+
+    @application.post("/", dependencies=[Depends(rate_limit("chat"))])
+    async def route(request: Request) -> int:
+        return len(await request.body())
+
+    with TestClient(application) as app:
+        assert app.post("/", content=b"x" * 100_000).json() == 100_000

@@ -1,0 +1,112 @@
+"""Both clients against real servers that hang, hang up, or answer what no limiter answers."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from conftest import Make
+from servers import Behaviour, answers, hangs, hangs_up, misbehaving, trickles
+
+from exact_limiter import UnavailableError
+
+USER = {"user": "u_1", "ip": "203.0.113.7"}
+ALLOWED = json.dumps(
+    {
+        "allowed": True,
+        "id": "x",
+        "policy": "chat",
+        "cost": 1,
+        "replayed": False,
+        "degraded": False,
+        "retry_after_seconds": None,
+        "limits": [],
+    }
+)
+allows = answers("200 OK", ALLOWED, "Content-Type: application/json")
+fails = answers("500 Internal Server Error", '{"detail": "The service failed; its log says how."}')
+is_html = answers("200 OK", "<html>Welcome!</html>", "Content-Type: text/html")
+
+FAULTS_OF_A_MOMENT = [
+    pytest.param(hangs, id="hangs"),
+    pytest.param(hangs_up, id="hangs up"),
+    pytest.param(trickles, id="trickles"),
+    pytest.param(fails, id="500"),
+    pytest.param(answers("502 Bad Gateway", "<html>"), id="502"),
+    pytest.param(is_html, id="200 that is HTML"),
+    pytest.param(answers("200 OK", "[]"), id="200 that is no object"),
+    pytest.param(answers("200 OK", '{"allowed": true}'), id="200 that is half a decision"),
+    pytest.param(answers("429 Too Many Requests", "slow down"), id="429 of somebody else"),
+    pytest.param(answers("403 Forbidden", "<html>"), id="403 of somebody else"),
+    pytest.param(answers("404 Not Found", "nothing here"), id="404 of somebody else"),
+]
+FAULTS = [
+    *FAULTS_OF_A_MOMENT,
+    pytest.param(answers("503 Service Unavailable", "{}", "Retry-After: 60"), id="503 for a minute"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("on_error", ["deny", "allow"])
+def test_without_an_answer_of_the_service_on_error_decides(make: Make, fault: Behaviour, on_error: str) -> None:
+    with misbehaving([fault]) as server:
+        limiter = make(server.url, deadline_seconds=0.4, on_error=on_error)
+        for decision in (limiter.consume("chat", USER), limiter.check("chat", USER)):
+            is_allowed = on_error == "allow"
+            assert (decision.allowed, decision.degraded, decision.limits) == (is_allowed, True, ())
+            assert decision.retry_after_seconds == (None if is_allowed else 1)
+            assert decision.headers.get("Retry-After") == (None if is_allowed else "1")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_settle_that_nobody_answers_is_unavailable(make: Make, fault: Behaviour) -> None:
+    with misbehaving([fault]) as server, pytest.raises(UnavailableError):
+        make(server.url, deadline_seconds=0.4).settle("chat", USER, id="x", cost=0)
+
+
+def test_without_a_server_on_error_decides(make: Make) -> None:
+    with misbehaving([hangs]) as server:
+        url = server.url
+    decision = make(url, deadline_seconds=0.3, on_error="allow").consume("chat", USER)
+    assert (decision.allowed, decision.degraded) == (True, True)
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_A_MOMENT)
+def test_a_consume_is_tried_again_with_the_same_key(make: Make, fault: Behaviour) -> None:
+    with misbehaving([fault, allows]) as server:
+        decision = make(server.url, deadline_seconds=3).consume("chat", USER)
+        assert (decision.allowed, decision.degraded) == (True, False)
+        assert len(server.requests) == 2
+        assert len(set(server.idempotency_keys)) == 1
+        assert len(server.idempotency_keys) == 2
+
+
+def test_two_consumes_have_two_keys(make: Make) -> None:
+    with misbehaving([allows]) as server:
+        limiter = make(server.url)
+        limiter.consume("chat", USER)
+        limiter.consume("chat", USER)
+        assert len(set(server.idempotency_keys)) == 2
+
+
+def test_a_service_that_asks_for_longer_than_is_left_is_not_asked_again(make: Make) -> None:
+    with misbehaving([answers("503 Service Unavailable", "{}", "Retry-After: 60"), allows]) as server:
+        assert make(server.url, deadline_seconds=5).consume("chat", USER).degraded
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("fault", [hangs, trickles], ids=lambda fault: fault.__name__)
+def test_the_deadline_holds_for_all_attempts_together(make: Make, fault: Behaviour) -> None:
+    with misbehaving([fault]) as server:
+        began = time.monotonic()
+        make(server.url, deadline_seconds=0.5).consume("chat", USER)
+        # Ten times as long would be a deadline for each attempt, or none.
+        assert time.monotonic() - began < 5
+        assert len(server.requests) >= 2
+
+
+def test_a_base_path_is_kept(make: Make) -> None:
+    with misbehaving([allows]) as server:
+        make(f"{server.url}/limiter/").consume("chat", USER)
+        assert server.requests[0].startswith("POST /limiter/v1/consume HTTP/1.1")
