@@ -31,8 +31,8 @@ class _Configured:
     """What both clients are given, and the requests they make of it."""
 
     def __init__(self, url: str, token: str, *, deadline_seconds: float, on_error: OnError) -> None:
-        if on_error not in ("deny", "allow"):
-            raise ValueError('on_error must be "deny" or "allow"')
+        if on_error not in ("deny", "allow", "raise"):
+            raise ValueError('on_error must be "deny", "allow" or "raise"')
         if not deadline_seconds > 0:
             raise ValueError("deadline_seconds must be above 0")
         self.url = httpx.URL(url.rstrip("/"))
@@ -52,16 +52,18 @@ class _Configured:
         return httpx.Request(call.method, url, headers=headers, content=call.body, extensions={"timeout": timeouts})
 
     def _undecided(self, error: UnavailableError, policy: str, cost: int, idempotency_key: str | None) -> Decision:
+        decision = exchange.undecided(error, self.on_error, policy, cost, idempotency_key)
         _log.warning("%s It is taken as: %s.", error, self.on_error)
-        return exchange.undecided(self.on_error, policy, cost, idempotency_key)
+        return decision
 
 
 class AsyncLimiter(_Configured):
     """
     The limiter, for code that runs on an event loop. One pool of connections; a deadline for each call as a whole.
 
-    A denial is a value. When the service does not answer, `on_error` decides: "deny" or "allow", with `degraded` set.
-    A request that the service refuses raises InvalidRequestError, a wrong token UnauthorizedError.
+    A denial is a value. When the service does not answer, `on_error` decides: "deny" or "allow" with `degraded` set, or
+    "raise" for an UnavailableError. A request that the service refuses raises InvalidRequestError, a wrong token
+    UnauthorizedError.
     """
 
     def __init__(

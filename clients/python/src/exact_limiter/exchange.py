@@ -31,7 +31,8 @@ Subject = Mapping[str, str | None]
 
 T = TypeVar("T")
 
-OnError = Literal["deny", "allow"]
+#: What becomes of a check or a consume that is not answered: a decision with `degraded` set, or UnavailableError.
+OnError = Literal["deny", "allow", "raise"]
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,12 @@ def nothing_of(answer: Answer) -> None:
         raise _error_of(answer)
 
 
-def undecided(on_error: OnError, policy: str, cost: int, idempotency_key: str | None = None) -> Decision:
-    """What takes the place of a decision that could not be had."""
+def undecided(
+    error: LimiterError, on_error: OnError, policy: str, cost: int, idempotency_key: str | None = None
+) -> Decision:
+    """What takes the place of a decision that could not be had; raises `error` if that is what shall become of it."""
+    if on_error == "raise":
+        raise error
     return degraded_decision(on_error == "allow", policy, cost, idempotency_key)
 
 

@@ -150,8 +150,9 @@ class RateLimit:
 
     def _undecided(self, error: LimiterError, policy: str, cost: int) -> Decision:
         """The service refuses how it is asked: a mistake in the deployment, which must not fail every request."""
+        decision = exchange.undecided(error, self.limiter.on_error, policy, cost)
         _log.error("The limiter refuses to decide: %s It is taken as: %s.", error, self.limiter.on_error)
-        return exchange.undecided(self.limiter.on_error, policy, cost)
+        return decision
 
 
 def client_address(connection: HTTPConnection, trusted_proxies: int) -> str:

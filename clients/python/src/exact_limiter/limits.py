@@ -1,0 +1,190 @@
+"""
+The limiter as a storage of the `limits` package, and so of slowapi and flask-limiter. Import this module, and name it:
+
+    import exact_limiter.limits
+    Limiter(key_func, storage_uri="limiter+https://TOKEN@limiter.example", strategy="moving-window")
+
+The service needs RATE_LIMIT_INLINE=1. Counting is exact for `moving-window`, and the same for `fixed-window`: a limit
+holds in every window of its length, not only in those that begin on the minute, and what is denied is not charged.
+Options, in the URI's query or in `storage_options`: `deadline_seconds`, and `on_error`, which is `raise` unless it is
+set to `deny` or `allow`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+import weakref
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+
+from limits import parse
+from limits.aio.storage import MovingWindowSupport as AsyncMovingWindowSupport
+from limits.aio.storage import Storage as AsyncStorage
+from limits.storage import MovingWindowSupport, Storage
+
+from .client import AsyncLimiter, Limiter
+from .decision import Decision
+from .errors import LimiterError
+from .exchange import Layer
+
+_SCHEMES = ["limiter+http", "limiter+https"]
+_ASYNC_SCHEMES = [f"async+{scheme}" for scheme in _SCHEMES]
+
+
+class LimiterStorage(Storage, MovingWindowSupport):
+    """Counts in the limiter; for threads."""
+
+    STORAGE_SCHEME = _SCHEMES
+
+    def __init__(self, uri: str, wrap_exceptions: bool = False, **options: Any) -> None:
+        super().__init__(uri, wrap_exceptions=wrap_exceptions)
+        self._limiter = Limiter(**_arguments(uri, options))
+        # Nobody closes a storage.
+        weakref.finalize(self, self._limiter.close)
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        return LimiterError
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        return amount <= limit and self._limiter.consume_inline(_layers(key, limit, expiry), cost=amount).allowed
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        return _window(self._limiter.check_inline(_layers(key, limit, expiry)), expiry)
+
+    def incr(self, key: str, expiry: int, amount: int = 1, elastic_expiry: bool = False) -> int:
+        limit = _limit_of(key, elastic_expiry)
+        if amount > limit:
+            return limit + amount
+        return _count(self._limiter.consume_inline(_layers(key, limit, expiry), cost=amount), limit + amount)
+
+    def get(self, key: str) -> int:
+        return self.get_moving_window(key, *_window_of(key))[1]
+
+    def get_expiry(self, key: str) -> float:
+        limit, expiry = _window_of(key)
+        return self.get_moving_window(key, limit, expiry)[0] + expiry
+
+    def check(self) -> bool:
+        try:
+            return not self._limiter.check_inline(_HEALTH).degraded
+        except LimiterError:
+            return False
+
+    def reset(self) -> int | None:
+        raise NotImplementedError(_NO_RESET)
+
+    def clear(self, key: str) -> None:
+        self._limiter.forget_inline(_name(key))
+
+
+class AsyncLimiterStorage(AsyncStorage, AsyncMovingWindowSupport):
+    """Counts in the limiter; for an event loop."""
+
+    STORAGE_SCHEME = _ASYNC_SCHEMES
+
+    def __init__(self, uri: str, wrap_exceptions: bool = False, **options: Any) -> None:
+        super().__init__(uri, wrap_exceptions=wrap_exceptions)
+        self._limiter = AsyncLimiter(**_arguments(uri.removeprefix("async+"), options))
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        return LimiterError
+
+    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        if amount > limit:
+            return False
+        return (await self._limiter.consume_inline(_layers(key, limit, expiry), cost=amount)).allowed
+
+    async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        return _window(await self._limiter.check_inline(_layers(key, limit, expiry)), expiry)
+
+    async def incr(self, key: str, expiry: int, amount: int = 1, elastic_expiry: bool = False) -> int:
+        limit = _limit_of(key, elastic_expiry)
+        if amount > limit:
+            return limit + amount
+        return _count(await self._limiter.consume_inline(_layers(key, limit, expiry), cost=amount), limit + amount)
+
+    async def get(self, key: str) -> int:
+        return (await self.get_moving_window(key, *_window_of(key)))[1]
+
+    async def get_expiry(self, key: str) -> float:
+        limit, expiry = _window_of(key)
+        return (await self.get_moving_window(key, limit, expiry))[0] + expiry
+
+    async def check(self) -> bool:
+        try:
+            return not (await self._limiter.check_inline(_HEALTH)).degraded
+        except LimiterError:
+            return False
+
+    async def reset(self) -> int | None:
+        raise NotImplementedError(_NO_RESET)
+
+    async def clear(self, key: str) -> None:
+        await self._limiter.forget_inline(_name(key))
+
+
+_HEALTH = [Layer("limit", "health", ["1/second"])]
+_NO_RESET = "The limiter forgets one key at a time. In tests, the `limiter` fixture of exact_limiter resets it."
+
+#: How a key of `limits` ends: the limit that it is counted by, which nothing else tells `incr`, `get` and `get_expiry`.
+_ENDS_WITH_LIMIT = re.compile(r"/(\d+)/(\d+)/(second|minute|hour|day|month|year)$")
+
+
+def _arguments(uri: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What a client is made with: where, by which token, and how it fails."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    url = urlunsplit((parts.scheme.removeprefix("limiter+"), host, parts.path, "", ""))
+    given = {"on_error": "raise", **dict(parse_qsl(parts.query)), **options}
+    if unknown := given.keys() - {"on_error", "deadline_seconds"}:
+        raise ValueError(f"the limiter's storage takes on_error and deadline_seconds, not {', '.join(sorted(unknown))}")
+    if "deadline_seconds" in given:
+        given["deadline_seconds"] = float(given["deadline_seconds"])
+    return {"url": url, "token": unquote(parts.username or ""), **given}
+
+
+def _layers(key: str, limit: int, expiry: int) -> list[Layer]:
+    return [Layer("limit", _name(key), [f"{limit} per {expiry} seconds"])]
+
+
+def _name(key: str) -> str:
+    """A key as the service takes it, at most 256 bytes of text; a digest of one that it would not take."""
+    if key.isascii() and key.isprintable() and key == key.strip() and len(key) <= 250:
+        return f"key:{key}"
+    return f"sha256:{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()}"
+
+
+def _window(decision: Decision, expiry: int) -> tuple[float, int]:
+    """When the oldest of what is counted came, by this machine's clock, and how much that is; now if nothing is."""
+    if not decision.limits:
+        return time.time(), 0
+    # In whole seconds, rounded up: only the header says when the first of it comes back.
+    comes_back = re.search(r";t=(\d+)", decision.headers.get("RateLimit", ""))
+    age_seconds = expiry - int(comes_back[1]) if comes_back else 0
+    return time.time() - age_seconds, decision.limits[0].used
+
+
+def _count(decision: Decision, above: int) -> int:
+    """What an increment counts up to: above the limit when it was denied."""
+    if not decision.allowed:
+        return above
+    return decision.limits[0].used if decision.limits else 0
+
+
+def _limit_of(key: str, elastic_expiry: bool) -> int:
+    if elastic_expiry:
+        raise NotImplementedError("The limiter has no windows that denied requests make longer: use moving-window.")
+    return _window_of(key)[0]
+
+
+def _window_of(key: str) -> tuple[int, int]:
+    """The limit and the seconds of its window that a key ends with."""
+    match = _ENDS_WITH_LIMIT.search(key)
+    if match is None:
+        raise NotImplementedError("The limiter counts by a limit, and this key ends with none: use moving-window.")
+    amount, multiples, granularity = match.groups()
+    return int(amount), parse(f"{amount} per {multiples} {granularity}").get_expiry()

@@ -1,0 +1,271 @@
+"""The storage, under the strategies of `limits`, slowapi and flask-limiter, against the real service."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import limits
+import limits.aio.strategies
+import limits.storage
+import limits.strategies
+import pytest
+from anyio.from_thread import BlockingPortal
+from fastapi import FastAPI, Request
+from fastapi.testclient import TestClient
+from servers import hangs_up, misbehaving
+
+from exact_limiter import InvalidRequestError, LimiterError, UnauthorizedError, UnavailableError
+from exact_limiter.limits import AsyncLimiterStorage, LimiterStorage
+from exact_limiter.testing import LimiterService
+
+FIVE = limits.parse("5/minute")
+
+
+def uri_of(service: LimiterService) -> str:
+    return service.url.replace("http://", f"limiter+http://{service.token}@")
+
+
+class Held:
+    """A strategy that keeps its storage alive, which those of the oldest `limits` leave to others."""
+
+    def __init__(self, kind: Callable[..., Any], storage: object) -> None:
+        self._storage = storage
+        self._strategy = kind(storage)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._strategy, name)
+
+
+class Waited:
+    """What is awaited elsewhere, waited for."""
+
+    def __init__(self, portal: BlockingPortal, target: object) -> None:
+        self._portal = portal
+        self._target = target
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._target, name)
+        return lambda *args, **kwargs: self._portal.call(functools.partial(method, *args, **kwargs))
+
+
+Strategies = Callable[..., Any]
+
+
+@pytest.fixture
+def opened(portal: BlockingPortal) -> Generator[Callable[..., Any], None, None]:
+    """Opens a storage by its URI; nobody else would close one that belongs to an event loop."""
+    storages: list[Any] = []
+
+    def storage(uri: str, **options: Any) -> Any:
+        storages.append(limits.storage.storage_from_string(uri, **options))
+        return storages[-1]
+
+    yield storage
+    for one in storages:
+        if isinstance(one, AsyncLimiterStorage):
+            portal.call(one._limiter.aclose)
+
+
+@pytest.fixture(params=["threads", "event loop"])
+def strategy(
+    request: pytest.FixtureRequest, portal: BlockingPortal, limiter: LimiterService, opened: Callable[..., Any]
+) -> Strategies:
+    """Makes a strategy of `limits`, of either kind, over a storage found by its URI."""
+
+    def make(name: str = "moving-window", uri: str = uri_of(limiter), **options: Any) -> Any:
+        if request.param == "threads":
+            kinds: Any = limits.strategies.STRATEGIES
+            return Held(kinds[name], opened(uri, **options))
+        kinds = limits.aio.strategies.STRATEGIES
+        return Waited(portal, Held(kinds[name], opened(f"async+{uri}", **options)))
+
+    return make
+
+
+STRATEGIES = pytest.mark.parametrize("name", ["moving-window", "fixed-window"])
+
+
+@STRATEGIES
+def test_five_pass_the_sixth_waits_a_minute(strategy: Strategies, limiter: LimiterService, name: str) -> None:
+    window = strategy(name)
+    assert [window.hit(FIVE, "u_1") for _ in range(6)] == [True] * 5 + [False]
+    assert window.test(FIVE, "u_1") is False
+    assert window.test(FIVE, "u_2") is True
+    limiter.advance(seconds=59.999)
+    assert window.hit(FIVE, "u_1") is False
+    limiter.advance(seconds=0.001)
+    assert window.hit(FIVE, "u_1") is True
+
+
+@STRATEGIES
+def test_what_is_denied_is_not_charged(strategy: Strategies, limiter: LimiterService, name: str) -> None:
+    window = strategy(name)
+    assert window.hit(FIVE, "u_1", cost=4)
+    assert not window.hit(FIVE, "u_1", cost=2)
+    assert window.hit(FIVE, "u_1")
+
+
+@STRATEGIES
+def test_a_cost_above_the_limit_is_denied_and_not_charged(strategy: Strategies, name: str) -> None:
+    window = strategy(name)
+    assert not window.hit(FIVE, "u_1", cost=6)
+    assert window.get_window_stats(FIVE, "u_1")[1] == 5
+
+
+@STRATEGIES
+def test_the_stats_say_what_is_left_and_when_more_comes_back(
+    strategy: Strategies, limiter: LimiterService, name: str
+) -> None:
+    window = strategy(name)
+    assert window.get_window_stats(FIVE, "u_1")[1] == 5
+    window.hit(FIVE, "u_1", cost=2)
+    limiter.advance(seconds=45)
+    window.hit(FIVE, "u_1")
+    reset_at, remaining = window.get_window_stats(FIVE, "u_1")
+    assert remaining == 2
+    # The first two come back in 15 s; what the test itself takes is left to it.
+    assert -10 < reset_at - (time.time() + 15) < 10
+
+
+@STRATEGIES
+def test_a_key_is_cleared(strategy: Strategies, name: str) -> None:
+    window = strategy(name)
+    window.hit(FIVE, "u_1", cost=5)
+    window.clear(FIVE, "u_1")
+    assert window.hit(FIVE, "u_1", cost=5)
+
+
+@pytest.mark.parametrize("item", ["1/second", "2 per 5 minute", "3/hour", "4/day", "6/month", "1000000/minute"])
+def test_limits_of_all_lengths_up_to_a_month_hold(strategy: Strategies, item: str) -> None:
+    limit = limits.parse(item)
+    assert strategy().hit(limit, "u_1", cost=limit.amount)
+    assert not strategy().hit(limit, "u_1")
+
+
+@pytest.mark.parametrize("item", ["1/year", "1000001/minute"])
+def test_a_limit_out_of_bounds_says_so(strategy: Strategies, item: str) -> None:
+    with pytest.raises(InvalidRequestError, match="must be from 1"):
+        strategy().hit(limits.parse(item), "u_1")
+
+
+def test_keys_of_any_text_and_length_are_kept_apart(strategy: Strategies) -> None:
+    window = strategy()
+    keys = ["", " ", "a", "a ", " a", "ä", "ä ", "a\nb", "\ufeffa", "\ud800", "x" * 300, "x" * 301]
+    for key in keys:
+        assert window.hit(FIVE, key, cost=5)
+    for key in keys:
+        assert not window.hit(FIVE, key)
+
+
+def test_a_key_that_ends_with_no_limit_needs_the_moving_window(limiter: LimiterService) -> None:
+    storage = LimiterStorage(uri_of(limiter))
+    for call in (lambda: storage.incr("key", 60), lambda: storage.get("key"), lambda: storage.get_expiry("key")):
+        with pytest.raises(NotImplementedError, match="moving-window"):
+            call()
+    assert storage.acquire_entry("key", 1, 60)
+    assert not storage.acquire_entry("key", 1, 60)
+
+
+def test_elastic_windows_are_refused(limiter: LimiterService) -> None:
+    with pytest.raises(NotImplementedError, match="moving-window"):
+        LimiterStorage(uri_of(limiter)).incr("LIMITER/u/5/1/minute", 60, elastic_expiry=True)
+
+
+def test_a_reset_of_everything_is_refused(limiter: LimiterService) -> None:
+    with pytest.raises(NotImplementedError):
+        LimiterStorage(uri_of(limiter)).reset()
+
+
+def test_it_is_healthy_as_long_as_it_can_count(
+    limiter: LimiterService, portal: BlockingPortal, opened: Callable[..., Any]
+) -> None:
+    wrong = uri_of(limiter).replace(limiter.token, "wrong")
+    assert opened(uri_of(limiter)).check()
+    assert not opened(wrong).check()
+    assert portal.call(opened(f"async+{uri_of(limiter)}").check)
+    assert not portal.call(opened(f"async+{wrong}").check)
+
+
+def test_without_an_answer_it_raises_what_limits_knows_of(strategy: Strategies) -> None:
+    with misbehaving([hangs_up]) as server:
+        window = strategy(uri=server.url.replace("http://", "limiter+http://token@"), deadline_seconds=0.2)
+        with pytest.raises(UnavailableError):
+            window.hit(FIVE, "u_1")
+    assert issubclass(UnavailableError, LimiterError)
+
+
+@pytest.mark.parametrize(("on_error", "is_allowed"), [("deny", False), ("allow", True)])
+@STRATEGIES
+def test_without_an_answer_on_error_decides(strategy: Strategies, name: str, on_error: str, is_allowed: bool) -> None:
+    with misbehaving([hangs_up]) as server:
+        uri = server.url.replace("http://", "limiter+http://token@") + f"/?deadline_seconds=0.2&on_error={on_error}"
+        window = strategy(name, uri=uri)
+        assert window.hit(FIVE, "u_1") is is_allowed
+        assert window.get_window_stats(FIVE, "u_1")[1] == 5
+
+
+def test_a_wrong_token_is_told(strategy: Strategies, limiter: LimiterService) -> None:
+    with pytest.raises(UnauthorizedError):
+        strategy(uri=uri_of(limiter).replace(limiter.token, "wrong")).hit(FIVE, "u_1")
+
+
+def test_a_token_is_percent_decoded() -> None:
+    storage = LimiterStorage("limiter+https://a%2Fb%40c@limiter.example:8443/base?on_error=deny")
+    assert storage._limiter._headers["Authorization"] == "Bearer a/b@c"
+    assert str(storage._limiter.url) == "https://limiter.example:8443/base"
+
+
+def test_an_option_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_connections"):
+        LimiterStorage("limiter+https://token@limiter.example", max_connections=5)
+
+
+@pytest.mark.parametrize("strategy_name", [None, "moving-window"])
+def test_slowapi_moves_over_by_its_uri(limiter: LimiterService, strategy_name: str | None) -> None:
+    slowapi = pytest.importorskip("slowapi")
+    from slowapi.errors import RateLimitExceeded
+
+    apps = []
+    for _ in range(2):
+        slow = slowapi.Limiter(
+            lambda: "somebody", storage_uri=uri_of(limiter), strategy=strategy_name, headers_enabled=True
+        )
+        app = FastAPI()
+        app.state.limiter = slow
+        app.add_exception_handler(RateLimitExceeded, slowapi._rate_limit_exceeded_handler)
+
+        def message(request: Request, response: Any = None) -> str:
+            return "hello"
+
+        from fastapi import Response
+
+        message.__annotations__ = {"request": Request, "response": Response, "return": str}
+        app.post("/chat/message")(slow.limit("5/minute")(message))
+        apps.append(TestClient(app))
+    # Two containers, one limit.
+    statuses = [apps[i % 2].post("/chat/message").status_code for i in range(6)]
+    assert statuses == [200] * 5 + [429]
+    denied = apps[0].post("/chat/message")
+    assert (denied.headers["X-RateLimit-Remaining"], denied.headers["Retry-After"]) == ("0", "60")
+    limiter.advance(seconds=60)
+    assert apps[1].post("/chat/message").status_code == 200
+
+
+def test_flask_limiter_moves_over_by_its_uri(limiter: LimiterService) -> None:
+    flask = pytest.importorskip("flask")
+    flask_limiter = pytest.importorskip("flask_limiter")
+    clients = []
+    for _ in range(2):
+        app = flask.Flask("app")
+        limit = flask_limiter.Limiter(
+            lambda: "somebody", app=app, storage_uri=uri_of(limiter), strategy="moving-window", headers_enabled=True
+        )
+        app.route("/chat/message", methods=["POST"])(limit.limit("5/minute")(lambda: "hello"))
+        clients.append(app.test_client())
+    statuses = [clients[i % 2].post("/chat/message").status_code for i in range(6)]
+    assert statuses == [200] * 5 + [429]
+    limiter.advance(seconds=60)
+    assert clients[1].post("/chat/message").status_code == 200
