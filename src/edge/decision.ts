@@ -3,7 +3,7 @@ import type { Standing } from "../core/log";
 import type { Policy } from "../core/policy";
 import type { Answer } from "../object/protocol";
 import type { Asked } from "./request";
-import type { Decision, Settlement } from "./schema";
+import type { Decision, InlineDecision, Settlement } from "./schema";
 
 /** A decision with everything that its body and its headers are made from. */
 export interface Decided {
@@ -71,6 +71,15 @@ export function bodyOf(decided: Decided): Decision {
     retry_after_seconds: retryAfterSeconds(decided),
     limits: limitsOf(decided),
   };
+}
+
+export function inlineBodyOf(decided: Decided): InlineDecision {
+  const body = bodyOf(decided);
+  const limits = body.limits.map((limit, i) => ({
+    ...limit,
+    frees_in_ms: decided.limits[i]?.standing.freesInMs ?? 0,
+  }));
+  return { ...body, limits };
 }
 
 export function settlementOf(decided: Decided): Settlement {

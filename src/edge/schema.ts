@@ -93,6 +93,14 @@ export const decision = z.object({
 });
 export type Decision = z.infer<typeof decision>;
 
+const inlineStanding = layerStanding.extend({
+  frees_in_ms: wholeNumber().describe("The wait until some of what is used comes back; 0 when nothing is used."),
+});
+
+/** To whoever brings its own limits, the library in between, waits are told to the millisecond. */
+export const inlineDecision = decision.extend({ limits: z.array(inlineStanding) });
+export type InlineDecision = z.infer<typeof inlineDecision>;
+
 export const settlement = z.object({
   id: z.string(),
   policy: z.string(),

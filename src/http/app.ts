@@ -1,6 +1,7 @@
 import { type IRequest, Router } from "itty-router";
 import type { Config } from "../config/config";
 import { ConfigError } from "../config/mistake";
+import { bodyOf, inlineBodyOf } from "../edge/decision";
 import { readInlineCheck, readInlineConsume, readInlineKey, readInlineSettle } from "../edge/inline";
 import { logFault } from "../edge/log";
 import { Refusal } from "../edge/refusal";
@@ -9,7 +10,7 @@ import { type Env, type Service, serviceOf } from "../edge/service";
 import type { Role } from "../edge/tokens";
 import { authorize } from "./auth";
 import { idempotencyKeyOf, readJson } from "./body";
-import { consumeResponse, decisionResponse, settleResponse } from "./decision-response";
+import { type BodyOf, consumeResponse, decisionResponse, settleResponse } from "./decision-response";
 import { json } from "./json";
 import { decodedKey, eventsOf, keyOf } from "./key-request";
 import { openApi } from "./openapi";
@@ -26,11 +27,11 @@ export type Route<E = Env> = readonly [method: "get" | "post" | "delete", path: 
 export const ROUTES: readonly Route[] = [
   ["get", "/healthz", health],
   ["get", "/openapi.json", () => json(openApi())],
-  ["post", "/v1/consume", withToken("caller", consume(readConsume))],
-  ["post", "/v1/check", withToken("caller", check(readCheck))],
+  ["post", "/v1/consume", withToken("caller", consume(readConsume, bodyOf))],
+  ["post", "/v1/check", withToken("caller", check(readCheck, bodyOf))],
   ["post", "/v1/settle", withToken("caller", settle(readSettle))],
-  ["post", "/v1/inline/consume", withToken("caller", ifInline(consume(readInlineConsume)))],
-  ["post", "/v1/inline/check", withToken("caller", ifInline(check(readInlineCheck)))],
+  ["post", "/v1/inline/consume", withToken("caller", ifInline(consume(readInlineConsume, inlineBodyOf)))],
+  ["post", "/v1/inline/check", withToken("caller", ifInline(check(readInlineCheck, inlineBodyOf)))],
   ["post", "/v1/inline/settle", withToken("caller", ifInline(settle(readInlineSettle)))],
   ["delete", "/v1/inline/keys/:key", withToken("caller", ifInline(forgetInlineKey))],
   ["get", "/v1/policies", withToken("caller", (_, { limiter }) => json(limiter.policies()))],
@@ -43,16 +44,16 @@ async function health(_: IRequest, env: Env): Promise<Response> {
   return json({ status: "ok" });
 }
 
-function consume(read: (body: unknown, idempotencyKey: unknown, config: Config) => AskedById): Call {
+function consume(read: (body: unknown, idempotencyKey: unknown, config: Config) => AskedById, bodyOf: BodyOf): Call {
   return async (request, { config, limiter }, context) => {
     const asked = read(await readJson(request), idempotencyKeyOf(request), config);
-    return consumeResponse(await limiter.consume(asked, (work) => context.waitUntil(work)));
+    return consumeResponse(await limiter.consume(asked, (work) => context.waitUntil(work)), bodyOf);
   };
 }
 
-function check(read: (body: unknown, config: Config) => Asked): Call {
+function check(read: (body: unknown, config: Config) => Asked, bodyOf: BodyOf): Call {
   return async (request, { config, limiter }) =>
-    decisionResponse(await limiter.check(read(await readJson(request), config)));
+    decisionResponse(await limiter.check(read(await readJson(request), config)), bodyOf);
 }
 
 function settle(read: (body: unknown, config: Config) => AskedById): Call {

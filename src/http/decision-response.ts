@@ -1,25 +1,20 @@
 import { type Item, serializeList } from "structured-headers";
 import { limitName, type Policy } from "../core/policy";
-import {
-  bodyOf,
-  ceilSeconds,
-  type Decided,
-  remaining,
-  retryAfterSeconds,
-  settlementOf,
-  violated,
-} from "../edge/decision";
+import { ceilSeconds, type Decided, remaining, retryAfterSeconds, settlementOf, violated } from "../edge/decision";
+import type { Decision } from "../edge/schema";
 import { json } from "./json";
 import { problemResponse } from "./problem";
 
+export type BodyOf = (decided: Decided) => Decision;
+
 /** What a check answers, and a consume that was admitted. */
-export function decisionResponse(decided: Decided): Response {
+export function decisionResponse(decided: Decided, bodyOf: BodyOf): Response {
   return json(bodyOf(decided), rateLimitHeaders(decided));
 }
 
 /** What a consume answers: a backend can pass a 429 on to its own client as it is. */
-export function consumeResponse(decided: Decided): Response {
-  if (decided.allowed) return decisionResponse(decided);
+export function consumeResponse(decided: Decided, bodyOf: BodyOf): Response {
+  if (decided.allowed) return decisionResponse(decided, bodyOf);
   const retryAfter = retryAfterSeconds(decided);
   const names = violated(decided).map(({ layer, limit }) => limitName(layer, limit));
   const body = {

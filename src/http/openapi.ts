@@ -3,6 +3,7 @@ import {
   DEFAULT_EVENTS,
   decision,
   decisionRequest,
+  inlineDecision,
   inlineRequest,
   inlineSettleRequest,
   keyState,
@@ -25,24 +26,24 @@ const problem = z
   })
   .describe("An error, as RFC 9457 has it.");
 
-const denied = decision
-  .extend({
-    type: z.literal("https://iana.org/assignments/http-problem-types#quota-exceeded"),
-    title: z.string(),
-    status: z.literal(429),
-    detail: z.string(),
-    "violated-policies": z
-      .array(z.string())
-      .describe("The limits that the cost does not fit, as the headers name them."),
-  })
-  .describe("A denied decision, as a problem.");
+const quotaExceeded = {
+  type: z.literal("https://iana.org/assignments/http-problem-types#quota-exceeded"),
+  title: z.string(),
+  status: z.literal(429),
+  detail: z.string(),
+  "violated-policies": z.array(z.string()).describe("The limits that the cost does not fit, as the headers name them."),
+};
+const denied = decision.extend(quotaExceeded).describe("A denied decision, as a problem.");
+const inlineDenied = inlineDecision.extend(quotaExceeded).describe("A denied decision, as a problem.");
 
 const SCHEMAS = {
   DecisionRequest: decisionRequest,
   Decision: decision,
   Denied: denied,
+  InlineDecision: inlineDecision,
+  InlineDenied: inlineDenied,
   SettleRequest: settleRequest,
-  InlineRequest: inlineRequest,
+  InlineDecisionRequest: inlineRequest,
   InlineSettleRequest: inlineSettleRequest,
   Settlement: settlement,
   PolicyList: policyList,
@@ -72,12 +73,12 @@ function makeDocument(): Json {
     servers: [{ url: "/" }],
     security: [{ bearer: [] }],
     paths: {
-      "/v1/consume": consumeCall("consume", "DecisionRequest", [404]),
-      "/v1/check": checkCall("check", "DecisionRequest", [404]),
-      "/v1/settle": settleCall("settle", "SettleRequest", []),
-      "/v1/inline/consume": consumeCall("consumeInline", "InlineRequest", [403]),
-      "/v1/inline/check": checkCall("checkInline", "InlineRequest", [403]),
-      "/v1/inline/settle": settleCall("settleInline", "InlineSettleRequest", [403]),
+      "/v1/consume": consumeCall("consume", "", [404]),
+      "/v1/check": checkCall("check", "", [404]),
+      "/v1/settle": settleCall("settle", "", []),
+      "/v1/inline/consume": consumeCall("consumeInline", "Inline", [403]),
+      "/v1/inline/check": checkCall("checkInline", "Inline", [403]),
+      "/v1/inline/settle": settleCall("settleInline", "Inline", [403]),
       "/v1/inline/keys/{key}": {
         parameters: [
           {
@@ -178,11 +179,14 @@ function makeDocument(): Json {
   };
 }
 
-function consumeCall(operationId: string, schema: keyof typeof SCHEMAS, more: number[]): Json {
+/** Calls by a policy, and the same by limits that the request names. */
+type Kind = "" | "Inline";
+
+function consumeCall(operationId: string, kind: Kind, more: number[]): Json {
   return {
     post: {
       operationId,
-      summary: `Decide, and record the cost if every limit of every layer admits it${limitsOf(schema)}`,
+      summary: `Decide, and record the cost if every limit of every layer admits it${limitsOf(kind)}`,
       parameters: [
         {
           name: "Idempotency-Key",
@@ -192,13 +196,13 @@ function consumeCall(operationId: string, schema: keyof typeof SCHEMAS, more: nu
           schema: { type: "string", examples: ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'] },
         },
       ],
-      requestBody: requestBody(schema),
+      requestBody: requestBody(`${kind}DecisionRequest`),
       responses: {
-        200: { description: "Allowed and recorded.", headers: RATE_LIMIT, content: content("Decision") },
+        200: { description: "Allowed and recorded.", headers: RATE_LIMIT, content: content(`${kind}Decision`) },
         429: {
           description: "Denied; nothing is recorded.",
           headers: { ...RATE_LIMIT, "Retry-After": RETRY_AFTER },
-          content: content("Denied", "application/problem+json"),
+          content: content(`${kind}Denied`, "application/problem+json"),
         },
         ...problems(400, 401, 413, 415, 422, 500, 503, ...more),
       },
@@ -206,26 +210,26 @@ function consumeCall(operationId: string, schema: keyof typeof SCHEMAS, more: nu
   };
 }
 
-function checkCall(operationId: string, schema: keyof typeof SCHEMAS, more: number[]): Json {
+function checkCall(operationId: string, kind: Kind, more: number[]): Json {
   return {
     post: {
       operationId,
-      summary: `Decide, record nothing${limitsOf(schema)}`,
-      requestBody: requestBody(schema),
+      summary: `Decide, record nothing${limitsOf(kind)}`,
+      requestBody: requestBody(`${kind}DecisionRequest`),
       responses: {
-        200: { description: "Allowed or denied.", headers: RATE_LIMIT, content: content("Decision") },
+        200: { description: "Allowed or denied.", headers: RATE_LIMIT, content: content(`${kind}Decision`) },
         ...problems(400, 401, 413, 415, 422, 500, 503, ...more),
       },
     },
   };
 }
 
-function settleCall(operationId: string, schema: keyof typeof SCHEMAS, more: number[]): Json {
+function settleCall(operationId: string, kind: Kind, more: number[]): Json {
   return {
     post: {
       operationId,
-      summary: `Correct the cost of an earlier consume${limitsOf(schema)}`,
-      requestBody: requestBody(schema),
+      summary: `Correct the cost of an earlier consume${limitsOf(kind)}`,
+      requestBody: requestBody(`${kind}SettleRequest`),
       responses: {
         200: { description: "Corrected.", headers: RATE_LIMIT, content: content("Settlement") },
         ...problems(400, 401, 404, 413, 415, 500, 503, ...more),
@@ -234,8 +238,8 @@ function settleCall(operationId: string, schema: keyof typeof SCHEMAS, more: num
   };
 }
 
-function limitsOf(schema: keyof typeof SCHEMAS): string {
-  return schema.startsWith("Inline") ? ", by limits that the request names" : "";
+function limitsOf(kind: Kind): string {
+  return kind === "Inline" ? ", by limits that the request names" : "";
 }
 
 const INTEGER_HEADER = { required: true, schema: { type: "integer", minimum: 1 } };

@@ -31,6 +31,20 @@ export function inlineSuite(name: string, target: Target): void {
       expect(await json(second)).toMatchObject({ allowed: false, "violated-policies": ["login/60s"] });
     });
 
+    test("tell to the millisecond when some of it comes back", async () => {
+      const layers = [layer(newKey(), "2/minute")];
+      const freesInMs = async () =>
+        (
+          await json<{ limits: { frees_in_ms: number }[] }>(await caller.post("/v1/inline/check", { layers }))
+        ).limits.map(({ frees_in_ms }) => frees_in_ms);
+      expect(await freesInMs()).toEqual([0]);
+      await consume(layers);
+      await target.advance?.(1_234);
+      const [ms = 0] = await freesInMs();
+      if (target.advance) expect(ms).toBe(58_766);
+      else expect([ms > 0, ms <= 60_000]).toEqual([true, true]);
+    });
+
     test("are all or nothing over their layers", async () => {
       const [user, address] = [newKey(), newKey()];
       const both = [layer(user, "5/minute"), { ...layer(address, "1/minute"), name: "address" }];

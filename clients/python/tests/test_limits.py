@@ -116,6 +116,14 @@ def test_a_cost_above_the_limit_is_denied_and_not_charged(strategy: Strategies, 
 
 
 @STRATEGIES
+def test_half_a_cost_counts_as_a_whole_one(strategy: Strategies, name: str) -> None:
+    window = strategy(name)
+    assert window.hit(FIVE, "u_1", cost=3.5)
+    assert not window.hit(FIVE, "u_1", cost=1.5)
+    assert window.get_window_stats(FIVE, "u_1")[1] == 1
+
+
+@STRATEGIES
 def test_the_stats_say_what_is_left_and_when_more_comes_back(
     strategy: Strategies, limiter: LimiterService, name: str
 ) -> None:

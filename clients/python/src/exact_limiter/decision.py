@@ -22,6 +22,8 @@ class LimitState:
     remaining: int
     #: Until all of the limit remains if nobody consumes, rounded up.
     reset_seconds: int
+    #: Until some of it comes back, 0 when nothing is used: told of limits that were named inline.
+    frees_in_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def _read_limits(body: Mapping[str, Any]) -> tuple[LimitState, ...]:
             used=state["used"],
             remaining=state["remaining"],
             reset_seconds=state["reset_seconds"],
+            frees_in_ms=state.get("frees_in_ms"),
         )
         for state in body["limits"]
     )

@@ -13,6 +13,7 @@ set to `deny` or `allow`.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import time
 import weakref
@@ -48,24 +49,26 @@ class LimiterStorage(Storage, MovingWindowSupport):
     def base_exceptions(self) -> type[Exception]:
         return LimiterError
 
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        return amount <= limit and self._limiter.consume_inline(_layers(key, limit, expiry), cost=amount).allowed
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: float = 1) -> bool:
+        cost = math.ceil(amount)
+        return cost <= limit and self._limiter.consume_inline(_layers(key, limit, expiry), cost=cost).allowed
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         return _window(self._limiter.check_inline(_layers(key, limit, expiry)), expiry)
 
-    def incr(self, key: str, expiry: int, amount: int = 1, elastic_expiry: bool = False) -> int:
-        limit = _limit_of(key, elastic_expiry)
-        if amount > limit:
-            return limit + amount
-        return _count(self._limiter.consume_inline(_layers(key, limit, expiry), cost=amount), limit + amount)
+    def incr(self, key: str, expiry: int, amount: float = 1, *, elastic_expiry: bool = False) -> int:
+        cost, limit = math.ceil(amount), _limit_of(key, elastic_expiry)
+        if cost > limit:
+            return limit + cost
+        return _count(self._limiter.consume_inline(_layers(key, limit, expiry), cost=cost), limit + cost)
 
     def get(self, key: str) -> int:
         return self.get_moving_window(key, *_window_of(key))[1]
 
-    def get_expiry(self, key: str) -> float:
+    def get_expiry(self, key: str) -> int:
         limit, expiry = _window_of(key)
-        return self.get_moving_window(key, limit, expiry)[0] + expiry
+        # A whole number: slowapi writes it into a header as it is.
+        return int(self.get_moving_window(key, limit, expiry)[0] + expiry)
 
     def check(self) -> bool:
         try:
@@ -93,26 +96,25 @@ class AsyncLimiterStorage(AsyncStorage, AsyncMovingWindowSupport):
     def base_exceptions(self) -> type[Exception]:
         return LimiterError
 
-    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        if amount > limit:
-            return False
-        return (await self._limiter.consume_inline(_layers(key, limit, expiry), cost=amount)).allowed
+    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: float = 1) -> bool:
+        cost = math.ceil(amount)
+        return cost <= limit and (await self._limiter.consume_inline(_layers(key, limit, expiry), cost=cost)).allowed
 
     async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         return _window(await self._limiter.check_inline(_layers(key, limit, expiry)), expiry)
 
-    async def incr(self, key: str, expiry: int, amount: int = 1, elastic_expiry: bool = False) -> int:
-        limit = _limit_of(key, elastic_expiry)
-        if amount > limit:
-            return limit + amount
-        return _count(await self._limiter.consume_inline(_layers(key, limit, expiry), cost=amount), limit + amount)
+    async def incr(self, key: str, expiry: int, amount: float = 1, *, elastic_expiry: bool = False) -> int:
+        cost, limit = math.ceil(amount), _limit_of(key, elastic_expiry)
+        if cost > limit:
+            return limit + cost
+        return _count(await self._limiter.consume_inline(_layers(key, limit, expiry), cost=cost), limit + cost)
 
     async def get(self, key: str) -> int:
         return (await self.get_moving_window(key, *_window_of(key)))[1]
 
-    async def get_expiry(self, key: str) -> float:
+    async def get_expiry(self, key: str) -> int:
         limit, expiry = _window_of(key)
-        return (await self.get_moving_window(key, limit, expiry))[0] + expiry
+        return int((await self.get_moving_window(key, limit, expiry))[0] + expiry)
 
     async def check(self) -> bool:
         try:
@@ -160,12 +162,11 @@ def _name(key: str) -> str:
 
 def _window(decision: Decision, expiry: int) -> tuple[float, int]:
     """When the oldest of what is counted came, by this machine's clock, and how much that is; now if nothing is."""
-    if not decision.limits:
-        return time.time(), 0
-    # In whole seconds, rounded up: only the header says when the first of it comes back.
-    comes_back = re.search(r";t=(\d+)", decision.headers.get("RateLimit", ""))
-    age_seconds = expiry - int(comes_back[1]) if comes_back else 0
-    return time.time() - age_seconds, decision.limits[0].used
+    now = time.time()
+    state = decision.limits[0] if decision.limits else None
+    if state is None or state.used == 0 or state.frees_in_ms is None:
+        return now, 0
+    return now + state.frees_in_ms / 1_000 - expiry, state.used
 
 
 def _count(decision: Decision, above: int) -> int:
