@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { once } from "node:events";
 import { createServer } from "node:net";
@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Log, LogLevel, Miniflare, type WorkerOptions } from "miniflare";
 import { StartFailure } from "./failure";
 import type { Variables } from "./variables";
+import { killWhenWeDie } from "./watchdog";
 
 /** How long requests under way may take to end when the service is stopped. */
 const DRAIN_MS = 5_000;
@@ -77,19 +78,6 @@ function nextChildProcess(): Promise<ChildProcess> {
     };
     subscribe("child_process", found);
   });
-}
-
-/**
- * The runtime outlives this process when that is killed: it would go on serving, with nobody to stop it, and hold the
- * port and the data. A shell waits for the end of a pipe that the system closes when we die, and then ends it.
- */
-function killWhenWeDie(workerd: ChildProcess): ChildProcess {
-  const watchdog = spawn("sh", ["-c", 'read -r _; kill -9 "$0"', String(workerd.pid)], {
-    stdio: ["pipe", "ignore", "ignore"],
-    detached: true,
-  });
-  watchdog.unref();
-  return watchdog;
 }
 
 /** Waits a little for a service that is just ending. */

@@ -1,0 +1,102 @@
+"""
+A chat whose backend runs in several processes, each of which asks the limiter before it answers a message.
+
+Three refusals that the page tells apart: 429 is a wait, 402 the end of the free messages, 503 a limiter that is down.
+"""
+
+import asyncio
+import os
+import textwrap
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+from exact_limiter import AsyncLimiter
+from exact_limiter.fastapi import Charge, RateLimit, RateLimited, client_address, user_from_header
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, StringConstraints
+
+#: The proxy in front of the processes, which appends the caller's address to X-Forwarded-For.
+TRUSTED_PROXIES = 1
+
+limiter = AsyncLimiter(
+    os.environ["LIMITER_URL"],
+    os.environ["LIMITER_TOKEN"],
+    on_error="allow" if os.environ.get("LIMITER_ON_ERROR") == "allow" else "deny",
+)
+rate_limit = RateLimit(limiter, trusted_proxies=TRUSTED_PROXIES)
+
+HEADERS = {
+    "X-Answered-By": os.environ.get("PROCESS_NUMBER", str(os.getpid())),
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+}
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async with limiter:
+        # A limiter that has no such policy, or refuses the token, shows at the start and not with the first message.
+        await limiter.check("trial", {"ip": "127.0.0.1"})
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+rate_limit.install(app)
+
+
+@app.middleware("http")
+async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await call_next(request)
+    response.headers.update(HEADERS)
+    return response
+
+
+class Message(BaseModel):
+    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000)]
+
+
+@app.post("/chat/message")
+async def message(
+    message: Message,
+    request: Request,
+    user: Annotated[str | None, Depends(user_from_header)],
+    charge: Annotated[Charge, Depends(rate_limit("chat"))],
+) -> Response:
+    # A limiter that was down a moment ago is not asked again: `on_error` let this message pass.
+    if not charge.decision.degraded:
+        subject = {"user": user, "ip": client_address(request, TRUSTED_PROXIES)}
+        trial = await limiter.consume("trial", subject)
+        if not trial.allowed:
+            # It is not answered, so it shall not count.
+            await charge.settle(0)
+            if trial.degraded:
+                raise RateLimited(503, trial.body, trial.headers)
+            return payment_required(trial.limits[0].limit)
+    return StreamingResponse(answer(message.text), media_type="text/plain; charset=utf-8")
+
+
+def payment_required(free_messages: int) -> Response:
+    problem = {
+        "type": "about:blank",
+        "title": "Payment Required",
+        "status": 402,
+        "detail": f"All {free_messages} free messages are used up.",
+    }
+    return JSONResponse(problem, 402, media_type="application/problem+json")
+
+
+async def answer(text: str) -> AsyncIterator[str]:
+    """A toy in place of a language model: it too answers word by word."""
+    quoted = textwrap.shorten(text, 80, placeholder=" …")
+    for word in f"You wrote “{quoted}”. A real model would know more to say about it.".split(" "):
+        yield word + " "
+        await asyncio.sleep(0.02)
+
+
+# Last: it answers every path that is left.
+app.mount("/", StaticFiles(directory=Path(__file__).parent / "page", html=True))

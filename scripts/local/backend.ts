@@ -1,0 +1,57 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { join, resolve } from "node:path";
+import { StartFailure } from "./failure";
+import { killWhenWeDie } from "./watchdog";
+
+const DIRECTORY = resolve(import.meta.dirname, "../../examples/chat");
+
+/** One process of the chat's backend. */
+export class BackendProcess {
+  output = "";
+  /** Set once it serves. */
+  url = "";
+  readonly ended: Promise<unknown>;
+  readonly #process: ChildProcess;
+
+  private constructor(bin: string, variables: Readonly<Record<string, string>>) {
+    // Its addresses come from the limiter's dependency, which knows how many proxies to trust. A group of its own, so
+    // that a Ctrl-C in a terminal reaches it through whoever started it.
+    const args = ["backend:app", "--port", "0", "--no-proxy-headers", "--no-access-log"];
+    this.#process = spawn(join(bin, "uvicorn"), args, {
+      cwd: DIRECTORY,
+      env: { ...process.env, PYTHONDONTWRITEBYTECODE: "1", ...variables },
+      detached: true,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const watchdog = killWhenWeDie(this.#process);
+    for (const stream of [this.#process.stdout, this.#process.stderr])
+      stream?.on("data", (chunk) => (this.output += chunk));
+    this.ended = once(this.#process, "close").finally(() => watchdog.kill());
+  }
+
+  /**
+   * Starts it, and waits until it serves.
+   * @throws StartFailure with what it printed, when it ends before.
+   */
+  static async start(bin: string, variables: Readonly<Record<string, string>>): Promise<BackendProcess> {
+    const backend = new BackendProcess(bin, variables);
+    const serves = new Promise<string>((resolve) => {
+      backend.#process.stderr?.on("data", () => {
+        const url = /running on (http:\S+) /.exec(backend.output)?.[1];
+        if (url !== undefined) resolve(url);
+      });
+    });
+    const ended = backend.ended.then((): never => {
+      throw new StartFailure(`A backend did not start:\n${backend.output}`);
+    });
+    backend.url = await Promise.race([serves, ended]);
+    ended.catch(() => {});
+    return backend;
+  }
+
+  async stop(): Promise<void> {
+    this.#process.kill("SIGTERM");
+    await this.ended;
+  }
+}

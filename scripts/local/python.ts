@@ -1,0 +1,64 @@
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { StartFailure } from "./failure";
+
+const PROJECT = resolve(import.meta.dirname, "../..");
+/** Says what the client needs: when it changes, what is installed may no longer do. */
+const CLIENT = join(PROJECT, "clients/python/pyproject.toml");
+
+/** The client itself, as it is in this checkout, with what FastAPI's dependency needs. */
+export const CLIENT_WITH_FASTAPI = "--editable=clients/python[fastapi]";
+
+interface Stamp {
+  readonly client: string;
+  readonly requirements: readonly string[];
+}
+
+/**
+ * A Python environment of the project in which all of these are installed: `.venv`, or one beside it. Quick when they are already.
+ * @param requirements as pip takes them: `uvicorn==0.54.0`, `--editable=clients/python[fastapi]`, from the project's root
+ * @returns the directory of its programs
+ * @throws StartFailure which says what to install on this machine
+ */
+export function ensurePython(requirements: readonly string[], name: ".venv" | ".venv-oldest" = ".venv"): string {
+  const environment = join(PROJECT, name);
+  const stamp = join(environment, "installed.json");
+  const bin = join(environment, "bin");
+  const python = join(bin, "python");
+  if (!existsSync(python)) makeEnvironment(environment);
+  const installed = readStamp(stamp);
+  const client = createHash("sha256").update(readFileSync(CLIENT)).digest("hex");
+  const isCurrent = installed.client === client;
+  if (isCurrent && requirements.every((requirement) => installed.requirements.includes(requirement))) return bin;
+
+  const wanted = [...new Set([...installed.requirements, ...requirements])];
+  console.error(`Installing into ${name}: ${wanted.join(" ")}`);
+  run(
+    python,
+    ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ...wanted],
+    "pip could not install it",
+  );
+  writeFileSync(stamp, JSON.stringify({ client, requirements: wanted } satisfies Stamp));
+  return bin;
+}
+
+function makeEnvironment(directory: string): void {
+  console.error(`Making a Python environment, ${directory}`);
+  const advice = "Python 3.10 or newer with its venv module is needed; on Debian: apt-get install python3-venv";
+  // Cleared: one whose Python has been removed from the machine is of no use.
+  run("python3", ["-m", "venv", "--clear", directory], advice);
+}
+
+function readStamp(path: string): Stamp {
+  return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Stamp) : { client: "", requirements: [] };
+}
+
+function run(program: string, args: readonly string[], advice: string): void {
+  try {
+    execFileSync(program, args, { cwd: PROJECT, stdio: ["ignore", process.stderr, process.stderr] });
+  } catch (error) {
+    throw new StartFailure(`${(error as Error).message}\n${advice}.`);
+  }
+}

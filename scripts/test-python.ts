@@ -1,0 +1,87 @@
+import { execFileSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { StartFailure } from "./local/failure";
+import { ensurePython } from "./local/python";
+
+/**
+ * `npm run test:python`: the Python client. Its types and style; its tests with the newest and with the oldest versions
+ * that it works with; and the storage tests of `limits`, as they are, with our storage in place of memory.
+ */
+const PROJECT = resolve(import.meta.dirname, "..");
+const CLIENT = join(PROJECT, "clients/python");
+
+/** The newest release, whose sdist has its tests in full. */
+const LIMITS = "limits-5.8.0";
+const LIMITS_TESTS_NEED = [
+  "flaky==3.8.1",
+  "lovely-pytest-docker==1.0.0",
+  "pymemcache==4.0.0",
+  "pymongo==4.20.0",
+  "pytest-asyncio==1.5.0",
+  "pytest-benchmark==5.3.1",
+  "pytest-lazy-fixtures==1.4.1",
+  "pytest-mock==3.17.0",
+  "PyYAML==6.0.3",
+  "redis==8.1.0",
+  "valkey==6.2.0",
+];
+
+/** Of the storage tests of `limits`, those that can't pass, by what must be in their names. */
+const CANNOT_PASS = {
+  test_storage_reset: "the limiter forgets one key at a time: with many objects, none knows all of the keys",
+  sliding_window: "a strategy that approximates, which the limiter has no part in",
+};
+
+function run(bin: string, program: string, args: readonly string[], cwd = CLIENT): void {
+  console.error(`\n${program} ${args.join(" ")}`);
+  execFileSync(join(bin, program), args, {
+    cwd,
+    stdio: "inherit",
+    env: { ...process.env, PYTHONDONTWRITEBYTECODE: "1" },
+  });
+}
+
+/** The tests of `limits`, without its code, so that what is installed is what is tested. */
+function limitsTests(bin: string): string {
+  const directory = join(PROJECT, ".venv/suites", LIMITS);
+  if (existsSync(directory)) return directory;
+  const sources = join(PROJECT, ".venv/suites/sources");
+  mkdirSync(sources, { recursive: true });
+  const requirement = LIMITS.replace("-", "==");
+  run(bin, "pip", ["download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", sources, requirement]);
+  execFileSync("tar", ["-xzf", join(sources, `${LIMITS}.tar.gz`), "-C", sources]);
+  for (const part of ["tests", "pyproject.toml"])
+    cpSync(join(sources, LIMITS, part), join(directory, part), { recursive: true });
+  return directory;
+}
+
+function main(): void {
+  const newest = ensurePython(["--editable=clients/python[fastapi,limits,test]"]);
+  run(newest, "ruff", ["check", ".", "../../examples", "../../bench"]);
+  run(newest, "ruff", ["format", "--check", ".", "../../examples", "../../bench"]);
+  run(newest, "mypy", []);
+  run(newest, "pytest", []);
+
+  const oldest = ensurePython(["--editable=clients/python[fastapi,limits,test-oldest]"], ".venv-oldest");
+  // Warnings of old releases about new Pythons are no fault of ours.
+  run(oldest, "pytest", ["-W", "ignore"]);
+
+  const suites = ensurePython([...LIMITS_TESTS_NEED]);
+  for (const [name, why] of Object.entries(CANNOT_PASS))
+    console.error(`\nLeft out of the tests of limits: ${name}, ${why}`);
+  const plugin = join(CLIENT, "suites");
+  process.env.PYTHONPATH = plugin;
+  const names = Object.keys(CANNOT_PASS).join(" or ");
+  const options = ["-q", "-p", "no:cacheprovider", "-p", "limiter_in_place_of_memory", "-o", "addopts="];
+  const choice = ["-o", "filterwarnings=default", "--ignore=tests/benchmarks", "-k", `not (${names})`, "tests"];
+  run(suites, "pytest", [...options, ...choice, "--disable-warnings"], limitsTests(suites));
+}
+
+try {
+  main();
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  if (error instanceof StartFailure) console.error("Then run it again.");
+  process.exit(1);
+}

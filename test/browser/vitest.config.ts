@@ -1,0 +1,13 @@
+import { defineConfig } from "vitest/config";
+
+// Apart from `npm test`: these need Python and a browser, and install what is missing.
+export default defineConfig({
+  test: {
+    name: "browser",
+    root: import.meta.dirname,
+    include: ["*.test.ts"],
+    globalSetup: "install.ts",
+    testTimeout: 60_000,
+    hookTimeout: 90_000,
+  },
+});
