@@ -12,12 +12,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
-from exact_limiter import AsyncLimiter
-from exact_limiter.fastapi import Charge, RateLimit, RateLimited, client_address, user_from_header
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, StringConstraints
+
+from exact_limiter import AsyncLimiter
+from exact_limiter.fastapi import Charge, RateLimit, RateLimited, client_address, user_from_header
 
 #: The proxy in front of the processes, which appends the caller's address to X-Forwarded-For.
 TRUSTED_PROXIES = 1

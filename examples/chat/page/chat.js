@@ -150,3 +150,6 @@ function scrollToEnd() {
 function headerValue(name) {
   return String.fromCharCode(...new TextEncoder().encode(name));
 }
+
+// Here and not by autofocus, which readers of the screen would be moved by before they know the page.
+text.focus();
