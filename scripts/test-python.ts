@@ -58,8 +58,8 @@ function limitsTests(bin: string): string {
 
 function main(): void {
   const newest = ensurePython(["--editable=clients/python[fastapi,limits,test]"]);
-  run(newest, "ruff", ["check", ".", "../../examples"]);
-  run(newest, "ruff", ["format", "--check", ".", "../../examples"]);
+  run(newest, "ruff", ["check", ".", "../../examples", "../../bench"]);
+  run(newest, "ruff", ["format", "--check", ".", "../../examples", "../../bench"]);
   run(newest, "mypy", []);
   run(newest, "pytest", []);
 

@@ -170,7 +170,12 @@ def test_keys_of_any_text_and_length_are_kept_apart(strategy: Strategies) -> Non
 
 def test_a_key_that_ends_with_no_limit_needs_the_moving_window(limiter: LimiterService) -> None:
     storage = LimiterStorage(uri_of(limiter))
-    for call in (lambda: storage.incr("key", 60), lambda: storage.get("key"), lambda: storage.get_expiry("key")):
+    calls: list[Callable[[], object]] = [
+        lambda: storage.incr("key", 60),
+        lambda: storage.get("key"),
+        lambda: storage.get_expiry("key"),
+    ]
+    for call in calls:
         with pytest.raises(NotImplementedError, match="moving-window"):
             call()
     assert storage.acquire_entry("key", 1, 60)

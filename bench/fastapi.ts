@@ -1,0 +1,124 @@
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdtempSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import autocannon from "autocannon";
+import { ServiceProcess } from "../scripts/local/process";
+import { ensurePython } from "../scripts/local/python";
+import { median, TOKEN } from "./load";
+
+/**
+ * `npm run bench:fastapi`: what a limited route costs the rest of a FastAPI backend. One worker, a store 1 ms away, and a
+ * route without limits that gets all requests it can answer, while a limited one gets a steady number of them a second.
+ * Measured in turn: slowapi on Redis, slowapi on the limiter, the limiter's dependency, and a route that awaits 1 ms.
+ */
+const ROUNDS = 3;
+const SECONDS = 4;
+const CONNECTIONS = 16;
+const LIMITED_PER_SECOND = 100;
+const HERE = resolve(import.meta.dirname, "fastapi");
+
+const processes: ChildProcess[] = [];
+
+/** Starts a program and waits for what it prints to match; gives the first group. */
+function start(program: string, args: string[], ready: RegExp, env: Record<string, string> = {}): Promise<string> {
+  const child = spawn(program, args, { cwd: HERE, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+  processes.push(child);
+  let output = "";
+  return new Promise((resolve, reject) => {
+    const read = (data: unknown) => {
+      output += data;
+      const match = ready.exec(output);
+      if (match) resolve(match[1] ?? "");
+    };
+    child.stdout?.on("data", read);
+    child.stderr?.on("data", read);
+    child.once("exit", () => reject(new Error(`${program} ended:\n${output}`)));
+  });
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+const delayed = (port: number | string) =>
+  start(process.execPath, ["--import", "tsx", join(HERE, "delay.ts"), String(port)], /port (\d+)/);
+
+async function measure(url: string): Promise<{ perSecond: number; p99Ms: number; limitedPerSecond: number }> {
+  const limited = autocannon({
+    url: `${url}/limited`,
+    connections: CONNECTIONS,
+    duration: SECONDS,
+    overallRate: LIMITED_PER_SECOND,
+  });
+  const free = await autocannon({ url: `${url}/free`, connections: CONNECTIONS, duration: SECONDS });
+  const { requests, non2xx } = await limited;
+  if (free.non2xx + non2xx > 0) throw new Error(`${free.non2xx} free and ${non2xx} limited requests failed`);
+  return { perSecond: free.requests.average, p99Ms: free.latency.p99, limitedPerSecond: requests.average };
+}
+
+const bin = ensurePython(["--editable=clients/python[fastapi,limits,test]", "uvicorn==0.54.0"]);
+if (!existsSync("/usr/bin/redis-server"))
+  execFileSync("apt-get", ["install", "-y", "--no-install-recommends", "redis-server"], { stdio: "inherit" });
+const plenty = {
+  RATE_LIMIT_CHAT_PER_MIN: "1000000",
+  RATE_LIMIT_CHAT_PER_HOUR: "1000000",
+  RATE_LIMIT_CHAT_IP_PER_MIN: "1000000",
+};
+const service = await ServiceProcess.start({
+  ...plenty,
+  RATE_LIMIT_INLINE: "1",
+  LIMITER_TOKENS: TOKEN,
+  LIMITER_DATA_DIR: mkdtempSync(join(tmpdir(), "limiter-")),
+});
+const redis = await freePort();
+const redisOptions = ["--port", String(redis), "--dir", mkdtempSync(join(tmpdir(), "redis-")), "--appendonly", "yes"];
+await start("redis-server", [...redisOptions, "--appendfsync", "always"], /Ready to accept connections/);
+const limiterPort = await delayed(new URL(service.url).port);
+const stores: Record<string, { LIMITED_BY: string; STORE: string; TOKEN: string }> = {
+  "a route that awaits 1 ms": { LIMITED_BY: "sleep", STORE: "", TOKEN },
+  "slowapi on Redis": { LIMITED_BY: "slowapi", STORE: `redis://127.0.0.1:${await delayed(redis)}`, TOKEN },
+  "slowapi on the limiter": { LIMITED_BY: "slowapi", STORE: `limiter+http://${TOKEN}@127.0.0.1:${limiterPort}`, TOKEN },
+  "the limiter's dependency": { LIMITED_BY: "dependency", STORE: `http://127.0.0.1:${limiterPort}`, TOKEN },
+};
+const urls = new Map<string, string>();
+for (const [name, env] of Object.entries(stores))
+  urls.set(
+    name,
+    await start(join(bin, "uvicorn"), ["app:app", "--port", "0", "--no-access-log"], /running on (http:\S+)/, env),
+  );
+
+const results = new Map<string, Awaited<ReturnType<typeof measure>>[]>();
+for (let round = 0; round <= ROUNDS; round++)
+  for (const [name, url] of urls) {
+    process.stderr.write(`\rround ${round} of ${ROUNDS}: ${name.padEnd(40)}`);
+    const result = await measure(url);
+    // The first round warms up.
+    if (round > 0) results.set(name, [...(results.get(name) ?? []), result]);
+  }
+process.stderr.write("\r".padEnd(70));
+for (const child of processes) {
+  child.removeAllListeners("exit");
+  child.kill("SIGTERM");
+}
+await service.stop();
+
+const of = (name: string, pick: "perSecond" | "p99Ms" | "limitedPerSecond") =>
+  median((results.get(name) ?? []).map((result) => result[pick]));
+const floor = of("a route that awaits 1 ms", "perSecond");
+console.log(
+  `\rA route without limits under ${CONNECTIONS} connections, beside ${LIMITED_PER_SECOND} requests a second to a limited one;\n` +
+    `medians of ${ROUNDS} rounds of ${SECONDS} s:\n`,
+);
+for (const name of urls.keys()) {
+  const ratio = (of(name, "perSecond") / floor).toFixed(2);
+  const limited = of(name, "limitedPerSecond").toFixed(0);
+  console.log(
+    `${name.padEnd(26)} ${of(name, "perSecond").toFixed(0).padStart(6)}/s  ${ratio}  p99 ${of(name, "p99Ms")} ms  limited ${limited}/s`,
+  );
+}
