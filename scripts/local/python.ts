@@ -22,7 +22,7 @@ interface Stamp {
  * @returns the directory of its programs
  * @throws StartFailure which says what to install on this machine
  */
-export function ensurePython(requirements: readonly string[], name: ".venv" | ".venv-oldest" = ".venv"): string {
+export function ensurePython(requirements: readonly string[], name: ".venv" | `.venv-${string}` = ".venv"): string {
   const environment = join(PROJECT, name);
   const stamp = join(environment, "installed.json");
   const bin = join(environment, "bin");

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -46,15 +47,19 @@ class _Configured:
         headers = self._headers
         if call.idempotency_key is not None:
             headers = {**headers, "Idempotency-Key": f'"{call.idempotency_key}"'}
-        path = self.url.raw_path.rstrip(b"/") + call.path.encode()
-        # As it is, already encoded: a key's own slashes stay `%2F`.
-        url = self.url.copy_with(raw_path=path)
+        url = _with_path(self.url, call.path)
         return httpx.Request(call.method, url, headers=headers, content=call.body, extensions={"timeout": timeouts})
 
     def _undecided(self, error: UnavailableError, policy: str, cost: int, idempotency_key: str | None) -> Decision:
         decision = exchange.undecided(error, self.on_error, policy, cost, idempotency_key)
         _log.warning("%s It is taken as: %s.", error, self.on_error)
         return decision
+
+
+@functools.lru_cache(maxsize=256)
+def _with_path(url: httpx.URL, path: str) -> httpx.URL:
+    """Made once, since that costs much of a request. The path is encoded already: `%2F` stays as it is."""
+    return url.copy_with(raw_path=url.raw_path.rstrip(b"/") + path.encode())
 
 
 class AsyncLimiter(_Configured):
