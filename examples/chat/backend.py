@@ -94,7 +94,7 @@ def payment_required(free_messages: int) -> Response:
 async def answer(text: str) -> AsyncIterator[str]:
     """A toy in place of a language model: it too answers word by word."""
     quoted = textwrap.shorten(text, 80, placeholder=" …")
-    for word in f"You wrote “{quoted}”. A real model would know more to say about it.".split(" "):
+    for word in f"You wrote “{quoted}”. I am only a toy.".split(" "):
         yield word + " "
         await asyncio.sleep(0.02)
 

@@ -26,7 +26,7 @@ export class ChatPage {
 
   static async open(browser: Browser, url: string, options: BrowserContextOptions = {}): Promise<ChatPage> {
     const context = await browser.newContext({
-      viewport: { width: 640, height: 620 },
+      viewport: { width: 600, height: 560 },
       deviceScaleFactor: 2,
       ...options,
     });

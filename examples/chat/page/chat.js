@@ -46,6 +46,8 @@ async function send(message) {
     text.value ||= message;
   } finally {
     setSending(false);
+    // A notice and a paywall take their room from the conversation.
+    scrollToEnd();
   }
 }
 

@@ -14,6 +14,7 @@ import anyio
 import httpx
 
 from . import exchange
+from .connections import UNREACHABLE, Connections
 from .decision import Decision, Settlement
 from .errors import UnavailableError
 from .exchange import Answer, Call, Layer, OnError, Outcome, Pause, Send, Subject
@@ -23,7 +24,7 @@ _log = logging.getLogger("exact_limiter")
 #: The service's own deadline is a second, so that its answer about an object that is silent still arrives.
 DEFAULT_DEADLINE_SECONDS = 2.5
 
-_POOL = httpx.Limits(max_connections=200, max_keepalive_connections=200)
+_MAX_CONNECTIONS = 200
 
 T = TypeVar("T")
 
@@ -162,7 +163,7 @@ class AsyncLimiter(_Configured):
                     return Answer(response.status_code, response.headers, await response.aread())
                 finally:
                     await response.aclose()
-        except (httpx.TransportError, TimeoutError) as error:
+        except (httpx.TransportError, *UNREACHABLE, TimeoutError) as error:
             return error
 
     def _transport_here(self) -> httpx.AsyncBaseTransport:
@@ -171,7 +172,7 @@ class AsyncLimiter(_Configured):
             return self._given_transport
         loop = _running_loop()
         if self._transport is None or self._loop is not loop:
-            self._transport, self._loop = httpx.AsyncHTTPTransport(limits=_POOL), loop
+            self._transport, self._loop = Connections(_MAX_CONNECTIONS), loop
         return self._transport
 
 
@@ -191,7 +192,9 @@ class Limiter(_Configured):
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
-        self._transport = transport or httpx.HTTPTransport(limits=_POOL)
+        self._transport = transport or httpx.HTTPTransport(
+            limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS)
+        )
 
     def check(self, policy: str, subject: Subject, *, cost: int = 1) -> Decision:
         """Would this be admitted now? Records nothing."""

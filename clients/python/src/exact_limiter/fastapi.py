@@ -200,7 +200,7 @@ class _Middleware:
         scope[_SCOPE_KEY] = passed_on
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if passed_on and message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in passed_on:
                     headers.append(name, value)

@@ -1,0 +1,60 @@
+"""Connections to one service, kept open for the next request."""
+
+from __future__ import annotations
+
+import ssl
+
+import anyio
+import httpcore
+import httpx
+
+#: What it raises when there is no answer.
+UNREACHABLE = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
+
+
+class Connections(httpx.AsyncBaseTransport):
+    """
+    In place of `httpx.AsyncHTTPTransport`, whose pool looks at the socket of every connection for each request: with 16
+    of them that was most of what a decision cost the backend. Here the connection used last is used next, and no other
+    is looked at. Raises what httpcore raises.
+    """
+
+    def __init__(self, max_connections: int) -> None:
+        # Made for the first connection that wants it, as it reads the certificates of this machine.
+        self._ssl_context: ssl.SSLContext | None = None
+        self._idle: list[httpcore.AsyncHTTPConnection] = []
+        self._room = anyio.Semaphore(max_connections, fast_acquire=True)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answers with the whole body read, since a connection is free again only then."""
+        url = httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.url.raw_path,
+        )
+        forwarded = httpcore.Request(request.method, url, headers=request.headers.raw, content=request.content)
+        async with self._room:
+            connection = await self._connection(url.origin)
+            # Whatever goes wrong, httpcore closes the connection, and it does not come back here.
+            response = await connection.handle_async_request(forwarded)
+            content = await response.aread()
+            await response.aclose()
+            if connection.is_idle():
+                self._idle.append(connection)
+        return httpx.Response(response.status, headers=response.headers, content=content)
+
+    async def aclose(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.aclose()
+
+    async def _connection(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.has_expired():
+                return connection
+            await connection.aclose()
+        if origin.scheme == b"https" and self._ssl_context is None:
+            self._ssl_context = httpx.create_ssl_context()
+        return httpcore.AsyncHTTPConnection(origin, ssl_context=self._ssl_context)
