@@ -23,6 +23,17 @@ export interface AskedById extends Asked {
   readonly id: string;
 }
 
+export interface AskedToConsume extends AskedById {
+  /** Nobody has sent this id before. */
+  readonly isNew: boolean;
+}
+
+/** What a consume goes by: its idempotency key, if it has one, and which attempt with that key it is, if that is known. */
+export interface Attempt {
+  readonly idempotencyKey?: unknown;
+  readonly attempt?: unknown;
+}
+
 /**
  * Reads a check from what a caller sent.
  * @throws Refusal: `invalid` with every mistake, `unknown-policy` or `never-fits`, the first of them that applies.
@@ -36,10 +47,10 @@ export function readCheck(input: unknown, config: Reading): Asked {
  * Reads a consume, whose id is the idempotency key or a new one.
  * @throws Refusal as `readCheck` does.
  */
-export function readConsume(input: unknown, idempotencyKey: unknown, config: Reading): AskedById {
-  const { id, mistakes } = idOf(idempotencyKey);
+export function readConsume(input: unknown, attempt: Attempt, config: Reading): AskedToConsume {
+  const { mistakes, ...id } = idOf(attempt);
   const { cost = 1, ...whose } = read(decisionRequest, input, config, mistakes);
-  return { ...admissible(resolve(whose, cost, config)), id };
+  return { ...admissible(resolve(whose, cost, config)), ...id };
 }
 
 /**
@@ -52,10 +63,11 @@ export function readSettle(input: unknown, config: Reading): AskedById {
 }
 
 /** The id that a consume goes by: its idempotency key, or a new one. */
-export function idOf(idempotencyKey: unknown): { id: string; mistakes: InvalidField[] } {
-  const key = decisionId.optional().safeParse(idempotencyKey);
+export function idOf({ idempotencyKey, attempt }: Attempt): { id: string; isNew: boolean; mistakes: InvalidField[] } {
+  if (idempotencyKey === undefined) return { id: crypto.randomUUID(), isNew: true, mistakes: [] };
+  const key = decisionId.safeParse(idempotencyKey);
   const mistakes = (key.error?.issues ?? []).map(({ message }) => ({ pointer: "/idempotency_key", detail: message }));
-  return { id: key.data ?? crypto.randomUUID(), mistakes };
+  return { id: key.data ?? "", isNew: attempt === 1, mistakes };
 }
 
 export function invalid(errors: readonly InvalidField[]): Refusal {

@@ -34,7 +34,11 @@ export const decisionRequest = z.strictObject({ ...whose, ...charged });
 export type DecisionRequest = z.input<typeof decisionRequest>;
 
 /** Over RPC the idempotency key is a field; over HTTP it is a header. */
-export type ConsumeRequest = DecisionRequest & { readonly idempotency_key?: string };
+export type ConsumeRequest = DecisionRequest & {
+  readonly idempotency_key?: string;
+  /** 1 when a new key is sent for the first time: what is certain to be denied need not be looked up then. */
+  readonly attempt?: number;
+};
 
 const settled = {
   id: decisionId.describe("The decision whose cost is corrected."),
@@ -66,6 +70,38 @@ const named = {
 
 export const inlineRequest = z.strictObject({ ...named, ...charged });
 export const inlineSettleRequest = z.strictObject({ ...named, ...settled });
+
+const MOST_IN_BATCH = 100;
+const howMany = `must be 1 to ${MOST_IN_BATCH} requests`;
+
+/** Each of its requests is validated by itself. */
+export const batchRequest = z.strictObject({
+  requests: z.array(z.unknown(), howMany).min(1, howMany).max(MOST_IN_BATCH, howMany),
+  headers: z.boolean("must be true or false").optional().describe("Whether each result shall have its headers."),
+});
+
+/** What each request of a batch is, for those who send one. */
+export type BatchedRequest =
+  | ({ readonly op: "consume" } & ConsumeRequest)
+  | ({ readonly op: "check" } & DecisionRequest)
+  | ({ readonly op: "settle" } & SettleRequest);
+export interface BatchRequest {
+  readonly requests: readonly BatchedRequest[];
+  readonly headers?: boolean;
+}
+
+export const batchResults = z.object({
+  results: z
+    .array(
+      z.object({
+        status: wholeNumber(),
+        headers: z.record(z.string(), z.string()).optional(),
+        body: z.unknown().describe("What the single call would have answered."),
+      }),
+    )
+    .describe("In the order of the requests."),
+});
+export type BatchResults = z.infer<typeof batchResults>;
 
 const limitStanding = {
   limit: wholeNumber().describe("The most cost in any window."),

@@ -89,7 +89,7 @@ export class Ledger {
     try {
       return this.#transact(() => calls.map((call) => ({ answer: this.#decide(call, wallMs) })));
     } catch (error) {
-      if (calls.length === 1) return [{ error }];
+      if (calls.length === 1) return [{ error: error as Error }];
       return calls.flatMap((call) => this.decide([call], wallMs));
     }
   }
