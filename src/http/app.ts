@@ -140,7 +140,8 @@ function withToken(role: Role, call: Call): Handler<Env> {
 
 /** The router takes any number of slashes at the end of a path for none. */
 function refuseTrailingSlash({ url }: IRequest): void {
-  if (new URL(url).pathname.endsWith("/")) notFound();
+  const query = url.indexOf("?");
+  if ((query < 0 ? url : url.slice(0, query)).endsWith("/")) notFound();
 }
 
 function notFound(): never {

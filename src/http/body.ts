@@ -2,6 +2,7 @@ import { Refusal } from "../edge/refusal";
 import type { Attempt } from "../edge/request";
 import { Problem } from "./problem";
 
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
 const LONGEST_BYTES = 8 * 1_024;
 export const LONGEST_BATCH_BYTES = 64 * 1_024;
 
@@ -34,7 +35,7 @@ export async function readJson(request: Request, longestBytes = LONGEST_BYTES): 
     });
   const bytes = await readBytes(request, longestBytes);
   try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes));
+    return JSON.parse(utf8.decode(bytes));
   } catch {
     throw new Refusal("invalid", "The body is not JSON in UTF-8.");
   }

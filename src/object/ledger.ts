@@ -221,7 +221,7 @@ export class Ledger {
     try {
       const result = this.store.atomically(() => {
         const result = work();
-        for (const account of this.#opened.values()) account.save();
+        this.store.put([...this.#opened.values()].flatMap((account) => account.takeChanges()));
         return result;
       });
       for (const account of this.#opened.values()) this.#keep(account);

@@ -3,7 +3,7 @@ import { Denials } from "../../src/edge/denials";
 import { Limiter } from "../../src/edge/limiter";
 import { Refusal } from "../../src/edge/refusal";
 import { readCheck, readConsume, readSettle } from "../../src/edge/request";
-import { digestOf } from "../../src/edge/subject";
+import { digestOf, presentIn } from "../../src/edge/subject";
 import { Judge, type Told } from "./judge";
 import { type Faults, Network, NO_FAULTS } from "./network";
 import { Chance, Scheduler } from "./scheduler";
@@ -40,7 +40,8 @@ export async function runHistory(seed: number): Promise<string[]> {
   const requests = 1 + chance.below(MOST_REQUESTS);
   let isUndisturbed = isFaultless;
 
-  const digest = (subject: Record<string, string>) => digestOf(subject, config.attributes, config.ipv6PrefixBits);
+  const digest = (subject: Record<string, string>) =>
+    digestOf(presentIn(subject, config.attributes, config.ipv6PrefixBits), config.attributes);
   const tell = (id: string, subject: Record<string, string>, what: Told["what"]) =>
     told.push({ id, subject: digest(subject), after: network.deeds.length, what });
 
