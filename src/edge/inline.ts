@@ -58,5 +58,10 @@ function read<T>(schema: z.ZodType<T>, input: unknown, mistakes: InvalidField[] 
 function resolve(layers: Layers, cost: number): Asked {
   const counters = layers.map(({ name, key, limits }) => ({ layer: name, key: PREFIX + key, limits }));
   const policy = { name: "inline", layers: layers.map(({ name, limits }) => ({ name, by: [], limits })) };
-  return { policy, cost, counters, subject: fnv1a(JSON.stringify(counters.map(({ key }) => key))).toString(36) };
+  return { policy, cost, counters, subject: digestOf(counters) };
+}
+
+/** Of the layers too: the policy is the same for all limits named inline, and another layer is another decision. */
+function digestOf(counters: Asked["counters"]): string {
+  return fnv1a(JSON.stringify(counters.map(({ layer, key }) => [layer, key]))).toString(36);
 }
