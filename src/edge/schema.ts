@@ -73,22 +73,28 @@ export const inlineSettleRequest = z.strictObject({ ...named, ...settled });
 
 const MOST_IN_BATCH = 100;
 const howMany = `must be 1 to ${MOST_IN_BATCH} requests`;
+const batchOf = <T extends z.ZodType>(request: T) =>
+  z.strictObject({
+    requests: z.array(request, howMany).min(1, howMany).max(MOST_IN_BATCH, howMany),
+    headers: z.boolean("must be true or false").optional().describe("Whether each result shall have its headers."),
+  });
 
-/** Each of its requests is validated by itself. */
-export const batchRequest = z.strictObject({
-  requests: z.array(z.unknown(), howMany).min(1, howMany).max(MOST_IN_BATCH, howMany),
-  headers: z.boolean("must be true or false").optional().describe("Whether each result shall have its headers."),
-});
+/** A batch as it is read: each of its requests is validated by itself. */
+export const batchRequest = batchOf(z.unknown());
 
-/** What each request of a batch is, for those who send one. */
-export type BatchedRequest =
-  | ({ readonly op: "consume" } & ConsumeRequest)
-  | ({ readonly op: "check" } & DecisionRequest)
-  | ({ readonly op: "settle" } & SettleRequest);
-export interface BatchRequest {
-  readonly requests: readonly BatchedRequest[];
-  readonly headers?: boolean;
-}
+/** A batch as it should be sent. */
+export const batchSent = batchOf(
+  z.discriminatedUnion("op", [
+    decisionRequest.extend({
+      op: z.literal("consume"),
+      idempotency_key: decisionId.optional(),
+      attempt: wholeNumber().optional().describe("1 when the key is new and sent for the first time."),
+    }),
+    decisionRequest.extend({ op: z.literal("check") }),
+    settleRequest.extend({ op: z.literal("settle") }),
+  ]),
+);
+export type BatchRequest = z.input<typeof batchSent>;
 
 export const batchResults = z.object({
   results: z
