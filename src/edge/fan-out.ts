@@ -42,6 +42,12 @@ interface Part {
   readonly indexes: number[];
 }
 
+/** What one object is asked to record. */
+interface AskedPart {
+  readonly object: string;
+  readonly charge: Charge;
+}
+
 /**
  * Decisions over the objects that hold their counters: one call to each, in parallel, and the answers put together
  * again in the order asked. Counters that share an object share its call, which decides them all or nothing.
@@ -72,12 +78,25 @@ export class FanOut {
     const attempt = this.timing.random().toString(36).slice(2, 12);
     const alone = parts.length === 1;
     const asked = parts.map(({ object, counters }) => ({ object, charge: { ...charge, attempt, alone, counters } }));
+    const answer = alone ? this.#charge(asked[0] as AskedPart) : this.#chargeAll(parts, asked, waitUntil);
+    // A caller that hangs up must not leave the charge half put back.
+    if (!alone) waitUntil(answer.catch(() => {}));
+    const { conflicts } = await answer;
+    if (conflicts) throw new Refusal("reused-id", "This idempotency key was used with another policy or cost.");
+    return answer;
+  }
+
+  #charge({ object, charge }: AskedPart): Promise<ChargeAnswer> {
+    return this.#call(object, (stub) => stub.consume(charge)).catch(unreachable);
+  }
+
+  async #chargeAll(parts: Part[], asked: AskedPart[], waitUntil: WaitUntil): Promise<ChargeAnswer> {
     const answers = await Promise.all(
       asked.map(({ object, charge }) => this.#call(object, (stub) => stub.consume(charge)).catch(silent)),
     );
     if (answers.every((answer) => answer?.allowed)) return joinCharge(parts, answers);
 
-    const undo = ({ object, charge }: (typeof asked)[number]) =>
+    const undo = ({ object, charge }: AskedPart) =>
       this.#call(object, (stub) => stub.undo(charge)).catch((error: unknown) => {
         logFault("a charge could not be put back", error, { object, id: charge.id });
       });
@@ -85,12 +104,10 @@ export class FanOut {
       asked.map(async (part, i) => {
         const answer = answers[i];
         // It may have recorded the charge: it is told, but not waited for any longer.
-        if (answer === undefined && !alone) waitUntil(undo(part));
+        if (answer === undefined) waitUntil(undo(part));
         return answer?.allowed ? { ...answer, ...(await undo(part)), allowed: true } : answer;
       }),
     );
-    if (answers.some((answer) => answer?.conflicts))
-      throw new Refusal("reused-id", "This idempotency key was used with another policy or cost.");
     if (answers.every((answer) => answer?.allowed ?? true)) return unreachable();
     return joinCharge(parts, putBack);
   }
@@ -160,7 +177,7 @@ function joinCharge(parts: readonly Part[], answers: readonly (ChargeAnswer | un
     ...join(parts, known),
     standings: standingsOf(parts, answers),
     replayed: answers[0]?.replayed ?? false,
-    conflicts: false,
+    conflicts: known.some(({ conflicts }) => conflicts),
   };
 }
 

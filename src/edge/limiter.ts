@@ -43,8 +43,6 @@ export class Limiter {
   async consume(asked: AskedToConsume, waitUntil: WaitUntil): Promise<Decided> {
     const { id } = asked;
     const answer = this.#charge(asked, waitUntil);
-    // A caller that hangs up must not leave the charge half put back.
-    waitUntil(answer.catch(() => {}));
     return this.#orOnError(
       answer.then((answer) => decided(asked, answer, id, answer.replayed)),
       () => degraded(asked, id),
