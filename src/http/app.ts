@@ -97,15 +97,25 @@ async function forgetKey(request: IRequest, { config, limiter }: Service): Promi
 /** What answers any HTTP request by these routes, and never throws. */
 export function appOf<E>(routes: readonly Route<E>[]) {
   const router = routerOf(routes);
+  // What the router does to find one of these, a URL and its query read for each request, costs as much as a decision.
+  const constant = new Map(
+    routes
+      .filter(([, path]) => !path.includes(":"))
+      .map(([method, path, handler]) => [`${method.toUpperCase()} ${path}`, handler]),
+  );
   return async (request: Request, env: E, context: Context): Promise<Response> => {
+    const { method, url } = request;
     try {
-      if (request.method !== "HEAD") return await router.fetch(request, env, context);
+      // A Host header can make it a URL that is none.
+      if (!isUrl(url)) throw new Problem(400, "Bad Request", "The Host header is none.");
+      const handler = constant.get(`${method} ${pathOf(url)}`);
+      if (handler) return await handler(request as IRequest, env, context);
+      if (method !== "HEAD") return await router.fetch(request, env, context);
       // Without the body that it may have, which a GET must not.
-      const get = new Request(request.url, { method: "GET", headers: request.headers });
+      const get = new Request(url, { method: "GET", headers: request.headers });
       return new Response(null, await router.fetch(get, env, context));
     } catch (error) {
-      // The router reads the URL before it catches anything, and a Host header can make it one that is none.
-      return answerError(isUrl(request.url) ? error : new Problem(400, "Bad Request", "The Host header is none."));
+      return answerError(error);
     }
   };
 }
@@ -116,6 +126,11 @@ function isUrl(text: string): boolean {
   } catch {
     return false;
   }
+}
+
+function pathOf(url: string): string {
+  const query = url.indexOf("?");
+  return url.slice(url.indexOf("/", url.indexOf("//") + 2), query < 0 ? undefined : query);
 }
 
 function routerOf<E>(routes: readonly Route<E>[]) {
@@ -140,8 +155,7 @@ function withToken(role: Role, call: Call): Handler<Env> {
 
 /** The router takes any number of slashes at the end of a path for none. */
 function refuseTrailingSlash({ url }: IRequest): void {
-  const query = url.indexOf("?");
-  if ((query < 0 ? url : url.slice(0, query)).endsWith("/")) notFound();
+  if (pathOf(url).endsWith("/")) notFound();
 }
 
 function notFound(): never {
