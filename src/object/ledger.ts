@@ -219,11 +219,8 @@ export class Ledger {
   /** Does the work and stores what it changed, or neither. */
   #transact<T>(work: () => T): T {
     try {
-      const result = this.store.atomically(() => {
-        const result = work();
-        this.store.put([...this.#opened.values()].flatMap((account) => account.takeChanges()));
-        return result;
-      });
+      const result = work();
+      this.store.put([...this.#opened.values()].flatMap((account) => account.takeChanges()));
       for (const account of this.#opened.values()) this.#keep(account);
       return result;
     } catch (error) {

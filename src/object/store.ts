@@ -11,13 +11,10 @@ export interface Row {
 }
 
 /** A statement has at most 100 parameters on Cloudflare, and a row takes six. */
-const MOST_ROWS_PUT = 16;
+const MOST_ROWS_A_STATEMENT = 16;
 
 /** What accounts and ledgers need of a store, which is all that a simulation must have of one. */
-export type PageStore = Pick<
-  Store,
-  "pages" | "loadPage" | "atomically" | "put" | "deleteKey" | "deletePage" | "pagesAfter"
->;
+export type PageStore = Pick<Store, "pages" | "loadPage" | "put" | "deleteKey" | "deletePage" | "pagesAfter">;
 
 /**
  * The object's table, and all of the SQL. The name carries the version of the schema, so that a version costs no row
@@ -53,37 +50,16 @@ export class Store {
     return text === undefined ? undefined : String(text);
   }
 
-  /** Does the work so that all of its writes are stored, or none if it throws. */
-  atomically<T>(work: () => T): T {
-    const existed = this.#exists;
-    try {
-      return this.storage.transactionSync(work);
-    } catch (error) {
-      this.#exists = existed;
-      throw error;
-    }
-  }
-
-  /** Stores pages, each in place of the one with its key and slot, as many by one statement as it has room for. */
+  /** Stores all of these pages, each in place of the one with its key and slot, or none if it throws. */
   put(rows: readonly Row[]): void {
-    if (rows.length > 0) this.#create();
-    for (let i = 0; i < rows.length; i += MOST_ROWS_PUT) {
-      const some = rows.slice(i, i + MOST_ROWS_PUT);
-      this.#run(
-        `INSERT INTO pages_v1 (key, slot, expires_at_ms, first_at_ms, last_at_ms, events)
-         VALUES ${some.map(() => "(?, ?, ?, ?, ?, ?)").join()}
-         ON CONFLICT DO UPDATE SET expires_at_ms = excluded.expires_at_ms, first_at_ms = excluded.first_at_ms,
-           last_at_ms = excluded.last_at_ms, events = excluded.events`,
-        ...some.flatMap(({ key, slot, expiresAtMs, firstAtMs, lastAtMs, text }) => [
-          key,
-          slot,
-          expiresAtMs,
-          firstAtMs,
-          lastAtMs,
-          text,
-        ]),
-      );
-    }
+    if (rows.length === 0) return;
+    this.#create();
+    if (rows.length <= MOST_ROWS_A_STATEMENT) this.#insert(rows);
+    else
+      this.storage.transactionSync(() => {
+        for (let i = 0; i < rows.length; i += MOST_ROWS_A_STATEMENT)
+          this.#insert(rows.slice(i, i + MOST_ROWS_A_STATEMENT));
+      });
   }
 
   deleteKey(key: string): void {
@@ -109,6 +85,24 @@ export class Store {
   async deleteAll(): Promise<void> {
     this.#exists = false;
     await this.storage.deleteAll();
+  }
+
+  /** One statement, which writes all or nothing by itself. */
+  #insert(rows: readonly Row[]): void {
+    this.#run(
+      `INSERT INTO pages_v1 (key, slot, expires_at_ms, first_at_ms, last_at_ms, events)
+       VALUES ${rows.map(() => "(?, ?, ?, ?, ?, ?)").join()}
+       ON CONFLICT DO UPDATE SET expires_at_ms = excluded.expires_at_ms, first_at_ms = excluded.first_at_ms,
+         last_at_ms = excluded.last_at_ms, events = excluded.events`,
+      ...rows.flatMap(({ key, slot, expiresAtMs, firstAtMs, lastAtMs, text }) => [
+        key,
+        slot,
+        expiresAtMs,
+        firstAtMs,
+        lastAtMs,
+        text,
+      ]),
+    );
   }
 
   #create(): void {

@@ -17,16 +17,6 @@ export class Disk implements PageStore {
     return this.rows.get(`${key} ${slot}`)?.text;
   }
 
-  atomically<T>(work: () => T): T {
-    const before = this.#uncommitted.length;
-    try {
-      return work();
-    } catch (error) {
-      for (const undo of this.#uncommitted.splice(before).reverse()) undo();
-      throw error;
-    }
-  }
-
   put(rows: readonly Row[]): void {
     for (const row of rows) this.#change(`${row.key} ${row.slot}`, row);
   }
