@@ -47,9 +47,9 @@ export class LimiterObject extends DurableObject {
     return Date.now();
   }
 
-  /** Stores nothing, so it need not wait for a group. */
-  check(question: Question): Answer {
-    return this.ledger.check(question, this.now());
+  /** Stores nothing, and has its turn with the others all the same: many answers in one turn cost less than one each. */
+  check(question: Question): Promise<Answer> {
+    return this.#alone<"check">({ method: "check", question });
   }
 
   consume(charge: Charge): Promise<ChargeAnswer> {
