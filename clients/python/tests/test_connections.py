@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import wraps
+from types import SimpleNamespace
+from unittest import mock
 
 import httpx
 import pytest
@@ -27,9 +30,11 @@ class Server:
         self.closes_after_answer = False
         self.silent = False
         self.under_way = 0
+        self.open = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open += 1
         try:
             while await reader.readuntil(b"\r\n\r\n"):
                 self.requests += 1
@@ -46,6 +51,7 @@ class Server:
         except asyncio.IncompleteReadError:
             pass
         finally:
+            self.open -= 1
             writer.close()
 
 
@@ -139,3 +145,35 @@ async def test_raises_when_nobody_listens() -> None:
     for _ in range(2):
         with pytest.raises(UNREACHABLE):
             await ask(connections, server)
+
+
+@on_a_loop
+async def test_a_connection_that_was_idle_for_long_is_closed_whichever_it_is() -> None:
+    async with serving() as server:
+        connections = Connections(10)
+        await asyncio.gather(*[ask(connections, server) for _ in range(3)])
+        assert (server.connections, server.open) == (3, 3)
+        with mock.patch("httpcore._async.http11.time", SimpleNamespace(monotonic=lambda: time.monotonic() + 5.001)):
+            for _ in range(3):
+                assert await ask(connections, server) == "ok"
+                await asyncio.sleep(0.01)
+        assert (server.connections, server.open) == (4, 1)
+        await connections.aclose()
+
+
+@on_a_loop
+async def test_a_request_that_is_cancelled_at_any_moment_leaves_no_connection_open() -> None:
+    async with serving() as server:
+        connections = Connections(10)
+        assert await ask(connections, server) == "ok"
+        server.silent = True
+        for turns in range(12):
+            task = asyncio.ensure_future(ask(connections, server))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await connections.aclose()
+        await asyncio.sleep(0.05)
+        assert server.open == 0

@@ -134,6 +134,50 @@ def test_a_user_that_can_be_nobody_is_a_bad_request(app: TestClient, user: bytes
     assert "/subject/user" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("on_error", ["deny", "allow"])
+def test_a_user_too_long_to_be_asked_about_is_a_bad_request_and_not_let_pass(
+    limiter: LimiterService, on_error: Any
+) -> None:
+    with TestClient(an_app(AsyncLimiter(limiter.url, limiter.token, on_error=on_error)), headers=IP) as app:
+        answer = app.post("/chat/message", headers={"X-User-Id": "u" * 9_000})
+        assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/problem+json")
+
+
+def test_an_application_that_is_mounted_needs_an_installation_of_its_own(limiter: LimiterService) -> None:
+    rate_limit = RateLimit(AsyncLimiter(limiter.url, limiter.token), trusted_proxies=1)
+
+    def with_mounted(inner: FastAPI) -> FastAPI:
+        outer = FastAPI()
+        rate_limit.install(outer)
+        outer.mount("/inner", inner)
+        inner.post("/", dependencies=[Depends(rate_limit("chat"))])(lambda: "hello")
+        return outer
+
+    with TestClient(with_mounted(FastAPI()), headers=IP) as client, pytest.raises(RuntimeError, match="install"):
+        client.post("/inner/")
+    installed = FastAPI()
+    rate_limit.install(installed)
+    with TestClient(with_mounted(installed), headers=IP) as client:
+        answers = [client.post("/inner/") for _ in range(6)]
+        assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+        assert answers[0].headers.get_list("RateLimit") == [
+            '"caller/60s";r=4;t=60, "caller/3600s";r=59;t=3600, "ip/60s";r=29;t=60'
+        ]
+        assert answers[5].json()["retry_after_seconds"] == 60
+
+
+def test_a_limiter_that_raises_when_it_is_down_is_refused() -> None:
+    with pytest.raises(ValueError, match="on_error"):
+        RateLimit(AsyncLimiter("http://127.0.0.1:1", "token", on_error="raise"), trusted_proxies=0)
+
+
+def test_one_limiter_serves_one_event_loop_after_another(limiter: LimiterService) -> None:
+    application = an_app(AsyncLimiter(limiter.url, limiter.token))
+    for _ in range(2):
+        with TestClient(application, headers=IP) as app:
+            assert app.post("/chat/message").status_code == 200
+
+
 def test_the_user_can_come_from_a_dependency_of_the_application(app: TestClient) -> None:
     for _ in range(5):
         assert app.post("/own-user", headers={"Authorization": "Bearer u_1"}).status_code == 200

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 
+import anyio
+import httpx
 import pytest
 from conftest import Make
 from servers import Behaviour, answers, hangs, hangs_up, misbehaving, trickles
 
-from exact_limiter import UnavailableError
+from exact_limiter import InvalidRequestError, Limiter, UnavailableError
 
 USER = {"user": "u_1", "ip": "203.0.113.7"}
 ALLOWED = json.dumps(
@@ -40,6 +42,12 @@ FAULTS_OF_A_MOMENT = [
     pytest.param(answers("429 Too Many Requests", "slow down"), id="429 of somebody else"),
     pytest.param(answers("403 Forbidden", "<html>"), id="403 of somebody else"),
     pytest.param(answers("404 Not Found", "nothing here"), id="404 of somebody else"),
+    pytest.param(answers("404 Not Found", '{"detail": "Not Found"}'), id="404 of another FastAPI"),
+    pytest.param(answers("403 Forbidden", '{"detail": "blocked"}'), id="403 of a firewall"),
+    pytest.param(
+        answers("400 Bad Request", '{"detail": "x", "status": 400, "errors": ["a"]}'), id="errors that are none"
+    ),
+    pytest.param(answers("200 OK", "not compressed", "Content-Encoding: gzip"), id="200 that can't be decoded"),
 ]
 FAULTS = [
     *FAULTS_OF_A_MOMENT,
@@ -80,6 +88,53 @@ def test_a_consume_is_tried_again_with_the_same_key(make: Make, fault: Behaviour
         assert len(server.requests) == 2
         assert len(set(server.idempotency_keys)) == 1
         assert len(server.idempotency_keys) == 2
+
+
+def attempts_of(requests: list[str]) -> list[str | None]:
+    def attempt(request: str) -> str | None:
+        lines = [line for line in request.split("\r\n") if line.lower().startswith("idempotency-attempt: ")]
+        return lines[0].partition(": ")[2] if lines else None
+
+    return [attempt(request) for request in requests]
+
+
+def test_which_attempt_it_is_is_told_of_a_key_that_was_made_up_alone(make: Make) -> None:
+    with misbehaving([hangs_up, allows]) as server:
+        limiter = make(server.url, deadline_seconds=3)
+        limiter.consume("chat", USER)
+        limiter.consume("chat", USER, idempotency_key="mine")
+        assert attempts_of(server.requests) == ["1", "2", None]
+
+
+@pytest.mark.parametrize("key", ["", "a b", "k\n", "ä", "k" * 129])
+def test_a_key_that_can_be_none_is_a_mistake_of_the_caller(make: Make, key: str) -> None:
+    with misbehaving([allows]) as server, pytest.raises(InvalidRequestError) as raised:
+        make(server.url, on_error="allow").consume("chat", USER, idempotency_key=key)
+    assert [error.pointer for error in raised.value.errors] == ["/idempotency_key"]
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("token", ["", "tok\n", "to ken", "tök"])
+def test_a_token_that_no_header_can_carry_is_refused_at_once(make: Make, token: str) -> None:
+    with pytest.raises(ValueError, match="token"):
+        make("http://127.0.0.1:1", token)
+
+
+def test_a_pause_that_takes_longer_than_is_left_ends_the_call(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep, anyio_sleep = time.sleep, anyio.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(seconds + 0.5))
+    monkeypatch.setattr(anyio, "sleep", lambda seconds: anyio_sleep(seconds + 0.5))
+    with misbehaving([fails]) as server:
+        assert make(server.url, deadline_seconds=0.4).consume("chat", USER).degraded
+        assert len(server.requests) == 1
+
+
+def test_a_transport_can_be_given_that_has_its_answers_ready() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=json.loads(ALLOWED))
+
+    with Limiter("http://limiter.test", "token", transport=httpx.MockTransport(answer)) as limiter:
+        assert limiter.consume("chat", USER).id == "x"
 
 
 def test_two_consumes_have_two_keys(make: Make) -> None:

@@ -124,6 +124,13 @@ def test_half_a_cost_counts_as_a_whole_one(strategy: Strategies, name: str) -> N
 
 
 @STRATEGIES
+def test_a_cost_of_0_is_let_pass_and_not_charged(strategy: Strategies, name: str) -> None:
+    window = strategy(name)
+    assert window.hit(FIVE, "u_1", cost=0)
+    assert window.get_window_stats(FIVE, "u_1")[1] == 5
+
+
+@STRATEGIES
 def test_the_stats_say_what_is_left_and_when_more_comes_back(
     strategy: Strategies, limiter: LimiterService, name: str
 ) -> None:

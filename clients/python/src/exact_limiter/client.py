@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
+import itertools
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TypeVar, cast
 
 import anyio
+import anyio.lowlevel
 import httpx
 
 from . import exchange
@@ -26,6 +28,9 @@ DEFAULT_DEADLINE_SECONDS = 2.5
 
 _MAX_CONNECTIONS = 200
 
+#: What a loop remembers goes by a name.
+_numbers = itertools.count()
+
 T = TypeVar("T")
 
 
@@ -37,6 +42,8 @@ class _Configured:
             raise ValueError('on_error must be "deny", "allow" or "raise"')
         if not deadline_seconds > 0:
             raise ValueError("deadline_seconds must be above 0")
+        if not re.fullmatch(r"[\x21-\x7e]+", token):
+            raise ValueError("a token is made of visible ASCII characters, without spaces and line breaks")
         self.url = httpx.URL(url.rstrip("/"))
         if self.url.scheme not in ("http", "https") or not self.url.host:
             raise ValueError(f"not the URL of a limiter: {url!r}")
@@ -44,10 +51,12 @@ class _Configured:
         self.on_error: OnError = on_error
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
-    def _request(self, call: Call, **timeouts: float) -> httpx.Request:
+    def _request(self, call: Call, attempt: int, **timeouts: float) -> httpx.Request:
         headers = self._headers
         if call.idempotency_key is not None:
             headers = {**headers, "Idempotency-Key": f'"{call.idempotency_key}"'}
+        if call.has_new_key:
+            headers["Idempotency-Attempt"] = str(attempt)
         url = _with_path(self.url, call.path)
         return httpx.Request(call.method, url, headers=headers, content=call.body, extensions={"timeout": timeouts})
 
@@ -82,9 +91,9 @@ class AsyncLimiter(_Configured):
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
-        self._given_transport = transport
-        self._transport: httpx.AsyncBaseTransport | None = transport
-        self._loop: object = None
+        self._transport = transport
+        # Connections of another event loop, that of an earlier test, can't be used.
+        self._connections = anyio.lowlevel.RunVar[Connections](f"exact_limiter.connections.{next(_numbers)}")
 
     async def check(self, policy: str, subject: Subject, *, cost: int = 1) -> Decision:
         """Would this be admitted now? Records nothing."""
@@ -122,10 +131,11 @@ class AsyncLimiter(_Configured):
         await self._exchange(exchange.forget_inline_call(key), exchange.nothing_of)
 
     async def aclose(self) -> None:
-        """Closes the connections."""
-        transport, self._transport = self._transport, self._given_transport
-        if transport is not None:
-            await transport.aclose()
+        """Closes the connections of this event loop."""
+        if self._transport is not None:
+            await self._transport.aclose()
+        elif (connections := self._connections.get(None)) is not None:
+            await connections.aclose()
 
     async def __aenter__(self) -> AsyncLimiter:
         return self
@@ -158,28 +168,29 @@ class AsyncLimiter(_Configured):
     async def _attempt(self, call: Call, send: Send) -> Outcome:
         try:
             with anyio.fail_after(send.timeout_seconds):
-                response = await self._transport_here().handle_async_request(self._request(call))
+                response = await self._transport_here().handle_async_request(self._request(call, send.attempt))
                 try:
                     return Answer(response.status_code, response.headers, await response.aread())
                 finally:
                     await response.aclose()
-        except (httpx.TransportError, *UNREACHABLE, TimeoutError) as error:
+        except (httpx.RequestError, *UNREACHABLE, TimeoutError) as error:
             return error
 
     def _transport_here(self) -> httpx.AsyncBaseTransport:
-        """The pool of this event loop: connections of another one, that of an earlier test, can't be used."""
-        if self._given_transport is not None:
-            return self._given_transport
-        loop = _running_loop()
-        if self._transport is None or self._loop is not loop:
-            self._transport, self._loop = Connections(_MAX_CONNECTIONS), loop
-        return self._transport
+        if self._transport is not None:
+            return self._transport
+        connections = self._connections.get(None)
+        if connections is None:
+            connections = Connections(_MAX_CONNECTIONS)
+            self._connections.set(connections)
+        return connections
 
 
 class Limiter(_Configured):
     """
     The limiter, for code that runs in threads, which may share it. As AsyncLimiter, but that the deadline is looked at
-    between one read of the network and the next.
+    between one part of an answer's body and the next: a server that sends the head of its answer a byte at a time can
+    hold a call for longer.
     """
 
     def __init__(
@@ -262,10 +273,12 @@ class Limiter(_Configured):
     def _attempt(self, call: Call, send: Send) -> Outcome:
         seconds = send.timeout_seconds
         ends_at = time.monotonic() + seconds
-        request = self._request(call, connect=seconds, read=seconds, write=seconds, pool=seconds)
+        request = self._request(call, send.attempt, connect=seconds, read=seconds, write=seconds, pool=seconds)
         try:
             response = self._transport.handle_request(request)
             try:
+                if response.is_stream_consumed:
+                    return Answer(response.status_code, response.headers, response.content)
                 content = bytearray()
                 for chunk in response.iter_raw():
                     content += chunk
@@ -274,13 +287,5 @@ class Limiter(_Configured):
                 return Answer(response.status_code, response.headers, bytes(content))
             finally:
                 response.close()
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
-
-
-def _running_loop() -> object:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        # Another event loop than asyncio's.
-        return None

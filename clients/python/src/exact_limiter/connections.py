@@ -11,19 +11,23 @@ import httpx
 #: What it raises when there is no answer.
 UNREACHABLE = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 
+#: As with httpx: what is between here and the service may have forgotten a connection that was idle for longer.
+_IDLE_SECONDS = 5.0
+
 
 class Connections(httpx.AsyncBaseTransport):
     """
     In place of `httpx.AsyncHTTPTransport`, whose pool looks at the socket of every connection for each request: with 16
-    of them that was most of what a decision cost the backend. Here the connection used last is used next, and no other
-    is looked at. Raises what httpcore raises.
+    of them that was most of what a decision cost the backend. Here the connection used last is used next, and of the
+    others only the one used longest ago is looked at. Raises what httpcore raises.
     """
 
     def __init__(self, max_connections: int) -> None:
         # Made for the first connection that wants it, as it reads the certificates of this machine.
         self._ssl_context: ssl.SSLContext | None = None
+        #: In the order of their last use.
         self._idle: list[httpcore.AsyncHTTPConnection] = []
-        self._room = anyio.Semaphore(max_connections, fast_acquire=True)
+        self._room = anyio.Semaphore(max_connections)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answers with the whole body read, since a connection is free again only then."""
@@ -36,12 +40,19 @@ class Connections(httpx.AsyncBaseTransport):
         forwarded = httpcore.Request(request.method, url, headers=request.headers.raw, content=request.content)
         async with self._room:
             connection = await self._connection(url.origin)
-            # Whatever goes wrong, httpcore closes the connection, and it does not come back here.
-            response = await connection.handle_async_request(forwarded)
-            content = await response.aread()
-            await response.aclose()
+            try:
+                response = await connection.handle_async_request(forwarded)
+                content = await response.aread()
+                await response.aclose()
+            except BaseException:
+                # httpcore does so itself, but not when it is interrupted while it waits for a lock of its own.
+                with anyio.CancelScope(shield=True):
+                    await connection.aclose()
+                raise
             if connection.is_idle():
                 self._idle.append(connection)
+            if len(self._idle) > 1 and self._idle[0].has_expired():
+                await self._idle.pop(0).aclose()
         return httpx.Response(response.status, headers=response.headers, content=content)
 
     async def aclose(self) -> None:
@@ -57,4 +68,4 @@ class Connections(httpx.AsyncBaseTransport):
             await connection.aclose()
         if origin.scheme == b"https" and self._ssl_context is None:
             self._ssl_context = httpx.create_ssl_context()
-        return httpcore.AsyncHTTPConnection(origin, ssl_context=self._ssl_context)
+        return httpcore.AsyncHTTPConnection(origin, ssl_context=self._ssl_context, keepalive_expiry=_IDLE_SECONDS)

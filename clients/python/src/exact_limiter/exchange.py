@@ -5,8 +5,10 @@ of `client.py` carry it out, one with `await` and one without.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -52,6 +54,8 @@ class Call:
     path: str
     body: bytes
     idempotency_key: str | None = None
+    #: Made up for this call: before its first attempt nobody has sent it.
+    has_new_key: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Send:
     """Send the call, and take its whole answer within so long."""
 
     timeout_seconds: float
+    #: From 1.
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -97,22 +103,28 @@ def plan(deadline_seconds: float, read: Callable[[Answer], T]) -> Plan[T]:
     """
     gives_up_at = time.monotonic() + deadline_seconds
     pause_seconds = _FIRST_PAUSE_SECONDS
-    while True:
-        left_seconds = gives_up_at - time.monotonic()
-        outcome = yield Send(max(left_seconds / 2, min(left_seconds, _SHORTEST_ATTEMPT_SECONDS)))
+    left_seconds = deadline_seconds
+    for attempt in itertools.count(1):
+        timeout_seconds = max(left_seconds / 2, min(left_seconds, _SHORTEST_ATTEMPT_SECONDS))
+        outcome = yield Send(timeout_seconds, attempt)
         try:
             return read(_answered(outcome))
         except UnavailableError as error:
             jittered_seconds = max(pause_seconds * (0.5 + random.random()), _asked_to_wait_seconds(outcome))
             if time.monotonic() + jittered_seconds >= gives_up_at:
+                raise
+            yield Pause(jittered_seconds)
+            # A pause may take longer than it was to.
+            left_seconds = gives_up_at - time.monotonic()
+            if left_seconds <= 0:
                 raise error
-        yield Pause(jittered_seconds)
         pause_seconds *= 2
+    raise AssertionError("attempts are counted without end")
 
 
 def consume_call(policy: str, subject: Subject, cost: int, idempotency_key: str | None) -> Call:
     body = {"policy": policy, "subject": dict(subject), "cost": cost}
-    return Call("POST", "/v1/consume", _encode(body), idempotency_key or str(uuid.uuid4()))
+    return _consume_call("/v1/consume", body, idempotency_key)
 
 
 def check_call(policy: str, subject: Subject, cost: int) -> Call:
@@ -125,7 +137,7 @@ def settle_call(policy: str, subject: Subject, id: str, cost: int) -> Call:
 
 def consume_inline_call(layers: Sequence[Layer], cost: int, idempotency_key: str | None) -> Call:
     body = {"layers": _layers(layers), "cost": cost}
-    return Call("POST", "/v1/inline/consume", _encode(body), idempotency_key or str(uuid.uuid4()))
+    return _consume_call("/v1/inline/consume", body, idempotency_key)
 
 
 def check_inline_call(layers: Sequence[Layer], cost: int) -> Call:
@@ -183,15 +195,28 @@ _NO_POLICY = 'There is no policy "'
 _NOT_THE_SERVICE = "An answer with status {} that is none of the limiter's: is its URL right?"
 
 
+def _consume_call(path: str, body: object, idempotency_key: str | None) -> Call:
+    if idempotency_key is None:
+        return Call("POST", path, _encode(body), str(uuid.uuid4()), has_new_key=True)
+    # A header can't carry every string: checked here, with the words that the service has for it.
+    if not re.fullmatch(r"[A-Za-z0-9._~:-]{1,128}", idempotency_key):
+        mistake = InvalidField("/idempotency_key", "must be 1 to 128 of A-Z a-z 0-9 . _ ~ : -")
+        raise InvalidRequestError(400, "The request has a mistake.", [mistake])
+    return Call("POST", path, _encode(body), idempotency_key)
+
+
 def _error_of(answer: Answer) -> LimiterError:
     try:
         problem = answer.json()
         detail = str(problem["detail"])
-    except (ValueError, KeyError):
+        errors = [InvalidField(error["pointer"], error["detail"]) for error in problem.get("errors", [])]
+        is_the_services = problem["status"] == answer.status
+    except (ValueError, KeyError, TypeError):
+        is_the_services = False
+    if not is_the_services:
         return UnavailableError(_NOT_THE_SERVICE.format(answer.status))
     if answer.status in (401, 403):
         return UnauthorizedError(detail)
-    errors = [InvalidField(error["pointer"], error["detail"]) for error in problem.get("errors", [])]
     return InvalidRequestError(answer.status, detail, errors)
 
 

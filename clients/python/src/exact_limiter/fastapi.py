@@ -30,8 +30,15 @@ from .errors import InvalidRequestError, LimiterError
 
 _log = logging.getLogger("exact_limiter")
 
-#: Where the middleware leaves a list for the headers that an answer shall carry.
-_SCOPE_KEY = "exact_limiter.headers"
+#: Where the middleware leaves what follows.
+_SCOPE_KEY = "exact_limiter.installed"
+
+
+@dataclass(frozen=True)
+class _Installed:
+    app: object
+    #: The headers that an answer shall carry.
+    headers: list[tuple[str, str]]
 
 
 class RateLimited(HTTPException):
@@ -95,6 +102,8 @@ class RateLimit:
     def __init__(self, limiter: AsyncLimiter, *, trusted_proxies: int) -> None:
         if trusted_proxies < 0:
             raise ValueError("trusted_proxies must be at least 0")
+        if limiter.on_error == "raise":
+            raise ValueError('on_error="raise" would answer 500 when the limiter is down: choose "deny" or "allow"')
         self.limiter = limiter
         self.trusted_proxies = trusted_proxies
 
@@ -128,20 +137,22 @@ class RateLimit:
         return limited
 
     async def _admitted(self, request: Request, policy: str, subject: Mapping[str, str | None], cost: int) -> Decision:
-        passed_on: list[tuple[str, str]] | None = request.scope.get(_SCOPE_KEY)
-        if passed_on is None:
+        installed: _Installed | None = request.scope.get(_SCOPE_KEY)
+        # An application that is mounted handles errors by itself, and would answer a denial in its own way.
+        if installed is None or installed.app is not request.app:
             raise RuntimeError("The application does not know of its rate limits: call rate_limit.install(app).")
         decision = await self._decide(policy, subject, cost)
         if not decision.allowed:
             raise RateLimited(503 if decision.degraded else 429, decision.body, decision.headers)
-        passed_on.extend(decision.headers.items())
+        installed.headers.extend(decision.headers.items())
         return decision
 
     async def _decide(self, policy: str, subject: Mapping[str, str | None], cost: int) -> Decision:
         try:
             return await self.limiter.consume(policy, subject, cost=cost)
         except InvalidRequestError as error:
-            if any(field.pointer.startswith("/subject/") for field in error.errors):
+            # What the client is counted by is its own, and a mistake in it no reason to let the client pass.
+            if error.status == 413 or any(field.pointer.startswith("/subject/") for field in error.errors):
                 body = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": str(error)}
                 raise RateLimited(400, body, {}) from error
             return self._undecided(error, policy, cost)
@@ -196,13 +207,13 @@ class _Middleware:
         self.limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        passed_on: list[tuple[str, str]] = []
-        scope[_SCOPE_KEY] = passed_on
+        installed = _Installed(scope.get("app"), [])
+        scope[_SCOPE_KEY] = installed
 
         async def send_with_headers(message: Message) -> None:
-            if passed_on and message["type"] == "http.response.start":
+            if installed.headers and message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in passed_on:
+                for name, value in installed.headers:
                     headers.append(name, value)
             if message["type"] == "lifespan.shutdown.complete":
                 await self.limiter.aclose()

@@ -51,6 +51,9 @@ class LimiterStorage(Storage, MovingWindowSupport):
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: float = 1) -> bool:
         cost = math.ceil(amount)
+        # Nothing to count is nothing to ask about.
+        if cost == 0:
+            return True
         return cost <= limit and self._limiter.consume_inline(_layers(key, limit, expiry), cost=cost).allowed
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
@@ -58,6 +61,8 @@ class LimiterStorage(Storage, MovingWindowSupport):
 
     def incr(self, key: str, expiry: int, amount: float = 1, *, elastic_expiry: bool = False) -> int:
         cost, limit = math.ceil(amount), _limit_of(key, elastic_expiry)
+        if cost == 0:
+            return self.get(key)
         if cost > limit:
             return limit + cost
         return _count(self._limiter.consume_inline(_layers(key, limit, expiry), cost=cost), limit + cost)
@@ -98,6 +103,8 @@ class AsyncLimiterStorage(AsyncStorage, AsyncMovingWindowSupport):
 
     async def acquire_entry(self, key: str, limit: int, expiry: int, amount: float = 1) -> bool:
         cost = math.ceil(amount)
+        if cost == 0:
+            return True
         return cost <= limit and (await self._limiter.consume_inline(_layers(key, limit, expiry), cost=cost)).allowed
 
     async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
@@ -105,6 +112,8 @@ class AsyncLimiterStorage(AsyncStorage, AsyncMovingWindowSupport):
 
     async def incr(self, key: str, expiry: int, amount: float = 1, *, elastic_expiry: bool = False) -> int:
         cost, limit = math.ceil(amount), _limit_of(key, elastic_expiry)
+        if cost == 0:
+            return await self.get(key)
         if cost > limit:
             return limit + cost
         return _count(await self._limiter.consume_inline(_layers(key, limit, expiry), cost=cost), limit + cost)

@@ -31,7 +31,7 @@ class LimiterService:
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, token: str, admin_token: str) -> None:
         self._process = process
-        self._http = httpx.Client(base_url=url)
+        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
         self.url = url
         self.token = token
         self.admin_token = admin_token
