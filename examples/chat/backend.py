@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, StringConstraints
 
-from exact_limiter import AsyncLimiter
+from exact_limiter import AsyncLimiter, LimiterError
 from exact_limiter.fastapi import (
     Charge,
     RateLimit,
@@ -77,7 +77,11 @@ async def message(
     # A limiter that was down a moment ago is not asked again: `on_error` let this message pass.
     if not charge.decision.degraded:
         subject = {"user": user, "ip": client_address(request, TRUSTED_PROXIES)}
-        trial = await limiter.consume("trial", subject)
+        try:
+            trial = await limiter.consume("trial", subject)
+        except LimiterError as error:
+            await charge.settle(0)
+            raise HTTPException(503, "The chat is not set up: its limiter knows of no trial.") from error
         if not trial.allowed:
             # It is not answered, so it shall not count.
             await charge.settle(0)

@@ -19,9 +19,10 @@ export async function startProxy(targets: readonly URL[], port: number): Promise
       // Either side may go away in mid-answer, and the other is told by the end of its connection.
       pipeline(answer, response).catch(() => {});
     });
-    pipeline(request, passedOn).catch(() =>
-      response.headersSent ? response.destroy() : response.writeHead(502).end(),
-    );
+    // A server may go away before it has read the request, or after.
+    const fail = () => (response.headersSent ? response.destroy() : response.writeHead(502).end());
+    passedOn.on("error", fail);
+    pipeline(request, passedOn).catch(() => {});
     response.on("close", () => passedOn.destroy());
   });
   try {

@@ -14,20 +14,22 @@ const SHORTEST_ATTEMPT_MS = 100;
 export async function tryWithin<T>(
   deadlineMs: number,
   signal: AbortSignal | undefined,
-  attempt: (signal: AbortSignal) => Promise<T>,
+  attempt: (signal: AbortSignal, nth: number) => Promise<T>,
 ): Promise<T> {
   // Unlike the time of day, this clock is never set back.
   const giveUpAtMs = performance.now() + deadlineMs;
-  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+  let pauseMs = FIRST_PAUSE_MS;
+  for (let nth = 1; ; nth++) {
     const leftMs = giveUpAtMs - performance.now();
     const attemptMs = Math.min(leftMs, Math.max(leftMs / 2, SHORTEST_ATTEMPT_MS));
     try {
-      return await within(attemptMs, signal, attempt);
+      return await within(attemptMs, signal, (signal) => attempt(signal, nth));
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
       const waitMs = Math.max(pauseMs * (0.5 + Math.random()), error.retryAfterMs);
       if (performance.now() + waitMs >= giveUpAtMs) throw error;
       await pause(waitMs, signal);
+      pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
     }
   }
 }

@@ -52,6 +52,8 @@ export interface SettleRequest {
 }
 
 const DEADLINE_MS = 2_500;
+/** A timer of more rings at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * The limiter, asked over HTTP. Every call is tried again until its deadline, and that is safe: a consume always has an
@@ -66,12 +68,17 @@ export class Limiter {
   readonly #onError: "deny" | "allow";
   readonly #fetch: Fetch;
 
-  /** @throws TypeError when `url` is none, or `token` is nothing that a header can carry. */
+  /**
+   * @throws TypeError when `url` is none, or `token` is nothing that a header can carry; RangeError for a deadline that
+   * no timer can keep.
+   */
   constructor({ url, token, deadlineMs = DEADLINE_MS, onError = "deny", fetch }: LimiterOptions) {
     this.#url = new URL(url).href.replace(/\/+$/, "");
     this.#headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
     // Throws here what each call would, where nobody looks for it.
     new Headers(this.#headers);
+    if (!(deadlineMs > 0 && deadlineMs <= LONGEST_TIMER_MS))
+      throw new RangeError(`deadlineMs must be above 0 and at most ${LONGEST_TIMER_MS}, not ${deadlineMs}`);
     this.#deadlineMs = deadlineMs;
     this.#onError = onError;
     // Looked up at each call, so that whoever replaces the global one later is heard.
@@ -79,7 +86,8 @@ export class Limiter {
   }
 
   /** Decides, and records the cost if every limit of every layer admits it. */
-  async consume({ idempotencyKey = newKey(), ...request }: ConsumeRequest): Promise<Decision> {
+  async consume({ idempotencyKey, ...request }: ConsumeRequest): Promise<Decision> {
+    if (idempotencyKey === undefined) return this.#decide("consume", request, newKey(), true);
     // A header can't carry every string: checked here, with the words that the service has for it.
     if (!/^[\w.~:-]{1,128}$/.test(idempotencyKey)) throw badKey();
     return this.#decide("consume", request, idempotencyKey);
@@ -95,17 +103,27 @@ export class Limiter {
    * @throws UnknownDecisionError, and UnavailableError, since nothing can be assumed.
    */
   async settle({ signal, policy, subject, id, cost }: SettleRequest): Promise<Settlement> {
-    return this.#call("settle", { policy, subject, id, cost }, {}, signal, (answer) => {
-      if (answer.status === 200 && isSettlement(answer.body)) return settlementOf(answer.body);
-      const error = errorOf(answer);
-      const isUnknown = error instanceof InvalidRequestError && error.status === 404;
-      throw isUnknown ? new UnknownDecisionError(error.detail) : error;
-    });
+    return this.#call(
+      "settle",
+      { policy, subject, id, cost },
+      () => ({}),
+      signal,
+      (answer) => {
+        if (answer.status === 200 && isSettlement(answer.body)) return settlementOf(answer.body);
+        const error = errorOf(answer);
+        const isUnknown = error instanceof InvalidRequestError && error.status === 404;
+        throw isUnknown ? new UnknownDecisionError(error.detail) : error;
+      },
+    );
   }
 
-  async #decide(call: "consume" | "check", request: CheckRequest, key?: string): Promise<Decision> {
+  /** Of a key that is new, the service is told which attempt it is: before the first one nobody has sent it. */
+  async #decide(call: "consume" | "check", request: CheckRequest, key?: string, isNewKey = false): Promise<Decision> {
     const { signal, policy, subject, cost } = request;
-    const headers = key === undefined ? {} : { "Idempotency-Key": `"${key}"` };
+    const headers = (nth: number) => ({
+      ...(key !== undefined && { "Idempotency-Key": `"${key}"` }),
+      ...(isNewKey && { "Idempotency-Attempt": String(nth) }),
+    });
     try {
       return await this.#call(call, { policy, subject, cost }, headers, signal, (answer) => {
         const { status, body } = answer;
@@ -123,16 +141,17 @@ export class Limiter {
   #call<T>(
     call: string,
     body: Readonly<Record<string, unknown>>,
-    headers: Readonly<Record<string, string>>,
+    headersOf: (nth: number) => Readonly<Record<string, string>>,
     signal: AbortSignal | undefined,
     read: (answer: Answer) => T,
   ): Promise<T> {
     const url = `${this.#url}/v1/${call}`;
-    const request = { method: "POST", headers: { ...this.#headers, ...headers }, body: JSON.stringify(body) };
-    return tryWithin(this.#deadlineMs, signal, async (signal) =>
+    const request = { method: "POST", body: JSON.stringify(body) };
+    return tryWithin(this.#deadlineMs, signal, async (signal, nth) => {
+      const headers = { ...this.#headers, ...headersOf(nth) };
       // A redirect would be followed with another method, or with the token to another host.
-      read(await send(this.#fetch, url, { ...request, redirect: "manual", signal })),
-    );
+      return read(await send(this.#fetch, url, { ...request, headers, redirect: "manual", signal }));
+    });
   }
 }
 

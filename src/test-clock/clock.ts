@@ -1,6 +1,6 @@
 /** Time that stands still until it is told to move. It begins at the real time, cut to a whole second. */
 export class TestClock {
-  #nowMs = Math.floor(Date.now() / 1_000) * 1_000;
+  #nowMs = wholeSecond();
   #lastUsedMs = Number.NEGATIVE_INFINITY;
 
   get nowMs(): number {
@@ -20,8 +20,13 @@ export class TestClock {
     return true;
   }
 
-  /** Nothing that was decided is remembered any more: it may be set to any time again. */
-  forgetUse(): void {
+  /** Nothing that was decided is remembered any more: it begins anew, and may be set to any time. */
+  reset(): void {
+    this.#nowMs = wholeSecond();
     this.#lastUsedMs = Number.NEGATIVE_INFINITY;
   }
+}
+
+function wholeSecond(): number {
+  return Math.floor(Date.now() / 1_000) * 1_000;
 }

@@ -47,7 +47,7 @@ async function moveClock(request: IRequest): Promise<Response> {
 async function reset(_: IRequest, env: TestEnv): Promise<Response> {
   await env.LIMITER_OBJECTS.reset();
   serviceOf(env).limiter.forgetDenials();
-  clock.forgetUse();
+  clock.reset();
   return new Response(null, { status: 204 });
 }
 

@@ -20,9 +20,18 @@ export function limiterTest(options: StartOptions) {
       await runningLimiter.reset();
       return runningLimiter;
     });
-  // By itself it would start within the first test, at the expense of that test's timeout.
-  test.beforeAll(({ runningLimiter }) => void runningLimiter, START_MS);
-  return test;
+  // By itself it would start within the first test, at the expense of that test's timeout. Hooked in at the first use:
+  // who imports this and does not use it shall start nothing.
+  let isUsed = false;
+  const used = () => {
+    if (!isUsed) test.beforeAll(({ runningLimiter }) => void runningLimiter, START_MS);
+    isUsed = true;
+    return test;
+  };
+  return new Proxy(test, {
+    apply: (_, self, args) => Reflect.apply(used(), self, args),
+    get: (_, name) => Reflect.get(used(), name),
+  });
 }
 
 /**

@@ -57,6 +57,15 @@ describe("a try without an answer is followed by another, with the same key:", (
     expect(received.map(({ key }) => key)).toEqual(['"mine"', '"mine"']);
   });
 
+  test("which try it is is told of a key that was made up, and of no other", async () => {
+    const { url, received } = await startServer(resets, answers(200, ADMITTED));
+    const limiter = limiterAt(url);
+    await limiter.consume(request);
+    await limiter.consume({ ...request, idempotencyKey: "mine" });
+    await limiter.check(request);
+    expect(received.map(({ attempt }) => attempt)).toEqual(["1", "2", undefined, undefined]);
+  });
+
   test("each consume has a key of its own, and a check has none", async () => {
     const { url, received } = await startServer(answers(200, ADMITTED));
     const limiter = limiterAt(url);
@@ -200,6 +209,13 @@ test("an address that is none, and a token that no header can carry, are told wh
   expect(() => limiterAt("limiter.example")).toThrow(TypeError);
   expect(() => limiterAt("http://limiter.test", { token: "two\nlines" })).toThrow(TypeError);
 });
+
+test.each([0, -1, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31])(
+  "a deadline of %s ms, which no timer can keep, is refused",
+  (ms) => {
+    expect(() => limiterAt("http://limiter.test", { deadlineMs: ms })).toThrow(RangeError);
+  },
+);
 
 test("the service may be mounted at a path, with a slash at its end or none", async () => {
   const asked: string[] = [];

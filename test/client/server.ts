@@ -6,6 +6,7 @@ import { onTestFinished } from "vitest";
 /** A request that has arrived, body and all. */
 export interface Received {
   readonly key: string | undefined;
+  readonly attempt: string | undefined;
   readonly body: unknown;
 }
 
@@ -23,7 +24,8 @@ export async function startServer(...behaviours: [Behaviour, ...Behaviour[]]) {
     sockets.add(request.socket);
     let text = "";
     for await (const chunk of request) text += chunk;
-    received.push({ key: request.headers["idempotency-key"] as string | undefined, body: JSON.parse(text) });
+    const header = (name: string) => request.headers[name] as string | undefined;
+    received.push({ key: header("idempotency-key"), attempt: header("idempotency-attempt"), body: JSON.parse(text) });
     behaviours[Math.min(received.length, behaviours.length) - 1]?.(response, request);
   });
   await once(server.listen(0, "127.0.0.1"), "listening");

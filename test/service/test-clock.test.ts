@@ -53,6 +53,8 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
       [{ pointer: "/now", detail: expect.stringContaining("reset first") }],
     ]);
     expect((await post(service, "/test/reset")).status).toBe(204);
+    const begun = await json<{ now: string }>(await service.fetch("/test/clock"));
+    expect(Math.abs(Date.parse(begun.now) - Date.now())).toBeLessThan(60_000);
     expect((await post(service, "/test/clock", { now: "2031-12-31T23:59:59Z" })).status).toBe(200);
     expect(await caller.used("chat", subject)).toEqual([0, 0, 0]);
     expect(await send()).toMatchObject({ allowed: true, replayed: false });

@@ -81,7 +81,7 @@ class LimiterService:
         return _instant(_ok(self._http.get("/test/clock")))
 
     def reset(self) -> None:
-        """Forgets everything that was counted."""
+        """Forgets everything that was counted, and lets the clock begin anew."""
         _ok(self._http.post("/test/reset"))
 
     def client(self, *, deadline_seconds: float = 30) -> Limiter:
