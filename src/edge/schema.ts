@@ -96,19 +96,6 @@ export const batchSent = batchOf(
 );
 export type BatchRequest = z.input<typeof batchSent>;
 
-export const batchResults = z.object({
-  results: z
-    .array(
-      z.object({
-        status: wholeNumber(),
-        headers: z.record(z.string(), z.string()).optional(),
-        body: z.unknown().describe("What the single call would have answered."),
-      }),
-    )
-    .describe("In the order of the requests."),
-});
-export type BatchResults = z.infer<typeof batchResults>;
-
 const limitStanding = {
   limit: wholeNumber().describe("The most cost in any window."),
   window_seconds: wholeNumber(),
@@ -150,6 +137,32 @@ export const settlement = z.object({
   limits: z.array(layerStanding).describe("Every limit of every layer, with the corrected cost."),
 });
 export type Settlement = z.infer<typeof settlement>;
+
+export const problem = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: wholeNumber(),
+    detail: z.string(),
+    errors: z
+      .array(z.object({ pointer: z.string().describe("A JSON pointer into the request."), detail: z.string() }))
+      .optional()
+      .describe("Of a request that is malformed: every mistake in it."),
+  })
+  .describe("An error, as RFC 9457 has it.");
+
+export const batchResults = z.object({
+  results: z
+    .array(
+      z.object({
+        status: wholeNumber(),
+        headers: z.record(z.string(), z.string()).optional(),
+        body: z.union([decision, settlement, problem]).describe("What the single call would have answered."),
+      }),
+    )
+    .describe("In the order of the requests."),
+});
+export type BatchResults = z.infer<typeof batchResults>;
 
 export const policyList = z.object({
   policies: z.array(

@@ -21,7 +21,11 @@ export async function batch(input: unknown, service: Service, waitUntil: WaitUnt
   );
   const hasHeaders = request.data.headers === true;
   return {
-    results: replies.map(({ status, headers, body }) => ({ status, ...(hasHeaders && { headers }), body })),
+    results: replies.map(({ status, headers, body }) => ({
+      status,
+      ...(hasHeaders && { headers: { ...headers } }),
+      body: body as BatchResults["results"][number]["body"],
+    })),
   };
 }
 

@@ -11,22 +11,10 @@ import {
   keyState,
   MOST_EVENTS,
   policyList,
+  problem,
   settlement,
   settleRequest,
 } from "../edge/schema";
-
-const problem = z
-  .object({
-    type: z.string(),
-    title: z.string(),
-    status: z.number().meta({ type: "integer" }),
-    detail: z.string(),
-    errors: z
-      .array(z.object({ pointer: z.string().describe("A JSON pointer into the request."), detail: z.string() }))
-      .optional()
-      .describe("Of a request that is malformed: every mistake in it."),
-  })
-  .describe("An error, as RFC 9457 has it.");
 
 const quotaExceeded = {
   type: z.literal("https://iana.org/assignments/http-problem-types#quota-exceeded"),

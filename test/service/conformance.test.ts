@@ -1,5 +1,6 @@
 import { afterAll } from "vitest";
 import { ServiceProcess } from "../../scripts/local/process";
+import { batchSuite } from "../behaviour/batch";
 import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
 import { inlineSuite } from "../behaviour/inline";
@@ -13,4 +14,5 @@ for (const placement of ["shards:1", "key"]) {
   idempotencySuite(`npm start, ${placement}`, targetOf(service));
   errorSuite(`npm start, ${placement}`, targetOf(service));
   inlineSuite(`npm start, ${placement}`, targetOf(service));
+  batchSuite(`npm start, ${placement}`, targetOf(service));
 }

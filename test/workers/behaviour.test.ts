@@ -1,3 +1,4 @@
+import { batchSuite } from "../behaviour/batch";
 import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
 import { inlineSuite } from "../behaviour/inline";
@@ -9,6 +10,7 @@ for (const placement of ["key", "shards:1", "shards:3"]) {
   behaviourSuite(placement, target);
   idempotencySuite(placement, target);
   inlineSuite(placement, target);
+  batchSuite(placement, target);
 }
 
 errorSuite("the edge", workerTarget());

@@ -19,6 +19,19 @@ describe("RPC", () => {
       (error: { kind?: string }) => error.kind,
     );
 
+  test("takes batches, with the status and the body of each call over HTTP", async () => {
+    const subject = newSubject();
+    const call = { policy: "chat", subject } as const;
+    const requests = [
+      { op: "consume", cost: 5, ...call },
+      { op: "consume", ...call },
+      { op: "check", ...call },
+    ] as const;
+    const { results } = await rpc.batch({ requests: [...requests] });
+    expect(results.map(({ status }) => status)).toEqual([200, 429, 200]);
+    expect(await kindOf(rpc.batch({ requests: [] }))).toBe("invalid");
+  });
+
   test("checks and consumes as HTTP does, with the same body", async () => {
     const subject = newSubject();
     const http = new Caller(workerTarget());

@@ -5,7 +5,7 @@ import { type Bindings, workerTarget } from "./target";
 
 const real = (env as unknown as Bindings).LIMITER_OBJECTS;
 
-type Method = "check" | "consume" | "undo" | "settle" | "inspect" | "forget";
+type Method = "check" | "consume" | "undo" | "settle" | "decide" | "inspect" | "forget";
 
 interface Call {
   readonly object: string;
@@ -115,6 +115,163 @@ describe("object calls", () => {
     const unhinted = watched("key");
     await unhinted.caller.consume("chat", newSubject());
     expect(unhinted.options).toEqual([{}, {}]);
+  });
+});
+
+describe("a batch", () => {
+  const consume = (subject: object, more: object = {}) => ({ op: "consume", policy: "chat", subject, ...more });
+  const statuses = async (caller: Caller, requests: unknown[]) =>
+    (await json<{ results: { status: number }[] }>(await caller.post("/v1/batch", { requests }))).results.map(
+      ({ status }) => status,
+    );
+
+  test("is one call to each object, and one more to each where something must be put back", async () => {
+    const { caller, calls } = watched("key");
+    const { ip } = newSubject();
+    const [full, other] = [newSubject().user, newSubject().user];
+    await caller.consume("chat", { user: full, ip }, 5);
+    calls.length = 0;
+    const requests = [
+      ...Array.from({ length: 9 }, () => consume({ user: full, ip })),
+      consume({ user: other, ip }),
+      { op: "check", policy: "chat", subject: { user: other, ip } },
+    ];
+    expect(await statuses(caller, requests)).toEqual([...Array.from({ length: 9 }, () => 429), 200, 200]);
+    expect(methods(calls)).toEqual(["decide", "decide", "decide", "decide"]);
+    expect(calls.map(({ object }) => object).sort()).toEqual(
+      [`ip:${ip}`, `ip:${ip}`, `user:${full}`, `user:${other}`].sort(),
+    );
+    expect(await caller.used("chat", { user: other, ip })).toEqual([1, 1, 6]);
+  });
+
+  test("in one shard is one call, whatever is denied in it", async () => {
+    const { caller, calls } = watched("shards:1");
+    const subject = newSubject();
+    const requests = Array.from({ length: 100 }, () => consume(subject));
+    expect((await statuses(caller, requests)).filter((status) => status === 200)).toHaveLength(5);
+    expect(calls).toEqual([{ object: "shard:0", method: "decide" }]);
+  });
+
+  test("whose call is lost is asked again, and charges nothing twice", async () => {
+    const { caller, calls } = watched("shards:1", (_, nth) => (nth === 1 ? "retryableAnswer" : "none"));
+    const subjects = [newSubject(), newSubject()];
+    expect(
+      await statuses(
+        caller,
+        subjects.map((subject) => consume(subject)),
+      ),
+    ).toEqual([200, 200]);
+    // Each decision tries again after a pause of its own.
+    expect(calls.length).toBeLessThanOrEqual(3);
+    for (const subject of subjects) expect(await caller.used("chat", subject)).toEqual([1, 1, 1]);
+  });
+
+  test("that an object never answers is decided where it has no part, and put back everywhere else", async () => {
+    const [silent, heard] = [newSubject(), newSubject()];
+    const { caller } = watched("key", ({ object }) => (object === `user:${silent.user}` ? "hangs" : "none"), {
+      RATE_LIMIT_DEADLINE_MS: "100",
+    });
+    expect(await statuses(caller, [consume(silent), consume(heard), consume({ ip: silent.ip })])).toEqual([
+      503, 200, 200,
+    ]);
+    expect((await caller.key(`ip:${silent.ip}`)).counters.map(({ events_total }) => events_total)).toEqual([1, 1]);
+  });
+});
+
+describe("a flood", () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: Date.UTC(2040, 0, 1) }));
+  afterEach(() => void vi.useRealTimers());
+
+  /** A subject that has used up its minute, and has just been denied. */
+  async function flooding(placement: string, variables: Record<string, unknown> = {}) {
+    const { caller, calls } = watched(placement, () => "none", variables);
+    const subject = newSubject();
+    await caller.consume("chat", subject, 5);
+    const consume = (more: object = {}, headers: Record<string, string> = {}) =>
+      caller.post("/v1/consume", { policy: "chat", subject, ...more }, headers);
+    expect((await consume()).status).toBe(429);
+    calls.length = 0;
+    return { caller, calls, subject, consume };
+  }
+
+  test.each(["key", "shards:1"])(
+    "is answered without a call for a second, with a wait that counts down: %s",
+    async (placement) => {
+      const { calls, consume } = await flooding(placement);
+      const waits: (string | null)[] = [];
+      for (const ms of [0, 1, 499, 499]) {
+        vi.setSystemTime(Date.now() + ms);
+        const response = await consume();
+        expect(response.status).toBe(429);
+        waits.push(response.headers.get("Retry-After"));
+        expect(await json<DecisionBody>(response)).toMatchObject({ allowed: false, limits: [{ used: 5 }, {}, {}] });
+      }
+      expect([waits, calls]).toEqual([["60", "60", "60", "60"], []]);
+      vi.setSystemTime(Date.now() + 1);
+      expect((await consume()).headers.get("Retry-After")).toBe("59");
+      expect(methods(calls)).toContain("consume");
+    },
+  );
+
+  test("is let in at the instant that it was told, however long denials are believed", async () => {
+    const { consume } = await flooding("key", { RATE_LIMIT_DENY_CACHE_MS: "60000" });
+    vi.setSystemTime(Date.now() + 59_999);
+    expect((await consume()).headers.get("Retry-After")).toBe("1");
+    vi.setSystemTime(Date.now() + 1);
+    expect((await consume()).status).toBe(200);
+  });
+
+  test("of a higher cost is asked about once, and writes nothing; one of a lower cost is decided", async () => {
+    const { caller, calls } = watched("shards:1");
+    const subject = newSubject();
+    await caller.consume("chat", subject, 3);
+    const status = async (cost: number) => (await caller.post("/v1/consume", { policy: "chat", subject, cost })).status;
+    expect(await status(3)).toBe(429);
+    calls.length = 0;
+    expect([await status(4), await status(4), await status(3), await status(2)]).toEqual([429, 429, 429, 200]);
+    expect(methods(calls)).toEqual(["check", "consume"]);
+  });
+
+  test("with keys is looked up, unless a key is new", async () => {
+    const { calls, consume } = await flooding("shards:1");
+    const key = { "Idempotency-Key": "k" };
+    await consume({}, key);
+    await consume({}, { ...key, "Idempotency-Attempt": "2" });
+    expect(methods(calls.splice(0))).toEqual(["consume", "consume"]);
+    expect((await consume({}, { ...key, "Idempotency-Attempt": "1" })).status).toBe(429);
+    expect(calls).toEqual([]);
+  });
+
+  test("does not hide that a key was admitted before", async () => {
+    const { caller, calls } = watched("key");
+    const subject = newSubject();
+    const once = () => caller.post("/v1/consume", { policy: "chat", subject, cost: 5 }, { "Idempotency-Key": "once" });
+    await once();
+    for (const cost of [1, 5]) expect((await caller.consume("chat", subject, cost)).allowed).toBe(false);
+    calls.length = 0;
+    expect(await json(await once())).toMatchObject({ allowed: true, replayed: true });
+  });
+
+  test("ends with a settle of its subject or a reset of its key through the same isolate", async () => {
+    const { caller, subject, consume } = await flooding("key");
+    await caller.admin(`/v1/keys/user:${subject.user}`, { method: "DELETE" });
+    expect((await consume({ cost: 5 }, { "Idempotency-Key": "all" })).status).toBe(200);
+    expect((await consume()).status).toBe(429);
+    await caller.post("/v1/settle", { policy: "chat", subject, id: "all", cost: 0 });
+    expect((await consume()).status).toBe(200);
+  });
+
+  test("is asked about each time where denials are not believed", async () => {
+    const { calls, consume } = await flooding("shards:1", { RATE_LIMIT_DENY_CACHE_MS: "0" });
+    await consume();
+    await consume();
+    expect(methods(calls)).toEqual(["consume", "consume"]);
+  });
+
+  test("of one user denies nobody else at the same address", async () => {
+    const { caller, calls, subject } = await flooding("key");
+    expect((await caller.consume("chat", { user: newSubject().user, ip: subject.ip })).allowed).toBe(true);
+    expect(methods(calls)).toEqual(["consume", "consume"]);
   });
 });
 

@@ -1,0 +1,141 @@
+import { describe, expect, test } from "vitest";
+import { Caller, type DecisionBody, json, newSubject, type ProblemBody, type Target } from "./target";
+
+interface Result<Body> {
+  readonly status: number;
+  readonly headers?: Record<string, string>;
+  readonly body: Body;
+}
+
+/** Many calls in one. */
+export function batchSuite(name: string, target: Target): void {
+  const caller = new Caller(target);
+  const send = (requests: unknown, more: object = {}) => caller.post("/v1/batch", { requests, ...more });
+  async function results<Body = DecisionBody>(requests: unknown[], more: object = {}): Promise<Result<Body>[]> {
+    const response = await send(requests, more);
+    expect(response.status).toBe(200);
+    return (await json<{ results: Result<Body>[] }>(response)).results;
+  }
+  const consume = (subject: object, more: object = {}) => ({ op: "consume", policy: "chat", subject, ...more });
+
+  describe(`${name}: batches`, () => {
+    test("are decided in their order where they meet, and answered in it", async () => {
+      const subject = newSubject();
+      const answers = await results([
+        ...Array.from({ length: 6 }, () => consume(subject)),
+        { op: "check", policy: "chat", subject },
+        consume(newSubject()),
+      ]);
+      expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200, 429, 200, 200]);
+      expect(answers.map(({ body }) => body.limits[0]?.used)).toEqual([1, 2, 3, 4, 5, 5, 5, 1]);
+      expect(answers[6]?.body).toMatchObject({ allowed: false, retry_after_seconds: 60 });
+    });
+
+    test("answer each call as it would have been answered alone, with its headers if they are asked for", async () => {
+      const [one, other] = [newSubject(), newSubject()];
+      const calls = (subject: object) =>
+        [
+          ["/v1/consume", { policy: "chat", subject, cost: 5 }, "consume"],
+          ["/v1/check", { policy: "chat", subject }, "check"],
+          ["/v1/consume", { policy: "chat", subject }, "consume"],
+          ["/v1/settle", { policy: "chat", subject, id: "unknown", cost: 1 }, "settle"],
+          ["/v1/consume", { policy: "nope", subject }, "consume"],
+          ["/v1/consume", { policy: "chat", subject: { user: "u" } }, "consume"],
+          ["/v1/consume", { policy: "chat", subject, cost: 6 }, "consume"],
+        ] as const;
+      const batched = await results<Record<string, unknown>>(
+        calls(one).map(([, body, op]) => ({ op, ...body })),
+        { headers: true },
+      );
+      const nameless = (value: unknown, subject: ReturnType<typeof newSubject>) =>
+        JSON.parse(
+          JSON.stringify(value)
+            .replaceAll(subject.user, "USER")
+            .replaceAll(subject.ip, "IP")
+            .replace(/"id":"[^"]+"/, '"id":"ID"'),
+        );
+      for (const [i, [path, body]] of calls(other).entries()) {
+        const response = await caller.post(path, body);
+        const headers = ["RateLimit", "RateLimit-Policy", "Retry-After"].flatMap((name) => {
+          const value = response.headers.get(name);
+          return value === null ? [] : [[name, value]];
+        });
+        expect(nameless(batched[i], one)).toEqual(
+          nameless(
+            { status: response.status, headers: Object.fromEntries(headers), body: await json(response) },
+            other,
+          ),
+        );
+      }
+      expect((await results([consume(newSubject())]))[0]).not.toHaveProperty("headers");
+    });
+
+    test("settle what they consumed, charge a key once, and leave no charge for what they deny", async () => {
+      const subject = newSubject();
+      const answers = await results([
+        consume(subject, { idempotency_key: "one", cost: 4 }),
+        consume(subject, { idempotency_key: "one", cost: 4 }),
+        consume(subject, { cost: 2 }),
+        { op: "settle", policy: "chat", subject, id: "one", cost: 1 },
+        consume(subject, { cost: 4 }),
+        consume(subject),
+      ]);
+      expect(answers.map(({ status, body }) => [status, body.replayed])).toEqual([
+        [200, false],
+        [200, true],
+        [429, false],
+        [200, undefined],
+        [200, false],
+        [429, false],
+      ]);
+      expect(await caller.used("chat", subject)).toEqual([5, 5, 5]);
+      const again = await results([consume(subject, { idempotency_key: "one", cost: 4 })]);
+      expect(again[0]).toMatchObject({ status: 200, body: { allowed: true, replayed: true } });
+    });
+
+    test("keep what is wrong with one call from the others, and say all of it", async () => {
+      const subject = newSubject();
+      const answers = await results<ProblemBody>([
+        { op: "delete", policy: "chat", subject },
+        consume(subject),
+        "nonsense",
+        null,
+        [],
+        consume({ ...subject, ip: "nowhere" }, { cost: 1.5, more: 1, idempotency_key: "a b" }),
+        { policy: "chat", subject },
+        consume(subject),
+      ]);
+      expect(answers.map(({ status }) => status)).toEqual([400, 200, 400, 400, 400, 400, 400, 200]);
+      expect(answers[0]?.body.errors?.map(({ pointer }) => pointer)).toEqual(["/op"]);
+      expect(answers[5]?.body.errors?.map(({ pointer }) => pointer).sort()).toEqual([
+        "/cost",
+        "/idempotency_key",
+        "/more",
+        "/subject/ip",
+      ]);
+      expect(await caller.used("chat", subject)).toEqual([2, 2, 2]);
+    });
+
+    test("have 1 to 100 requests", async () => {
+      const subject = newSubject();
+      const check = { op: "check", policy: "chat", subject };
+      expect(await results(Array.from({ length: 100 }, () => check))).toHaveLength(100);
+      for (const requests of [[], Array.from({ length: 101 }, () => check), undefined, {}, "all"]) {
+        const response = await send(requests);
+        expect([response.status, (await json<ProblemBody>(response)).errors]).toMatchObject([
+          400,
+          [{ pointer: "/requests" }],
+        ]);
+      }
+      expect((await send([check], { headers: "yes" })).status).toBe(400);
+      expect((await send([check], { more: 1 })).status).toBe(400);
+    });
+
+    test("have at most 64 KiB", async () => {
+      const body = JSON.stringify({ requests: [consume(newSubject())] });
+      const padded = (bytes: number) => body + " ".repeat(bytes - body.length);
+      expect((await caller.post("/v1/batch", padded(65_536))).status).toBe(200);
+      expect((await caller.post("/v1/batch", padded(65_537))).status).toBe(413);
+    });
+  });
+}
