@@ -4,9 +4,10 @@ import { beforeEach, describe, expect, test, vi } from "vitest";
 import { type Limit, longestWindowMs } from "../../src/core/limit";
 import { Ledger } from "../../src/object/ledger";
 import type { LimiterObject } from "../../src/object/object";
-import type { AskedCounter, Charge } from "../../src/object/protocol";
-import { Store } from "../../src/object/store";
+import type { AskedCounter, Call, Charge } from "../../src/object/protocol";
+import { type PageStore, Store } from "../../src/object/store";
 import { Oracle } from "../core/oracle";
+import { Disk } from "../simulation/disk";
 import type { Bindings } from "./target";
 
 const objects = (env as unknown as Bindings).LIMITER_OBJECTS;
@@ -250,6 +251,100 @@ describe("storage", () => {
         expect(reader.check(charge([caller("user:u", 1_000)]), START_MS).standings).toMatchObject([
           [{ used: left }, { used: left }],
         ]);
+    });
+  });
+});
+
+describe("calls that arrive together", () => {
+  const consumes = (counters: AskedCounter[][], cost = 1): Call[] =>
+    counters.map((counters) => ({ method: "consume", question: charge(counters, cost) }));
+
+  test("write a page once, however many of them changed it", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const ledger = new Ledger(store);
+      ledger.consume(charge([caller("user:u", 100)]), START_MS);
+      store.rowsWritten = 0;
+      const same = consumes(Array.from({ length: 20 }, () => [caller("user:u", 100)]));
+      ledger.decide(same, START_MS);
+      expect(store.rowsWritten).toBe(1);
+      // More rows than one statement has room for.
+      const others = consumes(Array.from({ length: 40 }, (_, i) => [caller(`user:${i}`), ip("ip:1", 100)]));
+      ledger.decide(others, START_MS);
+      expect(store.rowsWritten).toBe(1 + 40 + 2);
+      for (const reader of [ledger, new Ledger(store)]) {
+        expect(reader.check(charge([caller("user:u", 100)]), START_MS).standings).toMatchObject([[{ used: 21 }, {}]]);
+        expect(reader.check(charge([ip("ip:1", 100)]), START_MS).standings).toMatchObject([[{ used: 40 }]]);
+      }
+    });
+  });
+
+  test("are answered in their order, by an object too", async () => {
+    const stub = newObject();
+    const outcomes = await Promise.all(Array.from({ length: 8 }, () => stub.consume(charge([caller("user:u")]))));
+    expect(outcomes.map(({ allowed }) => allowed)).toEqual([true, true, true, true, true, false, false, false]);
+  });
+
+  test("fail each alone: the others are decided and stored", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const ledger = new Ledger(store);
+      ledger.consume(charge([caller("user:bad")]), START_MS);
+      storage.sql.exec(
+        "CREATE TRIGGER full BEFORE UPDATE ON pages_v1 WHEN new.key = 'user:bad' BEGIN SELECT RAISE(ABORT, 'disk full'); END",
+      );
+      const calls = consumes([[caller("user:a")], [caller("user:bad")], [caller("user:b"), ip("ip:1")]]);
+      const outcomes = ledger.decide(calls, START_MS);
+      expect(outcomes).toMatchObject([
+        { answer: { allowed: true, replayed: false } },
+        { error: expect.any(Error) },
+        { answer: { allowed: true, replayed: false } },
+      ]);
+      for (const reader of [ledger, new Ledger(store)])
+        for (const [key, used] of [["user:a", 1] as const, ["user:bad", 1] as const, ["user:b", 1] as const])
+          expect([key, reader.check(charge([caller(key)]), START_MS).standings[0]?.[0]?.used]).toEqual([key, used]);
+    });
+  });
+
+  test("are decided as one at a time, over pages that turn, ids that are used again, settles and undos", async () => {
+    const calls = fc.array(
+      fc.record({
+        method: fc.constantFrom("consume", "consume", "consume", "check", "undo", "settle"),
+        id: fc.nat({ max: 150 }),
+        key: fc.nat({ max: 1 }),
+        cost: fc.integer({ min: 1, max: 2 }),
+        attempt: fc.constantFrom("a", "b"),
+        size: fc.nat({ max: 40 }),
+        laterMs: fc.constantFrom(0, 0, 1_000, 700_000),
+      }),
+      { minLength: 250, maxLength: 400 },
+    );
+    await inside(newObject(), (storage) => {
+      const stores = [new Store(storage), new Disk()] as const;
+      fc.assert(
+        fc.property(calls, (asked) => {
+          for (const key of ["user:0", "user:1", "ip:1"]) for (const store of stores) store.deleteKey(key);
+          const ledgers = stores.map((store) => new Ledger(store as PageStore)) as [Ledger, Ledger];
+          let atMs = START_MS;
+          for (let i = 0; i < asked.length; ) {
+            const group = asked.slice(i, i + 1 + (asked[i]?.size ?? 0));
+            i += group.length;
+            atMs += group[0]?.laterMs ?? 0;
+            const calls = group.map(({ method, id, key, cost, attempt }): Call => {
+              const counters = [caller(`user:${key}`, 300), ip("ip:1", 300)];
+              const question = { ...charge(counters, cost), id: `id${id}`, attempt };
+              return { method, question } as Call;
+            });
+            const [together, alone] = ledgers;
+            const one = calls.map((call) => alone.decide([call], atMs)[0]);
+            expect(together.decide(calls, atMs)).toEqual(one);
+          }
+          const rows = (store: PageStore) =>
+            ["user:0", "user:1", "ip:1"].map((key) => [...store.pages(key)].map(({ text }) => text));
+          expect(rows(stores[0])).toEqual(rows(stores[1]));
+        }),
+        { numRuns: 15 },
+      );
     });
   });
 });
