@@ -16,8 +16,8 @@ export interface Floor {
 const FLOORS = {
   empty: "an empty Worker's answer",
   constant: "a Worker that reads the body and answers a constant, as large as a denial",
-  object: "an empty call of an object",
-  "object-with-body": "the same, with a decision's bytes in and out",
+  object: "an empty call of an object, answered together with those that came with it",
+  "object-alone": "the same, answered by itself",
   row: "a decision's bytes in and out, one object call, one durable row, group commit, no decision",
   "row-alone": "the same, a commit a call",
 } as const;
