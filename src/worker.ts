@@ -21,19 +21,19 @@ export default { fetch: appOf(ROUTES) } satisfies ExportedHandler<Env>;
  */
 export class LimiterRpc extends WorkerEntrypoint<Env> {
   async check(request: DecisionRequest): Promise<Decision> {
-    const { config, limiter } = await serviceOf(this.env);
+    const { config, limiter } = serviceOf(this.env);
     return bodyOf(await answered(async () => limiter.check(readCheck(request, config))));
   }
 
   async consume(request: ConsumeRequest): Promise<Decision> {
-    const { config, limiter } = await serviceOf(this.env);
+    const { config, limiter } = serviceOf(this.env);
     const { idempotency_key, ...rest } = Object(request) as ConsumeRequest;
     const waitUntil: WaitUntil = (work) => this.ctx.waitUntil(work);
     return bodyOf(await answered(async () => limiter.consume(readConsume(rest, idempotency_key, config), waitUntil)));
   }
 
   async settle(request: SettleRequest): Promise<Settlement> {
-    const { config, limiter } = await serviceOf(this.env);
+    const { config, limiter } = serviceOf(this.env);
     return settlementOf(await answered(async () => limiter.settle(readSettle(request, config))));
   }
 }

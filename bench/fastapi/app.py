@@ -34,9 +34,7 @@ elif kind == "dependency":
     from exact_limiter import AsyncLimiter
     from exact_limiter.fastapi import RateLimit
 
-    rate_limit = RateLimit(
-        AsyncLimiter(os.environ["STORE"], os.environ["TOKEN"]), trusted_proxies=0
-    )
+    rate_limit = RateLimit(AsyncLimiter(os.environ["STORE"], os.environ["TOKEN"]), trusted_proxies=0)
     rate_limit.install(app)
     app.get("/limited", dependencies=[Depends(rate_limit("chat"))])(hello)
 else:
@@ -51,7 +49,5 @@ else:
         strategy="moving-window",
     )
     app.state.limiter = limiter
-    limit: Callable[[Callable[..., Awaitable[str]]], Callable[..., Awaitable[str]]] = (
-        limiter.limit("1000000/day")
-    )
+    limit: Callable[[Callable[..., Awaitable[str]]], Callable[..., Awaitable[str]]] = limiter.limit("1000000/day")
     app.get("/limited")(limit(hello_slowapi))

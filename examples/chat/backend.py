@@ -18,7 +18,13 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, StringConstraints
 
 from exact_limiter import AsyncLimiter
-from exact_limiter.fastapi import Charge, RateLimit, RateLimited, client_address, user_from_header
+from exact_limiter.fastapi import (
+    Charge,
+    RateLimit,
+    RateLimited,
+    client_address,
+    user_from_header,
+)
 
 #: The proxy in front of the processes, which appends the caller's address to X-Forwarded-For.
 TRUSTED_PROXIES = 1

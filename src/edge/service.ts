@@ -2,7 +2,7 @@ import { type Config, readConfig } from "../config/config";
 import { ConfigError } from "../config/mistake";
 import type { ObjectNamespace } from "./fan-out";
 import { Limiter } from "./limiter";
-import { digestTokens, type Tokens } from "./tokens";
+import { encodeTokens, type Tokens } from "./tokens";
 
 /** The bindings of the Worker. Its variables are read by name, and trusted to be nothing in particular. */
 export interface Env {
@@ -16,21 +16,20 @@ export interface Service {
   readonly tokens: Tokens;
 }
 
-/** By environment. Values, not promises: a promise that two requests await belongs to the first, and ends with it. */
 const services = new WeakMap<Env, Service | ConfigError>();
 
 /** @throws ConfigError, after logging it once: the service never runs on half of a configuration. */
-export async function serviceOf(env: Env): Promise<Service> {
-  const known = services.get(env) ?? (await start(env));
+export function serviceOf(env: Env): Service {
+  const known = services.get(env) ?? start(env);
   services.set(env, known);
   if (known instanceof ConfigError) throw known;
   return known;
 }
 
-async function start(env: Env): Promise<Service | ConfigError> {
+function start(env: Env): Service | ConfigError {
   try {
     const config = readConfig({ ...env });
-    const tokens = await digestTokens({ caller: config.callerTokens, admin: config.adminTokens });
+    const tokens = encodeTokens({ caller: config.callerTokens, admin: config.adminTokens });
     return { config, tokens, limiter: new Limiter(config, env.LIMITER_OBJECTS) };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;

@@ -20,8 +20,9 @@ interface CounterSince {
 /**
  * One key: the logs of all its policies and layers, and the pages of events that they are rebuilt from.
  *
- * An event charged to several layers of the key is stored once, and every change rewrites one page: one row written.
- * A change that throws leaves this account unlike its rows; whoever holds it drops it and opens it anew.
+ * An event charged to several layers of the key is stored once, and every change is to one page: one row written, or
+ * less, since `save` writes a page once however many changes it has had. A change that throws, or is not saved, leaves
+ * this account unlike its rows; whoever holds it drops it and opens it anew.
  */
 export class Account {
   /** When the newest event was admitted: no decision about this key may be made at an earlier time. */
@@ -31,6 +32,8 @@ export class Account {
   #tail: Page | undefined;
   /** Made when an id is first looked for beyond the tail: an account of one page never needs it. */
   #sealedIds: SlotIndex | undefined;
+  /** Pages that differ from what is stored, by slot. */
+  readonly #changed = new Map<number, Page>();
 
   constructor(
     private readonly store: PageStore,
@@ -70,12 +73,21 @@ export class Account {
     return log;
   }
 
-  /** Stores an event that the logs have recorded. */
+  /** Writes down an event that the logs have recorded. */
   append(event: PagedEvent): void {
     if (this.#tail === undefined) this.#tail = new Page(this.#freeSlot(event.atMs));
     else if (this.#tail.isFull) this.#tail = this.#turned(this.#tail, event.atMs);
     this.#tail.append(event);
-    this.#put(this.#tail);
+    this.#changed.set(this.#tail.slot, this.#tail);
+  }
+
+  /** Stores every change: a row for each page that has one. */
+  save(): void {
+    for (const page of this.#changed.values()) {
+      const { slot, expiresAtMs, firstAtMs, lastAtMs } = page;
+      this.store.put({ key: this.key, slot, expiresAtMs, firstAtMs, lastAtMs, text: page.toText() });
+    }
+    this.#changed.clear();
   }
 
   /** The event that is named so, and still remembered at `nowMs`. */
@@ -84,7 +96,7 @@ export class Account {
     return event && event.atMs + event.charged.keepMs > nowMs ? event : undefined;
   }
 
-  /** Puts `event` in the place of the one that is named like it, in the logs and in the store; undefined takes it out. */
+  /** Puts `event` in the place of the one that is named like it, in the logs and on its page; undefined takes it out. */
   replace({ id, subject }: Pick<PagedEvent, "id" | "subject">, event: PagedEvent | undefined): void {
     const located = this.#locate(id, subject);
     if (!located) return;
@@ -98,12 +110,12 @@ export class Account {
     const sealed = this.#sealed.find((other) => other.slot === slot);
     if (sealed) sealed.expiresAtMs = page.expiresAtMs;
     else this.#tail = page;
-    this.#put(page);
+    this.#changed.set(slot, page);
   }
 
   /**
-   * Of each counter, how many events are later than its `sinceMs`, and the newest of them, newest first. Read from the
-   * store, all counters in one go: memory holds no ids.
+   * Of each counter, how many events are later than its `sinceMs`, and the newest of them, newest first. Read from what
+   * is stored, all counters in one go: memory holds no ids.
    */
   events(asked: readonly CounterSince[], most: number): { total: number; events: StoredEvent[] }[] {
     const found = asked.map((counter) => ({ counter, total: 0, events: [] as StoredEvent[] }));
@@ -131,10 +143,17 @@ export class Account {
   *#pagesThatMayHold(id: string, subject: string): Generator<{ slot: number; text: string }> {
     if (this.#tail?.mayHold(id)) yield { slot: this.#tail.slot, text: this.#tail.toText() };
     if (this.#sealed.length === 0) return;
-    this.#sealedIds ??= SlotIndex.of(this.store.pages(this.key));
+    this.#sealedIds ??= SlotIndex.of(this.#pages());
     const slot = this.#sealedIds.slotOf(id, subject);
-    const text = slot === undefined ? undefined : this.store.loadPage(this.key, slot);
-    if (slot !== undefined && text !== undefined) yield { slot, text };
+    if (slot === undefined) return;
+    const text = this.#changed.get(slot)?.toText() ?? this.store.loadPage(this.key, slot);
+    if (text !== undefined) yield { slot, text };
+  }
+
+  /** All pages, as they will be stored. */
+  *#pages(): Generator<{ slot: number; text: string }> {
+    for (const page of this.store.pages(this.key)) if (!this.#changed.has(page.slot)) yield page;
+    for (const page of this.#changed.values()) yield { slot: page.slot, text: page.toText() };
   }
 
   /** The page to write on when the tail is full: the tail without what has expired or, if that is most of it, another. */
@@ -155,10 +174,5 @@ export class Account {
     const expired = this.#sealed.findIndex((page) => page.expiresAtMs <= nowMs);
     if (expired >= 0) return (this.#sealed.splice(expired, 1)[0] as Sealed).slot;
     return this.#sealed.reduce((highest, { slot }) => Math.max(highest, slot), this.#tail?.slot ?? -1) + 1;
-  }
-
-  #put(page: Page): void {
-    const { slot, expiresAtMs, firstAtMs, lastAtMs } = page;
-    this.store.put({ key: this.key, slot, expiresAtMs, firstAtMs, lastAtMs, text: page.toText() });
   }
 }

@@ -4,12 +4,16 @@ import { Account } from "./account";
 import type { PagedEvent } from "./page";
 import type {
   Answer,
+  AnswerOf,
   AskedCounter,
   AskedOf,
+  Call,
   Charge,
   ChargeAnswer,
   EventQuestion,
   Inspected,
+  Method,
+  Outcome,
   Question,
   SettleAnswer,
 } from "./protocol";
@@ -31,15 +35,9 @@ interface Opened {
   readonly counters: AskedCounter[];
 }
 
-interface Replacement {
-  readonly event: PagedEvent;
-  /** What takes its place: nothing, if it is taken back. */
-  readonly by: PagedEvent | undefined;
-}
-
 /**
- * The accounts of all keys that live in one object. Every method reads, decides and writes in one synchronous stretch,
- * so no call ever sees another half done.
+ * The accounts of all keys that live in one object. Every method reads, decides and writes in one synchronous stretch and
+ * one transaction, so no call ever sees another half done.
  *
  * Accounts stay in memory, beyond a bound only the ones used last: what is stored is always complete, and an account
  * that was dropped is opened again from there.
@@ -48,6 +46,8 @@ export class Ledger {
   /** In the order of use, the latest last. */
   readonly #accounts = new Map<string, { account: Account; weight: number }>();
   #weight = 0;
+  /** The accounts of the transaction under way, by key. */
+  readonly #opened = new Map<string, Account>();
   /** The last time used: time never runs backwards here, whatever the machine's clock does. */
   #lastMs = 0;
 
@@ -57,55 +57,15 @@ export class Ledger {
   ) {}
 
   check(question: Question, wallMs: number): Answer {
-    return this.#with(question.counters, wallMs, (opened, atMs) => ({
-      atMs,
-      ...check(logsOf(question, opened), question.cost, atMs),
-    }));
-  }
-
-  /** About how many bytes the accounts in memory take. */
-  get memoryInUse(): number {
-    return this.#weight;
+    return this.#transact(() => this.#check(question, wallMs));
   }
 
   /**
-   * Records the charge in all of its counters and stores it, or does neither. One that was recorded before, and is still
-   * remembered, is not recorded again.
+   * Records the charge in all of its counters, or in none. One that was recorded before, and is still remembered, is not
+   * recorded again.
    */
   consume(charge: Charge, wallMs: number): ChargeAnswer {
-    return this.#with(charge.counters, wallMs, (opened, atMs) => {
-      const { id, subject, policy, cost, attempt, alone, keepMs } = charge;
-      const known = opened.map(({ account }) => account.find(id, subject, atMs));
-      const conflicts = known.some(
-        (event) => event && (event.charged.policy !== policy || event.admittedCost !== cost),
-      );
-      const fresh = opened.filter((_, i) => known[i] === undefined);
-      const verdict: Verdict = conflicts
-        ? { allowed: false, standings: [] }
-        : consume(logsOf({ ...charge, counters: fresh.flatMap(({ counters }) => counters) }, fresh), cost, atMs);
-      if (verdict.allowed)
-        this.store.atomically(() => {
-          for (const { account, counters } of fresh) {
-            const layers = counters.map(({ layer }) => layer);
-            account.append({
-              id,
-              atMs,
-              cost,
-              charged: { policy, layers, keepMs },
-              subject,
-              claims: [attempt],
-              admittedCost: cost,
-            });
-          }
-          opened.forEach(({ account }, i) => {
-            if (known[i] && !alone) this.#claim(account, known[i], attempt);
-          });
-        });
-      const replayed = known[0] !== undefined && known[0].claims[0] !== attempt;
-      const isDecided = !conflicts && fresh.length === opened.length;
-      const { standings } = isDecided ? verdict : check(logsOf(charge, opened), cost, atMs);
-      return { atMs, allowed: verdict.allowed, replayed, conflicts, standings };
-    });
+    return this.#transact(() => this.#consume(charge, wallMs));
   }
 
   /**
@@ -113,54 +73,51 @@ export class Ledger {
    * one may have been told that it is admitted. Answers how the counters stand then.
    */
   undo(charge: Charge, wallMs: number): Answer {
-    return this.#with(charge.counters, wallMs, (opened, atMs) => {
-      const { id, subject, attempt } = charge;
-      this.#replace(opened, (account) => {
-        const event = account.find(id, subject, atMs);
-        if (!event?.claims.includes(attempt)) return undefined;
-        const claims = event.claims.filter((claim) => claim !== attempt);
-        return { event, by: claims.length > 0 ? { ...event, claims } : undefined };
-      });
-      return { atMs, ...check(logsOf(charge, opened), charge.cost, atMs) };
-    });
+    return this.#transact(() => this.#undo(charge, wallMs));
   }
 
   /** Sets the cost of an event in all of its counters, also above their limits: what is spent is spent. */
   settle(question: EventQuestion, wallMs: number): SettleAnswer {
-    return this.#with(question.counters, wallMs, (opened, atMs) => {
-      const { id, subject, policy, cost } = question;
-      let found = false;
-      this.#replace(opened, (account) => {
-        const event = account.find(id, subject, atMs);
-        if (event?.charged.policy !== policy) return undefined;
-        found = true;
-        return event.cost === cost ? undefined : { event, by: { ...event, cost } };
-      });
-      return { atMs, found, ...check(logsOf(question, opened), 1, atMs) };
-    });
+    return this.#transact(() => this.#settle(question, wallMs));
+  }
+
+  /**
+   * Decides all calls in their order and one transaction, in which a page that several of them changed is written once.
+   * Should one of them fail, each has a transaction of its own, so that it fails alone.
+   */
+  decide(calls: readonly Call[], wallMs: number): Outcome[] {
+    try {
+      return this.#transact(() => calls.map((call) => ({ answer: this.#decide(call, wallMs) })));
+    } catch (error) {
+      if (calls.length === 1) return [{ error }];
+      return calls.flatMap((call) => this.decide([call], wallMs));
+    }
+  }
+
+  /** About how many bytes the accounts in memory take. */
+  get memoryInUse(): number {
+    return this.#weight;
   }
 
   /** How the counters of a key stand, in the order asked; of each counter's events, the newest `most`. */
   inspect(key: string, asked: readonly AskedOf[], most: number, wallMs: number): Inspected[] {
-    return this.#with(
-      asked.map(({ layer, limits }) => ({ layer, key, limits })),
-      wallMs,
-      ([opened], atMs) => {
-        if (!opened || opened.account.isEmpty) return [];
-        const { account } = opened;
-        const since = asked.map(({ policy, layer, limits }) => ({
-          policy,
-          layer,
-          sinceMs: atMs - longestWindowMs(limits),
-        }));
-        const events = account.events(since, most);
-        return asked.map(({ policy, layer, limits }, i) => ({
-          standings: limits.map((limit) => account.log(policy, layer).standing(limit, 1, atMs)),
-          total: events[i]?.total ?? 0,
-          events: events[i]?.events ?? [],
-        }));
-      },
-    );
+    return this.#transact(() => {
+      const counters = asked.map(({ layer, limits }) => ({ layer, key, limits }));
+      const { opened, atMs } = this.#open(counters, wallMs);
+      const account = opened[0]?.account;
+      if (!account || account.isEmpty) return [];
+      const since = asked.map(({ policy, layer, limits }) => ({
+        policy,
+        layer,
+        sinceMs: atMs - longestWindowMs(limits),
+      }));
+      const events = account.events(since, most);
+      return asked.map(({ policy, layer, limits }, i) => ({
+        standings: limits.map((limit) => account.log(policy, layer).standing(limit, 1, atMs)),
+        total: events[i]?.total ?? 0,
+        events: events[i]?.events ?? [],
+      }));
+    });
   }
 
   forget(key: string): void {
@@ -197,44 +154,103 @@ export class Ledger {
     }
   }
 
-  /** Opens the accounts of the counters, and hands them over together with the time of the decision. */
-  #with<T>(counters: readonly AskedCounter[], wallMs: number, work: (opened: Opened[], atMs: number) => T): T {
+  #decide(call: Call, wallMs: number): AnswerOf<Method> {
+    if (call.method === "check") return this.#check(call.question, wallMs);
+    if (call.method === "consume") return this.#consume(call.question, wallMs);
+    if (call.method === "undo") return this.#undo(call.question, wallMs);
+    return this.#settle(call.question, wallMs);
+  }
+
+  #check(question: Question, wallMs: number): Answer {
+    const { opened, atMs } = this.#open(question.counters, wallMs);
+    return { atMs, ...check(logsOf(question, opened), question.cost, atMs) };
+  }
+
+  #consume(charge: Charge, wallMs: number): ChargeAnswer {
+    const { opened, atMs } = this.#open(charge.counters, wallMs);
+    const { id, subject, policy, cost, attempt, alone, keepMs } = charge;
+    const known = opened.map(({ account }) => account.find(id, subject, atMs));
+    const conflicts = known.some((event) => event && (event.charged.policy !== policy || event.admittedCost !== cost));
+    const fresh = opened.filter((_, i) => known[i] === undefined);
+    const verdict: Verdict = conflicts
+      ? { allowed: false, standings: [] }
+      : consume(logsOf({ ...charge, counters: fresh.flatMap(({ counters }) => counters) }, fresh), cost, atMs);
+    if (verdict.allowed) {
+      for (const { account, counters } of fresh) {
+        const layers = counters.map(({ layer }) => layer);
+        const charged = { policy, layers, keepMs };
+        account.append({ id, atMs, cost, charged, subject, claims: [attempt], admittedCost: cost });
+      }
+      opened.forEach(({ account }, i) => {
+        if (known[i] && !alone) claim(account, known[i], attempt);
+      });
+    }
+    const replayed = known[0] !== undefined && known[0].claims[0] !== attempt;
+    const isDecided = !conflicts && fresh.length === opened.length;
+    const { standings } = isDecided ? verdict : check(logsOf(charge, opened), cost, atMs);
+    return { atMs, allowed: verdict.allowed, replayed, conflicts, standings };
+  }
+
+  #undo(charge: Charge, wallMs: number): Answer {
+    const { opened, atMs } = this.#open(charge.counters, wallMs);
+    const { id, subject, attempt } = charge;
+    for (const { account } of opened) {
+      const event = account.find(id, subject, atMs);
+      if (!event?.claims.includes(attempt)) continue;
+      const claims = event.claims.filter((claim) => claim !== attempt);
+      account.replace(event, claims.length > 0 ? { ...event, claims } : undefined);
+    }
+    return { atMs, ...check(logsOf(charge, opened), charge.cost, atMs) };
+  }
+
+  #settle(question: EventQuestion, wallMs: number): SettleAnswer {
+    const { opened, atMs } = this.#open(question.counters, wallMs);
+    const { id, subject, policy, cost } = question;
+    let found = false;
+    for (const { account } of opened) {
+      const event = account.find(id, subject, atMs);
+      if (event?.charged.policy !== policy) continue;
+      found = true;
+      if (event.cost !== cost) account.replace(event, { ...event, cost });
+    }
+    return { atMs, found, ...check(logsOf(question, opened), 1, atMs) };
+  }
+
+  /** Does the work and stores what it changed, or neither. */
+  #transact<T>(work: () => T): T {
+    try {
+      const result = this.store.atomically(() => {
+        const result = work();
+        for (const account of this.#opened.values()) account.save();
+        return result;
+      });
+      for (const account of this.#opened.values()) this.#keep(account);
+      return result;
+    } catch (error) {
+      // What was stored is as before, and memory is not: open these accounts from there.
+      for (const key of this.#opened.keys()) this.#drop(key);
+      throw error;
+    } finally {
+      this.#opened.clear();
+    }
+  }
+
+  /** The accounts of the counters, and the time of the decision. */
+  #open(counters: readonly AskedCounter[], wallMs: number): { opened: Opened[]; atMs: number } {
     const opened: Opened[] = [];
     for (const counter of counters) {
       const same = opened.find(({ account }) => account.key === counter.key);
       if (same) same.counters.push(counter);
-      else opened.push({ account: this.#open(counter.key), counters: [counter] });
+      else opened.push({ account: this.#account(counter.key), counters: [counter] });
     }
     this.#lastMs = Math.max(this.#lastMs, wallMs, ...opened.map(({ account }) => account.newestMs));
-    try {
-      const result = work(opened, this.#lastMs);
-      for (const { account } of opened) this.#keep(account);
-      return result;
-    } catch (error) {
-      // The transaction was rolled back, memory was not: open these accounts from what is stored.
-      for (const { account } of opened) this.#drop(account.key);
-      throw error;
-    }
+    return { opened, atMs: this.#lastMs };
   }
 
-  /** Replaces one event of each account, or none; an object with nothing to replace is not written to at all. */
-  #replace(opened: readonly Opened[], change: (account: Account) => Replacement | undefined): void {
-    const changes = opened.flatMap(({ account }) => {
-      const replacement = change(account);
-      return replacement ? [() => account.replace(replacement.event, replacement.by)] : [];
-    });
-    if (changes.length > 0) this.store.atomically(() => changes.forEach((change) => void change()));
-  }
-
-  /** An attempt that replays an event relies on it from now on, whatever becomes of the attempt that recorded it. */
-  #claim(account: Account, event: PagedEvent, attempt: string): void {
-    const { claims } = event;
-    if (claims.includes(attempt) || claims.length > MOST_CLAIMS) return;
-    account.replace(event, { ...event, claims: [...claims, claims.length < MOST_CLAIMS ? attempt : FOR_GOOD] });
-  }
-
-  #open(key: string): Account {
-    return this.#accounts.get(key)?.account ?? new Account(this.store, key);
+  #account(key: string): Account {
+    const account = this.#opened.get(key) ?? this.#accounts.get(key)?.account ?? new Account(this.store, key);
+    this.#opened.set(key, account);
+    return account;
   }
 
   #keep(account: Account): void {
@@ -253,6 +269,13 @@ export class Ledger {
     this.#weight -= this.#accounts.get(key)?.weight ?? 0;
     this.#accounts.delete(key);
   }
+}
+
+/** An attempt that replays an event relies on it from now on, whatever becomes of the attempt that recorded it. */
+function claim(account: Account, event: PagedEvent, attempt: string): void {
+  const { claims } = event;
+  if (claims.includes(attempt) || claims.length > MOST_CLAIMS) return;
+  account.replace(event, { ...event, claims: [...claims, claims.length < MOST_CLAIMS ? attempt : FOR_GOOD] });
 }
 
 function accountOf(key: string, opened: readonly Opened[]): Account {

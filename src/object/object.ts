@@ -1,12 +1,17 @@
 import { DurableObject } from "cloudflare:workers";
+import { Group } from "./group";
 import { Ledger } from "./ledger";
 import type {
   Answer,
+  AnswerOf,
   AskedOf,
+  Call,
   Charge,
   ChargeAnswer,
   EventQuestion,
   Inspected,
+  Method,
+  Outcome,
   Question,
   SettleAnswer,
 } from "./protocol";
@@ -17,14 +22,15 @@ const SWEEP_REST_MS = 3_600_000;
 
 /**
  * The Durable Object: the calls, the clock and the alarm around a ledger. Which keys it holds is decided by whoever
- * routes to it. No call yields between reading and writing, and the output gate holds every answer until what it
- * says is durable.
+ * routes to it. What a call decides is decided and stored in one turn, and the output gate holds every answer until
+ * what it says is durable.
  */
 export class LimiterObject extends DurableObject {
   protected readonly store: Store;
   protected ledger: Ledger;
   /** Whenever pages are stored there is an alarm, which sweeps out those that have expired. */
   #alarmAtMs: number | null = null;
+  readonly #group = new Group((calls) => this.#decideAll(calls));
 
   constructor(ctx: DurableObjectState, env: Cloudflare.Env) {
     super(ctx, env);
@@ -41,22 +47,26 @@ export class LimiterObject extends DurableObject {
     return Date.now();
   }
 
+  /** Stores nothing, so it need not wait for a group. */
   check(question: Question): Answer {
     return this.ledger.check(question, this.now());
   }
 
-  consume(charge: Charge): ChargeAnswer {
-    const answer = this.ledger.consume(charge, this.now());
-    if (answer.allowed) this.#forgetLater(charge, answer.atMs);
-    return answer;
+  consume(charge: Charge): Promise<ChargeAnswer> {
+    return this.#alone<"consume">({ method: "consume", question: charge });
   }
 
-  undo(charge: Charge): Answer {
-    return this.ledger.undo(charge, this.now());
+  undo(charge: Charge): Promise<Answer> {
+    return this.#alone<"undo">({ method: "undo", question: charge });
   }
 
-  settle(question: EventQuestion): SettleAnswer {
-    return this.ledger.settle(question, this.now());
+  settle(question: EventQuestion): Promise<SettleAnswer> {
+    return this.#alone<"settle">({ method: "settle", question });
+  }
+
+  /** Many calls in one, decided in their order. */
+  decide(calls: readonly Call[]): Promise<Outcome[]> {
+    return this.#group.add(calls);
   }
 
   inspect(key: string, asked: readonly AskedOf[], most: number): Inspected[] {
@@ -93,6 +103,23 @@ export class LimiterObject extends DurableObject {
   async #empty(): Promise<void> {
     this.#alarmAtMs = null;
     await this.store.deleteAll();
+  }
+
+  async #alone<M extends Method>(call: Call & { method: M }): Promise<AnswerOf<M>> {
+    const [outcome] = (await this.#group.add([call])) as [Outcome<AnswerOf<M>>];
+    if ("error" in outcome) throw outcome.error;
+    return outcome.answer;
+  }
+
+  #decideAll(calls: readonly Call[]): Outcome[] {
+    const nowMs = this.now();
+    const outcomes = this.ledger.decide(calls, nowMs);
+    calls.forEach(({ method, question }, i) => {
+      const outcome = outcomes[i];
+      if (method === "consume" && outcome && "answer" in outcome && outcome.answer.allowed)
+        this.#forgetLater(question, outcome.answer.atMs);
+    });
+    return outcomes;
   }
 
   #forgetLater({ keepMs }: Charge, atMs: number): void {

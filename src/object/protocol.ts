@@ -74,3 +74,20 @@ export interface Inspected {
   /** The newest of them, newest first. */
   readonly events: readonly StoredEvent[];
 }
+
+/** The calls that decide something, each with its question and its answer. */
+interface Decisions {
+  check: { question: Question; answer: Answer };
+  consume: { question: Charge; answer: ChargeAnswer };
+  undo: { question: Charge; answer: Answer };
+  settle: { question: EventQuestion; answer: SettleAnswer };
+}
+export type Method = keyof Decisions;
+export type QuestionOf<M extends Method> = Decisions[M]["question"];
+export type AnswerOf<M extends Method> = Decisions[M]["answer"];
+
+/** One of many calls that travel together. */
+export type Call = { [M in Method]: { readonly method: M; readonly question: QuestionOf<M> } }[Method];
+
+/** What became of it: one that fails leaves the others as they are. */
+export type Outcome<A = AnswerOf<Method>> = { readonly answer: A } | { readonly error: unknown };

@@ -50,13 +50,19 @@ export class Store {
     return text === undefined ? undefined : String(text);
   }
 
-  /** Runs `write` so that all of its writes are stored, or none if it throws. */
-  atomically(write: () => void): void {
-    this.#create();
-    this.storage.transactionSync(write);
+  /** Does the work so that all of its writes are stored, or none if it throws. */
+  atomically<T>(work: () => T): T {
+    const existed = this.#exists;
+    try {
+      return this.storage.transactionSync(work);
+    } catch (error) {
+      this.#exists = existed;
+      throw error;
+    }
   }
 
   put({ key, slot, expiresAtMs, firstAtMs, lastAtMs, text }: Row): void {
+    this.#create();
     this.#run(
       `INSERT INTO pages_v1 (key, slot, expires_at_ms, first_at_ms, last_at_ms, events) VALUES (?, ?, ?, ?, ?, ?)
        ON CONFLICT DO UPDATE SET expires_at_ms = excluded.expires_at_ms, first_at_ms = excluded.first_at_ms,

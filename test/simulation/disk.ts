@@ -17,10 +17,10 @@ export class Disk implements PageStore {
     return this.rows.get(`${key} ${slot}`)?.text;
   }
 
-  atomically(write: () => void): void {
+  atomically<T>(work: () => T): T {
     const before = this.#uncommitted.length;
     try {
-      write();
+      return work();
     } catch (error) {
       for (const undo of this.#uncommitted.splice(before).reverse()) undo();
       throw error;

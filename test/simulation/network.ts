@@ -1,6 +1,15 @@
 import type { ObjectNamespace, ObjectStub } from "../../src/edge/fan-out";
 import { Ledger } from "../../src/object/ledger";
-import type { Answer, Charge, ChargeAnswer, EventQuestion, Question, SettleAnswer } from "../../src/object/protocol";
+import type {
+  Answer,
+  Call,
+  Charge,
+  ChargeAnswer,
+  EventQuestion,
+  Method,
+  Outcome,
+  SettleAnswer,
+} from "../../src/object/protocol";
 import { Disk } from "./disk";
 import type { Chance, Scheduler } from "./scheduler";
 
@@ -24,6 +33,8 @@ export class SimulatedObject {
   /** How far its clock has ever been from the true time. */
   furthestOffsetMs = 0;
   uncommitted: Deed[] = [];
+  /** Calls that have arrived and are decided together. */
+  inbox: Arrived[] = [];
   /** Goes up with every crash: what was under way before it gets no answer. */
   life = 0;
 
@@ -33,8 +44,15 @@ export class SimulatedObject {
     this.disk.crash();
     this.ledger = new Ledger(this.disk);
     this.uncommitted = [];
+    for (const { reject } of this.inbox.splice(0)) reject(failure({ retryable: true }));
     this.life++;
   }
+}
+
+interface Arrived {
+  readonly call: Call;
+  readonly resolve: (answer: unknown) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 /** What objects did, in the order in which they did it: for the judge. */
@@ -48,8 +66,6 @@ export interface Deed {
   /** Set when what was written is durable; of what never is, nothing counts. */
   committed: boolean;
 }
-
-type Method = "check" | "consume" | "undo" | "settle";
 
 /** Between edge and objects: delays, reorders, loses and repeats calls and answers, and crashes objects in the middle. */
 export class Network implements ObjectNamespace {
@@ -110,44 +126,46 @@ export class Network implements ObjectNamespace {
     reject: (error: unknown) => void,
   ): void {
     const { faults, chance } = this;
-    if (chance.is(faults.clockJump)) object.clockOffsetMs += chance.below(8_000) - 4_000;
-    object.furthestOffsetMs = Math.max(object.furthestOffsetMs, Math.abs(object.clockOffsetMs));
-    const wallMs = this.#tick(this.scheduler.nowMs + object.clockOffsetMs);
     // As it would be sent: the object shares nothing with the edge.
-    const answer = this.#perform(object, method, JSON.parse(JSON.stringify(question)), wallMs);
-    const { life } = object;
-    // The output gate: the answer leaves when what was written is durable. A crash before that loses both.
-    this.scheduler.after(chance.below(3), () => {
-      if (object.life !== life) return reject(failure({ retryable: true }));
-      object.disk.commit();
-      for (const deed of object.uncommitted.splice(0)) deed.committed = true;
-      if (chance.is(faults.lost)) return reject(failure({ retryable: true }));
-      this.scheduler.after(this.#delayMs(), () => resolve(JSON.parse(JSON.stringify(answer))));
-    });
+    const call = JSON.parse(JSON.stringify({ method, question })) as Call;
+    if (object.inbox.length === 0) this.scheduler.after(chance.below(3), () => this.#decideAll(object));
+    object.inbox.push({ call, resolve, reject });
     if (chance.is(faults.crash)) this.scheduler.after(chance.below(3), () => object.crash());
   }
 
-  #perform(object: SimulatedObject, method: Method, question: unknown, wallMs: number): unknown {
-    const { ledger } = object;
-    const note = (what: Deed["what"]) => {
-      const deed = { object: object.name, wallMs, what, committed: false };
-      this.deeds.push(deed);
-      object.uncommitted.push(deed);
-    };
-    if (method === "check") return ledger.check(question as Question, wallMs);
-    if (method === "undo") {
-      const answer = ledger.undo(question as Charge, wallMs);
-      note({ kind: "undo", charge: question as Charge, answer });
-      return answer;
-    }
-    if (method === "settle") {
-      const answer = ledger.settle(question as EventQuestion, wallMs);
-      note({ kind: "settle", question: question as EventQuestion, answer });
-      return answer;
-    }
-    const answer = ledger.consume(question as Charge, wallMs);
-    note({ kind: "consume", charge: question as Charge, answer });
-    return answer;
+  #decideAll(object: SimulatedObject): void {
+    const { faults, chance } = this;
+    const arrived = object.inbox.splice(0);
+    if (chance.is(faults.clockJump)) object.clockOffsetMs += chance.below(8_000) - 4_000;
+    object.furthestOffsetMs = Math.max(object.furthestOffsetMs, Math.abs(object.clockOffsetMs));
+    const wallMs = this.#tick(this.scheduler.nowMs + object.clockOffsetMs);
+    const calls = arrived.map(({ call }) => call);
+    const outcomes = object.ledger.decide(calls, wallMs);
+    for (const [i, call] of calls.entries()) this.#note(object, wallMs, call, outcomes[i] as Outcome);
+    const { life } = object;
+    // The output gate: answers leave when what was written is durable. A crash before that loses both.
+    this.scheduler.after(chance.below(3), () => {
+      const hasCrashed = object.life !== life;
+      if (!hasCrashed) object.disk.commit();
+      if (!hasCrashed) for (const deed of object.uncommitted.splice(0)) deed.committed = true;
+      for (const [i, { resolve, reject }] of arrived.entries()) {
+        const outcome = outcomes[i] as Outcome;
+        if (hasCrashed || "error" in outcome || chance.is(faults.lost)) reject(failure({ retryable: true }));
+        else this.scheduler.after(this.#delayMs(), () => resolve(JSON.parse(JSON.stringify(outcome.answer))));
+      }
+    });
+  }
+
+  #note(object: SimulatedObject, wallMs: number, { method, question }: Call, outcome: Outcome): void {
+    if ("error" in outcome) throw outcome.error;
+    if (method === "check") return;
+    const what =
+      method === "settle"
+        ? { kind: method, question, answer: outcome.answer as SettleAnswer }
+        : { kind: method, charge: question, answer: outcome.answer as ChargeAnswer };
+    const deed = { object: object.name, wallMs, what, committed: false };
+    this.deeds.push(deed);
+    object.uncommitted.push(deed);
   }
 
   #tick(ms: number): number {

@@ -1,0 +1,37 @@
+import type { Call, Outcome } from "./protocol";
+
+interface Waiting {
+  readonly calls: readonly Call[];
+  readonly answer: (outcomes: Outcome[]) => void;
+}
+
+/**
+ * Group commit: calls that arrive while others wait are decided with them, in the order of their arrival, in one turn
+ * and so in one transaction. A commit has to reach the disk, and takes far longer than a decision.
+ */
+export class Group {
+  #waiting: Waiting[] = [];
+
+  /** `decide` is given the calls of everybody, and answers each; it does not throw. */
+  constructor(private readonly decide: (calls: readonly Call[]) => Outcome[]) {}
+
+  /** Resolves to the outcomes of these calls, in their order. */
+  add(calls: readonly Call[]): Promise<Outcome[]> {
+    return new Promise((answer) => {
+      // A timer, since its turn comes after those of all calls that have arrived: a microtask would be this call's own turn.
+      if (this.#waiting.length === 0) setTimeout(() => this.#decideAll(), 0);
+      this.#waiting.push({ calls, answer });
+    });
+  }
+
+  #decideAll(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    const outcomes = this.decide(waiting.flatMap(({ calls }) => calls));
+    let next = 0;
+    for (const { calls, answer } of waiting) {
+      answer(outcomes.slice(next, next + calls.length));
+      next += calls.length;
+    }
+  }
+}
