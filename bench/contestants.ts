@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { ServiceProcess } from "../scripts/local/process";
 import { ensurePython } from "../scripts/local/python";
+import { FLEXIBLE, LUA_PEER, SERVICE, SLOWAPI, UPSTASH } from "./bars";
 import { type Floor, startFloors } from "./floors";
 import { TOKEN } from "./load";
 import { freePort, startProgram, startRedis } from "./programs";
@@ -60,31 +61,31 @@ export async function startArena(): Promise<Arena> {
   return {
     contestants: [
       {
-        name: "this service",
+        name: SERVICE,
         guarantees: "exact; durable before it answers; all or nothing over its keys; idempotent",
         url: service.url,
         workloads: ALL.filter((name) => name !== "batch" || batches),
       },
       {
-        name: "Redis, ioredis, one Lua script",
+        name: LUA_PEER,
         guarantees: "exact; durable before it answers; all or nothing on one Redis; not idempotent",
         url: await node("redis-lua"),
         workloads: ALL,
       },
       {
-        name: "rate-limiter-flexible",
+        name: FLEXIBLE,
         guarantees: "fixed windows: up to twice the limit where two meet; durable; each limit charged by itself",
         url: await node("rate-limiter-flexible"),
         workloads: ALL.filter((name) => name !== "batch"),
       },
       {
-        name: "@upstash/ratelimit",
+        name: UPSTASH,
         guarantees: "an estimate from two fixed windows; durable; each limit charged by itself",
         url: await node("upstash"),
         workloads: ALL.filter((name) => name !== "batch"),
       },
       {
-        name: "FastAPI, slowapi",
+        name: SLOWAPI,
         guarantees: "exact for each limit; durable; one limit after the other, those before a denial stay charged",
         url: await startSlowapi(env),
         workloads: ALL.filter((name) => name !== "batch" && name !== "check"),

@@ -6,8 +6,8 @@ export interface Load {
   /** Stop after so many requests, or after so many seconds. */
   readonly amount?: number;
   readonly seconds?: number;
-  /** What is sent, one after the other and from the start again. */
-  readonly bodies: readonly unknown[];
+  /** What is sent, one after the other and from the start again; or what makes it, where that is too much to keep. */
+  readonly bodies: readonly unknown[] | ((i: number) => unknown);
   /**
    * Send so many a second, evenly, whether earlier ones were answered or not: a latency then counts from the instant at
    * which its request was due. When left out, a connection sends its next request when its last one was answered.
@@ -30,7 +30,9 @@ export const TOKEN = "bench-token";
  */
 export async function load({ url, connections, amount, seconds = 5, bodies, perSecond }: Load): Promise<LoadResult> {
   const { hostname, port, pathname } = new URL(url);
-  const requests = bodies.map((body) => requestOf(pathname, hostname, JSON.stringify(body)));
+  const request = (body: unknown) => requestOf(pathname, hostname, JSON.stringify(body));
+  const made = typeof bodies === "function" ? [] : bodies.map(request);
+  const next = (i: number) => (typeof bodies === "function" ? request(bodies(i)) : (made[i % made.length] as Buffer));
   const sockets = await Promise.all(Array.from({ length: connections }, () => open(hostname, Number(port))));
   const startMs = performance.now();
   const endMs = amount === undefined ? startMs + seconds * 1_000 : Number.POSITIVE_INFINITY;
@@ -54,7 +56,7 @@ export async function load({ url, connections, amount, seconds = 5, bodies, perS
       const send = (atMs: number) => {
         if (isOver()) return resolve();
         dueMs = atMs;
-        socket.write(requests[sent++ % requests.length] as Buffer);
+        socket.write(next(sent++));
       };
       const sendNext = () => {
         if (perSecond === undefined) return send(performance.now());

@@ -44,7 +44,10 @@ export function startProgram(
 
 /** Ends what `startProgram` started. */
 export function stopPrograms(): void {
-  for (const child of running) child.kill("SIGTERM");
+  for (const child of running) {
+    child.stderr?.unpipe();
+    child.kill("SIGTERM");
+  }
 }
 
 /** A port that nobody listens on. */

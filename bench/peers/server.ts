@@ -58,7 +58,10 @@ function textOf(request: IncomingMessage): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = "";
     request.setEncoding("utf8");
-    request.on("data", (part) => (text += part)).on("end", () => resolve(text)).on("error", reject);
+    request
+      .on("data", (part) => (text += part))
+      .on("end", () => resolve(text))
+      .on("error", reject);
   });
 }
 
