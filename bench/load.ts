@@ -1,4 +1,5 @@
-import { connect, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Connection } from "./connection";
 
 export interface Load {
   readonly url: string;
@@ -24,74 +25,57 @@ export interface LoadResult {
 
 export const TOKEN = "bench-token";
 
+/** More connections closed in place of an answer than this share of the requests are no accident. */
+const MOST_LOST = 0.001;
+
 /**
  * Posts JSON over connections that are kept. A client of its own, on bare sockets with requests made beforehand: it
  * shares two cores with what it measures, and takes half of what autocannon or undici take for a request.
  */
 export async function load({ url, connections, amount, seconds = 5, bodies, perSecond }: Load): Promise<LoadResult> {
-  const { hostname, port, pathname } = new URL(url);
-  const request = (body: unknown) => requestOf(pathname, hostname, JSON.stringify(body));
+  const target = new URL(url);
+  const request = (body: unknown) => requestOf(target, JSON.stringify(body));
   const made = typeof bodies === "function" ? [] : bodies.map(request);
   const next = (i: number) => (typeof bodies === "function" ? request(bodies(i)) : (made[i % made.length] as Buffer));
-  const sockets = await Promise.all(Array.from({ length: connections }, () => open(hostname, Number(port))));
+  const opened = await Promise.all(Array.from({ length: connections }, () => Connection.open(target)));
+  const latenciesMs: number[] = [];
+  const byStatus: Record<string, number> = {};
   const startMs = performance.now();
   const endMs = amount === undefined ? startMs + seconds * 1_000 : Number.POSITIVE_INFINITY;
   const most = amount ?? Number.POSITIVE_INFINITY;
-  const latenciesMs: number[] = [];
-  const byStatus: Record<string, number> = {};
-  const idle: ((dueMs: number) => void)[] = [];
   let sent = 0;
 
-  const isOver = () => sent >= most || performance.now() >= endMs;
-  const lastDueMs = () => startMs + (sent * 1_000) / (perSecond ?? 1);
-  const sendDue = () => {
-    while (idle.length > 0 && lastDueMs() <= performance.now()) idle.pop()?.(lastDueMs());
+  const drive = async (connection: Connection) => {
+    while (sent < most) {
+      const i = sent++;
+      const dueMs = perSecond === undefined ? performance.now() : startMs + (i * 1_000) / perSecond;
+      if (dueMs >= endMs) return;
+      // What a timer is late is not the server's fault; that no connection was free in time is.
+      const waitMs = dueMs - performance.now();
+      if (waitMs > 0) await sleep(waitMs);
+      const fromMs = waitMs > 0 ? performance.now() : dueMs;
+      const status = await connection.send(next(i));
+      latenciesMs.push(performance.now() - fromMs);
+      byStatus[status] = (byStatus[status] ?? 0) + 1;
+      if (performance.now() >= endMs) return;
+    }
   };
-  const pace = perSecond === undefined ? undefined : setInterval(sendDue, 1);
-
-  const drive = (socket: Socket) =>
-    new Promise<void>((resolve, reject) => {
-      let dueMs = 0;
-      let received = "";
-      const send = (atMs: number) => {
-        if (isOver()) return resolve();
-        dueMs = atMs;
-        socket.write(next(sent++));
-      };
-      const sendNext = () => {
-        if (perSecond === undefined) return send(performance.now());
-        if (isOver()) return resolve();
-        idle.push(send);
-        sendDue();
-      };
-      socket.on("data", (data) => {
-        received += data.toString("latin1");
-        if (!isWhole(received)) return;
-        const status = received.slice(9, 12);
-        byStatus[status] = (byStatus[status] ?? 0) + 1;
-        latenciesMs.push(performance.now() - dueMs);
-        received = "";
-        sendNext();
-      });
-      socket.once("error", reject).once("close", () => reject(new Error(`${url} closed a connection`)));
-      sendNext();
-      // One that is idle when the time is up has nobody to wake it.
-      if (perSecond !== undefined) setTimeout(() => idle.includes(send) && resolve(), endMs - performance.now() + 1);
-    });
-  await Promise.all(sockets.map(drive)).finally(() => {
-    clearInterval(pace);
-    for (const socket of sockets) socket.removeAllListeners("close").destroy();
+  await Promise.all(opened.map(drive)).finally(() => {
+    for (const connection of opened) connection.close();
   });
 
   const tookSeconds = (performance.now() - startMs) / 1_000;
+  const lost = opened.reduce((sum, connection) => sum + connection.lost, 0);
+  if (lost > 0) console.error(`\n${url} closed ${lost} connections; their requests were sent again.`);
+  if (lost > latenciesMs.length * MOST_LOST + 1) throw new Error(`${url} closed ${lost} connections`);
   const sorted = Float64Array.from(latenciesMs).sort();
   const at = (share: number) => sorted[Math.floor(sorted.length * share)] ?? Number.NaN;
   return { requestsPerSecond: sorted.length / tookSeconds, byStatus, p50Ms: at(0.5), p99Ms: at(0.99) };
 }
 
-function requestOf(path: string, host: string, body: string): Buffer {
+function requestOf({ pathname, host }: URL, body: string): Buffer {
   const headers = [
-    `POST ${path} HTTP/1.1`,
+    `POST ${pathname} HTTP/1.1`,
     `Host: ${host}`,
     `Authorization: Bearer ${TOKEN}`,
     "Content-Type: application/json",
@@ -100,22 +84,7 @@ function requestOf(path: string, host: string, body: string): Buffer {
   return Buffer.from(`${headers.join("\r\n")}\r\n\r\n${body}`);
 }
 
-function open(host: string, port: number): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host, port, noDelay: true }, () => resolve(socket.removeAllListeners("error")));
-    socket.once("error", reject);
-  });
-}
-
-/** Whether an answer has arrived in full; all that is measured here states its length. */
-function isWhole(received: string): boolean {
-  const headEnd = received.indexOf("\r\n\r\n");
-  if (headEnd < 0) return false;
-  const length = /\ncontent-length: *(\d+)/i.exec(received.slice(0, headEnd))?.[1];
-  if (length === undefined) throw new Error(`An answer without Content-Length: ${received.slice(0, headEnd)}`);
-  return received.length >= headEnd + 4 + Number(length);
-}
-
+/** The value in the middle. */
 export function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 }
