@@ -1,14 +1,31 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
-import { bodyOf, type Decided, settlementOf } from "./edge/decision";
+import { bodyOf, settlementOf } from "./edge/decision";
 import type { WaitUntil } from "./edge/fan-out";
 import { logFault } from "./edge/log";
 import { Refusal } from "./edge/refusal";
 import { readCheck, readConsume, readSettle } from "./edge/request";
-import type { ConsumeRequest, Decision, DecisionRequest, Settlement, SettleRequest } from "./edge/schema";
+import type {
+  BatchRequest,
+  BatchResults,
+  ConsumeRequest,
+  Decision,
+  DecisionRequest,
+  Settlement,
+  SettleRequest,
+} from "./edge/schema";
 import { type Env, serviceOf } from "./edge/service";
 import { appOf, ROUTES } from "./http/app";
+import { batch } from "./http/batch";
 
-export type { ConsumeRequest, Decision, DecisionRequest, Settlement, SettleRequest } from "./edge/schema";
+export type {
+  BatchRequest,
+  BatchResults,
+  ConsumeRequest,
+  Decision,
+  DecisionRequest,
+  Settlement,
+  SettleRequest,
+} from "./edge/schema";
 export { LimiterObject } from "./object/object";
 
 /** HTTP, for backends anywhere. */
@@ -27,18 +44,25 @@ export class LimiterRpc extends WorkerEntrypoint<Env> {
 
   async consume(request: ConsumeRequest): Promise<Decision> {
     const { config, limiter } = serviceOf(this.env);
-    const { idempotency_key, ...rest } = Object(request) as ConsumeRequest;
-    const waitUntil: WaitUntil = (work) => this.ctx.waitUntil(work);
-    return bodyOf(await answered(async () => limiter.consume(readConsume(rest, idempotency_key, config), waitUntil)));
+    const { idempotency_key: idempotencyKey, attempt, ...rest } = Object(request) as ConsumeRequest;
+    const asked = async () => limiter.consume(readConsume(rest, { idempotencyKey, attempt }, config), this.#waitUntil);
+    return bodyOf(await answered(asked));
   }
 
   async settle(request: SettleRequest): Promise<Settlement> {
     const { config, limiter } = serviceOf(this.env);
     return settlementOf(await answered(async () => limiter.settle(readSettle(request, config))));
   }
+
+  /** Up to 100 of these calls, decided each by itself: results with the status and the body of the call over HTTP. */
+  async batch(request: BatchRequest): Promise<BatchResults> {
+    return answered(async () => batch(request, serviceOf(this.env), this.#waitUntil));
+  }
+
+  readonly #waitUntil: WaitUntil = (work) => this.ctx.waitUntil(work);
 }
 
-async function answered(decide: () => Promise<Decided>): Promise<Decided> {
+async function answered<T>(decide: () => Promise<T>): Promise<T> {
   try {
     return await decide();
   } catch (error) {

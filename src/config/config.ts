@@ -13,6 +13,8 @@ export interface Config {
   readonly locationHint: LocationHint | undefined;
   /** For a call to an object, its retries included. */
   readonly deadlineMs: number;
+  /** For how long an object's denial is believed without asking again, at most: 0 is not at all. */
+  readonly denyCacheMs: number;
   /** What becomes of a decision whose object can't be reached. */
   readonly onError: "deny" | "allow";
   /** Whether callers may name limits of their own. */
@@ -67,6 +69,7 @@ const variables = z.object({
   LIMITER_PLACEMENT: placement.default({ kind: "key" }),
   LIMITER_LOCATION_HINT: z.enum(LOCATION_HINTS, `must be one of ${LOCATION_HINTS.join(", ")}`).optional(),
   RATE_LIMIT_DEADLINE_MS: integer(1, 60_000).default(1_000),
+  RATE_LIMIT_DENY_CACHE_MS: integer(0, 60_000).default(1_000),
   RATE_LIMIT_ON_ERROR: z.enum(["deny", "allow"], "must be deny or allow").default("deny"),
   RATE_LIMIT_INLINE: integer(0, 1).default(0),
   LIMITER_TOKENS: tokens.default([]),
@@ -103,6 +106,7 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
     placement: values.LIMITER_PLACEMENT,
     locationHint: values.LIMITER_LOCATION_HINT,
     deadlineMs: values.RATE_LIMIT_DEADLINE_MS,
+    denyCacheMs: values.RATE_LIMIT_DENY_CACHE_MS,
     onError: values.RATE_LIMIT_ON_ERROR,
     inline: values.RATE_LIMIT_INLINE === 1,
     callerTokens: values.LIMITER_TOKENS,

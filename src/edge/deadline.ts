@@ -41,10 +41,20 @@ export class DeadlineError extends Error {
   override readonly name = "DeadlineError";
 }
 
-function within<T>(ms: number, answer: Promise<T>, timing: Timing): Promise<T> {
+/** The answer, unless it takes longer. @throws DeadlineError */
+export function within<T>(ms: number, answer: Promise<T>, timing: Timing): Promise<T> {
   return new Promise((resolve, reject) => {
     const cancel = timing.after(ms, () => reject(new DeadlineError(`no answer within ${ms} ms`)));
-    answer.then(resolve, reject).finally(cancel);
+    answer.then(
+      (value) => {
+        cancel();
+        resolve(value);
+      },
+      (error: unknown) => {
+        cancel();
+        reject(error);
+      },
+    );
   });
 }
 

@@ -1,14 +1,18 @@
 import type { Config } from "../config/config";
-import type { LimiterObject } from "../object/object";
 import type {
   Answer,
+  AnswerOf,
   AskedCounter,
   AskedOf,
+  Call,
   Charge,
   ChargeAnswer,
   EventQuestion,
   Inspected,
+  Method,
+  Outcome,
   Question,
+  QuestionOf,
   SettleAnswer,
 } from "../object/protocol";
 import { callWithin, type Timing } from "./deadline";
@@ -17,10 +21,11 @@ import { objectOf } from "./placement";
 import { Refusal } from "./refusal";
 
 /** The calls of an object, each of which may be lost on its way there or back. */
-export type ObjectStub = Pick<
-  DurableObjectStub<LimiterObject>,
-  "check" | "consume" | "undo" | "settle" | "inspect" | "forget"
->;
+export type ObjectStub = { readonly [M in Method]: (question: QuestionOf<M>) => Promise<AnswerOf<M>> } & {
+  decide(calls: readonly Call[]): Promise<Outcome[]>;
+  inspect(key: string, asked: readonly AskedOf[], mostEvents: number): Promise<Inspected[]>;
+  forget(key: string): Promise<void>;
+};
 
 /** Where objects are reached by name. */
 export interface ObjectNamespace {

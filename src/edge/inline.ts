@@ -1,7 +1,16 @@
 import type * as z from "zod";
 import { fnv1a } from "./hash";
 import type { InvalidField } from "./refusal";
-import { type Asked, type AskedById, admissible, fieldErrors, idOf, invalid } from "./request";
+import {
+  type Asked,
+  type AskedById,
+  type AskedToConsume,
+  type Attempt,
+  admissible,
+  fieldErrors,
+  idOf,
+  invalid,
+} from "./request";
 import { inlineKey, inlineRequest, inlineSettleRequest } from "./schema";
 
 /**
@@ -19,10 +28,10 @@ export function readInlineCheck(input: unknown): Asked {
 }
 
 /** @throws Refusal as `readInlineCheck` does. */
-export function readInlineConsume(input: unknown, idempotencyKey: unknown): AskedById {
-  const { id, mistakes } = idOf(idempotencyKey);
+export function readInlineConsume(input: unknown, attempt: Attempt): AskedToConsume {
+  const { mistakes, ...id } = idOf(attempt);
   const { cost = 1, layers } = read(inlineRequest, input, mistakes);
-  return { ...admissible(resolve(layers, cost)), id };
+  return { ...admissible(resolve(layers, cost)), ...id };
 }
 
 /** @throws Refusal `invalid` */
@@ -49,5 +58,10 @@ function read<T>(schema: z.ZodType<T>, input: unknown, mistakes: InvalidField[] 
 function resolve(layers: Layers, cost: number): Asked {
   const counters = layers.map(({ name, key, limits }) => ({ layer: name, key: PREFIX + key, limits }));
   const policy = { name: "inline", layers: layers.map(({ name, limits }) => ({ name, by: [], limits })) };
-  return { policy, cost, counters, subject: fnv1a(JSON.stringify(counters.map(({ key }) => key))).toString(36) };
+  return { policy, cost, counters, subject: digestOf(counters) };
+}
+
+/** Of the layers too: the policy is the same for all limits named inline, and another layer is another decision. */
+function digestOf(counters: Asked["counters"]): string {
+  return fnv1a(JSON.stringify(counters.map(({ layer, key }) => [layer, key]))).toString(36);
 }

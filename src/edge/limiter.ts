@@ -1,10 +1,13 @@
 import type { Config } from "../config/config";
 import { longestWindowOfMs } from "../core/policy";
-import { realTiming, type Timing } from "./deadline";
+import type { ChargeAnswer } from "../object/protocol";
+import type { Timing } from "./deadline";
 import { type Decided, decided, degraded, limitState } from "./decision";
+import type { Denials } from "./denials";
 import { FanOut, type ObjectNamespace, type WaitUntil } from "./fan-out";
+import { GatheredObjects } from "./gathered";
 import { Refusal } from "./refusal";
-import type { Asked, AskedById } from "./request";
+import type { Asked, AskedById, AskedToConsume } from "./request";
 import type { KeyState, PolicyList } from "./schema";
 
 /** What the service does, whoever asks: HTTP and RPC only read requests (`request.ts`) and translate answers. */
@@ -13,13 +16,20 @@ export class Limiter {
 
   constructor(
     private readonly config: Config,
-    objects: ObjectNamespace,
-    timing: Timing = realTiming,
+    private readonly namespace: ObjectNamespace,
+    private readonly timing: Timing,
+    private readonly denials: Denials,
   ) {
-    this.#objects = new FanOut(objects, config, timing);
+    this.#objects = new FanOut(namespace, config, timing);
   }
 
-  /** Would this request be admitted now? Records nothing. */
+  /** The same limiter, for one batch: what its decisions ask of an object at the same time is one call. */
+  gathered(): Limiter {
+    const { namespace, config, timing, denials } = this;
+    return new Limiter(config, new GatheredObjects(namespace, config.deadlineMs, timing), timing, denials);
+  }
+
+  /** Would this request be admitted now? Records nothing. The objects are always asked. */
   async check(asked: Asked): Promise<Decided> {
     const { policy, cost, counters } = asked;
     const answer = this.#objects.check({ policy: policy.name, cost, counters });
@@ -30,10 +40,9 @@ export class Limiter {
   }
 
   /** Records the request's cost if every limit of every layer admits it; once, however often the same key is sent. */
-  async consume(asked: AskedById, waitUntil: WaitUntil): Promise<Decided> {
-    const { id, policy, cost, counters, subject } = asked;
-    const keepMs = longestWindowOfMs(policy);
-    const answer = this.#objects.consume({ id, subject, keepMs, policy: policy.name, cost, counters }, waitUntil);
+  async consume(asked: AskedToConsume, waitUntil: WaitUntil): Promise<Decided> {
+    const { id } = asked;
+    const answer = this.#charge(asked, waitUntil);
     // A caller that hangs up must not leave the charge half put back.
     waitUntil(answer.catch(() => {}));
     return this.#orOnError(
@@ -42,10 +51,25 @@ export class Limiter {
     );
   }
 
+  async #charge(asked: AskedToConsume, waitUntil: WaitUntil): Promise<ChargeAnswer> {
+    const { id, policy, cost, counters, subject, isNew } = asked;
+    const charge = { id, subject, keepMs: longestWindowOfMs(policy), policy: policy.name, cost, counters };
+    const askedAtMs = this.denials.nowMs;
+    // Whether an id was admitted before, only the objects know.
+    const denied = isNew ? this.denials.recall(charge) : undefined;
+    // Denied for less already: to be told how long this one takes, it need not be charged and put back.
+    let answer = denied && (denied.answer ?? (await this.#objects.check({ policy: policy.name, cost, counters })));
+    if (answer === undefined || answer.allowed) answer = await this.#objects.consume(charge, waitUntil);
+    if (answer !== denied?.answer) this.denials.learn(charge, answer, askedAtMs);
+    return { replayed: false, conflicts: false, ...answer };
+  }
+
   /** Corrects the cost of an earlier consume. */
   async settle(asked: AskedById): Promise<Decided> {
     const { id, policy, cost, counters, subject } = asked;
-    const answer = await this.#objects.settle({ id, subject, policy: policy.name, cost, counters });
+    const question = { id, subject, policy: policy.name, cost, counters };
+    const answer = await this.#objects.settle(question);
+    this.denials.forget(question);
     if (answer.found) return decided(asked, { ...answer, allowed: true }, id);
     throw new Refusal("unknown-decision", "There is no such decision of this policy and subject in the window.");
   }
@@ -84,6 +108,12 @@ export class Limiter {
 
   async forget(key: string): Promise<void> {
     await this.#objects.forget(key);
+    this.denials.forgetKey(key);
+  }
+
+  /** Asks the objects again about everything that they have denied. */
+  forgetDenials(): void {
+    this.denials.forgetAll();
   }
 
   async #orOnError(decision: Promise<Decided>, admitted: () => Decided): Promise<Decided> {

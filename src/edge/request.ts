@@ -4,7 +4,7 @@ import { type Policy, smallestMax } from "../core/policy";
 import type { AskedCounter } from "../object/protocol";
 import { type InvalidField, pointer, Refusal } from "./refusal";
 import { decisionId, decisionRequest, settleRequest } from "./schema";
-import { digestOf, keysOf, type Subject } from "./subject";
+import { digestOf, keysOf, presentIn, type Subject } from "./subject";
 
 type Reading = Pick<Config, "policies" | "attributes" | "ipv6PrefixBits">;
 
@@ -23,23 +23,34 @@ export interface AskedById extends Asked {
   readonly id: string;
 }
 
+export interface AskedToConsume extends AskedById {
+  /** Nobody has sent this id before. */
+  readonly isNew: boolean;
+}
+
+/** What a consume goes by: its idempotency key, if it has one, and which attempt with that key it is, if that is known. */
+export interface Attempt {
+  readonly idempotencyKey?: unknown;
+  readonly attempt?: unknown;
+}
+
 /**
  * Reads a check from what a caller sent.
  * @throws Refusal: `invalid` with every mistake, `unknown-policy` or `never-fits`, the first of them that applies.
  */
 export function readCheck(input: unknown, config: Reading): Asked {
-  const { cost = 1, ...whose } = read(decisionRequest, input, config);
-  return admissible(resolve(whose, cost, config));
+  const { request, ...asked } = read(decisionRequest, input, config);
+  return admissible({ ...asked, cost: request.cost ?? 1 });
 }
 
 /**
  * Reads a consume, whose id is the idempotency key or a new one.
  * @throws Refusal as `readCheck` does.
  */
-export function readConsume(input: unknown, idempotencyKey: unknown, config: Reading): AskedById {
-  const { id, mistakes } = idOf(idempotencyKey);
-  const { cost = 1, ...whose } = read(decisionRequest, input, config, mistakes);
-  return { ...admissible(resolve(whose, cost, config)), id };
+export function readConsume(input: unknown, attempt: Attempt, config: Reading): AskedToConsume {
+  const { mistakes, id, isNew } = idOf(attempt);
+  const { request, ...asked } = read(decisionRequest, input, config, mistakes);
+  return admissible({ ...asked, cost: request.cost ?? 1, id, isNew });
 }
 
 /**
@@ -47,15 +58,16 @@ export function readConsume(input: unknown, idempotencyKey: unknown, config: Rea
  * @throws Refusal `invalid` or `unknown-policy`.
  */
 export function readSettle(input: unknown, config: Reading): AskedById {
-  const { id, cost, ...whose } = read(settleRequest, input, config);
-  return { ...resolve(whose, cost, config), id };
+  const { request, ...asked } = read(settleRequest, input, config);
+  return { ...asked, cost: request.cost, id: request.id };
 }
 
 /** The id that a consume goes by: its idempotency key, or a new one. */
-export function idOf(idempotencyKey: unknown): { id: string; mistakes: InvalidField[] } {
-  const key = decisionId.optional().safeParse(idempotencyKey);
+export function idOf({ idempotencyKey, attempt }: Attempt): { id: string; isNew: boolean; mistakes: InvalidField[] } {
+  if (idempotencyKey === undefined) return { id: crypto.randomUUID(), isNew: true, mistakes: [] };
+  const key = decisionId.safeParse(idempotencyKey);
   const mistakes = (key.error?.issues ?? []).map(({ message }) => ({ pointer: "/idempotency_key", detail: message }));
-  return { id: key.data ?? crypto.randomUUID(), mistakes };
+  return { id: key.data ?? "", isNew: attempt === 1, mistakes };
 }
 
 export function invalid(errors: readonly InvalidField[]): Refusal {
@@ -71,38 +83,45 @@ export function fieldErrors(error: z.ZodError): InvalidField[] {
   );
 }
 
-/** The request as its schema has it; throws with its mistakes, those of the subject and `mistakes`, all together. */
-function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes: InvalidField[] = []): T {
-  const request = schema.safeParse(input);
-  const told = [...mistakes, ...(request.error ? fieldErrors(request.error) : [])];
-  const errors = [...told, ...subjectErrors(input, config).filter((error) => !isTold(error, told))];
-  if (!request.success || errors.length > 0) throw invalid(errors);
-  return request.data;
+/** A request as its schema has it, with what to count and by which keys. */
+interface Read<T> extends Omit<Asked, "cost"> {
+  readonly request: T;
 }
 
-/** The mistakes in the subject, as far as they can be told whatever else is wrong with the request. */
-function subjectErrors(input: unknown, { policies, ipv6PrefixBits }: Reading): InvalidField[] {
+/**
+ * Reads a request by its schema and by its policy, each as far as it goes, so that all mistakes are told together.
+ * @throws Refusal `invalid` or `unknown-policy`
+ */
+function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes: InvalidField[] = []): Read<T> {
+  const { policies, attributes, ipv6PrefixBits } = config;
   const { policy: name, subject } = Object(input) as Record<string, unknown>;
   const policy = typeof name === "string" ? policies.get(name) : undefined;
-  if (!policy || typeof subject !== "object" || subject === null || Array.isArray(subject)) return [];
-  const attributes = Object.entries(subject).filter(([, value]) => typeof value === "string");
-  return keysOf(policy, Object.fromEntries(attributes), ipv6PrefixBits).errors;
-}
+  const present = presentIn(stringsOf(subject), attributes, ipv6PrefixBits);
+  const { keys, errors } = policy && isRecord(subject) ? keysOf(policy, present) : { keys: [], errors: [] };
 
-function isTold({ pointer }: InvalidField, told: readonly InvalidField[]): boolean {
-  return told.some((error) => error.pointer === pointer);
-}
-
-function resolve(whose: { policy: string; subject: Subject }, cost: number, config: Reading): Asked {
-  const policy = config.policies.get(whose.policy);
-  if (!policy) throw new Refusal("unknown-policy", `There is no policy "${whose.policy}".`);
-  const { keys } = keysOf(policy, whose.subject, config.ipv6PrefixBits);
+  const request = schema.safeParse(input);
+  const told = [...mistakes, ...(request.error ? fieldErrors(request.error) : [])];
+  const untold = errors.filter((error) => !told.some(({ pointer }) => pointer === error.pointer));
+  if (!request.success || told.length + untold.length > 0) throw invalid([...told, ...untold]);
+  if (!policy) throw new Refusal("unknown-policy", `There is no policy "${name}".`);
   const counters = policy.layers.map(({ name, limits }, i) => ({ layer: name, key: keys[i] ?? "", limits }));
-  return { policy, cost, counters, subject: digestOf(whose.subject, config.attributes, config.ipv6PrefixBits) };
+  return { request: request.data, policy, counters, subject: digestOf(present, attributes) };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The attributes of a subject that are strings: about the others the schema has something to say. */
+function stringsOf(subject: unknown): Subject {
+  if (!isRecord(subject)) return {};
+  return Object.fromEntries(
+    Object.entries(subject).filter((entry): entry is [string, string] => typeof entry[1] === "string"),
+  );
 }
 
 /** @throws Refusal `never-fits` */
-export function admissible(asked: Asked): Asked {
+export function admissible<A extends Asked>(asked: A): A {
   const { policy, cost } = asked;
   const most = smallestMax(policy);
   if (cost <= most) return asked;

@@ -34,7 +34,11 @@ export const decisionRequest = z.strictObject({ ...whose, ...charged });
 export type DecisionRequest = z.input<typeof decisionRequest>;
 
 /** Over RPC the idempotency key is a field; over HTTP it is a header. */
-export type ConsumeRequest = DecisionRequest & { readonly idempotency_key?: string };
+export type ConsumeRequest = DecisionRequest & {
+  readonly idempotency_key?: string;
+  /** 1 when a new key is sent for the first time: what is certain to be denied need not be looked up then. */
+  readonly attempt?: number;
+};
 
 const settled = {
   id: decisionId.describe("The decision whose cost is corrected."),
@@ -66,6 +70,44 @@ const named = {
 
 export const inlineRequest = z.strictObject({ ...named, ...charged });
 export const inlineSettleRequest = z.strictObject({ ...named, ...settled });
+
+const MOST_IN_BATCH = 100;
+const howMany = `must be 1 to ${MOST_IN_BATCH} requests`;
+const batchOf = <T extends z.ZodType>(request: T) =>
+  z.strictObject({
+    requests: z.array(request, howMany).min(1, howMany).max(MOST_IN_BATCH, howMany),
+    headers: z.boolean("must be true or false").optional().describe("Whether each result shall have its headers."),
+  });
+
+/** A batch as it is read: each of its requests is validated by itself. */
+export const batchRequest = batchOf(z.unknown());
+
+/** A batch as it should be sent. */
+export const batchSent = batchOf(
+  z.discriminatedUnion("op", [
+    decisionRequest.extend({
+      op: z.literal("consume"),
+      idempotency_key: decisionId.optional(),
+      attempt: wholeNumber().optional().describe("1 when the key is new and sent for the first time."),
+    }),
+    decisionRequest.extend({ op: z.literal("check") }),
+    settleRequest.extend({ op: z.literal("settle") }),
+  ]),
+);
+export type BatchRequest = z.input<typeof batchSent>;
+
+export const batchResults = z.object({
+  results: z
+    .array(
+      z.object({
+        status: wholeNumber(),
+        headers: z.record(z.string(), z.string()).optional(),
+        body: z.unknown().describe("What the single call would have answered."),
+      }),
+    )
+    .describe("In the order of the requests."),
+});
+export type BatchResults = z.infer<typeof batchResults>;
 
 const limitStanding = {
   limit: wholeNumber().describe("The most cost in any window."),

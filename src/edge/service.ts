@@ -1,5 +1,7 @@
 import { type Config, readConfig } from "../config/config";
 import { ConfigError } from "../config/mistake";
+import { realTiming } from "./deadline";
+import { Denials } from "./denials";
 import type { ObjectNamespace } from "./fan-out";
 import { Limiter } from "./limiter";
 import { encodeTokens, type Tokens } from "./tokens";
@@ -7,6 +9,8 @@ import { encodeTokens, type Tokens } from "./tokens";
 /** The bindings of the Worker. Its variables are read by name, and trusted to be nothing in particular. */
 export interface Env {
   readonly LIMITER_OBJECTS: ObjectNamespace;
+  /** The clock by which denials are remembered: the real one when left out. */
+  readonly now?: () => number;
 }
 
 /** What an isolate makes of its environment, once. */
@@ -30,7 +34,16 @@ function start(env: Env): Service | ConfigError {
   try {
     const config = readConfig({ ...env });
     const tokens = encodeTokens({ caller: config.callerTokens, admin: config.adminTokens });
-    return { config, tokens, limiter: new Limiter(config, env.LIMITER_OBJECTS) };
+    return {
+      config,
+      tokens,
+      limiter: new Limiter(
+        config,
+        env.LIMITER_OBJECTS,
+        realTiming,
+        new Denials(config.denyCacheMs, env.now ?? Date.now),
+      ),
+    };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     console.error({ message: error.message, mistakes: error.mistakes });

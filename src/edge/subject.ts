@@ -9,24 +9,36 @@ export type Subject = Readonly<Record<string, string | null>>;
 const LONGEST_VALUE_BYTES = 256;
 const utf8 = new TextEncoder();
 
-/** The keys that a policy's layers count by for a subject, in the order of its layers: valid if there are no errors. */
-export function keysOf(
-  policy: Policy,
-  subject: Subject,
-  ipv6PrefixBits: number,
-): { keys: string[]; errors: InvalidField[] } {
+/** An attribute's value in its normal form, or what is wrong with it. */
+type Normal = { readonly ok: true; readonly value: string } | { readonly ok: false; readonly detail: string };
+
+/** The attributes that are present, each with its value in normal form. */
+export type Present = ReadonlyMap<string, Normal>;
+
+/** Those of the attributes that the subject has: not missing, not null, and more than white space. */
+export function presentIn(subject: Subject, attributes: readonly string[], ipv6PrefixBits: number): Present {
+  const present = new Map<string, Normal>();
+  for (const attribute of attributes) {
+    const value = Object.hasOwn(subject, attribute) ? subject[attribute]?.trim() : undefined;
+    if (value) present.set(attribute, normalValue(attribute, value, ipv6PrefixBits));
+  }
+  return present;
+}
+
+/** The keys that a policy's layers count by, in the order of its layers: valid if there are no errors. */
+export function keysOf(policy: Policy, present: Present): { keys: string[]; errors: InvalidField[] } {
   const keys: string[] = [];
   const mistakes = new Map<string, string>();
   for (const layer of policy.layers) {
-    const present = layer.by.filter((attribute) => attributeOf(subject, attribute) !== "");
-    if (present.length === 0) mistakes.set(String(layer.by[0]), missing(layer));
-    // One that is not counted by this time would be another time: a mistake in it is told now.
-    const normals = present.map((attribute) => {
-      const normal = normalValue(attribute, attributeOf(subject, attribute), ipv6PrefixBits);
-      if (!normal.ok) mistakes.set(attribute, normal.detail);
-      return normal.ok ? `${attribute}:${normal.value}` : "";
-    });
-    keys.push(normals[0] ?? "");
+    let key: string | undefined;
+    for (const attribute of layer.by) {
+      const normal = present.get(attribute);
+      // One that is not counted by this time would be another time: a mistake in it is told now.
+      if (normal?.ok === false) mistakes.set(attribute, normal.detail);
+      if (normal) key ??= normal.ok ? `${attribute}:${normal.value}` : "";
+    }
+    if (key === undefined) mistakes.set(String(layer.by[0]), missing(layer));
+    keys.push(key ?? "");
   }
   return {
     keys,
@@ -38,11 +50,10 @@ export function keysOf(
  * A digest of the subject, the same however it is spelt and whichever policy asks: of the attributes that some policy
  * counts by. It keeps apart the ids of different subjects that share a key.
  */
-export function digestOf(subject: Subject, attributes: readonly string[], ipv6PrefixBits: number): string {
+export function digestOf(present: Present, attributes: readonly string[]): string {
   const values = attributes.map((attribute) => {
-    const value = attributeOf(subject, attribute);
-    const normal = value === "" ? undefined : normalValue(attribute, value, ipv6PrefixBits);
-    return normal?.ok ? normal.value : value;
+    const normal = present.get(attribute);
+    return normal?.ok ? normal.value : "";
   });
   return fnv1a(JSON.stringify(values)).toString(36);
 }
@@ -58,13 +69,6 @@ export function mistakeInKey(key: string, ipv6PrefixBits: number): string | unde
   if (!normal.ok) return normal.detail;
   return normal.value === value ? undefined : `not in its normal form, ${attribute}:${normal.value}`;
 }
-
-/** Empty when the attribute is absent: missing, null or only white space. */
-function attributeOf(subject: Subject, attribute: string): string {
-  return (Object.hasOwn(subject, attribute) && subject[attribute]?.trim()) || "";
-}
-
-type Normal = { readonly ok: true; readonly value: string } | { readonly ok: false; readonly detail: string };
 
 function normalValue(attribute: string, value: string, ipv6PrefixBits: number): Normal {
   if (attribute === "ip") {

@@ -1,20 +1,26 @@
 import { type IRequest, Router } from "itty-router";
 import type { Config } from "../config/config";
-import { ConfigError } from "../config/mistake";
 import { bodyOf, inlineBodyOf } from "../edge/decision";
 import { readInlineCheck, readInlineConsume, readInlineKey, readInlineSettle } from "../edge/inline";
-import { logFault } from "../edge/log";
-import { Refusal } from "../edge/refusal";
-import { type Asked, type AskedById, readCheck, readConsume, readSettle } from "../edge/request";
+import {
+  type Asked,
+  type AskedById,
+  type AskedToConsume,
+  type Attempt,
+  readCheck,
+  readConsume,
+  readSettle,
+} from "../edge/request";
 import { type Env, type Service, serviceOf } from "../edge/service";
 import type { Role } from "../edge/tokens";
 import { authorize } from "./auth";
-import { idempotencyKeyOf, readJson } from "./body";
-import { type BodyOf, consumeResponse, decisionResponse, settleResponse } from "./decision-response";
-import { json } from "./json";
+import { batch } from "./batch";
+import { attemptOf, LONGEST_BATCH_BYTES, readJson } from "./body";
+import { type BodyOf, consumeReply, decisionReply, settleReply } from "./decision-reply";
 import { decodedKey, eventsOf, keyOf } from "./key-request";
 import { openApi } from "./openapi";
-import { Problem, problemOf } from "./problem";
+import { errorReply, Problem } from "./problem";
+import { json, responseOf } from "./reply";
 
 type Handler<E> = (request: IRequest, env: E, context: Context) => Response | Promise<Response>;
 type Call = (request: IRequest, service: Service, context: Context) => Response | Promise<Response>;
@@ -30,6 +36,7 @@ export const ROUTES: readonly Route[] = [
   ["post", "/v1/consume", withToken("caller", consume(readConsume, bodyOf))],
   ["post", "/v1/check", withToken("caller", check(readCheck, bodyOf))],
   ["post", "/v1/settle", withToken("caller", settle(readSettle))],
+  ["post", "/v1/batch", withToken("caller", runBatch)],
   ["post", "/v1/inline/consume", withToken("caller", ifInline(consume(readInlineConsume, inlineBodyOf)))],
   ["post", "/v1/inline/check", withToken("caller", ifInline(check(readInlineCheck, inlineBodyOf)))],
   ["post", "/v1/inline/settle", withToken("caller", ifInline(settle(readInlineSettle)))],
@@ -44,21 +51,25 @@ function health(_: IRequest, env: Env): Response {
   return json({ status: "ok" });
 }
 
-function consume(read: (body: unknown, idempotencyKey: unknown, config: Config) => AskedById, bodyOf: BodyOf): Call {
+function consume(read: (body: unknown, attempt: Attempt, config: Config) => AskedToConsume, bodyOf: BodyOf): Call {
   return async (request, { config, limiter }, context) => {
-    const asked = read(await readJson(request), idempotencyKeyOf(request), config);
-    return consumeResponse(await limiter.consume(asked, (work) => context.waitUntil(work)), bodyOf);
+    const asked = read(await readJson(request), attemptOf(request), config);
+    return responseOf(consumeReply(await limiter.consume(asked, (work) => context.waitUntil(work)), bodyOf));
   };
 }
 
 function check(read: (body: unknown, config: Config) => Asked, bodyOf: BodyOf): Call {
   return async (request, { config, limiter }) =>
-    decisionResponse(await limiter.check(read(await readJson(request), config)), bodyOf);
+    responseOf(decisionReply(await limiter.check(read(await readJson(request), config)), bodyOf));
 }
 
 function settle(read: (body: unknown, config: Config) => AskedById): Call {
   return async (request, { config, limiter }) =>
-    settleResponse(await limiter.settle(read(await readJson(request), config)));
+    responseOf(settleReply(await limiter.settle(read(await readJson(request), config))));
+}
+
+async function runBatch(request: IRequest, service: Service, context: Context): Promise<Response> {
+  return json(await batch(await readJson(request, LONGEST_BATCH_BYTES), service, (work) => context.waitUntil(work)));
 }
 
 /** Whoever names limits can also fill the storage for as long as the longest of them, so that is to be switched on. */
@@ -129,7 +140,8 @@ function withToken(role: Role, call: Call): Handler<Env> {
 
 /** The router takes any number of slashes at the end of a path for none. */
 function refuseTrailingSlash({ url }: IRequest): void {
-  if (new URL(url).pathname.endsWith("/")) notFound();
+  const query = url.indexOf("?");
+  if ((query < 0 ? url : url.slice(0, query)).endsWith("/")) notFound();
 }
 
 function notFound(): never {
@@ -142,12 +154,5 @@ function methodNotAllowed(method: string, methods: readonly Route["0"][]): never
 }
 
 function answerError(error: unknown): Response {
-  if (error instanceof Problem) return error.toResponse();
-  if (error instanceof Refusal) return problemOf(error).toResponse();
-  if (error instanceof ConfigError)
-    return new Problem(503, "Service Unavailable", "The service is not configured; its log says why.", {
-      "Retry-After": "60",
-    }).toResponse();
-  logFault("a request failed", error);
-  return new Problem(500, "Internal Server Error", "The service failed; its log says how.").toResponse();
+  return responseOf(errorReply(error));
 }

@@ -1,5 +1,7 @@
 import * as z from "zod";
 import {
+  batchResults,
+  batchSent,
   DEFAULT_EVENTS,
   decision,
   decisionRequest,
@@ -46,6 +48,8 @@ const SCHEMAS = {
   InlineDecisionRequest: inlineRequest,
   InlineSettleRequest: inlineSettleRequest,
   Settlement: settlement,
+  BatchRequest: batchSent,
+  BatchResults: batchResults,
   PolicyList: policyList,
   KeyState: keyState,
   Problem: problem,
@@ -76,6 +80,17 @@ function makeDocument(): Json {
       "/v1/consume": consumeCall("consume", "", [404]),
       "/v1/check": checkCall("check", "", [404]),
       "/v1/settle": settleCall("settle", "", []),
+      "/v1/batch": {
+        post: {
+          operationId: "batch",
+          summary: "Several checks, consumes and settles in one call, each decided by itself",
+          requestBody: requestBody("BatchRequest"),
+          responses: {
+            200: { description: "The results, whatever they are.", content: content("BatchResults") },
+            ...problems(400, 401, 413, 415, 500, 503),
+          },
+        },
+      },
       "/v1/inline/consume": consumeCall("consumeInline", "Inline", [403]),
       "/v1/inline/check": checkCall("checkInline", "Inline", [403]),
       "/v1/inline/settle": settleCall("settleInline", "Inline", [403]),
@@ -194,6 +209,13 @@ function consumeCall(operationId: string, kind: Kind, more: number[]): Json {
           description:
             "Sent again with the same subject, it is charged once. A string of structured fields, or unquoted.",
           schema: { type: "string", examples: ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'] },
+        },
+        {
+          name: "Idempotency-Attempt",
+          in: "header",
+          description:
+            "1 when the key is new and sent for the first time: then a flood can be denied without looking the key up.",
+          schema: { type: "integer", minimum: 1 },
         },
       ],
       requestBody: requestBody(`${kind}DecisionRequest`),

@@ -1,4 +1,7 @@
-import type { InvalidField, Refusal, RefusalKind } from "../edge/refusal";
+import { ConfigError } from "../config/mistake";
+import { logFault } from "../edge/log";
+import { type InvalidField, Refusal, type RefusalKind } from "../edge/refusal";
+import type { Reply } from "./reply";
 
 /** An answer that is an error, as RFC 9457 has it. */
 export class Problem extends Error {
@@ -12,10 +15,10 @@ export class Problem extends Error {
     super(detail);
   }
 
-  toResponse(): Response {
-    const { status, title, detail, errors } = this;
+  toReply(): Reply {
+    const { status, headers, title, detail, errors } = this;
     const body = { type: "about:blank", title, status, detail, ...(errors.length > 0 && { errors }) };
-    return problemResponse(body, this.headers);
+    return { status, headers, body };
   }
 }
 
@@ -28,14 +31,19 @@ const WIRE: Record<RefusalKind, { status: number; title: string; headers?: Recor
   unreachable: { status: 503, title: "Service Unavailable", headers: { "Retry-After": "1" } },
 };
 
-export function problemOf({ kind, message, errors }: Refusal): Problem {
-  const { status, title, headers } = WIRE[kind];
-  return new Problem(status, title, message, headers, errors);
+/** What whoever asked is told of an error. Of a fault that is nothing but that there is one: the log has the rest. */
+export function errorReply(error: unknown): Reply {
+  if (error instanceof Problem) return error.toReply();
+  if (error instanceof Refusal) return problemOf(error).toReply();
+  if (error instanceof ConfigError)
+    return new Problem(503, "Service Unavailable", "The service is not configured; its log says why.", {
+      "Retry-After": "60",
+    }).toReply();
+  logFault("a request failed", error);
+  return new Problem(500, "Internal Server Error", "The service failed; its log says how.").toReply();
 }
 
-export function problemResponse(body: { status: number }, headers: Readonly<Record<string, string>>): Response {
-  return new Response(JSON.stringify(body), {
-    status: body.status,
-    headers: { "Content-Type": "application/problem+json", "Cache-Control": "no-store", ...headers },
-  });
+function problemOf({ kind, message, errors }: Refusal): Problem {
+  const { status, title, headers } = WIRE[kind];
+  return new Problem(status, title, message, headers, errors);
 }

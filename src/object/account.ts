@@ -2,7 +2,7 @@ import { EventLog } from "../core/log";
 import { Page, type PagedEvent, readPage } from "./page";
 import type { StoredEvent } from "./protocol";
 import { SlotIndex } from "./slot-index";
-import type { PageStore } from "./store";
+import type { PageStore, Row } from "./store";
 
 /** A page that is full: of no interest until it has expired, when its slot serves a new one. */
 interface Sealed {
@@ -21,7 +21,7 @@ interface CounterSince {
  * One key: the logs of all its policies and layers, and the pages of events that they are rebuilt from.
  *
  * An event charged to several layers of the key is stored once, and every change is to one page: one row written, or
- * less, since `save` writes a page once however many changes it has had. A change that throws, or is not saved, leaves
+ * less, since a page is written once however many changes it has had. A change that throws, or is not stored, leaves
  * this account unlike its rows; whoever holds it drops it and opens it anew.
  */
 export class Account {
@@ -81,13 +81,15 @@ export class Account {
     this.#changed.set(this.#tail.slot, this.#tail);
   }
 
-  /** Stores every change: a row for each page that has one. */
-  save(): void {
-    for (const page of this.#changed.values()) {
+  /** The rows that store every change, one for each page that has one. From then on they are taken for stored. */
+  takeChanges(): Row[] {
+    const { key } = this;
+    const rows = [...this.#changed.values()].map((page) => {
       const { slot, expiresAtMs, firstAtMs, lastAtMs } = page;
-      this.store.put({ key: this.key, slot, expiresAtMs, firstAtMs, lastAtMs, text: page.toText() });
-    }
+      return { key, slot, expiresAtMs, firstAtMs, lastAtMs, text: page.toText() };
+    });
     this.#changed.clear();
+    return rows;
   }
 
   /** The event that is named so, and still remembered at `nowMs`. */

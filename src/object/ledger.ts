@@ -89,7 +89,7 @@ export class Ledger {
     try {
       return this.#transact(() => calls.map((call) => ({ answer: this.#decide(call, wallMs) })));
     } catch (error) {
-      if (calls.length === 1) return [{ error }];
+      if (calls.length === 1) return [{ error: error as Error }];
       return calls.flatMap((call) => this.decide([call], wallMs));
     }
   }
@@ -221,7 +221,7 @@ export class Ledger {
     try {
       const result = this.store.atomically(() => {
         const result = work();
-        for (const account of this.#opened.values()) account.save();
+        this.store.put([...this.#opened.values()].flatMap((account) => account.takeChanges()));
         return result;
       });
       for (const account of this.#opened.values()) this.#keep(account);

@@ -90,4 +90,4 @@ export type AnswerOf<M extends Method> = Decisions[M]["answer"];
 export type Call = { [M in Method]: { readonly method: M; readonly question: QuestionOf<M> } }[Method];
 
 /** What became of it: one that fails leaves the others as they are. */
-export type Outcome<A = AnswerOf<Method>> = { readonly answer: A } | { readonly error: unknown };
+export type Outcome<A = AnswerOf<Method>> = { readonly answer: A } | { readonly error: Error };

@@ -10,6 +10,9 @@ export interface Row {
   readonly text: string;
 }
 
+/** A statement has at most 100 parameters on Cloudflare, and a row takes six. */
+const MOST_ROWS_PUT = 16;
+
 /** What accounts and ledgers need of a store, which is all that a simulation must have of one. */
 export type PageStore = Pick<
   Store,
@@ -61,19 +64,26 @@ export class Store {
     }
   }
 
-  put({ key, slot, expiresAtMs, firstAtMs, lastAtMs, text }: Row): void {
-    this.#create();
-    this.#run(
-      `INSERT INTO pages_v1 (key, slot, expires_at_ms, first_at_ms, last_at_ms, events) VALUES (?, ?, ?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET expires_at_ms = excluded.expires_at_ms, first_at_ms = excluded.first_at_ms,
-         last_at_ms = excluded.last_at_ms, events = excluded.events`,
-      key,
-      slot,
-      expiresAtMs,
-      firstAtMs,
-      lastAtMs,
-      text,
-    );
+  /** Stores pages, each in place of the one with its key and slot, as many by one statement as it has room for. */
+  put(rows: readonly Row[]): void {
+    if (rows.length > 0) this.#create();
+    for (let i = 0; i < rows.length; i += MOST_ROWS_PUT) {
+      const some = rows.slice(i, i + MOST_ROWS_PUT);
+      this.#run(
+        `INSERT INTO pages_v1 (key, slot, expires_at_ms, first_at_ms, last_at_ms, events)
+         VALUES ${some.map(() => "(?, ?, ?, ?, ?, ?)").join()}
+         ON CONFLICT DO UPDATE SET expires_at_ms = excluded.expires_at_ms, first_at_ms = excluded.first_at_ms,
+           last_at_ms = excluded.last_at_ms, events = excluded.events`,
+        ...some.flatMap(({ key, slot, expiresAtMs, firstAtMs, lastAtMs, text }) => [
+          key,
+          slot,
+          expiresAtMs,
+          firstAtMs,
+          lastAtMs,
+          text,
+        ]),
+      );
+    }
   }
 
   deleteKey(key: string): void {

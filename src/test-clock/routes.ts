@@ -1,10 +1,10 @@
 import type { IRequest } from "itty-router";
 import * as z from "zod";
 import { fieldErrors, invalid } from "../edge/request";
-import type { Env } from "../edge/service";
+import { type Env, serviceOf } from "../edge/service";
 import type { Route } from "../http/app";
 import { readJson } from "../http/body";
-import { json } from "../http/json";
+import { json } from "../http/reply";
 import { clock } from "./object";
 import type { KnownObjects } from "./objects";
 
@@ -44,8 +44,9 @@ async function moveClock(request: IRequest): Promise<Response> {
   return json(timeNow());
 }
 
-async function reset(_: IRequest, { LIMITER_OBJECTS }: TestEnv): Promise<Response> {
-  await LIMITER_OBJECTS.reset();
+async function reset(_: IRequest, env: TestEnv): Promise<Response> {
+  await env.LIMITER_OBJECTS.reset();
+  serviceOf(env).limiter.forgetDenials();
   clock.forgetUse();
   return new Response(null, { status: 204 });
 }

@@ -1,5 +1,6 @@
 import { appOf, ROUTES } from "../http/app";
 import type { TestClockObject } from "./object";
+import { clock } from "./object";
 import { KnownObjects } from "./objects";
 import { TEST_ROUTES, type TestEnv } from "./routes";
 
@@ -23,7 +24,8 @@ export default {
 function environmentOf(bindings: Bindings): TestEnv {
   const known = environments.get(bindings);
   if (known) return known;
-  const environment = { ...bindings, LIMITER_OBJECTS: new KnownObjects(bindings.LIMITER_OBJECTS) };
+  const objects = new KnownObjects(bindings.LIMITER_OBJECTS);
+  const environment = { ...bindings, LIMITER_OBJECTS: objects, now: () => clock.nowMs };
   environments.set(bindings, environment);
   return environment;
 }

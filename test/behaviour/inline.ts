@@ -64,6 +64,17 @@ export function inlineSuite(name: string, target: Target): void {
       expect(unknown.status).toBe(404);
     });
 
+    test("another layer of the same key is another decision, also for the same idempotency key", async () => {
+      const key = newKey();
+      const mail = [{ ...layer(key, "1/minute"), name: "mail" }];
+      expect((await consume(mail)).status).toBe(200);
+      const once = { "Idempotency-Key": "request-1" };
+      expect((await consume([layer(key, "5/minute")], {}, once)).status).toBe(200);
+      expect((await consume(mail, {}, once)).status).toBe(429);
+      const settled = await caller.post("/v1/inline/settle", { layers: mail, id: "request-1", cost: 0 });
+      expect(settled.status).toBe(404);
+    });
+
     test("forget a key, which no policy shares with them", async () => {
       const key = `user:${crypto.randomUUID()}`;
       const layers = [layer(key, "1/minute")];

@@ -27,8 +27,8 @@ export class Disk implements PageStore {
     }
   }
 
-  put(row: Row): void {
-    this.#change(`${row.key} ${row.slot}`, row);
+  put(rows: readonly Row[]): void {
+    for (const row of rows) this.#change(`${row.key} ${row.slot}`, row);
   }
 
   deleteKey(key: string): void {

@@ -1,8 +1,9 @@
 import { type Config, readConfig } from "../../src/config/config";
+import { Denials } from "../../src/edge/denials";
 import { Limiter } from "../../src/edge/limiter";
 import { Refusal } from "../../src/edge/refusal";
 import { readCheck, readConsume, readSettle } from "../../src/edge/request";
-import { digestOf } from "../../src/edge/subject";
+import { digestOf, presentIn } from "../../src/edge/subject";
 import { Judge, type Told } from "./judge";
 import { type Faults, Network, NO_FAULTS } from "./network";
 import { Chance, Scheduler } from "./scheduler";
@@ -34,12 +35,13 @@ export async function runHistory(seed: number): Promise<string[]> {
   const faults = isFaultless ? NO_FAULTS : someFaults(chance);
   const network = new Network(scheduler, chance, faults, chance.of([1, 100, 500]));
   const config = chance.of(CONFIGS);
-  const limiter = new Limiter(config, network, scheduler);
+  const limiter = new Limiter(config, network, scheduler, new Denials(config.denyCacheMs, scheduler.now));
   const told: Told[] = [];
   const requests = 1 + chance.below(MOST_REQUESTS);
   let isUndisturbed = isFaultless;
 
-  const digest = (subject: Record<string, string>) => digestOf(subject, config.attributes, config.ipv6PrefixBits);
+  const digest = (subject: Record<string, string>) =>
+    digestOf(presentIn(subject, config.attributes, config.ipv6PrefixBits), config.attributes);
   const tell = (id: string, subject: Record<string, string>, what: Told["what"]) =>
     told.push({ id, subject: digest(subject), after: network.deeds.length, what });
 
@@ -47,7 +49,7 @@ export async function runHistory(seed: number): Promise<string[]> {
   async function attempt(id: string, subject: Record<string, string>, cost: number): Promise<boolean> {
     try {
       const { allowed, replayed } = await limiter.consume(
-        readConsume({ policy: "small", subject, cost }, id, config),
+        readConsume({ policy: "small", subject, cost }, { idempotencyKey: id }, config),
         () => {},
       );
       if (allowed) tell(id, subject, { kind: "consumed", replayed });
@@ -102,7 +104,7 @@ export async function runHistory(seed: number): Promise<string[]> {
 /** Whatever was charged too much is gone one window later. */
 async function afterOneWindow(network: Network, config: Config, scheduler: Scheduler): Promise<string[]> {
   network.faults = NO_FAULTS;
-  const limiter = new Limiter(config, network, scheduler);
+  const limiter = new Limiter(config, network, scheduler, new Denials(config.denyCacheMs, scheduler.now));
   const furthestMs = Math.max(0, ...[...network.objects.values()].map((object) => object.furthestOffsetMs));
   scheduler.nowMs += LONGEST_WINDOW_MS + 2 * furthestMs + 1_000;
   const mistakes: string[] = [];

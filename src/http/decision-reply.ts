@@ -2,19 +2,18 @@ import { type Item, serializeList } from "structured-headers";
 import { limitName, type Policy } from "../core/policy";
 import { ceilSeconds, type Decided, remaining, retryAfterSeconds, settlementOf, violated } from "../edge/decision";
 import type { Decision } from "../edge/schema";
-import { json } from "./json";
-import { problemResponse } from "./problem";
+import { ok, type Reply } from "./reply";
 
 export type BodyOf = (decided: Decided) => Decision;
 
 /** What a check answers, and a consume that was admitted. */
-export function decisionResponse(decided: Decided, bodyOf: BodyOf): Response {
-  return json(bodyOf(decided), rateLimitHeaders(decided));
+export function decisionReply(decided: Decided, bodyOf: BodyOf): Reply {
+  return ok(bodyOf(decided), rateLimitHeaders(decided));
 }
 
 /** What a consume answers: a backend can pass a 429 on to its own client as it is. */
-export function consumeResponse(decided: Decided, bodyOf: BodyOf): Response {
-  if (decided.allowed) return decisionResponse(decided, bodyOf);
+export function consumeReply(decided: Decided, bodyOf: BodyOf): Reply {
+  if (decided.allowed) return decisionReply(decided, bodyOf);
   const retryAfter = retryAfterSeconds(decided);
   const names = violated(decided).map(({ layer, limit }) => limitName(layer, limit));
   const body = {
@@ -25,11 +24,11 @@ export function consumeResponse(decided: Decided, bodyOf: BodyOf): Response {
     "violated-policies": names,
     ...bodyOf(decided),
   };
-  return problemResponse(body, { "Retry-After": String(retryAfter), ...rateLimitHeaders(decided) });
+  return { status: 429, headers: { "Retry-After": String(retryAfter), ...rateLimitHeaders(decided) }, body };
 }
 
-export function settleResponse(decided: Decided): Response {
-  return json(settlementOf(decided), rateLimitHeaders(decided));
+export function settleReply(decided: Decided): Reply {
+  return ok(settlementOf(decided), rateLimitHeaders(decided));
 }
 
 /** draft-ietf-httpapi-ratelimit-headers-10: `t` is the wait until some quota comes back, left out when all is there. */

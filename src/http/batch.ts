@@ -1,0 +1,37 @@
+import { bodyOf } from "../edge/decision";
+import type { WaitUntil } from "../edge/fan-out";
+import { fieldErrors, invalid, readCheck, readConsume, readSettle } from "../edge/request";
+import { type BatchResults, batchRequest } from "../edge/schema";
+import type { Service } from "../edge/service";
+import { consumeReply, decisionReply, settleReply } from "./decision-reply";
+import { errorReply } from "./problem";
+import type { Reply } from "./reply";
+
+/**
+ * Many calls in one. Each is decided by itself, as if it had come alone, and in order where they meet in one object;
+ * each object is called once for all of them.
+ * @throws Refusal `invalid` when it is no batch; what is wrong with one of its calls is in that call's result.
+ */
+export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {
+  const request = batchRequest.safeParse(input);
+  if (!request.success) throw invalid(fieldErrors(request.error));
+  const limiter = service.limiter.gathered();
+  const replies = await Promise.all(
+    request.data.requests.map((item) => one(item, { ...service, limiter }, waitUntil).catch(errorReply)),
+  );
+  const hasHeaders = request.data.headers === true;
+  return {
+    results: replies.map(({ status, headers, body }) => ({ status, ...(hasHeaders && { headers }), body })),
+  };
+}
+
+async function one(item: unknown, { config, limiter }: Service, waitUntil: WaitUntil): Promise<Reply> {
+  if (typeof item !== "object" || item === null || Array.isArray(item))
+    throw invalid([{ pointer: "", detail: "must be an object" }]);
+  const { op, ...request } = item as Record<string, unknown>;
+  if (op === "check") return decisionReply(await limiter.check(readCheck(request, config)), bodyOf);
+  if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config)));
+  if (op !== "consume") throw invalid([{ pointer: "/op", detail: "must be consume, check or settle" }]);
+  const { idempotency_key: idempotencyKey, attempt, ...rest } = request;
+  return consumeReply(await limiter.consume(readConsume(rest, { idempotencyKey, attempt }, config), waitUntil), bodyOf);
+}
