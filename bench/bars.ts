@@ -39,7 +39,7 @@ export function barsOf(measured: readonly Measured[], latencies: readonly Latenc
   for (const { placement, rowsPerObject, floodCallsPerSecond } of billed)
     bars.push(
       { what: `rows an object and admitted decision, ${placement}`, measured: rowsPerObject, atMost: 1 },
-      { what: `object calls a second in a flood, ${placement}`, measured: floodCallsPerSecond, atMost: 1 },
+      { what: `calls a second of an object in a flood, ${placement}`, measured: floodCallsPerSecond, atMost: 1 },
     );
   return bars;
 }

@@ -19,7 +19,7 @@ export type Decide = (op: "consume" | "check", asked: readonly AskedLimit[], id:
 
 export interface Peer {
   readonly decide: Decide;
-  /** Several consumes in as few calls of the store as the peer can; without it there are no batches. */
+  /** Several consumes in the fewest calls of the store; without it there are no batches. */
   readonly decideAll?: (asked: readonly (readonly AskedLimit[])[]) => Promise<Standing[][]>;
 }
 

@@ -4,7 +4,7 @@ import worker from "../../src/worker";
 
 /** The Worker of the service, which also counts what is billed: `GET /bench/counts`. */
 const objects = new Set<CountingObject>();
-let objectCalls = 0;
+const callsByObject = new Map<string, number>();
 
 export class CountingObject extends LimiterObject {
   constructor(ctx: DurableObjectState, env: Cloudflare.Env) {
@@ -17,13 +17,13 @@ export class CountingObject extends LimiterObject {
 }
 
 /** The object's stub, with every call of it counted. */
-function counted<Stub extends object>(stub: Stub): Stub {
+function counted<Stub extends object>(object: string, stub: Stub): Stub {
   return new Proxy(stub, {
     get(target, name) {
       const member: unknown = Reflect.get(target, name);
       if (typeof member !== "function") return member;
       return (...args: unknown[]) => {
-        objectCalls++;
+        callsByObject.set(object, (callsByObject.get(object) ?? 0) + 1);
         return Reflect.apply(member, target, args);
       };
     },
@@ -36,7 +36,7 @@ function counting(env: Env): Env {
   const namespace = env.LIMITER_OBJECTS;
   countingEnv ??= {
     ...env,
-    LIMITER_OBJECTS: { getByName: (name, options) => counted(namespace.getByName(name, options)) },
+    LIMITER_OBJECTS: { getByName: (name, options) => counted(name, namespace.getByName(name, options)) },
   };
   return countingEnv;
 }
@@ -45,6 +45,6 @@ export default {
   async fetch(request, env, ctx) {
     if (new URL(request.url).pathname !== "/bench/counts") return worker.fetch(request, counting(env), ctx);
     const rowsWritten = [...objects].reduce((sum, object) => sum + object.rows(), 0);
-    return Response.json({ objectCalls, rowsWritten });
+    return Response.json({ callsByObject: Object.fromEntries(callsByObject), rowsWritten });
   },
 } satisfies ExportedHandler<Env>;
