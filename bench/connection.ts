@@ -45,7 +45,7 @@ export class Connection {
     });
     // A close follows.
     this.socket.on("error", () => {});
-    this.socket.once("close", () => this.#reopen().catch(this.#failed));
+    this.socket.once("close", () => this.#reopen().catch((error) => this.#failed(error)));
   }
 
   async #reopen(): Promise<void> {
@@ -61,7 +61,8 @@ export class Connection {
 function openSocket({ hostname, port }: URL): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host: hostname, port: Number(port), noDelay: true });
-    socket.once("error", reject).once("connect", () => resolve(socket.off("error", reject)));
+    const refused = ({ message }: Error) => reject(new Error(`A connection was lost: ${message}`));
+    socket.once("error", refused).once("connect", () => resolve(socket.off("error", refused)));
   });
 }
 

@@ -1,9 +1,10 @@
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { ServiceProcess } from "../scripts/local/process";
 
 export interface Resources {
   readonly residentBytes: number;
+  /** Without sockets, since each connection is one. */
   readonly openFiles: number;
 }
 
@@ -12,7 +13,17 @@ export function resourcesOf({ npm }: ServiceProcess): Resources {
   const pid = findWorkerd(Number(npm.pid));
   if (pid === undefined) throw new Error("npm start runs no workerd");
   const kilobytes = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
-  return { residentBytes: kilobytes * 1024, openFiles: readdirSync(`/proc/${pid}/fd`).length };
+  const openFiles = readdirSync(`/proc/${pid}/fd`).filter((fd) => !isSocket(`/proc/${pid}/fd/${fd}`)).length;
+  return { residentBytes: kilobytes * 1024, openFiles };
+}
+
+function isSocket(path: string): boolean {
+  try {
+    return readlinkSync(path).startsWith("socket:");
+  } catch {
+    // Closed since it was listed.
+    return true;
+  }
 }
 
 function findWorkerd(parent: number): number | undefined {
