@@ -1,12 +1,12 @@
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdtempSync } from "node:fs";
-import { createServer } from "node:net";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import autocannon from "autocannon";
 import { ServiceProcess } from "../scripts/local/process";
 import { ensurePython } from "../scripts/local/python";
 import { median, TOKEN } from "./load";
+import { startProgram, startRedis, stopPrograms } from "./programs";
 
 /**
  * `npm run bench:fastapi`: what a limited route costs the rest of a FastAPI backend. One worker, a store 1 ms away, and a
@@ -19,35 +19,8 @@ const CONNECTIONS = 16;
 const LIMITED_PER_SECOND = 100;
 const HERE = resolve(import.meta.dirname, "fastapi");
 
-const processes: ChildProcess[] = [];
-
-/** Starts a program and waits for what it prints to match; gives the first group. */
-function start(program: string, args: string[], ready: RegExp, env: Record<string, string> = {}): Promise<string> {
-  const child = spawn(program, args, { cwd: HERE, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
-  processes.push(child);
-  let output = "";
-  return new Promise((resolve, reject) => {
-    const read = (data: unknown) => {
-      output += data;
-      const match = ready.exec(output);
-      if (match) resolve(match[1] ?? "");
-    };
-    child.stdout?.on("data", read);
-    child.stderr?.on("data", read);
-    child.once("exit", () => reject(new Error(`${program} ended:\n${output}`)));
-  });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 const delayed = (port: number | string) =>
-  start(process.execPath, ["--import", "tsx", join(HERE, "delay.ts"), String(port)], /port (\d+)/);
+  startProgram(process.execPath, ["--import", "tsx", join(HERE, "delay.ts"), String(port)], /port (\d+)/);
 
 async function measure(url: string): Promise<{ perSecond: number; p99Ms: number; limitedPerSecond: number }> {
   const limited = autocannon({
@@ -65,8 +38,6 @@ async function measure(url: string): Promise<{ perSecond: number; p99Ms: number;
 // The backend has a core to itself, so that what its store costs on this machine is not taken for a cost of the backend.
 execFileSync("taskset", ["-acp", "1", String(process.pid)]);
 const bin = ensurePython(["--editable=clients/python[fastapi,limits,test]", "uvicorn==0.54.0", "redis==8.1.0"]);
-if (!existsSync("/usr/bin/redis-server"))
-  execFileSync("apt-get", ["install", "-y", "--no-install-recommends", "redis-server"], { stdio: "inherit" });
 const plenty = {
   RATE_LIMIT_CHAT_PER_MIN: "1000000",
   RATE_LIMIT_CHAT_PER_HOUR: "1000000",
@@ -78,9 +49,7 @@ const service = await ServiceProcess.start({
   LIMITER_TOKENS: TOKEN,
   LIMITER_DATA_DIR: mkdtempSync(join(tmpdir(), "limiter-")),
 });
-const redis = await freePort();
-const redisOptions = ["--port", String(redis), "--dir", mkdtempSync(join(tmpdir(), "redis-")), "--appendonly", "yes"];
-await start("redis-server", [...redisOptions, "--appendfsync", "always"], /Ready to accept connections/);
+const redis = await startRedis(mkdtempSync(join(tmpdir(), "redis-")));
 const limiterPort = await delayed(new URL(service.url).port);
 const stores: Record<string, { LIMITED_BY: string; STORE: string; TOKEN: string }> = {
   "a route that awaits 1 ms": { LIMITED_BY: "sleep", STORE: "", TOKEN },
@@ -92,11 +61,11 @@ const urls = new Map<string, string>();
 for (const [name, env] of Object.entries(stores))
   urls.set(
     name,
-    await start(
+    await startProgram(
       "taskset",
       ["-c", "0", join(bin, "uvicorn"), "app:app", "--port", "0", "--no-access-log"],
       /running on (http:\S+)/,
-      env,
+      { cwd: HERE, env },
     ),
   );
 
@@ -109,10 +78,7 @@ for (let round = 0; round <= ROUNDS; round++)
     if (round > 0) results.set(name, [...(results.get(name) ?? []), result]);
   }
 process.stderr.write("\r".padEnd(70));
-for (const child of processes) {
-  child.removeAllListeners("exit");
-  child.kill("SIGTERM");
-}
+stopPrograms();
 await service.stop();
 
 const of = (name: string, pick: "perSecond" | "p99Ms" | "limitedPerSecond") =>

@@ -96,8 +96,8 @@ const perSecond = new Map<string, number[]>();
 for (let round = 0; round < 3; round++)
   for (const { layout, size } of LAYOUTS) {
     process.stderr.write(`\rround ${round + 1} of 3: ${layout} ${size}    `);
-    const body = () => ({ call: "decide", layout, size, key: `user:u_${Math.floor(Math.random() * 1_000)}` });
-    const { requestsPerSecond } = await load({ url, connections: 32, seconds: 3, body });
+    const bodies = Array.from({ length: 1_000 }, (_, i) => ({ call: "decide", layout, size, key: `user:u_${i}` }));
+    const { requestsPerSecond } = await load({ url, connections: 32, seconds: 3, bodies });
     const name = `${layout} ${size}`;
     perSecond.set(name, [...(perSecond.get(name) ?? []), requestsPerSecond]);
   }

@@ -1,79 +1,83 @@
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Miniflare } from "miniflare";
-import { ServiceProcess } from "../scripts/local/process";
-import { type LoadResult, load, median, TOKEN } from "./load";
+import { barsOf, LUA_PEER, SERVICE } from "./bars";
+import { countBilled } from "./billed";
+import { drawChart } from "./chart";
+import { type Contestant, startArena, temporaryFolder } from "./contestants";
+import { barLines, barTable, format, table, writeSection } from "./document";
+import type { Floor } from "./floors";
+import { type LatencyAtLoad, measureLatencies } from "./latency";
+import { describeMachine } from "./machine";
+import { type Extent, type Measured, measureAll } from "./measure";
+import { stopPrograms } from "./programs";
+import { WORKLOADS, type WorkloadName } from "./workloads";
 
-/**
- * `npm run bench:throughput`: decisions a second of `npm start` under 32 connections, beside an empty Worker's answer
- * on the same runtime, in turn, medians of several rounds. Ratios are what to look at: the load is made on the same
- * machine.
- */
-const ROUNDS = 5;
-const SECONDS = 3;
-const CONNECTIONS = 32;
+const NAMES = Object.keys(WORKLOADS) as WorkloadName[];
+/** Of what the Lua peer can do: the load at which latencies are compared. */
+const SHARE_OF_MOST = 0.6;
 
-const EMPTY_WORKER = `export default { async fetch(request) {
-  await request.text();
-  return Response.json({ allowed: true });
-} }`;
+/** The main run: this service, its peers and the floors side by side. Prints the bars and writes docs/benchmarks.md. */
+export async function benchThroughput(extent: Extent): Promise<void> {
+  const arena = await startArena();
+  const { contestants, floors } = arena;
+  const measured = await measureAll(arena, extent);
+  const most = perSecond(measured, LUA_PEER, "admitted");
+  const compared = contestants.filter(({ name }) => name === SERVICE || name === LUA_PEER);
+  const latencies = await measureLatencies(compared, most * SHARE_OF_MOST, extent);
+  await arena.stop();
+  stopPrograms();
+  const folder = temporaryFolder();
+  const billed = [await countBilled("key", join(folder, "key")), await countBilled("shards:1", join(folder, "shards"))];
+  const bars = barsOf(measured, latencies, billed);
 
-const number = (below: number) => Math.floor(Math.random() * below);
-const plenty = {
-  RATE_LIMIT_CHAT_PER_MIN: "1000000",
-  RATE_LIMIT_CHAT_PER_HOUR: "1000000",
-  RATE_LIMIT_CHAT_IP_PER_MIN: "1000000",
-};
-
-const service = await ServiceProcess.start({
-  ...plenty,
-  RATE_LIMIT_POLICIES: '{"strict":{"layers":[{"name":"caller","by":["user"],"limits":["1/day"]}]}}',
-  LIMITER_TOKENS: TOKEN,
-  LIMITER_DATA_DIR: mkdtempSync(join(tmpdir(), "limiter-")),
-});
-const empty = new Miniflare({
-  modules: true,
-  script: EMPTY_WORKER,
-  compatibilityDate: "2026-04-24",
-  cf: false,
-  unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
-});
-const emptyUrl = String(await empty.unsafeGetDirectURL());
-
-const signedIn = () => ({
-  policy: "chat",
-  subject: { user: `u_${number(1_000)}`, ip: `10.0.${number(4)}.${number(250)}` },
-});
-const anonymous = () => ({ policy: "chat", subject: { ip: `10.0.${number(4)}.${number(250)}` } });
-
-const WORKLOADS: Record<string, { url: string; body: () => unknown }> = {
-  "empty Worker": { url: emptyUrl, body: signedIn },
-  "consume, signed in, admitted": { url: `${service.url}/v1/consume`, body: signedIn },
-  "consume, anonymous, admitted": { url: `${service.url}/v1/consume`, body: anonymous },
-  "consume, denied": { url: `${service.url}/v1/consume`, body: () => ({ policy: "strict", subject: { user: "u" } }) },
-  "check, signed in": { url: `${service.url}/v1/check`, body: signedIn },
-};
-
-const results = new Map<string, LoadResult[]>();
-for (let round = 0; round <= ROUNDS; round++) {
-  for (const [name, { url, body }] of Object.entries(WORKLOADS)) {
-    process.stderr.write(`\rround ${round} of ${ROUNDS}: ${name.padEnd(40)}`);
-    const result = await load({ url, connections: CONNECTIONS, seconds: SECONDS, body });
-    // The first round warms up.
-    if (round > 0) results.set(name, [...(results.get(name) ?? []), result]);
-  }
-}
-process.stderr.write("\r".padEnd(70));
-await service.stop();
-await empty.dispose();
-
-const floor = median((results.get("empty Worker") ?? []).map(({ requestsPerSecond }) => requestsPerSecond));
-console.log(`\r${CONNECTIONS} connections, medians of ${ROUNDS} rounds of ${SECONDS} s:`);
-for (const [name, rounds] of results) {
-  const perSecond = median(rounds.map(({ requestsPerSecond }) => requestsPerSecond));
-  const p99 = median(rounds.map(({ p99Ms }) => p99Ms));
-  console.log(
-    `${name.padEnd(32)} ${perSecond.toFixed(0).padStart(6)}/s  ${(perSecond / floor).toFixed(2)} of the empty Worker  p99 ${p99} ms`,
+  drawChart("bench-throughput", {
+    title: "decisions a second",
+    kind: "bar",
+    categories: NAMES.filter((name) => name !== "batch"),
+    series: contestants.map(({ name }) => ({
+      name,
+      values: NAMES.filter((each) => each !== "batch").map((each) => finite(perSecond(measured, name, each))),
+    })),
+  });
+  const results = [decisionTable(contestants, measured), floorTable(floors, measured), latencyTable(latencies)];
+  writeSection(
+    "throughput",
+    [
+      `\`npm run bench -- --rounds ${extent.rounds} --seconds ${extent.seconds}\`: medians. ${describeMachine()}.`,
+      "![Decisions a second of each workload](images/bench-throughput.svg)",
+      ...results,
+      barTable(bars),
+    ].join("\n\n"),
   );
+  console.log(`${[...results, barLines(bars)].join("\n\n")}\n\nWritten to docs/benchmarks.md.`);
+}
+
+function perSecond(measured: readonly Measured[], name: string, workload: WorkloadName): number {
+  return measured.find((each) => each.name === name && each.workload === workload)?.decisionsPerSecond ?? Number.NaN;
+}
+
+const finite = (value: number) => (Number.isNaN(value) ? null : Math.round(value));
+
+/** Decisions a second, what they are of the Lua peer's, and what they are worth. */
+function decisionTable(contestants: readonly Contestant[], measured: readonly Measured[]): string {
+  const rows = contestants.map(({ name, guarantees }) => {
+    const cells = NAMES.map((workload) => {
+      const own = perSecond(measured, name, workload);
+      return `${format(own)} (${format(own / perSecond(measured, LUA_PEER, workload))})`.replace("– (–)", "–");
+    });
+    return [`**${name}**: ${guarantees}`, ...cells];
+  });
+  return table(["decisions/s (of the Lua peer's)", ...NAMES], rows);
+}
+
+function floorTable(floors: readonly Floor[], measured: readonly Measured[]): string {
+  const rows = floors.map(({ name, does }) => [does, format(perSecond(measured, name, "admitted"))]);
+  return table(["floors, on the runtime of `npm start`", "answers/s"], rows);
+}
+
+function latencyTable(latencies: readonly LatencyAtLoad[]): string {
+  const rows = latencies.map(({ name, offeredPerSecond, answeredPerSecond, p50Ms, p99Ms }) => [
+    name,
+    ...[offeredPerSecond, answeredPerSecond, p50Ms, p99Ms].map(format),
+  ]);
+  return table(["admitted, at equal load", "offered/s", "answered/s", "p50 ms", "p99 ms"], rows);
 }

@@ -1,0 +1,50 @@
+import { writeFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { type EChartsOption, init } from "echarts";
+
+/** Greys and colours that are readable on white and on black alike, since the background is the reader's. */
+const TEXT = "#808a94";
+const LINE = "#808a9455";
+const COLOURS = ["#2f81f7", "#d1782c", "#3fa35b", "#a371d9", "#8b8f96"];
+
+export interface Series {
+  readonly name: string;
+  /** One for each category, null where there is none. */
+  readonly values: readonly (number | null)[];
+}
+
+export interface Chart {
+  readonly title: string;
+  readonly kind: "bar" | "line";
+  readonly categories: readonly string[];
+  readonly categoriesAre?: string;
+  readonly series: readonly Series[];
+}
+
+/** Draws a chart into `docs/images/NAME.svg`. */
+export function drawChart(name: string, { title, kind, categories, categoriesAre, series }: Chart): void {
+  const text = { color: TEXT, fontSize: 13 };
+  const option: EChartsOption = {
+    animation: false,
+    color: COLOURS,
+    title: { text: title, textStyle: { ...text, fontWeight: "bold" } },
+    legend: { top: 28, textStyle: text, itemWidth: 16 },
+    grid: { top: 76, left: 12, right: 16, bottom: categoriesAre === undefined ? 12 : 36, containLabel: true },
+    xAxis: {
+      type: "category",
+      data: [...categories],
+      name: categoriesAre ?? "",
+      nameLocation: "middle",
+      nameGap: 30,
+      nameTextStyle: text,
+      axisLabel: text,
+      axisLine: { lineStyle: { color: LINE } },
+    },
+    yAxis: { type: "value", min: 0, axisLabel: text, splitLine: { lineStyle: { color: LINE } } },
+    series: series.map(({ name, values }) => ({ name, type: kind, data: [...values] })),
+  };
+  const chart = init(null, null, { renderer: "svg", ssr: true, width: 860, height: 360 });
+  chart.setOption(option);
+  writeFileSync(resolve(import.meta.dirname, `../docs/images/${name}.svg`), `${chart.renderToSVGString()}\n`);
+  chart.dispose();
+}

@@ -1,0 +1,76 @@
+import { connect, type Socket } from "node:net";
+
+/** A connection that is kept, with one request at a time on it; one that the server closes is opened again. */
+export class Connection {
+  /** How often the server closed it in place of an answer. */
+  lost = 0;
+  #received = "";
+  #request: Buffer | undefined;
+  #answered: (status: string) => void = () => {};
+  #failed: (error: Error) => void = () => {};
+
+  private constructor(
+    private readonly url: URL,
+    private socket: Socket,
+  ) {
+    this.#listen();
+  }
+
+  static async open(url: URL): Promise<Connection> {
+    return new Connection(url, await openSocket(url));
+  }
+
+  /** Sends a request and gives the status of its answer. */
+  send(request: Buffer): Promise<string> {
+    this.#request = request;
+    this.socket.write(request);
+    return new Promise((resolve, reject) => {
+      this.#answered = resolve;
+      this.#failed = reject;
+    });
+  }
+
+  close(): void {
+    this.socket.removeAllListeners("close").destroy();
+  }
+
+  #listen(): void {
+    this.socket.on("data", (data) => {
+      this.#received += data.toString("latin1");
+      if (!isWhole(this.#received)) return;
+      const status = this.#received.slice(9, 12);
+      this.#received = "";
+      this.#request = undefined;
+      this.#answered(status);
+    });
+    // A close follows.
+    this.socket.on("error", () => {});
+    this.socket.once("close", () => this.#reopen().catch((error) => this.#failed(error)));
+  }
+
+  async #reopen(): Promise<void> {
+    this.#received = "";
+    this.socket = await openSocket(this.url);
+    this.#listen();
+    if (this.#request === undefined) return;
+    this.lost++;
+    this.socket.write(this.#request);
+  }
+}
+
+function openSocket({ hostname, port }: URL): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: hostname, port: Number(port), noDelay: true });
+    const refused = ({ message }: Error) => reject(new Error(`A connection was lost: ${message}`));
+    socket.once("error", refused).once("connect", () => resolve(socket.off("error", refused)));
+  });
+}
+
+/** Whether an answer has arrived in full; all that is measured here states its length. */
+function isWhole(received: string): boolean {
+  const headEnd = received.indexOf("\r\n\r\n");
+  if (headEnd < 0) return false;
+  const length = /\ncontent-length: *(\d+)/i.exec(received.slice(0, headEnd))?.[1];
+  if (length === undefined) throw new Error(`An answer without Content-Length: ${received.slice(0, headEnd)}`);
+  return received.length >= headEnd + 4 + Number(length);
+}

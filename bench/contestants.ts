@@ -1,0 +1,110 @@
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { ServiceProcess } from "../scripts/local/process";
+import { ensurePython } from "../scripts/local/python";
+import { FLEXIBLE, LUA_PEER, SERVICE, SLOWAPI, UPSTASH } from "./bars";
+import { type Floor, startFloors } from "./floors";
+import { TOKEN } from "./load";
+import { freePort, startProgram, startRedis } from "./programs";
+import { LIMIT_VARIABLES, LIMITS, WORKLOADS, type WorkloadName } from "./workloads";
+
+export interface Contestant {
+  readonly name: string;
+  /** What it really promises: the number beside it is worth no more. */
+  readonly guarantees: string;
+  readonly url: string;
+  readonly workloads: readonly WorkloadName[];
+}
+
+export interface Arena {
+  readonly contestants: readonly Contestant[];
+  readonly floors: readonly Floor[];
+  stop(): Promise<void>;
+}
+
+const ALL = Object.keys(WORKLOADS) as WorkloadName[];
+const PEERS = resolve(import.meta.dirname, "peers");
+
+/** A folder for what a benchmark stores, gone when it ends. */
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), "limiter-bench-"));
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true, maxRetries: 3 }));
+  return folder;
+}
+
+/** `npm start`, with data of its own; it ends with the benchmark at the latest. */
+export async function startLimiter(dataDirectory: string, variables: Record<string, string>): Promise<ServiceProcess> {
+  const service = await ServiceProcess.start({
+    LIMITER_TOKENS: TOKEN,
+    LIMITER_DATA_DIR: dataDirectory,
+    ...variables,
+  });
+  let ended = false;
+  service.ended.then((code) => {
+    ended = true;
+    if (code !== 0) console.error(`\nThe service ended (${code}):\n${service.output}`);
+  });
+  process.on("exit", () => ended || process.kill(-Number(service.npm.pid)));
+  return service;
+}
+
+/** Starts this service, its peers and the floors, installing what is missing. */
+export async function startArena(): Promise<Arena> {
+  const folder = temporaryFolder();
+  const service = await startLimiter(join(folder, "service"), LIMIT_VARIABLES);
+  mkdirSync(join(folder, "redis"));
+  const env = { TOKEN, LIMITS: JSON.stringify(LIMITS), REDIS_PORT: String(await startRedis(join(folder, "redis"))) };
+  const node = (name: string) =>
+    startProgram(process.execPath, ["--import", "tsx", join(PEERS, `${name}.ts`)], /(http:\S+)/, { env });
+  const batches = (await service.fetch("/v1/batch", { method: "POST" })).status !== 404;
+  if (!batches) console.error("The service has no POST /v1/batch: batches are left out.");
+  const floors = await startFloors(service, join(folder, "floors"));
+
+  return {
+    contestants: [
+      {
+        name: SERVICE,
+        guarantees: "exact; durable before it answers; all or nothing over its keys; idempotent",
+        url: service.url,
+        workloads: ALL.filter((name) => name !== "batch" || batches),
+      },
+      {
+        name: LUA_PEER,
+        guarantees: "exact; durable before it answers; all or nothing on one Redis; not idempotent",
+        url: await node("redis-lua"),
+        workloads: ALL,
+      },
+      {
+        name: FLEXIBLE,
+        guarantees: "fixed windows: up to twice the limit where two meet; durable; each limit charged by itself",
+        url: await node("rate-limiter-flexible"),
+        workloads: ALL.filter((name) => name !== "batch"),
+      },
+      {
+        name: UPSTASH,
+        guarantees: "an estimate from two fixed windows; durable; each limit charged by itself",
+        url: await node("upstash"),
+        workloads: ALL.filter((name) => name !== "batch"),
+      },
+      {
+        name: SLOWAPI,
+        guarantees: "exact for each limit; durable; one limit after the other, those before a denial stay charged",
+        url: await startSlowapi(env),
+        workloads: ALL.filter((name) => name !== "batch" && name !== "check"),
+      },
+    ],
+    floors: floors.floors,
+    async stop() {
+      await Promise.all([service.stop(), floors.stop()]);
+    },
+  };
+}
+
+async function startSlowapi(env: Record<string, string>): Promise<string> {
+  const requirements = ["fastapi==0.139.2", "slowapi==0.1.10", "redis==8.1.0", "uvicorn[standard]==0.54.0"];
+  const bin = ensurePython(requirements, ".venv-bench");
+  const port = String(await freePort());
+  const args = ["slowapi_app:app", "--port", port, "--no-access-log", "--log-level", "info"];
+  return startProgram(join(bin, "uvicorn"), args, /running on (http:\S+)/, { cwd: PEERS, env });
+}

@@ -1,0 +1,23 @@
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { cpus, totalmem } from "node:os";
+import { resolve } from "node:path";
+
+/** What a run was measured on, in a line. */
+export function describeMachine(): string {
+  const [first] = cpus();
+  const memory = Math.round(totalmem() / 2 ** 30);
+  const redis = /v=(\S+)/.exec(execFileSync("redis-server", ["--version"], { encoding: "utf8" }))?.[1];
+  return [
+    `${cpus().length} cores (${first?.model.trim()}), ${memory} GiB`,
+    `Node ${process.versions.node}`,
+    `workerd ${versionOf("workerd")}`,
+    `Redis ${redis}`,
+    ...["ioredis", "rate-limiter-flexible", "@upstash/ratelimit"].map((name) => `${name} ${versionOf(name)}`),
+  ].join(", ");
+}
+
+function versionOf(name: string): string {
+  const path = resolve(import.meta.dirname, "../node_modules", name, "package.json");
+  return (JSON.parse(readFileSync(path, "utf8")) as { version: string }).version;
+}

@@ -1,0 +1,64 @@
+import type { Arena } from "./contestants";
+import { load, median } from "./load";
+import { WORKLOADS, type Workload, type WorkloadName } from "./workloads";
+
+export interface Extent {
+  readonly rounds: number;
+  readonly seconds: number;
+}
+
+/** One number of one run: what was measured, and its medians. */
+export interface Measured {
+  /** Of a contestant or a floor. */
+  readonly name: string;
+  readonly workload: WorkloadName;
+  readonly decisionsPerSecond: number;
+  readonly p99Ms: number;
+}
+
+const CONNECTIONS = 32;
+
+/**
+ * Measures every workload with all who can do it, one right after the other, in several rounds: what the machine does
+ * beside falls on all of them. A round before warms up.
+ */
+export async function measureAll({ contestants, floors }: Arena, { rounds, seconds }: Extent): Promise<Measured[]> {
+  const turns = (Object.keys(WORKLOADS) as WorkloadName[]).flatMap((workload) =>
+    contestants
+      .filter(({ workloads }) => workloads.includes(workload))
+      .map(({ name, url }) => ({ name, workload, url: url + WORKLOADS[workload].path })),
+  );
+  for (const { name, url } of floors) turns.push({ name, workload: "admitted", url });
+
+  const samples = turns.map(() => ({ perSecond: [] as number[], p99Ms: [] as number[] }));
+  for (let round = 0; round <= rounds; round++)
+    for (const [i, { name, workload, url }] of turns.entries()) {
+      const which = round === 0 ? "warming up" : `round ${round} of ${rounds}`;
+      showProgress(`${which}, ${i + 1} of ${turns.length}: ${workload}, ${name}`);
+      const { perSecond, p99Ms } = await measure(url, WORKLOADS[workload], round === 0 ? 1 : seconds);
+      if (round === 0) continue;
+      samples[i]?.perSecond.push(perSecond);
+      samples[i]?.p99Ms.push(p99Ms);
+    }
+  showProgress("");
+  return turns.map(({ name, workload }, i) => ({
+    name,
+    workload,
+    decisionsPerSecond: median(samples[i]?.perSecond ?? []),
+    p99Ms: median(samples[i]?.p99Ms ?? []),
+  }));
+}
+
+async function measure(url: string, workload: Workload, seconds: number) {
+  const { bodies, statuses, decisionsPerRequest } = workload;
+  const result = await load({ url, connections: CONNECTIONS, seconds, bodies });
+  const isFloor = !url.includes("/v1/");
+  for (const [status, count] of Object.entries(result.byStatus))
+    if (!isFloor && !statuses.includes(status)) throw new Error(`${url} answered ${count} times with ${status}`);
+  return { perSecond: result.requestsPerSecond * decisionsPerRequest, p99Ms: result.p99Ms };
+}
+
+/** One line on the terminal, overwritten by the next. */
+export function showProgress(line: string): void {
+  process.stderr.write(`\r${line.padEnd(90)}${line === "" ? "\r" : ""}`);
+}
