@@ -51,7 +51,5 @@ async def subject(request: Request, body: dict[str, Any]) -> dict[str, Any]:
 @app.post("/v1/consume")
 @limiter.limit(per_caller, key_func=caller_of)
 @limiter.limit(per_address, key_func=address_of)
-async def consume(
-    request: Request, body: Annotated[dict[str, Any], Depends(subject)]
-) -> dict[str, Any]:
+async def consume(request: Request, body: Annotated[dict[str, Any], Depends(subject)]) -> dict[str, Any]:
     return {"allowed": True, "policy": body["policy"], "cost": 1}

@@ -33,11 +33,11 @@ NOT_OURS = "sliding_window"
 _request = client._Configured._request
 
 
-def _request_at_their_time(self: client._Configured, call: Call, **timeouts: float) -> httpx.Request:
+def _request_at_their_time(self: client._Configured, call: Call, attempt: int, **timeouts: float) -> httpx.Request:
     # Threads that ask at once may tell the time in another order: it stays at the latest.
     with contextlib.suppress(ValueError):
         SERVICE.set_time(datetime.fromtimestamp(time.time(), timezone.utc))
-    return _request(self, call, **timeouts)
+    return _request(self, call, attempt, **timeouts)
 
 
 client._Configured._request = _request_at_their_time  # type: ignore[method-assign]
