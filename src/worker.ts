@@ -17,15 +17,7 @@ import { type Env, serviceOf } from "./edge/service";
 import { appOf, ROUTES } from "./http/app";
 import { batch } from "./http/batch";
 
-export type {
-  BatchRequest,
-  BatchResults,
-  ConsumeRequest,
-  Decision,
-  DecisionRequest,
-  Settlement,
-  SettleRequest,
-} from "./edge/schema";
+export type * from "./edge/schema";
 export { LimiterObject } from "./object/object";
 
 /** HTTP, for backends anywhere. */
