@@ -31,20 +31,30 @@ export async function send(fetch: Fetch, url: string, init: RequestInit): Promis
     .catch((cause: unknown) => {
       throw new UnavailableError(`${url} can't be reached`, { cause });
     });
-  if (answer.status >= 500)
-    throw new UnavailableError(`${url} answered ${answer.status}${detailOf(answer)}`, {
-      retryAfterMs: 1_000 * Number(/^\d+$/.exec(answer.headers["Retry-After"] ?? "")?.[0] ?? 0),
-    });
-  return answer;
+  return heard(answer);
+}
+
+/** @throws UnavailableError for a 5xx, which is no word about what was asked. */
+export function heard(answer: Answer): Answer {
+  if (answer.status < 500) return answer;
+  throw new UnavailableError(`the limiter answered ${answer.status}${detailOf(answer)}`, {
+    retryAfterMs: 1_000 * Number(/^\d+$/.exec(answer.headers["Retry-After"] ?? "")?.[0] ?? 0),
+  });
 }
 
 async function read(response: Response): Promise<Answer> {
+  const headers = handedOn((name) => response.headers.get(name));
+  return { status: response.status, headers, body: parsed(await response.text()) };
+}
+
+/** Those of the headers that a caller may pass on. */
+export function handedOn(headerOf: (name: string) => unknown): Record<string, string> {
   const headers: Record<string, string> = {};
   for (const name of HANDED_ON) {
-    const value = response.headers.get(name);
-    if (value !== null) headers[name] = value;
+    const value = headerOf(name);
+    if (typeof value === "string") headers[name] = value;
   }
-  return { status: response.status, headers, body: parsed(await response.text()) };
+  return headers;
 }
 
 function parsed(text: string): unknown {

@@ -1,5 +1,6 @@
 import { type Answer, errorOf, type Fetch, send } from "./answer.js";
 import { tryWithin } from "./attempts.js";
+import { Batches } from "./batches.js";
 import {
   type Decision,
   type DecisionBody,
@@ -20,6 +21,11 @@ export interface LimiterOptions {
   readonly deadlineMs?: number | undefined;
   /** What is decided when the service can't be reached within the deadline; `deny` when left out. */
   readonly onError?: "deny" | "allow" | undefined;
+  /**
+   * Calls that are made while a request is under way travel together in the next one, up to 100: many more of them a
+   * second, each a little later. False when left out.
+   */
+  readonly batch?: boolean | undefined;
   /** In place of the global `fetch`: `(url, init) => env.LIMITER.fetch(url, init)` for a service binding. */
   readonly fetch?: Fetch | undefined;
 }
@@ -51,7 +57,17 @@ export interface SettleRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
+type Op = "consume" | "check" | "settle";
+
+interface Key {
+  readonly text: string;
+  /** Made up for this call. */
+  readonly isNew: boolean;
+}
+
 const DEADLINE_MS = 2_500;
+/** A longer call travels alone: it is refused, or crowds out the others. At most 8 KiB, which no sound call needs. */
+const LONGEST_CALL_CHARS = 2_048;
 /** A timer of more rings at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -67,12 +83,13 @@ export class Limiter {
   readonly #deadlineMs: number;
   readonly #onError: "deny" | "allow";
   readonly #fetch: Fetch;
+  readonly #batches: Batches | undefined;
 
   /**
    * @throws TypeError when `url` is none, or `token` is nothing that a header can carry; RangeError for a deadline that
    * no timer can keep.
    */
-  constructor({ url, token, deadlineMs = DEADLINE_MS, onError = "deny", fetch }: LimiterOptions) {
+  constructor({ url, token, deadlineMs = DEADLINE_MS, onError = "deny", batch = false, fetch }: LimiterOptions) {
     this.#url = new URL(url).href.replace(/\/+$/, "");
     this.#headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
     // Throws here what each call would, where nobody looks for it.
@@ -83,14 +100,15 @@ export class Limiter {
     this.#onError = onError;
     // Looked up at each call, so that whoever replaces the global one later is heard.
     this.#fetch = fetch ?? ((url, init) => globalThis.fetch(url, init));
+    if (batch) this.#batches = new Batches((body, signal) => this.#post("batch", {}, body, signal));
   }
 
   /** Decides, and records the cost if every limit of every layer admits it. */
   async consume({ idempotencyKey, ...request }: ConsumeRequest): Promise<Decision> {
-    if (idempotencyKey === undefined) return this.#decide("consume", request, newKey(), true);
+    if (idempotencyKey === undefined) return this.#decide("consume", request, { text: newKey(), isNew: true });
     // A header can't carry every string: checked here, with the words that the service has for it.
     if (!/^[\w.~:-]{1,128}$/.test(idempotencyKey)) throw badKey();
-    return this.#decide("consume", request, idempotencyKey);
+    return this.#decide("consume", request, { text: idempotencyKey, isNew: false });
   }
 
   /** Would it be admitted now? Records nothing. */
@@ -103,29 +121,18 @@ export class Limiter {
    * @throws UnknownDecisionError, and UnavailableError, since nothing can be assumed.
    */
   async settle({ signal, policy, subject, id, cost }: SettleRequest): Promise<Settlement> {
-    return this.#call(
-      "settle",
-      { policy, subject, id, cost },
-      () => ({}),
-      signal,
-      (answer) => {
-        if (answer.status === 200 && isSettlement(answer.body)) return settlementOf(answer.body);
-        const error = errorOf(answer);
-        const isUnknown = error instanceof InvalidRequestError && error.status === 404;
-        throw isUnknown ? new UnknownDecisionError(error.detail) : error;
-      },
-    );
+    return this.#call("settle", { policy, subject, id, cost }, undefined, signal, (answer) => {
+      if (answer.status === 200 && isSettlement(answer.body)) return settlementOf(answer.body);
+      const error = errorOf(answer);
+      const isUnknown = error instanceof InvalidRequestError && error.status === 404;
+      throw isUnknown ? new UnknownDecisionError(error.detail) : error;
+    });
   }
 
-  /** Of a key that is new, the service is told which attempt it is: before the first one nobody has sent it. */
-  async #decide(call: "consume" | "check", request: CheckRequest, key?: string, isNewKey = false): Promise<Decision> {
+  async #decide(op: "consume" | "check", request: CheckRequest, key?: Key): Promise<Decision> {
     const { signal, policy, subject, cost } = request;
-    const headers = (nth: number) => ({
-      ...(key !== undefined && { "Idempotency-Key": `"${key}"` }),
-      ...(isNewKey && { "Idempotency-Attempt": String(nth) }),
-    });
     try {
-      return await this.#call(call, { policy, subject, cost }, headers, signal, (answer) => {
+      return await this.#call(op, { policy, subject, cost }, key, signal, (answer) => {
         const { status, body } = answer;
         const fits = isDecision(body) && (status === 200 || (status === 429 && !body.allowed));
         if (fits) return decisionOf(body, answer.headers);
@@ -133,25 +140,36 @@ export class Limiter {
       });
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
-      return undecided(this.#onError, request, key, error);
+      return undecided(this.#onError, request, key?.text, error);
     }
   }
 
   /** Sends until there is an answer that can be read, or the deadline has passed. */
   #call<T>(
-    call: string,
+    op: Op,
     body: Readonly<Record<string, unknown>>,
-    headersOf: (nth: number) => Readonly<Record<string, string>>,
+    key: Key | undefined,
     signal: AbortSignal | undefined,
     read: (answer: Answer) => T,
   ): Promise<T> {
-    const url = `${this.#url}/v1/${call}`;
-    const request = { method: "POST", body: JSON.stringify(body) };
+    const text = JSON.stringify(body);
+    const batches = text.length <= LONGEST_CALL_CHARS ? this.#batches : undefined;
     return tryWithin(this.#deadlineMs, signal, async (signal, nth) => {
-      const headers = { ...this.#headers, ...headersOf(nth) };
-      // A redirect would be followed with another method, or with the token to another host.
-      return read(await send(this.#fetch, url, { ...request, headers, redirect: "manual", signal }));
+      // Of a key that is new, the service is told which try it is: before the first one nobody has sent it.
+      const attempt = key?.isNew ? nth : undefined;
+      if (batches) return read(await batches.add({ op, ...body, idempotency_key: key?.text, attempt }, signal));
+      const headers = {
+        ...(key && { "Idempotency-Key": `"${key.text}"` }),
+        ...(attempt && { "Idempotency-Attempt": String(attempt) }),
+      };
+      return read(await this.#post(op, headers, text, signal));
     });
+  }
+
+  #post(path: Op | "batch", headers: Record<string, string>, body: string, signal: AbortSignal): Promise<Answer> {
+    const init = { method: "POST", headers: { ...this.#headers, ...headers }, body, signal };
+    // A redirect would be followed with another method, or with the token to another host.
+    return send(this.#fetch, `${this.#url}/v1/${path}`, { ...init, redirect: "manual" });
   }
 }
 

@@ -11,7 +11,7 @@ export interface Received {
 }
 
 /** What is done with a request: answered, well or badly, or left alone. */
-export type Behaviour = (response: ServerResponse, request: IncomingMessage) => void;
+export type Behaviour = (response: ServerResponse, request: IncomingMessage, body: unknown) => void;
 
 /**
  * A server that does with its first request what the first behaviour says, with the second what the second does, and
@@ -19,14 +19,16 @@ export type Behaviour = (response: ServerResponse, request: IncomingMessage) => 
  */
 export async function startServer(...behaviours: [Behaviour, ...Behaviour[]]) {
   const received: Received[] = [];
+  let arrived = 0;
   const sockets = new Set<unknown>();
   const server = createServer(async (request, response) => {
     sockets.add(request.socket);
     let text = "";
     for await (const chunk of request) text += chunk;
     const header = (name: string) => request.headers[name] as string | undefined;
-    received.push({ key: header("idempotency-key"), attempt: header("idempotency-attempt"), body: JSON.parse(text) });
-    behaviours[Math.min(received.length, behaviours.length) - 1]?.(response, request);
+    const body: unknown = JSON.parse(text);
+    received.push({ key: header("idempotency-key"), attempt: header("idempotency-attempt"), body });
+    behaviours[Math.min(++arrived, behaviours.length) - 1]?.(response, request, body);
   });
   await once(server.listen(0, "127.0.0.1"), "listening");
   onTestFinished(() => {

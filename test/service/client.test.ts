@@ -6,7 +6,12 @@ import { variables } from "./service";
 
 const service = await ServiceProcess.start(variables());
 afterAll(async () => void (await service.stop()));
-const limiter = new Limiter({ url: service.url, token: "caller-token", deadlineMs: 30_000 });
+const limiterThat = (batch: boolean) =>
+  new Limiter({ url: service.url, token: "caller-token", deadlineMs: 30_000, batch });
+const kinds = [
+  ["that sends each call alone", limiterThat(false)],
+  ["that batches", limiterThat(true)],
+] as const;
 
 const errorOf = (call: Promise<unknown>) =>
   call.then(
@@ -14,7 +19,7 @@ const errorOf = (call: Promise<unknown>) =>
     (error: unknown) => error,
   );
 
-describe("the client, against the service", () => {
+describe.each(kinds)("the client %s, against the service", (_, limiter) => {
   test("is given an admission with everything that was answered", async () => {
     const subject = newSubject();
     const decision = await limiter.consume({ policy: "chat", subject, idempotencyKey: "first" });
@@ -91,7 +96,7 @@ describe("the client, against the service", () => {
   });
 });
 
-describe("the client is refused by the service", () => {
+describe.each(kinds)("the client %s is refused by the service", (_, limiter) => {
   test("with every mistake of a malformed request", async () => {
     const error = await errorOf(limiter.consume({ policy: "chat", subject: { ip: "nowhere" }, cost: 0 }));
     expect(error).toBeInstanceOf(InvalidRequestError);
