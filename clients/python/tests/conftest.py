@@ -45,16 +45,16 @@ def portal() -> Generator[BlockingPortal, None, None]:
         yield portal
 
 
-@pytest.fixture(params=["Limiter", "AsyncLimiter"])
+@pytest.fixture(params=["Limiter", "AsyncLimiter", "AsyncLimiter, batch"])
 def make(request: pytest.FixtureRequest, portal: BlockingPortal) -> Generator[Make, None, None]:
-    """Makes a client of either kind, as its constructor would, closed at the end of the test."""
+    """Makes a client of each kind, as its constructor would, closed at the end of the test."""
     made: list[Limiter] = []
 
     def make(url: str, token: str = "token", **options: Any) -> Limiter:
         limiter = (
             Limiter(url, token, **options)
             if request.param == "Limiter"
-            else cast(Limiter, Blocking(portal, AsyncLimiter(url, token, **options)))
+            else cast(Limiter, Blocking(portal, AsyncLimiter(url, token, batch="batch" in request.param, **options)))
         )
         made.append(limiter)
         return limiter

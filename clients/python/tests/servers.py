@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -20,8 +21,24 @@ class Misbehaving:
 
     @property
     def idempotency_keys(self) -> list[str]:
-        lines = [line for request in self.requests for line in request.split("\r\n")]
-        return [line.partition(": ")[2] for line in lines if line.lower().startswith("idempotency-key")]
+        return [key for request in self.requests if (key := _told(request, "key")) is not None]
+
+    @property
+    def attempts(self) -> list[str | None]:
+        return [_told(request, "attempt") for request in self.requests]
+
+
+def _told(request: str, about: str) -> str | None:
+    """Its idempotency key or attempt: a header of a call that goes alone, a field of one that is a batch's only one."""
+    head, _, body = request.partition("\r\n\r\n")
+    if "/v1/batch " in head:
+        (item,) = json.loads(body)["requests"]
+        value = item.get({"key": "idempotency_key"}.get(about, about))
+        return None if value is None else str(value)
+    values = [
+        line.partition(": ")[2] for line in head.split("\r\n") if line.lower().startswith(f"idempotency-{about}:")
+    ]
+    return values[0] if values else None
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import anyio.lowlevel
 import httpx
 
 from . import exchange
+from .batches import Batches, item_of
 from .connections import UNREACHABLE, Connections
 from .decision import Decision, Settlement
 from .errors import UnavailableError
@@ -79,6 +80,9 @@ class AsyncLimiter(_Configured):
     A denial is a value. When the service does not answer, `on_error` decides: "deny" or "allow" with `degraded` set, or
     "raise" for an UnavailableError. A request that the service refuses raises InvalidRequestError, a wrong token
     UnauthorizedError.
+
+    With `batch`, on asyncio, calls that are made while one is under way travel together in the next request, each with
+    its own deadline, cancellation and idempotency key; calls with limits named inline go alone.
     """
 
     def __init__(
@@ -88,10 +92,13 @@ class AsyncLimiter(_Configured):
         *,
         deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
         on_error: OnError = "deny",
+        batch: bool = False,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
         self._transport = transport
+        self._batch = batch
+        self._batches = anyio.lowlevel.RunVar[Batches](f"exact_limiter.batches.{next(_numbers)}")
         # Connections of another event loop, that of an earlier test, can't be used.
         self._connections = anyio.lowlevel.RunVar[Connections](f"exact_limiter.connections.{next(_numbers)}")
 
@@ -168,13 +175,25 @@ class AsyncLimiter(_Configured):
     async def _attempt(self, call: Call, send: Send) -> Outcome:
         try:
             with anyio.fail_after(send.timeout_seconds):
-                response = await self._transport_here().handle_async_request(self._request(call, send.attempt))
-                try:
-                    return Answer(response.status_code, response.headers, await response.aread())
-                finally:
-                    await response.aclose()
+                if self._batch and (item := item_of(call, send.attempt)) is not None:
+                    return await self._batches_here().add(item)
+                return await self._send(call, send.attempt)
         except (httpx.RequestError, *UNREACHABLE, TimeoutError) as error:
             return error
+
+    async def _send(self, call: Call, attempt: int) -> Answer:
+        response = await self._transport_here().handle_async_request(self._request(call, attempt))
+        try:
+            return Answer(response.status_code, response.headers, await response.aread())
+        finally:
+            await response.aclose()
+
+    def _batches_here(self) -> Batches:
+        batches = self._batches.get(None)
+        if batches is None:
+            batches = Batches(lambda body: self._send(Call("POST", "/v1/batch", body), 1))
+            self._batches.set(batches)
+        return batches
 
     def _transport_here(self) -> httpx.AsyncBaseTransport:
         if self._transport is not None:

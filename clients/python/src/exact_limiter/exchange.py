@@ -76,11 +76,12 @@ class Pause:
 class Answer:
     status: int
     headers: httpx.Headers
-    content: bytes
+    #: As it came or, out of a batch, read already.
+    content: bytes | dict[str, Any]
 
     def json(self) -> Any:
         """The object that it carries; raises ValueError when it carries none."""
-        value = json.loads(self.content)
+        value = json.loads(self.content) if isinstance(self.content, bytes) else self.content
         if not isinstance(value, dict):
             raise ValueError("not a JSON object")
         return value
