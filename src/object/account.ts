@@ -38,6 +38,7 @@ export class Account {
   constructor(
     private readonly store: PageStore,
     readonly key: string,
+    private readonly pageChars: number,
   ) {
     let last: { slot: number; events: PagedEvent[] } | undefined;
     for (const { slot, expiresAtMs, text } of store.pages(key)) {
@@ -76,7 +77,7 @@ export class Account {
   /** Writes down an event that the logs have recorded. */
   append(event: PagedEvent): void {
     if (this.#tail === undefined) this.#tail = new Page(this.#freeSlot(event.atMs));
-    else if (this.#tail.isFull) this.#tail = this.#turned(this.#tail, event.atMs);
+    else if (this.#tail.length >= this.pageChars) this.#tail = this.#turned(this.#tail, event.atMs);
     this.#tail.append(event);
     this.#changed.set(this.#tail.slot, this.#tail);
   }

@@ -12,14 +12,19 @@ interface Waiting {
 export class Group {
   #waiting: Waiting[] = [];
 
-  /** `decide` is given the calls of everybody, and answers each; it does not throw. */
-  constructor(private readonly decide: (calls: readonly Call[]) => Outcome[]) {}
+  /**
+   * `decide` is given the calls of everybody, and answers each; it does not throw. `later` is a timer, since its turn
+   * comes after those of all calls that have arrived: a microtask would be the first call's own turn.
+   */
+  constructor(
+    private readonly decide: (calls: readonly Call[]) => Outcome[],
+    private readonly later: (work: () => void) => void = (work) => void setTimeout(work, 0),
+  ) {}
 
   /** Resolves to the outcomes of these calls, in their order. */
   add(calls: readonly Call[]): Promise<Outcome[]> {
     return new Promise((answer) => {
-      // A timer, since its turn comes after those of all calls that have arrived: a microtask would be this call's own turn.
-      if (this.#waiting.length === 0) setTimeout(() => this.#decideAll(), 0);
+      if (this.#waiting.length === 0) this.later(() => this.#decideAll());
       this.#waiting.push({ calls, answer });
     });
   }

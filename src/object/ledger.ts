@@ -1,7 +1,7 @@
 import { type Counter, check, consume, type Verdict } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
 import { Account } from "./account";
-import type { PagedEvent } from "./page";
+import { PAGE_CHARS, type PagedEvent } from "./page";
 import type {
   Answer,
   AnswerOf,
@@ -54,6 +54,7 @@ export class Ledger {
   constructor(
     private readonly store: PageStore,
     private readonly memoryBytes = MEMORY_BYTES,
+    private readonly pageChars = PAGE_CHARS,
   ) {}
 
   check(question: Question, wallMs: number): Answer {
@@ -245,7 +246,8 @@ export class Ledger {
   }
 
   #account(key: string): Account {
-    const account = this.#opened.get(key) ?? this.#accounts.get(key)?.account ?? new Account(this.store, key);
+    const account =
+      this.#opened.get(key) ?? this.#accounts.get(key)?.account ?? new Account(this.store, key, this.pageChars);
     this.#opened.set(key, account);
     return account;
   }

@@ -62,10 +62,6 @@ export class Page {
     return this.#events.length;
   }
 
-  get isFull(): boolean {
-    return this.length >= PAGE_CHARS;
-  }
-
   append({ atMs, charged, cost, id, subject, claims, admittedCost }: PagedEvent): void {
     if (this.#events === "") this.firstAtMs = atMs;
     const record: PageText["events"][number] = [

@@ -1,5 +1,7 @@
 import type { PageStore, Row } from "../../src/object/store";
 
+export class DiskFull extends Error {}
+
 /**
  * A disk for pages: writes are seen at once and are durable once they are committed. A crash takes back what was not.
  * Each row's text is kept as it is, so nothing of the memory of an object survives in it.
@@ -7,6 +9,9 @@ import type { PageStore, Row } from "../../src/object/store";
 export class Disk implements PageStore {
   readonly rows = new Map<string, Row>();
   #uncommitted: (() => void)[] = [];
+
+  /** `isFull` is asked before each write, which then fails as a whole. */
+  constructor(private readonly isFull: () => boolean = () => false) {}
 
   *pages(key: string): Generator<Row> {
     const rows = [...this.rows.values()].filter((row) => row.key === key);
@@ -18,6 +23,7 @@ export class Disk implements PageStore {
   }
 
   put(rows: readonly Row[]): void {
+    if (rows.length > 0 && this.isFull()) throw new DiskFull("simulated");
     for (const row of rows) this.#change(`${row.key} ${row.slot}`, row);
   }
 

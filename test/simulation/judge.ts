@@ -1,17 +1,8 @@
 import type { Limit } from "../../src/core/limit";
 import { readPage } from "../../src/object/page";
-import type { Answer, Charge, EventQuestion, Question } from "../../src/object/protocol";
+import type { Answer, Charge, ChargeAnswer, EventQuestion, Question } from "../../src/object/protocol";
 import type { Deed, Network } from "./network";
-
-/** What a caller was told, and when: after so many deeds of the objects. */
-export interface Told {
-  readonly id: string;
-  readonly subject: string;
-  readonly after: number;
-  readonly what:
-    | { readonly kind: "consumed"; readonly replayed: boolean }
-    | { readonly kind: "settled"; readonly cost: number };
-}
+import { nameOf, outOfOrder, type Told, untruthsIn } from "./told";
 
 interface Event {
   readonly name: string;
@@ -34,6 +25,7 @@ export class Judge {
   constructor(
     private readonly network: Network,
     private readonly told: readonly Told[],
+    private readonly denyCacheMs: number,
   ) {}
 
   /** `isFaultless`: nothing was lost, crashed or slow, and nobody hung up. */
@@ -47,40 +39,61 @@ export class Judge {
     this.#comparesWithDisks();
     this.#toldOnce();
     this.#settled();
+    this.mistakes.push(...untruthsIn(this.told, this.network.deeds, this.denyCacheMs));
     if (isFaultless) this.#nothingLeftOver();
+    if (isFaultless) this.mistakes.push(...outOfOrder(this.told, this.network.deeds));
     if (this.network.pushed > 0) this.#mistake("an overloaded object was asked again");
     return this.mistakes;
   }
 
   #replay({ object, wallMs, what }: Deed): void {
-    if (what.answer.atMs < wallMs) this.#mistake(`${object} decided before the time on its clock`);
-    if (what.kind === "consume") this.#consume(object, what);
-    else if (what.kind === "undo") this.#undo(object, what.charge);
-    else this.#settle(object, what.question, what.answer.found);
-    this.#counts(object, what.kind === "settle" ? what.question : what.charge, what.answer);
+    const { method, question, answer } = what;
+    if (answer.atMs < wallMs) this.#mistake(`${object} decided before the time on its clock`);
+    if (method === "consume") this.#consume(object, question, answer);
+    else if (method === "undo") this.#undo(object, question);
+    else if (method === "settle") this.#settle(object, question, answer.found);
+    else if (answer.allowed !== this.#fits(object, question, answer.atMs))
+      this.#mistake(`${object} said of a check that it is ${answer.allowed}`);
+    this.#counts(object, question, method === "settle" ? 1 : question.cost, answer);
   }
 
-  /** What was told about the limits is so. */
-  #counts(object: string, { policy, counters }: Question, { atMs, standings }: Answer): void {
+  /** What was told about the limits is so, and how long `cost` has to wait. */
+  #counts(object: string, { policy, counters }: Question, cost: number, { atMs, standings }: Answer): void {
     counters.forEach(({ layer, key, limits }, c) => {
       limits.forEach((limit, l) => {
-        const used = this.#used(object, key, policy, layer, limit, atMs);
-        const said = standings[c]?.[l]?.used;
-        if (said !== used)
-          this.#mistake(`${object} said that ${layer} of ${key} has ${said} in use, and it has ${used}`);
+        const inUse = this.#inUse(object, key, policy, layer, limit, atMs);
+        let used = sumOf(inUse);
+        const said = standings[c]?.[l];
+        if (said?.used !== used)
+          this.#mistake(`${object} said that ${layer} of ${key} has ${said?.used} in use, and it has ${used}`);
+        let fitsInMs = 0;
+        for (const event of inUse) {
+          if (used + cost <= limit.max) break;
+          used -= event.cost;
+          fitsInMs = event.atMs + limit.windowMs - atMs;
+        }
+        if (said?.fitsInMs !== fitsInMs)
+          this.#mistake(`${object} said that ${cost} fits ${layer} of ${key} in ${said?.fitsInMs}, not ${fitsInMs}`);
       });
     });
   }
 
-  #consume(object: string, { charge, answer }: Extract<Deed["what"], { kind: "consume" }>): void {
+  #fits(object: string, { policy, cost, counters }: Question, atMs: number): boolean {
+    return counters.every(({ layer, key, limits }) =>
+      limits.every((limit) => sumOf(this.#inUse(object, key, policy, layer, limit, atMs)) + cost <= limit.max),
+    );
+  }
+
+  #consume(object: string, charge: Charge, answer: ChargeAnswer): void {
     const { atMs } = answer;
     const keys = [...new Set(charge.counters.map(({ key }) => key))];
     const known = keys.map((key) => this.#find(object, key, nameOf(charge), atMs));
     if (answer.conflicts) return;
     const fresh = keys.filter((_, i) => known[i] === undefined);
-    const counters = charge.counters.filter(({ key }) => fresh.includes(key));
-    const fits = counters.every(({ layer, key, limits }) =>
-      limits.every((limit) => this.#used(object, key, charge.policy, layer, limit, atMs) + charge.cost <= limit.max),
+    const fits = this.#fits(
+      object,
+      { ...charge, counters: charge.counters.filter(({ key }) => fresh.includes(key)) },
+      atMs,
     );
     if (answer.allowed !== fits)
       this.#mistake(
@@ -122,11 +135,13 @@ export class Judge {
   }
 
   /** What was acknowledged is stored, in every layer that the objects were asked about. */
-  #stored({ id, subject, what }: Told): void {
-    if (what.kind !== "consumed") return;
-    const asked = this.#askedAbout(`${id} ${subject}`);
+  #stored(one: Told): void {
+    if (!isAdmission(one)) return;
+    const id = nameOf(one.asked);
+    const asked = this.#askedAbout(id);
+    if (asked.size === 0) this.#mistake(`${id} was admitted, and nobody was asked`);
     for (const place of asked)
-      if (!this.#events.get(place)?.some(({ name }) => name === `${id} ${subject}`))
+      if (!this.#events.get(place)?.some(({ name }) => name === id))
         this.#mistake(`${id} was acknowledged, and ${place} has it not`);
   }
 
@@ -134,8 +149,8 @@ export class Judge {
   #askedAbout(name: string): Set<string> {
     const places = new Set<string>();
     for (const { object, what } of this.network.deeds)
-      if (what.kind === "consume" && nameOf(what.charge) === name)
-        for (const { key } of what.charge.counters) places.add(`${object} ${key}`);
+      if (what.method === "consume" && nameOf(what.question) === name)
+        for (const { key } of what.question.counters) places.add(`${object} ${key}`);
     return places;
   }
 
@@ -166,26 +181,27 @@ export class Judge {
   /** Of all the times that a decision was acknowledged, at most one was no replay. */
   #toldOnce(): void {
     const firsts = new Map<string, number>();
-    for (const { id, subject, what } of this.told)
-      if (what.kind === "consumed" && !what.replayed)
-        firsts.set(`${id} ${subject}`, (firsts.get(`${id} ${subject}`) ?? 0) + 1);
+    for (const one of this.told.filter(isAdmission)) {
+      const name = nameOf(one.asked);
+      if (!one.decided.replayed) firsts.set(name, (firsts.get(name) ?? 0) + 1);
+    }
     for (const [name, count] of firsts)
       if (count > 1) this.#mistake(`${name} was admitted ${count} times as if it were new`);
   }
 
   /** What a settle that was acknowledged said is so everywhere. */
   #settled(): void {
-    for (const { id, subject, what } of this.told)
-      if (what.kind === "settled")
+    for (const { op, asked } of this.told)
+      if (op === "settle")
         for (const [place, events] of this.#events)
           for (const { name, cost } of events)
-            if (name === `${id} ${subject}` && cost !== what.cost)
-              this.#mistake(`${id} is settled at ${what.cost}, at ${place} ${cost}`);
+            if (name === nameOf(asked) && cost !== asked.cost)
+              this.#mistake(`${name} is settled at ${asked.cost}, at ${place} ${cost}`);
   }
 
   /** When nothing failed, only what was acknowledged is charged. */
   #nothingLeftOver(): void {
-    const acknowledged = new Set(this.told.map(({ id, subject }) => `${id} ${subject}`));
+    const acknowledged = new Set(this.told.filter(isAdmission).map(({ asked }) => nameOf(asked)));
     for (const [place, events] of this.#events)
       for (const { name } of events)
         if (!acknowledged.has(name)) this.#mistake(`${name} was denied, and is charged at ${place}`);
@@ -197,11 +213,11 @@ export class Judge {
       ?.find((event) => event.name === name && event.atMs + event.keepMs > atMs);
   }
 
-  #used(object: string, key: string, policy: string, layer: string, { windowMs }: Limit, tMs: number): number {
+  /** The events in a window, the first one first. */
+  #inUse(object: string, key: string, policy: string, layer: string, { windowMs }: Limit, tMs: number): Event[] {
     return (this.#events.get(`${object} ${key}`) ?? [])
       .filter((event) => event.policy === policy && event.counters.some((counter) => counter.layer === layer))
-      .filter(({ atMs }) => atMs > tMs - windowMs && atMs <= tMs)
-      .reduce((sum, { cost }) => sum + cost, 0);
+      .filter(({ atMs }) => atMs > tMs - windowMs && atMs <= tMs);
   }
 
   #mistake(text: string): void {
@@ -209,6 +225,10 @@ export class Judge {
   }
 }
 
-function nameOf({ id, subject }: Pick<EventQuestion, "id" | "subject">): string {
-  return `${id} ${subject}`;
+function isAdmission({ op, decided }: Told): boolean {
+  return op === "consume" && decided.allowed;
+}
+
+function sumOf(events: readonly Event[]): number {
+  return events.reduce((sum, { cost }) => sum + cost, 0);
 }

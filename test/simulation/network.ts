@@ -1,16 +1,8 @@
 import type { ObjectNamespace, ObjectStub } from "../../src/edge/fan-out";
+import { Group } from "../../src/object/group";
 import { Ledger } from "../../src/object/ledger";
-import type {
-  Answer,
-  Call,
-  Charge,
-  ChargeAnswer,
-  EventQuestion,
-  Method,
-  Outcome,
-  SettleAnswer,
-} from "../../src/object/protocol";
-import { Disk } from "./disk";
+import type { AnswerOf, Call, Method, Outcome, QuestionOf } from "../../src/object/protocol";
+import { Disk, DiskFull } from "./disk";
 import type { Chance, Scheduler } from "./scheduler";
 
 /** How often things go wrong, each from 0 to 1. */
@@ -19,50 +11,73 @@ export interface Faults {
   readonly repeated: number;
   readonly slow: number;
   readonly crash: number;
+  readonly diskFull: number;
   readonly overloaded: number;
   readonly clockJump: number;
 }
 
-export const NO_FAULTS: Faults = { lost: 0, repeated: 0, slow: 0, crash: 0, overloaded: 0, clockJump: 0 };
+export const NO_FAULTS: Faults = {
+  lost: 0,
+  repeated: 0,
+  slow: 0,
+  crash: 0,
+  diskFull: 0,
+  overloaded: 0,
+  clockJump: 0,
+};
+
+/** What all objects of a history run on. */
+export interface Machine {
+  /** How coarse the objects' clocks are: on a coarse one events meet the ends of windows to the millisecond. */
+  readonly tickMs: number;
+  readonly memoryBytes: number;
+  /** With small pages a few events are many pages. */
+  readonly pageChars: number;
+}
 
 /** An object: its ledger in memory, its disk, and a clock of its own that need not be right. */
-export class SimulatedObject {
-  readonly disk = new Disk();
-  ledger = new Ledger(this.disk);
+class SimulatedObject {
+  readonly disk: Disk;
+  ledger: Ledger;
+  group: Group;
   clockOffsetMs = 0;
   /** How far its clock has ever been from the true time. */
   furthestOffsetMs = 0;
   uncommitted: Deed[] = [];
-  /** Calls that have arrived and are decided together. */
-  inbox: Arrived[] = [];
   /** Goes up with every crash: what was under way before it gets no answer. */
   life = 0;
 
-  constructor(readonly name: string) {}
+  constructor(
+    readonly name: string,
+    isDiskFull: () => boolean,
+    private readonly machine: Machine,
+    private readonly newGroup: (object: SimulatedObject) => Group,
+  ) {
+    this.disk = new Disk(isDiskFull);
+    this.ledger = new Ledger(this.disk, machine.memoryBytes, machine.pageChars);
+    this.group = newGroup(this);
+  }
 
   crash(): void {
-    this.disk.crash();
-    this.ledger = new Ledger(this.disk);
-    this.uncommitted = [];
-    for (const { reject } of this.inbox.splice(0)) reject(failure({ retryable: true }));
+    const { memoryBytes, pageChars } = this.machine;
     this.life++;
+    this.disk.crash();
+    this.ledger = new Ledger(this.disk, memoryBytes, pageChars);
+    this.group = this.newGroup(this);
+    this.uncommitted = [];
   }
 }
 
-interface Arrived {
-  readonly call: Call;
-  readonly resolve: (answer: unknown) => void;
-  readonly reject: (error: unknown) => void;
-}
+/** A call that was answered. */
+export type Done = {
+  [M in Method]: { readonly method: M; readonly question: QuestionOf<M>; readonly answer: AnswerOf<M> };
+}[Method];
 
 /** What objects did, in the order in which they did it: for the judge. */
 export interface Deed {
   readonly object: string;
   readonly wallMs: number;
-  readonly what:
-    | { readonly kind: "consume"; readonly charge: Charge; readonly answer: ChargeAnswer }
-    | { readonly kind: "undo"; readonly charge: Charge; readonly answer: Answer }
-    | { readonly kind: "settle"; readonly question: EventQuestion; readonly answer: SettleAnswer };
+  readonly what: Done;
   /** Set when what was written is durable; of what never is, nothing counts. */
   committed: boolean;
 }
@@ -80,101 +95,114 @@ export class Network implements ObjectNamespace {
     private readonly scheduler: Scheduler,
     private readonly chance: Chance,
     public faults: Faults,
-    /** How coarse the objects' clocks are: on a coarse one events meet the ends of windows to the millisecond. */
-    private readonly tickMs: number,
+    private readonly machine: Machine,
   ) {}
 
   getByName(name: string): ObjectStub {
-    const object = this.object(name);
-    const call = (method: Method) => (question: object) => this.#call(object, method, question);
-    const stub = { check: call("check"), consume: call("consume"), undo: call("undo"), settle: call("settle") };
-    return stub as unknown as ObjectStub;
+    const object = this.#object(name);
+    const decide = (calls: readonly Call[]) => this.#send(object, calls);
+    const alone = (method: Method) => async (question: unknown) => {
+      const [outcome] = await decide([{ method, question } as Call]);
+      if (outcome && "answer" in outcome) return outcome.answer;
+      throw outcome?.error;
+    };
+    const stub = { check: alone("check"), consume: alone("consume"), undo: alone("undo"), settle: alone("settle") };
+    return { ...stub, decide } as unknown as ObjectStub;
   }
 
-  object(name: string): SimulatedObject {
+  #object(name: string): SimulatedObject {
     const known = this.objects.get(name);
     if (known) return known;
-    const object = new SimulatedObject(name);
+    const isDiskFull = () => this.chance.is(this.faults.diskFull);
+    const object = new SimulatedObject(name, isDiskFull, this.machine, (object) => this.#newGroup(object));
     this.objects.set(name, object);
     return object;
   }
 
-  #call(object: SimulatedObject, method: Method, question: object): Promise<unknown> {
+  #send(object: SimulatedObject, calls: readonly Call[]): Promise<Outcome[]> {
     // The edge sends the same question again when it tries again, and another when its caller does.
-    const refused = this.#overloaded.get(question) ?? new Set();
-    if (refused.has(method)) this.pushed++;
+    const refused = ({ method, question }: Call) => this.#overloaded.get(question)?.has(method);
+    if (calls.some(refused)) this.pushed++;
     const { faults, chance } = this;
     return new Promise((resolve, reject) => {
       if (chance.is(faults.overloaded)) {
-        this.#overloaded.set(question, refused.add(method));
+        for (const { method, question } of calls)
+          this.#overloaded.set(question, new Set(this.#overloaded.get(question)).add(method));
         this.scheduler.after(this.#delayMs(), () => reject(failure({ overloaded: true, retryable: true })));
         return;
       }
-      const deliver = (answer: (value: unknown) => void) =>
-        this.scheduler.after(this.#delayMs(), () => this.#arrive(object, method, question, answer, reject));
+      const deliver = (answer: (outcomes: Outcome[]) => void) =>
+        this.scheduler.after(this.#delayMs(), () => void this.#arrive(object, calls, answer, reject));
       if (chance.is(faults.repeated)) deliver(() => {});
       if (chance.is(faults.lost)) this.scheduler.after(this.#delayMs(), () => reject(failure({ retryable: true })));
       else deliver(resolve);
     });
   }
 
-  #arrive(
+  async #arrive(
     object: SimulatedObject,
-    method: Method,
-    question: unknown,
-    resolve: (value: unknown) => void,
+    calls: readonly Call[],
+    answer: (outcomes: Outcome[]) => void,
     reject: (error: unknown) => void,
-  ): void {
-    const { faults, chance } = this;
-    // As it would be sent: the object shares nothing with the edge.
-    const call = JSON.parse(JSON.stringify({ method, question })) as Call;
-    if (object.inbox.length === 0) this.scheduler.after(chance.below(3), () => this.#decideAll(object));
-    object.inbox.push({ call, resolve, reject });
-    if (chance.is(faults.crash)) this.scheduler.after(chance.below(3), () => object.crash());
-  }
-
-  #decideAll(object: SimulatedObject): void {
-    const { faults, chance } = this;
-    const arrived = object.inbox.splice(0);
-    if (chance.is(faults.clockJump)) object.clockOffsetMs += chance.below(8_000) - 4_000;
-    object.furthestOffsetMs = Math.max(object.furthestOffsetMs, Math.abs(object.clockOffsetMs));
-    const wallMs = this.#tick(this.scheduler.nowMs + object.clockOffsetMs);
-    const calls = arrived.map(({ call }) => call);
-    const outcomes = object.ledger.decide(calls, wallMs);
-    for (const [i, call] of calls.entries()) this.#note(object, wallMs, call, outcomes[i] as Outcome);
+  ): Promise<void> {
+    const { faults, chance, scheduler } = this;
     const { life } = object;
+    if (chance.is(faults.crash)) scheduler.after(chance.below(3), () => object.crash());
+    // As they would be sent: the object shares nothing with the edge.
+    const outcomes = await object.group.add(JSON.parse(JSON.stringify(calls)) as Call[]);
     // The output gate: answers leave when what was written is durable. A crash before that loses both.
-    this.scheduler.after(chance.below(3), () => {
+    scheduler.after(chance.below(3), () => {
       const hasCrashed = object.life !== life;
       if (!hasCrashed) object.disk.commit();
       if (!hasCrashed) for (const deed of object.uncommitted.splice(0)) deed.committed = true;
-      for (const [i, { resolve, reject }] of arrived.entries()) {
-        const outcome = outcomes[i] as Outcome;
-        if (hasCrashed || "error" in outcome || chance.is(faults.lost)) reject(failure({ retryable: true }));
-        else this.scheduler.after(this.#delayMs(), () => resolve(JSON.parse(JSON.stringify(outcome.answer))));
-      }
+      if (hasCrashed || chance.is(faults.lost)) return reject(failure({ retryable: true }));
+      scheduler.after(this.#delayMs(), () => answer(outcomes.map(sent)));
     });
   }
 
-  #note(object: SimulatedObject, wallMs: number, { method, question }: Call, outcome: Outcome): void {
-    if ("error" in outcome) throw outcome.error;
-    if (method === "check") return;
-    const what =
-      method === "settle"
-        ? { kind: method, question, answer: outcome.answer as SettleAnswer }
-        : { kind: method, charge: question, answer: outcome.answer as ChargeAnswer };
-    const deed = { object: object.name, wallMs, what, committed: false };
+  /** What arrives at an object, in one of its lives, is decided together when the timer of the group is due. */
+  #newGroup(object: SimulatedObject): Group {
+    const { life } = object;
+    return new Group(
+      (calls) => {
+        if (object.life !== life) return calls.map(() => ({ error: failure({}) }));
+        return this.#decide(object, calls);
+      },
+      (work) => this.scheduler.after(this.chance.below(3), work),
+    );
+  }
+
+  #decide(object: SimulatedObject, calls: readonly Call[]): Outcome[] {
+    const { faults, chance } = this;
+    if (chance.is(faults.clockJump)) object.clockOffsetMs += chance.below(8_000) - 4_000;
+    object.furthestOffsetMs = Math.max(object.furthestOffsetMs, Math.abs(object.clockOffsetMs));
+    const wallMs = this.#tick(this.scheduler.nowMs + object.clockOffsetMs);
+    const outcomes = object.ledger.decide(calls, wallMs);
+    for (const [i, call] of calls.entries()) this.#note(object, wallMs, call, outcomes[i] as Outcome);
+    return outcomes;
+  }
+
+  #note(object: SimulatedObject, wallMs: number, call: Call, outcome: Outcome): void {
+    if ("error" in outcome) {
+      if (outcome.error instanceof DiskFull) return;
+      throw outcome.error;
+    }
+    const deed = { object: object.name, wallMs, what: { ...call, answer: outcome.answer } as Done, committed: false };
     this.deeds.push(deed);
     object.uncommitted.push(deed);
   }
 
   #tick(ms: number): number {
-    return ms - (ms % this.tickMs);
+    return ms - (ms % this.machine.tickMs);
   }
 
   #delayMs(): number {
     return this.chance.is(this.faults.slow) ? this.chance.below(3_000) : 1 + this.chance.below(20);
   }
+}
+
+function sent(outcome: Outcome): Outcome {
+  return "answer" in outcome ? { answer: JSON.parse(JSON.stringify(outcome.answer)) } : outcome;
 }
 
 function failure(properties: { retryable?: boolean; overloaded?: boolean }): Error {

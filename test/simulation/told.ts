@@ -1,0 +1,125 @@
+import type { Decided, DecidedLimit } from "../../src/edge/decision";
+import type { AskedById } from "../../src/edge/request";
+import type { Deed, Done } from "./network";
+
+/** A call that was answered: what was asked, when and of which isolate, and what its caller was told. */
+export interface Told {
+  readonly op: "consume" | "check" | "settle";
+  readonly isolate: number;
+  /** The id of a check is empty. */
+  readonly asked: AskedById & { readonly isNew?: boolean };
+  readonly decided: Decided;
+  readonly askedAtMs: number;
+  readonly toldAtMs: number;
+  /** How many deeds of the objects there were when it was asked, and when it was told. */
+  readonly before: number;
+  readonly after: number;
+  /** Of a call in a batch: which batch, and where in it. */
+  readonly place?: { readonly batch: string; readonly index: number };
+}
+
+export function nameOf({ id, subject }: { readonly id: string; readonly subject: string }): string {
+  return `${id} ${subject}`;
+}
+
+/**
+ * What is wrong with what callers were told. An answer is the objects' own, to this very call; or it is a denial that
+ * the isolate had from the objects just before, counted down. The network takes a millisecond at least, so what was told
+ * in no time did not come from the objects.
+ */
+export function untruthsIn(told: readonly Told[], deeds: readonly Deed[], denyCacheMs: number): string[] {
+  const fromObjects = told.filter(({ askedAtMs, toldAtMs }) => toldAtMs > askedAtMs);
+  const fromMemory = told.filter(({ askedAtMs, toldAtMs }) => toldAtMs === askedAtMs);
+  const heard = fromObjects.filter((one) => !isHeard(one, deeds));
+  const remembered = fromMemory.filter((one) => !told.some((earlier) => isMemoryOf(earlier, one, told, denyCacheMs)));
+  const text = ({ op, asked, decided }: Told) => `${op} ${nameOf(asked)} of ${asked.cost}: ${JSON.stringify(decided)}`;
+  return [
+    ...heard.map((one) => `no object said what was told to ${text(one)}`),
+    ...remembered.map((one) => `nothing was denied that was remembered for ${text(one)}`),
+  ];
+}
+
+function isHeard(one: Told, deeds: readonly Deed[]): boolean {
+  const { decided, asked, before, after } = one;
+  const standings = deeds.slice(before, after).filter(({ committed, what }) => committed && isAbout(one, what));
+  const saysWhy = decided.allowed
+    ? decided.limits.length === asked.counters.flatMap(({ limits }) => limits).length
+    : decided.limits.some(({ standing }) => standing.fitsInMs > 0);
+  return saysWhy && decided.limits.every((limit) => standings.some(({ what }) => says(what, limit)));
+}
+
+/** A deed was done for a call. Checks are all alike that ask for the same cost. */
+function isAbout({ op, asked }: Told, { method, question }: Done): boolean {
+  // A new consume may be checked first, when less than it asks for was denied a moment ago.
+  if (method === "check") return question.cost === asked.cost && (op === "check" || asked.isNew === true);
+  return (op === "settle") === (method === "settle") && nameOf(question) === nameOf(asked);
+}
+
+function says({ question, answer }: Done, { layer, key, limit, standing }: DecidedLimit): boolean {
+  return question.counters.some(
+    (counter, c) =>
+      counter.key === key &&
+      counter.layer === layer &&
+      counter.limits.some(({ windowMs }, l) => {
+        const said = answer.standings[c]?.[l];
+        return windowMs === limit.windowMs && JSON.stringify(said) === JSON.stringify(standing);
+      }),
+  );
+}
+
+/** `one` is what is left of the denial `earlier`, which no settle has made void. */
+function isMemoryOf(earlier: Told, one: Told, told: readonly Told[], denyCacheMs: number): boolean {
+  const { asked, decided, askedAtMs: nowMs } = one;
+  if (one.op !== "consume" || asked.isNew !== true || decided.allowed) return false;
+  if (earlier.op !== "consume" || earlier.decided.allowed || earlier.asked.cost !== asked.cost) return false;
+  const isOfMine = (other: Told) =>
+    other.isolate === one.isolate && other.asked.subject === asked.subject && other.asked.policy === asked.policy;
+  if (!isOfMine(earlier) || earlier.toldAtMs > nowMs) return false;
+  const longestMs = Math.max(...earlier.decided.limits.map(({ standing }) => standing.fitsInMs));
+  if (nowMs - earlier.askedAtMs >= Math.min(denyCacheMs, longestMs)) return false;
+  const isVoid = told.some(
+    (other) => other.op === "settle" && isOfMine(other) && earlier.askedAtMs < other.toldAtMs && other.toldAtMs < nowMs,
+  );
+  const sinceMs = nowMs - earlier.toldAtMs;
+  return !isVoid && decided.limits.every((limit, i) => isLeftOf(earlier.decided.limits[i], limit, sinceMs));
+}
+
+function isLeftOf(earlier: DecidedLimit | undefined, { standing }: DecidedLimit, sinceMs: number): boolean {
+  if (!earlier || standing.used !== earlier.standing.used) return false;
+  return standing.fitsInMs === Math.max(0, earlier.standing.fitsInMs - sinceMs);
+}
+
+/** Calls of one batch that meet in one object are decided in their order: while nothing is lost and asked again. */
+export function outOfOrder(told: readonly Told[], deeds: readonly Deed[]): string[] {
+  const mistakes: string[] = [];
+  const firstDeed = ({ op, asked, before }: Told, object: string) =>
+    deeds.findIndex(
+      ({ object: other, what }, i) =>
+        i >= before &&
+        other === object &&
+        what.method === op &&
+        what.method !== "check" &&
+        nameOf(what.question) === nameOf(asked),
+    );
+  const isRepeated = ({ op, asked, place }: Told) =>
+    told.some(
+      (other) =>
+        other.op === op &&
+        other.place?.batch === place?.batch &&
+        (other.place?.index ?? 0) < (place?.index ?? 0) &&
+        nameOf(other.asked) === nameOf(asked),
+    );
+  // What is new may be checked before it is consumed; of what a batch says twice, no deed shows whose it is.
+  const placed = told.filter((one) => one.place && one.op !== "check" && one.asked.isNew !== true && !isRepeated(one));
+  const objects = [...new Set(deeds.map(({ object }) => object))];
+  for (const one of placed)
+    for (const other of placed) {
+      if (one.place?.batch !== other.place?.batch || (one.place?.index ?? 0) >= (other.place?.index ?? 0)) continue;
+      for (const object of objects) {
+        const [first, second] = [firstDeed(one, object), firstDeed(other, object)];
+        if (second >= 0 && first > second)
+          mistakes.push(`${object} decided ${nameOf(other.asked)} before ${nameOf(one.asked)} of the same batch`);
+      }
+    }
+  return mistakes;
+}
