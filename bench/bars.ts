@@ -36,9 +36,9 @@ export function barsOf(measured: readonly Measured[], latencies: readonly Latenc
     { what: "check, beside an empty object call", measured: service("check") / floor("object"), atLeast: 0.8 },
     { what: "p99 at 60% of the Lua peer's most, beside its own", measured: p99(SERVICE) / p99(LUA_PEER), atMost: 1 },
   ];
-  for (const { placement, rowsPerObject, floodCallsPerSecond } of billed)
+  for (const { placement, rowsPerCounter, floodCallsPerSecond } of billed)
     bars.push(
-      { what: `rows an object and admitted decision, ${placement}`, measured: rowsPerObject, atMost: 1 },
+      { what: `rows a counter and admitted decision, ${placement}`, measured: rowsPerCounter, atMost: 1 },
       { what: `calls a second of an object in a flood, ${placement}`, measured: floodCallsPerSecond, atMost: 1 },
     );
   return bars;

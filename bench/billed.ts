@@ -10,8 +10,8 @@ import { LIMIT_VARIABLES, WORKLOADS } from "./workloads";
 export interface Billed {
   readonly placement: string;
   readonly callsPerDecision: number;
-  /** Of an admitted decision, in each object that it calls. */
-  readonly rowsPerObject: number;
+  /** Of an admitted decision, for each counter that it is charged to. */
+  readonly rowsPerCounter: number;
   /** Calls a second of the object that is called most, while one user floods an isolate. */
   readonly floodCallsPerSecond: number;
 }
@@ -22,7 +22,9 @@ interface Counts {
 }
 
 const DECISIONS = 1_000;
-const FLOOD_SECONDS = 3;
+/** Of each: the user's and the address's. */
+const COUNTERS = 2;
+const FLOOD_SECONDS = 10;
 
 /** Counts for a placement, with the decisions one after the other: none shares a row or a call with another. */
 export async function countBilled(placement: "key" | "shards:1", dataDirectory: string): Promise<Billed> {
@@ -61,8 +63,9 @@ export async function countBilled(placement: "key" | "shards:1", dataDirectory: 
   return {
     placement,
     callsPerDecision: calls / DECISIONS,
-    rowsPerObject: (between.rowsWritten - before.rowsWritten) / calls,
-    floodCallsPerSecond: Math.max(...callsSince(between, after)) / FLOOD_SECONDS,
+    rowsPerCounter: (between.rowsWritten - before.rowsWritten) / DECISIONS / COUNTERS,
+    // Between n calls there are n - 1 intervals.
+    floodCallsPerSecond: (Math.max(...callsSince(between, after)) - 1) / FLOOD_SECONDS,
   };
 }
 

@@ -12,7 +12,15 @@ interface Denial {
   readonly answeredAtMs: number;
 }
 
-interface Recalled {
+/** The objects are being asked about a subject. */
+interface Asking {
+  readonly subject: string;
+  readonly askedAtMs: number;
+  /** Something has made room meanwhile: what they answer may be older than that. */
+  isVoid: boolean;
+}
+
+export interface Recalled {
   /** Undefined when a lower cost was denied: so is this one, and for how long nobody knows. */
   readonly answer: Answer | undefined;
 }
@@ -28,7 +36,9 @@ interface Recalled {
  * neither is wrong by more than the way there and back, to the side that costs nobody a request.
  */
 export class Denials {
+  /** What was denied to a subject, by cost. */
   readonly #subjects = new Map<string, Map<number, Denial>>();
+  readonly #underWay = new Set<Asking>();
 
   /** `mostMs` of 0 remembers nothing. */
   constructor(
@@ -36,60 +46,87 @@ export class Denials {
     private readonly now: () => number,
   ) {}
 
-  /** The time to be handed to `learn` with the answer to a question that is sent now. */
-  get nowMs(): number {
-    return this.now();
+  /** Asks the objects, and remembers when they deny; an admission makes what was denied before doubtful. */
+  async learning<A extends Answer>(question: Question, ask: () => Promise<A>): Promise<A> {
+    if (this.mostMs === 0) return ask();
+    const asking: Asking = { subject: nameOf(question), askedAtMs: this.now(), isVoid: false };
+    this.#underWay.add(asking);
+    try {
+      const answer = await ask();
+      if (answer.allowed) this.#subjects.delete(asking.subject);
+      else if (!asking.isVoid) this.#learn(asking, question.cost, answer);
+      return answer;
+    } finally {
+      this.#underWay.delete(asking);
+    }
   }
 
-  /** Remembers an answer that denies. */
-  learn(question: Question, answer: Answer, askedAtMs: number): void {
-    if (answer.allowed || this.mostMs === 0) return;
-    const name = nameOf(question);
-    const costs = this.#subjects.get(name) ?? new Map<number, Denial>();
-    if (costs.size >= MOST_COSTS) costs.clear();
-    costs.set(question.cost, { answer, askedAtMs, answeredAtMs: this.now() });
-    this.#subjects.delete(name);
-    this.#subjects.set(name, costs);
-    if (this.#subjects.size > MOST_SUBJECTS) this.#forgetOldest();
-  }
-
-  /** The denial of a question that is certain to be denied; undefined when its objects must be asked. */
-  recall(question: Question): Recalled | undefined {
+  /**
+   * The denial of a question that is certain to be denied; undefined when its objects must be asked. "soon": what was
+   * denied is believed no longer, but somebody is asking again about it already.
+   */
+  recall(question: Question): Recalled | "soon" | undefined {
     if (this.#subjects.size === 0) return undefined;
-    const costs = this.#subjects.get(nameOf(question));
+    const subject = nameOf(question);
+    const costs = this.#subjects.get(subject);
     if (!costs) return undefined;
     const nowMs = this.now();
-    const holding = [...costs].filter(([cost, denial]) => cost <= question.cost && this.#holds(denial, nowMs));
-    if (holding.length === 0) return undefined;
-    const same = holding.find(([cost]) => cost === question.cost)?.[1];
-    return { answer: same && countedDown(same, nowMs) };
+    const standing = [...costs].filter(([cost, denial]) => cost <= question.cost && stands(denial, nowMs));
+    const believed = standing.filter(([, { askedAtMs }]) => nowMs - askedAtMs < this.mostMs);
+    if (believed.length > 0) {
+      const same = believed.find(([cost]) => cost === question.cost)?.[1];
+      return { answer: same && countedDown(same, nowMs) };
+    }
+    return standing.length > 0 && this.#isAsked(subject) ? "soon" : undefined;
   }
 
-  /** Forgets what was denied to the subject of a question. */
+  /** Forgets what was denied to the subject of a question, and what is on its way here about it. */
   forget(question: Question): void {
-    this.#subjects.delete(nameOf(question));
+    const name = nameOf(question);
+    this.#subjects.delete(name);
+    this.#makeVoid((subject) => subject === name);
   }
 
   /** Forgets what was denied to whoever is counted by a key. */
   forgetKey(key: string): void {
-    for (const name of this.#subjects.keys()) if (name.includes(`\n${key}\n`)) this.#subjects.delete(name);
+    const isCounted = (subject: string) => subject.includes(`\n${key}\n`);
+    for (const subject of this.#subjects.keys()) if (isCounted(subject)) this.#subjects.delete(subject);
+    this.#makeVoid(isCounted);
   }
 
   forgetAll(): void {
     this.#subjects.clear();
+    this.#makeVoid(() => true);
   }
 
-  #holds({ answer, askedAtMs }: Denial, nowMs: number): boolean {
-    const sinceMs = nowMs - askedAtMs;
-    // A clock that went back makes what was learnt before it none the fresher.
-    if (sinceMs < 0 || sinceMs >= this.mostMs) return false;
-    return answer.standings.some((limits) => limits.some(({ fitsInMs }) => fitsInMs > sinceMs));
+  #makeVoid(isOf: (subject: string) => boolean): void {
+    for (const asking of this.#underWay) if (isOf(asking.subject)) asking.isVoid = true;
+  }
+
+  #isAsked(subject: string): boolean {
+    for (const asking of this.#underWay) if (asking.subject === subject) return true;
+    return false;
+  }
+
+  #learn({ subject, askedAtMs }: Asking, cost: number, answer: Answer): void {
+    const costs = this.#subjects.get(subject) ?? new Map<number, Denial>();
+    if (costs.size >= MOST_COSTS) costs.clear();
+    costs.set(cost, { answer, askedAtMs, answeredAtMs: this.now() });
+    this.#subjects.delete(subject);
+    this.#subjects.set(subject, costs);
+    if (this.#subjects.size > MOST_SUBJECTS) this.#forgetOldest();
   }
 
   #forgetOldest(): void {
     const [oldest] = this.#subjects.keys();
     if (oldest !== undefined) this.#subjects.delete(oldest);
   }
+}
+
+/** Not enough has left the window since. A clock that went back makes what was learnt before it none the fresher. */
+function stands({ answer, askedAtMs }: Denial, nowMs: number): boolean {
+  const sinceMs = nowMs - askedAtMs;
+  return sinceMs >= 0 && answer.standings.some((limits) => limits.some(({ fitsInMs }) => fitsInMs > sinceMs));
 }
 
 /** Keys have no line breaks, so that no two questions share a name. Callers may name limits themselves. */

@@ -1,14 +1,18 @@
 import type { Config } from "../config/config";
 import { longestWindowOfMs } from "../core/policy";
-import type { ChargeAnswer } from "../object/protocol";
+import type { ChargeAnswer, Question } from "../object/protocol";
 import type { Timing } from "./deadline";
 import { type Decided, decided, degraded, limitState } from "./decision";
-import type { Denials } from "./denials";
+import type { Denials, Recalled } from "./denials";
 import { FanOut, type ObjectNamespace, type WaitUntil } from "./fan-out";
 import { GatheredObjects } from "./gathered";
 import { Refusal } from "./refusal";
 import type { Asked, AskedById, AskedToConsume } from "./request";
 import type { KeyState, PolicyList } from "./schema";
+
+/** How often, and for how long each time, a request waits for what another one learns. */
+const MOST_WAITS = 10;
+const WAIT_MS = 5;
 
 /** What the service does, whoever asks: HTTP and RPC only read requests (`request.ts`) and translate answers. */
 export class Limiter {
@@ -19,6 +23,8 @@ export class Limiter {
     private readonly namespace: ObjectNamespace,
     private readonly timing: Timing,
     private readonly denials: Denials,
+    /** A batch keeps the order of its calls, so none of them waits for what somebody else learns. */
+    private readonly isBatch = false,
   ) {
     this.#objects = new FanOut(namespace, config, timing);
   }
@@ -26,7 +32,7 @@ export class Limiter {
   /** The same limiter, for one batch: what its decisions ask of an object at the same time is one call. */
   gathered(): Limiter {
     const { namespace, config, timing, denials } = this;
-    return new Limiter(config, new GatheredObjects(namespace, config.deadlineMs, timing), timing, denials);
+    return new Limiter(config, new GatheredObjects(namespace, config.deadlineMs, timing), timing, denials, true);
   }
 
   /** Would this request be admitted now? Records nothing. The objects are always asked. */
@@ -52,14 +58,27 @@ export class Limiter {
   async #charge(asked: AskedToConsume, waitUntil: WaitUntil): Promise<ChargeAnswer> {
     const { id, policy, cost, counters, subject, isNew } = asked;
     const charge = { id, subject, keepMs: longestWindowOfMs(policy), policy: policy.name, cost, counters };
-    const askedAtMs = this.denials.nowMs;
     // Whether an id was admitted before, only the objects know.
-    const denied = isNew ? this.denials.recall(charge) : undefined;
-    // Denied for less already: to be told how long this one takes, it need not be charged and put back.
-    let answer = denied && (denied.answer ?? (await this.#objects.check({ policy: policy.name, cost, counters })));
-    if (answer === undefined || answer.allowed) answer = await this.#objects.consume(charge, waitUntil);
-    if (answer !== denied?.answer) this.denials.learn(charge, answer, askedAtMs);
-    return { replayed: false, conflicts: false, ...answer };
+    let denied = isNew ? this.denials.recall(charge) : undefined;
+    if (denied === "soon") denied = await this.#recallSoon(charge);
+    if (denied?.answer) return { replayed: false, conflicts: false, ...denied.answer };
+    return this.denials.learning(charge, async () => {
+      // Denied for less already: to be told how long this one takes, it need not be charged and put back.
+      const checked = denied && (await this.#objects.check({ policy: policy.name, cost, counters }));
+      if (checked?.allowed === false) return { replayed: false, conflicts: false, ...checked };
+      return this.#objects.consume(charge, waitUntil);
+    });
+  }
+
+  /** Of a flood, one asks the objects again when their denial has lapsed. The rest wait a moment for what it learns. */
+  async #recallSoon(charge: Question): Promise<Recalled | undefined> {
+    for (let waits = 0; waits < MOST_WAITS && !this.isBatch; waits++) {
+      // By a timer of its own: the runtime cancels requests that wait for a promise of another one.
+      await new Promise<void>((resolve) => void this.timing.after(WAIT_MS, resolve));
+      const denied = this.denials.recall(charge);
+      if (denied !== "soon") return denied;
+    }
+    return undefined;
   }
 
   /** Corrects the cost of an earlier consume. */

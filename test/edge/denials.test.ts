@@ -15,31 +15,43 @@ const denial = (fitsInMs: number): Answer => ({
   standings: [[{ used: 5, fitsInMs, freesInMs: fitsInMs, resetsInMs: fitsInMs + 100 }]],
 });
 
+async function learn(denials: Denials, asked: Question, answer: Answer): Promise<void> {
+  await denials.learning(asked, async () => answer);
+}
+
+/** What is remembered: undefined when the objects must be asked, or are being asked. */
+function recalled(denials: Denials, asked: Question) {
+  const known = denials.recall(asked);
+  return known === "soon" ? undefined : known;
+}
+
 /** Denials on a clock of its own. */
 function denialsAt(mostMs: number) {
   const clock = { ms: 1_000_000 };
   return { clock, denials: new Denials(mostMs, () => clock.ms) };
 }
 
-test("a denial holds until enough has left, from when it was asked for, and its waits count down from its answer", () => {
+test("a denial holds until enough has left, from when it was asked for, and its waits count down from its answer", async () => {
   const { clock, denials } = denialsAt(10_000);
   const askedAtMs = clock.ms;
-  clock.ms += 30;
-  denials.learn(question("u"), denial(500), askedAtMs);
+  await denials.learning(question("u"), async () => {
+    clock.ms += 30;
+    return denial(500);
+  });
   clock.ms += 100;
-  expect(denials.recall(question("u"))?.answer?.standings).toEqual([
+  expect(recalled(denials, question("u"))?.answer?.standings).toEqual([
     [{ used: 5, fitsInMs: 400, freesInMs: 400, resetsInMs: 500 }],
   ]);
   clock.ms = askedAtMs + 499;
-  expect(denials.recall(question("u"))?.answer?.standings[0]?.[0]?.fitsInMs).toBe(31);
+  expect(recalled(denials, question("u"))?.answer?.standings[0]?.[0]?.fitsInMs).toBe(31);
   clock.ms = askedAtMs + 500;
-  expect(denials.recall(question("u"))).toBeUndefined();
+  expect(recalled(denials, question("u"))).toBeUndefined();
 });
 
-test("a denial is believed for as long as it may be at most, and not when the clock went back behind it", () => {
+test("a denial is believed for as long as it may be at most, and not when the clock went back behind it", async () => {
   const { clock, denials } = denialsAt(1_000);
   const askedAtMs = clock.ms;
-  denials.learn(question("u"), denial(60_000), askedAtMs);
+  await learn(denials, question("u"), denial(60_000));
   for (const [ms, isKnown] of [
     [999, true],
     [1_000, false],
@@ -47,24 +59,75 @@ test("a denial is believed for as long as it may be at most, and not when the cl
     [-1, false],
   ] as const) {
     clock.ms = askedAtMs + ms;
-    expect([ms, denials.recall(question("u")) !== undefined]).toEqual([ms, isKnown]);
+    expect([ms, recalled(denials, question("u")) !== undefined]).toEqual([ms, isKnown]);
   }
 });
 
-test("nothing is remembered of an admission, and nothing at all for 0 ms", () => {
+test("when a denial has lapsed one goes to ask again, and the rest of the flood hears soon what it learns", async () => {
   const { clock, denials } = denialsAt(1_000);
-  denials.learn(question("u"), { ...denial(60_000), allowed: true }, clock.ms);
+  await learn(denials, question("u"), denial(60_000));
+  clock.ms += 1_000;
   expect(denials.recall(question("u"))).toBeUndefined();
-  const none = denialsAt(0);
-  none.denials.learn(question("u"), denial(60_000), none.clock.ms);
-  expect(none.denials.recall(question("u"))).toBeUndefined();
+  const asking = denials.learning(question("u"), async () => denial(59_000));
+  expect([question("u"), question("v")].map((asked) => denials.recall(asked))).toEqual(["soon", undefined]);
+  await asking;
+  expect(recalled(denials, question("u"))?.answer).toBeDefined();
 });
 
-test("another subject, policy, layer or limit is another question", () => {
+test("when whoever asks again learns nothing, another one asks", async () => {
   const { clock, denials } = denialsAt(1_000);
+  await learn(denials, question("u"), denial(60_000));
+  clock.ms += 1_000;
+  const asking = denials.learning(question("u"), () => Promise.reject(new Error("lost")));
+  expect(denials.recall(question("u"))).toBe("soon");
+  await expect(asking).rejects.toThrow("lost");
+  expect(denials.recall(question("u"))).toBeUndefined();
+});
+
+test("nobody waits once enough has left the window, or somebody was admitted", async () => {
+  const { clock, denials } = denialsAt(1_000);
+  const never = () => new Promise<Answer>(() => {});
+  await learn(denials, question("u"), denial(1_500));
+  clock.ms += 1_500;
+  void denials.learning(question("u"), never);
+  expect(denials.recall(question("u"))).toBeUndefined();
+  await learn(denials, question("v"), denial(60_000));
+  await learn(denials, question("v"), { ...denial(60_000), allowed: true });
+  clock.ms += 1_000;
+  void denials.learning(question("v"), never);
+  expect(denials.recall(question("v"))).toBeUndefined();
+});
+
+test("what was asked before its subject was forgotten, or its key, is not learnt", async () => {
+  for (const forget of [
+    (denials: Denials) => denials.forget(question("u")),
+    (denials: Denials) => denials.forgetKey("user:u"),
+    (denials: Denials) => denials.forgetAll(),
+  ]) {
+    const { denials } = denialsAt(1_000);
+    const asking = denials.learning(question("u"), async () => denial(60_000));
+    forget(denials);
+    await asking;
+    expect(denials.recall(question("u"))).toBeUndefined();
+    await learn(denials, question("u"), denial(60_000));
+    expect(denials.recall(question("u"))).toBeDefined();
+  }
+});
+
+test("nothing is remembered of an admission, and nothing at all for 0 ms", async () => {
+  const { denials } = denialsAt(1_000);
+  await learn(denials, question("u"), { ...denial(60_000), allowed: true });
+  expect(recalled(denials, question("u"))).toBeUndefined();
+  const none = denialsAt(0);
+  await learn(none.denials, question("u"), denial(60_000));
+  expect(recalled(none.denials, question("u"))).toBeUndefined();
+});
+
+test("another subject, policy, layer or limit is another question", async () => {
+  const { denials } = denialsAt(1_000);
   const [counter] = question("u").counters;
-  denials.learn(question("u"), denial(60_000), clock.ms);
-  expect(denials.recall(question("u"))).toBeDefined();
+  await learn(denials, question("u"), denial(60_000));
+  expect(recalled(denials, question("u"))).toBeDefined();
   for (const other of [
     question("v"),
     question("u", 1, "upload"),
@@ -72,26 +135,26 @@ test("another subject, policy, layer or limit is another question", () => {
     { ...question("u"), counters: [{ ...counter, limits: [{ max: 6, windowMs: 60_000 }] }] },
     { ...question("u"), counters: [counter, counter] },
   ] as Question[])
-    expect(denials.recall(other)).toBeUndefined();
+    expect(recalled(denials, other)).toBeUndefined();
 });
 
-test("a key that is forgotten takes its subjects with it, and no other whose name begins alike", () => {
-  const { clock, denials } = denialsAt(1_000);
-  for (const user of ["u", "u1", "xu"]) denials.learn(question(user), denial(60_000), clock.ms);
+test("a key that is forgotten takes its subjects with it, and no other whose name begins alike", async () => {
+  const { denials } = denialsAt(1_000);
+  for (const user of ["u", "u1", "xu"]) await learn(denials, question(user), denial(60_000));
   denials.forgetKey("user:u");
-  expect(["u", "u1", "xu"].map((user) => denials.recall(question(user)) !== undefined)).toEqual([false, true, true]);
+  expect(["u", "u1", "xu"].map((user) => recalled(denials, question(user)) !== undefined)).toEqual([false, true, true]);
 });
 
-test("memory is bounded: of subjects the last are remembered, of a subject a few costs", () => {
-  const { clock, denials } = denialsAt(1_000);
-  for (let i = 0; i <= 5_000; i++) denials.learn(question(`u${i}`), denial(60_000), clock.ms);
-  expect([0, 1, 5_000].map((i) => denials.recall(question(`u${i}`)) !== undefined)).toEqual([false, true, true]);
-  for (let cost = 1; cost <= 9; cost++) denials.learn(question("u1", cost), denial(60_000), clock.ms);
-  expect(denials.recall(question("u1", 8))).toBeUndefined();
-  expect(denials.recall(question("u1", 9))?.answer).toBeDefined();
+test("memory is bounded: of subjects the last are remembered, of a subject a few costs", async () => {
+  const { denials } = denialsAt(1_000);
+  for (let i = 0; i <= 5_000; i++) await learn(denials, question(`u${i}`), denial(60_000));
+  expect([0, 1, 5_000].map((i) => recalled(denials, question(`u${i}`)) !== undefined)).toEqual([false, true, true]);
+  for (let cost = 1; cost <= 9; cost++) await learn(denials, question("u1", cost), denial(60_000));
+  expect(recalled(denials, question("u1", 8))).toBeUndefined();
+  expect(recalled(denials, question("u1", 9))?.answer).toBeDefined();
 });
 
-test("never denies what was not denied for as little, or for longer than was said", () => {
+test("never denies what was not denied for as little, or for longer than was said", async () => {
   const steps = fc.array(
     fc.record({
       learns: fc.boolean(),
@@ -102,18 +165,18 @@ test("never denies what was not denied for as little, or for longer than was sai
     }),
     { maxLength: 60 },
   );
-  fc.assert(
-    fc.property(steps, fc.integer({ min: 1, max: 2_000 }), (steps, mostMs) => {
+  await fc.assert(
+    fc.asyncProperty(steps, fc.integer({ min: 1, max: 2_000 }), async (steps, mostMs) => {
       const { clock, denials } = denialsAt(mostMs);
       const told: { user: string; cost: number; untilMs: number }[] = [];
       for (const { learns, user, cost, fitsInMs, laterMs } of steps) {
         clock.ms += laterMs;
         if (learns) {
-          denials.learn(question(user, cost), denial(fitsInMs), clock.ms);
+          await learn(denials, question(user, cost), denial(fitsInMs));
           told.push({ user, cost, untilMs: clock.ms + Math.min(mostMs, fitsInMs) });
           continue;
         }
-        const isDenied = denials.recall(question(user, cost)) !== undefined;
+        const isDenied = recalled(denials, question(user, cost)) !== undefined;
         const reason = told.some((one) => one.user === user && one.cost <= cost && clock.ms < one.untilMs);
         if (isDenied) expect(reason).toBe(true);
       }

@@ -194,9 +194,21 @@ export class Judge {
     for (const { op, asked } of this.told)
       if (op === "settle")
         for (const [place, events] of this.#events)
-          for (const { name, cost } of events)
-            if (name === nameOf(asked) && cost !== asked.cost)
+          for (const { name, cost, atMs, keepMs } of events)
+            if (name === nameOf(asked) && cost !== asked.cost && !this.#wasForgotten(place, name, atMs + keepMs))
               this.#mistake(`${name} is settled at ${asked.cost}, at ${place} ${cost}`);
+  }
+
+  /** An object whose clock is ahead of the others' had forgotten the event when it was asked to settle it. */
+  #wasForgotten(place: string, name: string, expiresAtMs: number): boolean {
+    return this.network.deeds.some(
+      ({ object, committed, what }) =>
+        committed &&
+        what.method === "settle" &&
+        nameOf(what.question) === name &&
+        place.startsWith(`${object} `) &&
+        what.answer.atMs >= expiresAtMs,
+    );
   }
 
   /** When nothing failed, only what was acknowledged is charged. */

@@ -18,6 +18,9 @@ export interface Told {
   readonly place?: { readonly batch: string; readonly index: number };
 }
 
+/** For so long a call may wait for what another one learns before it asks the objects itself. */
+const LONGEST_PATIENCE_MS = 50;
+
 export function nameOf({ id, subject }: { readonly id: string; readonly subject: string }): string {
   return `${id} ${subject}`;
 }
@@ -28,15 +31,12 @@ export function nameOf({ id, subject }: { readonly id: string; readonly subject:
  * in no time did not come from the objects.
  */
 export function untruthsIn(told: readonly Told[], deeds: readonly Deed[], denyCacheMs: number): string[] {
-  const fromObjects = told.filter(({ askedAtMs, toldAtMs }) => toldAtMs > askedAtMs);
-  const fromMemory = told.filter(({ askedAtMs, toldAtMs }) => toldAtMs === askedAtMs);
-  const heard = fromObjects.filter((one) => !isHeard(one, deeds));
-  const remembered = fromMemory.filter((one) => !told.some((earlier) => isMemoryOf(earlier, one, told, denyCacheMs)));
-  const text = ({ op, asked, decided }: Told) => `${op} ${nameOf(asked)} of ${asked.cost}: ${JSON.stringify(decided)}`;
-  return [
-    ...heard.map((one) => `no object said what was told to ${text(one)}`),
-    ...remembered.map((one) => `nothing was denied that was remembered for ${text(one)}`),
-  ];
+  const isTrue = (one: Told) =>
+    (one.toldAtMs > one.askedAtMs && isHeard(one, deeds)) ||
+    told.some((earlier) => earlier !== one && isMemoryOf(earlier, one, told, denyCacheMs));
+  return told
+    .filter((one) => !isTrue(one))
+    .map((one) => `nobody said what was told to ${one.op} ${nameOf(one.asked)}: ${JSON.stringify(one.decided)}`);
 }
 
 function isHeard(one: Told, deeds: readonly Deed[]): boolean {
@@ -69,19 +69,26 @@ function says({ question, answer }: Done, { layer, key, limit, standing }: Decid
 
 /** `one` is what is left of the denial `earlier`, which no settle has made void. */
 function isMemoryOf(earlier: Told, one: Told, told: readonly Told[], denyCacheMs: number): boolean {
-  const { asked, decided, askedAtMs: nowMs } = one;
+  const { asked, decided, toldAtMs: nowMs } = one;
   if (one.op !== "consume" || asked.isNew !== true || decided.allowed) return false;
   if (earlier.op !== "consume" || earlier.decided.allowed || earlier.asked.cost !== asked.cost) return false;
   const isOfMine = (other: Told) =>
     other.isolate === one.isolate && other.asked.subject === asked.subject && other.asked.policy === asked.policy;
   if (!isOfMine(earlier) || earlier.toldAtMs > nowMs) return false;
+  // It may have waited for another one before it asked.
+  const waited = told.some((other) => other !== earlier && isOfMine(other) && overlap(other, earlier));
+  const askedAtMs = earlier.askedAtMs + (waited && !earlier.place ? LONGEST_PATIENCE_MS : 0);
   const longestMs = Math.max(...earlier.decided.limits.map(({ standing }) => standing.fitsInMs));
-  if (nowMs - earlier.askedAtMs >= Math.min(denyCacheMs, longestMs)) return false;
+  if (nowMs - askedAtMs >= Math.min(denyCacheMs, longestMs)) return false;
   const isVoid = told.some(
-    (other) => other.op === "settle" && isOfMine(other) && earlier.askedAtMs < other.toldAtMs && other.toldAtMs < nowMs,
+    (other) => other.op === "settle" && isOfMine(other) && askedAtMs < other.toldAtMs && other.toldAtMs < nowMs,
   );
   const sinceMs = nowMs - earlier.toldAtMs;
   return !isVoid && decided.limits.every((limit, i) => isLeftOf(earlier.decided.limits[i], limit, sinceMs));
+}
+
+function overlap(one: Told, other: Told): boolean {
+  return one.askedAtMs <= other.toldAtMs && other.askedAtMs <= one.toldAtMs;
 }
 
 function isLeftOf(earlier: DecidedLimit | undefined, { standing }: DecidedLimit, sinceMs: number): boolean {

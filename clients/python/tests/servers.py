@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -97,8 +98,10 @@ def trickles(connection: socket.socket) -> None:
 def answers(status: str, body: str, *headers: str) -> Behaviour:
     def answer(connection: socket.socket) -> None:
         head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body.encode())}", "Connection: close", *headers]
-        connection.sendall(("\r\n".join(head) + "\r\n\r\n" + body).encode())
-        connection.shutdown(socket.SHUT_RDWR)
+        # A client that has read all of it, or gave up, may have closed the connection already.
+        with contextlib.suppress(OSError):
+            connection.sendall(("\r\n".join(head) + "\r\n\r\n" + body).encode())
+            connection.shutdown(socket.SHUT_RDWR)
 
     return answer
 
