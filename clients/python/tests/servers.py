@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import contextlib
 import socket
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 #: Answers one request on its connection, given what was sent.
@@ -99,7 +98,7 @@ def answers(status: str, body: str, *headers: str) -> Behaviour:
     def answer(connection: socket.socket) -> None:
         head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body.encode())}", "Connection: close", *headers]
         # A client that has read all of it, or gave up, may have closed the connection already.
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             connection.sendall(("\r\n".join(head) + "\r\n\r\n" + body).encode())
             connection.shutdown(socket.SHUT_RDWR)
 
