@@ -1,8 +1,9 @@
 import { EventLog } from "../core/log";
 import { Page, type PagedEvent, readPage } from "./page";
+import type { Row } from "./page-table";
 import type { StoredEvent } from "./protocol";
 import { SlotIndex } from "./slot-index";
-import type { PageStore, Row } from "./store";
+import type { PageStore } from "./store";
 
 /** A page that is full: of no interest until it has expired, when its slot serves a new one. */
 interface Sealed {

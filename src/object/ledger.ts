@@ -134,6 +134,7 @@ export class Ledger {
   *sweep(wallMs: number): Generator<void, number | undefined> {
     // Used from now on: what a sweep has forgotten must not be asked about at an earlier time.
     this.#lastMs = Math.max(this.#lastMs, wallMs);
+    while (this.store.retire()) yield;
     let kept = 0;
     let meanExpiryMs = 0;
     let after = { key: "", slot: -1 };

@@ -1,126 +1,99 @@
-/** A row of the table: a page of a key's events. */
-export interface Row {
-  readonly key: string;
-  readonly slot: number;
-  /** From when on no window can see any of the page's events. */
-  readonly expiresAtMs: number;
-  /** When its first and its last event were admitted: the order of a key's pages. */
-  readonly firstAtMs: number;
-  readonly lastAtMs: number;
-  readonly text: string;
-}
-
-/** A statement has at most 100 parameters on Cloudflare, and a row takes six. */
-const MOST_ROWS_A_STATEMENT = 16;
+import { Journal } from "./journal";
+import { PageTable, type Row } from "./page-table";
+import { Sql } from "./sql";
 
 /** What accounts and ledgers need of a store, which is all that a simulation must have of one. */
-export type PageStore = Pick<Store, "pages" | "loadPage" | "put" | "deleteKey" | "deletePage" | "pagesAfter">;
+export type PageStore = Pick<
+  Store,
+  "pages" | "loadPage" | "put" | "deleteKey" | "deletePage" | "pagesAfter" | "retire"
+>;
+
+/** From so many pages on, one row of the journal is less than a row each, also when all of them move on in the end. */
+const MANY_PAGES = 8;
 
 /**
- * The object's table, and all of the SQL. The name carries the version of the schema, so that a version costs no row
- * of its own; docs/storage.md says what each column means.
- *
- * The table is made at the first write: reading must leave nothing behind, or every key that was ever asked about
- * would occupy storage that no alarm empties. Making it is billed as two rows.
+ * The pages of all keys in one object: in a table, a row each, and those that were changed together with many others
+ * in a journal until they are moved there. All of the SQL is here and in what this is made of.
  */
 export class Store {
-  #exists: boolean;
-  /** Rows of the table written since the object woke: what the tests hold to their budget. */
-  rowsWritten = 0;
+  readonly #sql: Sql;
+  readonly #table: PageTable;
+  readonly #journal: Journal;
 
-  constructor(private readonly storage: DurableObjectStorage) {
-    this.#exists = this.#run("SELECT 1 FROM sqlite_master WHERE name = 'pages_v1'").length > 0;
+  constructor(
+    private readonly storage: DurableObjectStorage,
+    journalChars?: number,
+  ) {
+    this.#sql = new Sql(storage);
+    this.#table = new PageTable(this.#sql);
+    this.#journal = new Journal(this.#sql, this.#table, journalChars);
+  }
+
+  /** Rows written since the object woke: what the tests hold to their budget. */
+  get rowsWritten(): number {
+    return this.#sql.rowsWritten;
   }
 
   get isEmpty(): boolean {
-    return !this.#exists || this.#run("SELECT 1 FROM pages_v1 LIMIT 1").length === 0;
+    return !this.#journal.hasPages && this.#table.isEmpty;
   }
 
   /** The pages of a key in their order, one at a time: a key with a million events has more text than memory holds. */
-  *pages(key: string): Generator<Pick<Row, "slot" | "expiresAtMs" | "text">> {
-    if (!this.#exists) return;
-    const sql = "SELECT slot, expires_at_ms, events FROM pages_v1 WHERE key = ? ORDER BY first_at_ms, last_at_ms";
-    for (const [slot, expiresAtMs, text] of this.storage.sql.exec(sql, key).raw())
-      yield { slot: Number(slot), expiresAtMs: Number(expiresAtMs), text: String(text) };
+  *pages(key: string): Generator<Row> {
+    const held = this.#journal.images(key);
+    const newer = held.flatMap(({ row }) => row ?? []).sort(inOrder);
+    for (const row of this.#table.pages(key)) {
+      if (held.some(({ slot }) => slot === row.slot)) continue;
+      while (newer[0] && inOrder(newer[0], row) < 0) yield newer.shift() as Row;
+      yield row;
+    }
+    yield* newer;
   }
 
   /** The text of one page, undefined if there is none. */
   loadPage(key: string, slot: number): string | undefined {
-    const text = this.#run("SELECT events FROM pages_v1 WHERE key = ? AND slot = ?", key, slot)[0]?.[0];
-    return text === undefined ? undefined : String(text);
+    const held = this.#journal.image(key, slot);
+    return held ? held.row?.text : this.#table.loadPage(key, slot);
   }
 
   /** Stores all of these pages, each in place of the one with its key and slot, or none if it throws. */
   put(rows: readonly Row[]): void {
-    if (rows.length === 0) return;
-    this.#create();
-    if (rows.length <= MOST_ROWS_A_STATEMENT) this.#insert(rows);
-    else
-      this.storage.transactionSync(() => {
-        for (let i = 0; i < rows.length; i += MOST_ROWS_A_STATEMENT)
-          this.#insert(rows.slice(i, i + MOST_ROWS_A_STATEMENT));
-      });
+    const isHeld = ({ key, slot }: Row) => this.#journal.image(key, slot) !== undefined;
+    if (rows.length < MANY_PAGES && !rows.some(isHeld)) this.#table.put(rows);
+    else this.#journal.add(rows.map((row) => ({ key: row.key, slot: row.slot, row })));
   }
 
   deleteKey(key: string): void {
-    if (this.#exists) this.#run("DELETE FROM pages_v1 WHERE key = ?", key);
+    const held = this.#journal.images(key).map(({ slot }) => ({ key, slot, row: undefined }));
+    this.#sql.atOnce(() => {
+      this.#table.deleteKey(key);
+      if (held.length > 0) this.#journal.add(held);
+    });
   }
 
+  /** Deletes a page from the table: one that the journal holds is another, and newer. */
   deletePage(key: string, slot: number): void {
-    this.#run("DELETE FROM pages_v1 WHERE key = ? AND slot = ?", key, slot);
+    this.#table.deletePage(key, slot);
   }
 
-  /** Up to `count` pages in the order of the table, those after (`key`, `slot`). */
+  /** Up to `count` pages of the table in its order, those after (`key`, `slot`). */
   pagesAfter(key: string, slot: number, count: number): { key: string; slot: number; expiresAtMs: number }[] {
-    if (!this.#exists) return [];
-    return this.#run(
-      "SELECT key, slot, expires_at_ms FROM pages_v1 WHERE (key, slot) > (?, ?) ORDER BY key, slot LIMIT ?",
-      key,
-      slot,
-      count,
-    ).map(([key, slot, expiresAtMs]) => ({ key: String(key), slot: Number(slot), expiresAtMs: Number(expiresAtMs) }));
+    return this.#table.pagesAfter(key, slot, count);
+  }
+
+  /** Moves some pages from the journal to the table; false when all of them are there. */
+  retire(): boolean {
+    return this.#journal.retire();
   }
 
   /** Empties the object wholly: it then occupies nothing, and has no alarm. */
   async deleteAll(): Promise<void> {
-    this.#exists = false;
+    this.#table.forget();
+    this.#journal.forget();
     await this.storage.deleteAll();
   }
+}
 
-  /** One statement, which writes all or nothing by itself. */
-  #insert(rows: readonly Row[]): void {
-    this.#run(
-      `INSERT INTO pages_v1 (key, slot, expires_at_ms, first_at_ms, last_at_ms, events)
-       VALUES ${rows.map(() => "(?, ?, ?, ?, ?, ?)").join()}
-       ON CONFLICT DO UPDATE SET expires_at_ms = excluded.expires_at_ms, first_at_ms = excluded.first_at_ms,
-         last_at_ms = excluded.last_at_ms, events = excluded.events`,
-      ...rows.flatMap(({ key, slot, expiresAtMs, firstAtMs, lastAtMs, text }) => [
-        key,
-        slot,
-        expiresAtMs,
-        firstAtMs,
-        lastAtMs,
-        text,
-      ]),
-    );
-  }
-
-  #create(): void {
-    if (this.#exists) return;
-    this.#run(
-      `CREATE TABLE IF NOT EXISTS pages_v1 (
-         key TEXT NOT NULL, slot INTEGER NOT NULL, expires_at_ms INTEGER NOT NULL, first_at_ms INTEGER NOT NULL,
-         last_at_ms INTEGER NOT NULL, events TEXT NOT NULL,
-         PRIMARY KEY (key, slot)
-       ) WITHOUT ROWID`,
-    );
-    this.#exists = true;
-  }
-
-  #run(sql: string, ...bindings: (string | number)[]): SqlStorageValue[][] {
-    const cursor = this.storage.sql.exec(sql, ...bindings);
-    const rows = [...cursor.raw()];
-    this.rowsWritten += cursor.rowsWritten;
-    return rows;
-  }
+function inOrder(one: Row, other: Row): number {
+  return one.firstAtMs - other.firstAtMs || one.lastAtMs - other.lastAtMs;
 }

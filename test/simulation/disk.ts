@@ -1,4 +1,5 @@
-import type { PageStore, Row } from "../../src/object/store";
+import type { Row } from "../../src/object/page-table";
+import type { PageStore } from "../../src/object/store";
 
 export class DiskFull extends Error {}
 
@@ -38,6 +39,11 @@ export class Disk implements PageStore {
   pagesAfter(key: string, slot: number, count: number): Row[] {
     const rows = [...this.rows.values()].sort((a, b) => (a.key === b.key ? a.slot - b.slot : a.key < b.key ? -1 : 1));
     return rows.filter((row) => row.key > key || (row.key === key && row.slot > slot)).slice(0, count);
+  }
+
+  /** There is no journal here. */
+  retire(): boolean {
+    return false;
   }
 
   /** How many writes are not durable yet: an answer that depends on them waits until as many are committed. */

@@ -264,14 +264,14 @@ describe("calls that arrive together", () => {
       const store = new Store(storage);
       const ledger = new Ledger(store);
       ledger.consume(charge([caller("user:u", 100)]), START_MS);
-      store.rowsWritten = 0;
+      const before = store.rowsWritten;
       const same = consumes(Array.from({ length: 20 }, () => [caller("user:u", 100)]));
       ledger.decide(same, START_MS);
-      expect(store.rowsWritten).toBe(1);
-      // More rows than one statement has room for.
+      expect(store.rowsWritten - before).toBe(1);
       const others = consumes(Array.from({ length: 40 }, (_, i) => [caller(`user:${i}`), ip("ip:1", 100)]));
       ledger.decide(others, START_MS);
-      expect(store.rowsWritten).toBe(1 + 40 + 2);
+      // Many pages are one row of the journal, whose table is made with the first one.
+      expect(store.rowsWritten - before).toBe(1 + 1 + 2);
       for (const reader of [ledger, new Ledger(store)]) {
         expect(reader.check(charge([caller("user:u", 100)]), START_MS).standings).toMatchObject([[{ used: 21 }, {}]]);
         expect(reader.check(charge([ip("ip:1", 100)]), START_MS).standings).toMatchObject([[{ used: 40 }]]);
