@@ -17,20 +17,9 @@ import type {
 } from "../object/protocol";
 import { callWithin, type Timing } from "./deadline";
 import { logFault } from "./log";
+import type { ObjectNamespace, ObjectStub } from "./objects";
 import { objectOf } from "./placement";
 import { Refusal } from "./refusal";
-
-/** The calls of an object, each of which may be lost on its way there or back. */
-export type ObjectStub = { readonly [M in Method]: (question: QuestionOf<M>) => Promise<AnswerOf<M>> } & {
-  decide(calls: readonly Call[]): Promise<Outcome[]>;
-  inspect(key: string, asked: readonly AskedOf[], mostEvents: number): Promise<Inspected[]>;
-  forget(key: string): Promise<void>;
-};
-
-/** Where objects are reached by name. */
-export interface ObjectNamespace {
-  getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): ObjectStub;
-}
 
 /** Keeps what must be done alive when its caller has hung up. */
 export type WaitUntil = (work: Promise<unknown>) => void;
@@ -62,7 +51,7 @@ export class FanOut {
   async check(question: Question): Promise<Answer> {
     const parts = this.#split(question);
     const answers = await Promise.all(
-      parts.map(({ object, counters }) => this.#call(object, (stub) => stub.check({ ...question, counters }))),
+      parts.map(({ object, counters }) => this.#ask(object, "check", { ...question, counters })),
     ).catch(unreachable);
     return join(parts, answers);
   }
@@ -87,17 +76,17 @@ export class FanOut {
   }
 
   #charge({ object, charge }: AskedPart): Promise<ChargeAnswer> {
-    return this.#call(object, (stub) => stub.consume(charge)).catch(unreachable);
+    return this.#ask(object, "consume", charge).catch(unreachable);
   }
 
   async #chargeAll(parts: Part[], asked: AskedPart[], waitUntil: WaitUntil): Promise<ChargeAnswer> {
     const answers = await Promise.all(
-      asked.map(({ object, charge }) => this.#call(object, (stub) => stub.consume(charge)).catch(silent)),
+      asked.map(({ object, charge }) => this.#ask(object, "consume", charge).catch(silent)),
     );
     if (answers.every((answer) => answer?.allowed)) return joinCharge(parts, answers);
 
     const undo = ({ object, charge }: AskedPart) =>
-      this.#call(object, (stub) => stub.undo(charge)).catch((error: unknown) => {
+      this.#ask(object, "undo", charge).catch((error: unknown) => {
         logFault("a charge could not be put back", error, { object, id: charge.id });
       });
     const putBack = await Promise.all(
@@ -116,7 +105,7 @@ export class FanOut {
   async settle(question: EventQuestion): Promise<SettleAnswer> {
     const parts = this.#split(question);
     const answers = await Promise.all(
-      parts.map(({ object, counters }) => this.#call(object, (stub) => stub.settle({ ...question, counters }))),
+      parts.map(({ object, counters }) => this.#ask(object, "settle", { ...question, counters })),
     ).catch(unreachable);
     return { ...join(parts, answers), found: answers.some(({ found }) => found) };
   }
@@ -128,6 +117,15 @@ export class FanOut {
 
   async forget(key: string): Promise<void> {
     await this.#call(objectOf(key, this.config.placement), (stub) => stub.forget(key)).catch(unreachable);
+  }
+
+  #ask<M extends Method>(object: string, method: M, question: QuestionOf<M>): Promise<AnswerOf<M>> {
+    const calls = [{ method, question } as Call];
+    return this.#call(object, async (stub) => {
+      const [outcome] = (await stub.decide(calls)) as Outcome<AnswerOf<M>>[];
+      if (outcome && "answer" in outcome) return outcome.answer;
+      throw new Error(outcome?.error ?? "an object left a call unanswered");
+    });
   }
 
   /** Each try takes a new stub: one that broke repeats its error. */

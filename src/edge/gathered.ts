@@ -1,10 +1,10 @@
-import type { AnswerOf, Call, Method, Outcome, QuestionOf } from "../object/protocol";
+import type { Call, Outcome } from "../object/protocol";
 import { type Timing, within } from "./deadline";
-import type { ObjectNamespace, ObjectStub } from "./fan-out";
+import type { ObjectNamespace, ObjectStub, Where } from "./objects";
 
 interface Asked {
-  readonly call: Call;
-  readonly resolve: (answer: AnswerOf<Method>) => void;
+  readonly calls: readonly Call[];
+  readonly resolve: (outcomes: Outcome[]) => void;
   readonly reject: (error: unknown) => void;
 }
 
@@ -29,27 +29,19 @@ export class GatheredObjects implements ObjectNamespace {
     private readonly timing: Timing,
   ) {}
 
-  getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): ObjectStub {
-    const stub = () => this.objects.getByName(name, options);
-    const gathered =
-      <M extends Method>(method: M) =>
-      (question: QuestionOf<M>) =>
-        this.#gather(name, stub, { method, question } as Call) as Promise<AnswerOf<M>>;
+  getByName(name: string, where: Where): ObjectStub {
+    const stub = () => this.objects.getByName(name, where);
     return {
-      check: gathered("check"),
-      consume: gathered("consume"),
-      undo: gathered("undo"),
-      settle: gathered("settle"),
-      decide: (calls) => stub().decide(calls),
+      decide: (calls) => this.#gather(name, stub, calls),
       inspect: (key, asked, mostEvents) => stub().inspect(key, asked, mostEvents),
       forget: (key) => stub().forget(key),
     };
   }
 
-  #gather(name: string, stub: Parcel["stub"], call: Call): Promise<AnswerOf<Method>> {
+  #gather(name: string, stub: Parcel["stub"], calls: readonly Call[]): Promise<Outcome[]> {
     return new Promise((resolve, reject) => {
       const parcel = this.#next.get(name) ?? { stub, asked: [] };
-      parcel.asked.push({ call, resolve, reject });
+      parcel.asked.push({ calls, resolve, reject });
       this.#next.set(name, parcel);
       if (!this.#isUnderWay) this.#sendRounds();
     });
@@ -74,11 +66,11 @@ export class GatheredObjects implements ObjectNamespace {
 
 async function send({ stub, asked }: Parcel): Promise<void> {
   try {
-    const outcomes = await stub().decide(asked.map(({ call }) => call));
-    for (const [i, { resolve, reject }] of asked.entries()) {
-      const outcome: Outcome = outcomes[i] ?? { error: new Error("an object left a call unanswered") };
-      if ("error" in outcome) reject(outcome.error);
-      else resolve(outcome.answer);
+    const outcomes = await stub().decide(asked.flatMap(({ calls }) => calls));
+    let next = 0;
+    for (const { calls, resolve } of asked) {
+      resolve(outcomes.slice(next, next + calls.length));
+      next += calls.length;
     }
   } catch (error) {
     for (const { reject } of asked) reject(error);

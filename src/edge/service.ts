@@ -2,13 +2,13 @@ import { type Config, readConfig } from "../config/config";
 import { ConfigError } from "../config/mistake";
 import { realTiming } from "./deadline";
 import { Denials } from "./denials";
-import type { ObjectNamespace } from "./fan-out";
 import { Limiter } from "./limiter";
+import { type BoundNamespace, BoundObjects } from "./objects";
 import { encodeTokens, type Tokens } from "./tokens";
 
 /** The bindings of the Worker. Its variables are read by name, and trusted to be nothing in particular. */
 export interface Env {
-  readonly LIMITER_OBJECTS: ObjectNamespace;
+  readonly LIMITER_OBJECTS: BoundNamespace;
   /** The clock by which denials are remembered: the real one when left out. */
   readonly now?: () => number;
 }
@@ -39,7 +39,7 @@ function start(env: Env): Service | ConfigError {
       tokens,
       limiter: new Limiter(
         config,
-        env.LIMITER_OBJECTS,
+        new BoundObjects(env.LIMITER_OBJECTS),
         realTiming,
         new Denials(config.denyCacheMs, env.now ?? Date.now),
       ),

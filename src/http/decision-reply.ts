@@ -1,4 +1,5 @@
-import { type Item, serializeList } from "structured-headers";
+import { type Item, serializeItem, serializeList } from "structured-headers";
+import type { Limit } from "../core/limit";
 import { limitName, type Policy } from "../core/policy";
 import { ceilSeconds, type Decided, remaining, retryAfterSeconds, settlementOf, violated } from "../edge/decision";
 import type { Decision } from "../edge/schema";
@@ -36,14 +37,24 @@ function rateLimitHeaders({ policy, limits, degraded }: Decided): Record<string,
   if (degraded) return {};
   return {
     "RateLimit-Policy": policyHeader(policy),
-    RateLimit: serializeList(
-      limits.map(({ layer, limit, standing }): Item => {
-        const parameters = new Map([["r", remaining(limit.max, standing.used)]]);
-        if (standing.used > 0) parameters.set("t", ceilSeconds(standing.freesInMs));
-        return [limitName(layer, limit), parameters];
-      }),
-    ),
+    RateLimit: limits
+      .map(({ layer, limit, standing: { used, freesInMs } }) => {
+        const wait = used > 0 ? `;t=${ceilSeconds(freesInMs)}` : "";
+        return `${nameItem(layer, limit)};r=${remaining(limit.max, used)}${wait}`;
+      })
+      .join(", "),
   };
+}
+
+const nameItems = new WeakMap<Limit, string>();
+
+/** A limit's name as a structured field has it: the same for every answer of its layer, so made once. */
+function nameItem(layer: string, limit: Limit): string {
+  const known = nameItems.get(limit);
+  if (known !== undefined) return known;
+  const item = serializeItem([limitName(layer, limit), new Map()]);
+  nameItems.set(limit, item);
+  return item;
 }
 
 const policyHeaders = new WeakMap<Policy, string>();

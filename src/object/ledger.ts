@@ -90,7 +90,8 @@ export class Ledger {
     try {
       return this.#transact(() => calls.map((call) => ({ answer: this.#decide(call, wallMs) })));
     } catch (error) {
-      if (calls.length === 1) return [{ error: error as Error }];
+      if (calls.length === 1)
+        return [{ error: error instanceof Error ? (error.stack ?? String(error)) : String(error) }];
       return calls.flatMap((call) => this.decide([call], wallMs));
     }
   }

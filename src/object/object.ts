@@ -1,20 +1,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { Group } from "./group";
 import { Ledger } from "./ledger";
-import type {
-  Answer,
-  AnswerOf,
-  AskedOf,
-  Call,
-  Charge,
-  ChargeAnswer,
-  EventQuestion,
-  Inspected,
-  Method,
-  Outcome,
-  Question,
-  SettleAnswer,
-} from "./protocol";
+import type { AskedOf, Call, Charge, Inspected, Outcome } from "./protocol";
 import { Store } from "./store";
 
 /** Until the next sweep at least: forgetting is cheap while it is rare, and each alarm is billed. */
@@ -47,26 +34,9 @@ export class LimiterObject extends DurableObject {
     return Date.now();
   }
 
-  /** Stores nothing, and has its turn with the others all the same: many answers in one turn cost less than one each. */
-  check(question: Question): Promise<Answer> {
-    return this.#alone<"check">({ method: "check", question });
-  }
-
-  consume(charge: Charge): Promise<ChargeAnswer> {
-    return this.#alone<"consume">({ method: "consume", question: charge });
-  }
-
-  undo(charge: Charge): Promise<Answer> {
-    return this.#alone<"undo">({ method: "undo", question: charge });
-  }
-
-  settle(question: EventQuestion): Promise<SettleAnswer> {
-    return this.#alone<"settle">({ method: "settle", question });
-  }
-
-  /** Many calls in one, decided in their order. */
-  decide(calls: readonly Call[]): Promise<Outcome[]> {
-    return this.#group.add(calls);
+  /** Calls, which have their turn together with all that arrive at the same time, and what became of each: both in JSON. */
+  async decide(calls: string): Promise<string> {
+    return JSON.stringify(await this.#group.add(JSON.parse(calls) as Call[]));
   }
 
   inspect(key: string, asked: readonly AskedOf[], most: number): Inspected[] {
@@ -103,12 +73,6 @@ export class LimiterObject extends DurableObject {
   async #empty(): Promise<void> {
     this.#alarmAtMs = null;
     await this.store.deleteAll();
-  }
-
-  async #alone<M extends Method>(call: Call & { method: M }): Promise<AnswerOf<M>> {
-    const [outcome] = (await this.#group.add([call])) as [Outcome<AnswerOf<M>>];
-    if ("error" in outcome) throw outcome.error;
-    return outcome.answer;
   }
 
   #decideAll(calls: readonly Call[]): Outcome[] {

@@ -6,6 +6,8 @@ import type { Limit } from "../core/limit";
  * here must be readable by both: add optional fields, never rename or retype one.
  *
  * The limits travel with every question: an object has no configuration of its own that could disagree.
+ *
+ * Calls that decide travel as JSON: as objects, which RPC clones structurally, they take a tenth of a decision's time more.
  */
 export interface Question {
   readonly policy: string;
@@ -89,5 +91,5 @@ export type AnswerOf<M extends Method> = Decisions[M]["answer"];
 /** One of many calls that travel together. */
 export type Call = { [M in Method]: { readonly method: M; readonly question: QuestionOf<M> } }[Method];
 
-/** What became of it: one that fails leaves the others as they are. */
-export type Outcome<A = AnswerOf<Method>> = { readonly answer: A } | { readonly error: Error };
+/** What became of it: one that fails leaves the others as they are, and `error` says how, for a log. */
+export type Outcome<A = AnswerOf<Method>> = { readonly answer: A } | { readonly error: string };

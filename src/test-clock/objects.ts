@@ -1,15 +1,15 @@
-import type { ObjectNamespace, ObjectStub } from "../edge/fan-out";
+import type { BoundNamespace, BoundObject, Where } from "../edge/objects";
 import type { TestClockObject } from "./object";
 
 /** The namespace of the objects, which knows those that were asked, so that all of them can be reset. */
-export class KnownObjects implements ObjectNamespace {
+export class KnownObjects implements BoundNamespace {
   readonly #names = new Set<string>();
 
   constructor(private readonly objects: DurableObjectNamespace<TestClockObject>) {}
 
-  getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): ObjectStub {
+  getByName(name: string, where: Where): BoundObject {
     this.#names.add(name);
-    return this.objects.getByName(name, options);
+    return this.objects.getByName(name, where);
   }
 
   async reset(): Promise<void> {

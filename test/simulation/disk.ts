@@ -1,7 +1,7 @@
 import type { Row } from "../../src/object/page-table";
 import type { PageStore } from "../../src/object/store";
 
-export class DiskFull extends Error {}
+export const DISK_FULL = "the disk is full";
 
 /**
  * A disk for pages: writes are seen at once and are durable once they are committed. A crash takes back what was not.
@@ -24,7 +24,7 @@ export class Disk implements PageStore {
   }
 
   put(rows: readonly Row[]): void {
-    if (rows.length > 0 && this.isFull()) throw new DiskFull("simulated");
+    if (rows.length > 0 && this.isFull()) throw new Error(DISK_FULL);
     for (const row of rows) this.#change(`${row.key} ${row.slot}`, row);
   }
 

@@ -7,6 +7,14 @@ const real = (env as unknown as Bindings).LIMITER_OBJECTS;
 
 type Method = "check" | "consume" | "undo" | "settle" | "decide" | "inspect" | "forget";
 
+type Named = "decide" | "inspect" | "forget";
+
+/** What is decided, or "decide" where that is more than one call. */
+function methodOf(name: Named, [calls]: unknown[]): Method {
+  const decided = name === "decide" ? (JSON.parse(String(calls)) as { method: Method }[]) : [];
+  return decided.length === 1 ? (decided[0]?.method ?? name) : name;
+}
+
 interface Call {
   readonly object: string;
   readonly method: Method;
@@ -32,9 +40,9 @@ function watched(
       options.push(option);
       const stub = real.getByName(object);
       return new Proxy(stub, {
-        get(_, method: Method) {
+        get(_, name: Named) {
           return async (...args: unknown[]) => {
-            const call = { object, method };
+            const call = { object, method: methodOf(name, args) };
             calls.push(call);
             const fault = faultOf(call, calls.length);
             const error = Object.assign(new Error("connection lost: secret detail"), {
@@ -43,7 +51,7 @@ function watched(
             });
             if (fault === "hangs") return new Promise(() => {});
             if (fault === "lost" || fault === "retryable" || fault === "overloaded") throw error;
-            const answer = await (stub as unknown as Record<Method, (...args: unknown[]) => unknown>)[method](...args);
+            const answer = await (stub as unknown as Record<Named, (...args: unknown[]) => unknown>)[name](...args);
             if (fault === "lostAnswer" || fault === "retryableAnswer") throw error;
             return answer;
           };
@@ -415,9 +423,9 @@ describe("attempts with one key that race over two objects", () => {
       getByName(object: string) {
         const stub = real.getByName(object);
         return new Proxy(stub, {
-          get: (_, method: Method) => async (question: never) => {
-            await until({ object, method });
-            return (stub[method] as (question: never) => Promise<unknown>)(question);
+          get: (_, name: Named) => async (question: never) => {
+            await until({ object, method: methodOf(name, [question]) });
+            return (stub[name] as (question: never) => Promise<unknown>)(question);
           },
         });
       },

@@ -3,11 +3,24 @@ import { env } from "cloudflare:workers";
 import { vi } from "vitest";
 import { appOf, ROUTES } from "../../src/http/app";
 import type { LimiterObject } from "../../src/object/object";
+import type { AnswerOf, Call, Method, Outcome, QuestionOf } from "../../src/object/protocol";
 import type { Target } from "../behaviour/target";
 
 /** What the test runtime binds. */
 export interface Bindings {
   readonly LIMITER_OBJECTS: DurableObjectNamespace<LimiterObject>;
+}
+
+/** What an object answers to one call. */
+export async function ask<M extends Method>(
+  object: Pick<DurableObjectStub<LimiterObject>, "decide">,
+  method: M,
+  question: QuestionOf<M>,
+): Promise<AnswerOf<M>> {
+  const calls = [{ method, question } as Call];
+  const [outcome] = JSON.parse(await object.decide(JSON.stringify(calls))) as Outcome<AnswerOf<M>>[];
+  if (outcome && "answer" in outcome) return outcome.answer;
+  throw new Error(outcome?.error);
 }
 
 const handle = appOf(ROUTES);
