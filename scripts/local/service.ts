@@ -21,6 +21,8 @@ export interface ServiceOptions {
   readonly variables: Variables;
   /** The bindings and compatibility settings of `wrangler.toml`. */
   readonly workerOptions: Partial<WorkerOptions>;
+  /** Where V8's inspector listens, for a profile; nowhere when left out. */
+  readonly inspectorPort?: number;
 }
 
 export interface LocalService {
@@ -33,13 +35,14 @@ export interface LocalService {
 
 /** The Worker on the real runtime, its counters on disk. */
 export async function startService(options: ServiceOptions): Promise<LocalService> {
-  const { host, port, dataDirectory, script, variables, workerOptions } = options;
+  const { host, port, dataDirectory, script, variables, workerOptions, inspectorPort } = options;
   await waitForPort(host, port);
   const runtime = nextChildProcess();
   const miniflare = new Miniflare({
     // Only Miniflare's and the Worker's errors are worth a line.
     log: new Log(LogLevel.ERROR),
     cf: false,
+    ...(inspectorPort !== undefined && { inspectorPort }),
     defaultPersistRoot: dataDirectory,
     workers: [
       {

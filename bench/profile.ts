@@ -1,0 +1,102 @@
+import { writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import type { WorkerOptions } from "miniflare";
+import { WebSocket } from "ws";
+import { bundle } from "../scripts/local/bundle";
+import { startService } from "../scripts/local/service";
+import { temporaryFolder } from "./contestants";
+import { table } from "./document";
+import { load, TOKEN } from "./load";
+import { type Extent, showProgress } from "./measure";
+import { freePort } from "./programs";
+import { LIMIT_VARIABLES, WORKLOADS, type WorkloadName } from "./workloads";
+
+/** The CPU profile of V8, as Chrome's developer tools read it. */
+interface Profile {
+  readonly nodes: readonly {
+    readonly id: number;
+    readonly callFrame: { readonly functionName: string };
+    readonly children?: readonly number[];
+  }[];
+  readonly samples: readonly number[];
+}
+
+const MOST_FUNCTIONS = 30;
+
+/**
+ * Where the service spends its time under a workload: prints the functions, and writes the whole profile for Chrome's
+ * developer tools. What is not JavaScript, the runtime's own work, is `(program)`: for that take `perf record -g` of
+ * the process `workerd`.
+ */
+export async function benchProfile({ seconds }: Extent, workload: WorkloadName = "admitted"): Promise<void> {
+  const { path, bodies } = WORKLOADS[workload];
+  const inspectorPort = await freePort();
+  const workerOptions: Partial<WorkerOptions> = {
+    compatibilityDate: "2026-04-24",
+    durableObjects: { LIMITER_OBJECTS: { className: "LimiterObject", useSQLite: true } },
+  };
+  const { url, stop } = await startService({
+    host: "127.0.0.1",
+    port: 0,
+    dataDirectory: join(temporaryFolder(), "data"),
+    script: await bundle(resolve(import.meta.dirname, "../src/worker.ts")),
+    variables: { ...LIMIT_VARIABLES, LIMITER_TOKENS: TOKEN, LIMITER_PLACEMENT: "shards:1" },
+    workerOptions,
+    inspectorPort,
+  });
+  const underLoad = (forSeconds: number) =>
+    load({ url: url.origin + path, connections: 32, seconds: forSeconds, bodies });
+  showProgress(`profiling ${workload} for ${seconds} s`);
+  await underLoad(1);
+  const profiled = profileOf(inspectorPort, seconds);
+  await underLoad(seconds + 1);
+  const profile = await profiled;
+  await stop();
+  const file = resolve(`${workload}.cpuprofile`);
+  writeFileSync(file, JSON.stringify(profile));
+  showProgress("");
+  console.log(`${functionTable(profile)}\n\nThe whole profile, for Chrome's developer tools: ${file}`);
+}
+
+async function profileOf(port: number, seconds: number): Promise<Profile> {
+  const targets = (await (await fetch(`http://127.0.0.1:${port}/json`)).json()) as { webSocketDebuggerUrl: string }[];
+  const socket = new WebSocket(targets[0]?.webSocketDebuggerUrl ?? "");
+  await new Promise((opened) => socket.once("open", opened));
+  let lastId = 0;
+  const call = (method: string) =>
+    new Promise<{ profile: Profile }>((resolve) => {
+      const id = ++lastId;
+      socket.on("message", (data) => {
+        const message = JSON.parse(String(data)) as { id: number; result: { profile: Profile } };
+        if (message.id === id) resolve(message.result);
+      });
+      socket.send(JSON.stringify({ id, method }));
+    });
+  await call("Profiler.enable");
+  await call("Profiler.start");
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1_000));
+  const { profile } = await call("Profiler.stop");
+  socket.close();
+  return profile;
+}
+
+/** Of each function, how often it was running, and how often it or what it had called was. */
+function functionTable({ nodes, samples }: Profile): string {
+  const names = new Map(nodes.map(({ id, callFrame }) => [id, callFrame.functionName || "(anonymous)"]));
+  const parents = new Map(nodes.flatMap(({ id, children = [] }) => children.map((child) => [child, id])));
+  const own = new Map<string, number>();
+  const whole = new Map<string, number>();
+  const count = (counts: Map<string, number>, name: string) => counts.set(name, (counts.get(name) ?? 0) + 1);
+  for (const sample of samples) {
+    count(own, names.get(sample) ?? "");
+    const stack = new Set<string>();
+    for (let id: number | undefined = sample; id !== undefined; id = parents.get(id)) stack.add(names.get(id) ?? "");
+    for (const name of stack) count(whole, name);
+  }
+  const share = (samplesOf: number) => `${((samplesOf / samples.length) * 100).toFixed(1)}%`;
+  const rows = [...own]
+    .sort(([, a], [, b]) => b - a)
+    .slice(0, MOST_FUNCTIONS)
+    .map(([name, samplesOf]) => [`\`${name}\``, share(samplesOf), share(whole.get(name) ?? 0)]);
+  return table(["function", "itself", "with what it calls"], rows);
+}
