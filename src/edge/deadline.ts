@@ -16,6 +16,35 @@ export const realTiming: Timing = {
   },
 };
 
+/** The same time, with one timer for all that is due in the same millisecond: a batch has a deadline a call. */
+export function sharingTimers(timing: Timing): Timing {
+  const due = new Map<number, { readonly works: Set<() => void>; readonly cancel: () => void }>();
+  return {
+    now: () => timing.now(),
+    random: () => timing.random(),
+    after(ms, work) {
+      const atMs = timing.now() + ms;
+      let timer = due.get(atMs);
+      if (!timer) {
+        const works = new Set<() => void>();
+        const ring = () => {
+          due.delete(atMs);
+          for (const work of works) work();
+        };
+        timer = { works, cancel: timing.after(ms, ring) };
+        due.set(atMs, timer);
+      }
+      const { works, cancel } = timer;
+      works.add(work);
+      return () => {
+        if (!works.delete(work) || works.size > 0) return;
+        cancel();
+        due.delete(atMs);
+      };
+    },
+  };
+}
+
 const FIRST_PAUSE_MS = 20;
 
 /**

@@ -1,7 +1,7 @@
 import type { Config } from "../config/config";
 import { longestWindowOfMs } from "../core/policy";
 import type { ChargeAnswer, Question } from "../object/protocol";
-import type { Timing } from "./deadline";
+import { sharingTimers, type Timing } from "./deadline";
 import { type Decided, decided, degraded, limitState } from "./decision";
 import type { Denials, Recalled } from "./denials";
 import { FanOut, type WaitUntil } from "./fan-out";
@@ -32,7 +32,8 @@ export class Limiter {
 
   /** The same limiter, for one batch: what its decisions ask of an object at the same time is one call. */
   gathered(): Limiter {
-    const { namespace, config, timing, denials } = this;
+    const { namespace, config, denials } = this;
+    const timing = sharingTimers(this.timing);
     return new Limiter(config, new GatheredObjects(namespace, config.deadlineMs, timing), timing, denials, true);
   }
 
