@@ -19,6 +19,7 @@ import { batch } from "./http/batch";
 
 export type * from "./edge/schema";
 export { LimiterObject } from "./object/object";
+export { StatsObject } from "./stats/object";
 
 /** HTTP, for backends anywhere. */
 export default { fetch: appOf(ROUTES) } satisfies ExportedHandler<Env>;

@@ -19,6 +19,9 @@ export interface Config {
   readonly onError: "deny" | "allow";
   /** Whether callers may name limits of their own. */
   readonly inline: boolean;
+  /** Of the denials, the share that is logged; and whether with their keys, or with a digest of each. */
+  readonly logDenials: number;
+  readonly logKeys: boolean;
   /** Every attribute that some policy counts by. */
   readonly attributes: readonly string[];
   readonly callerTokens: readonly string[];
@@ -39,6 +42,20 @@ function integer(smallest: number, largest: number) {
     .union([z.number(), z.string().trim().regex(/^\d+$/, message).transform(Number)], message)
     .refine((value) => Number.isInteger(value) && value >= smallest && value <= largest, message);
 }
+
+const share = z
+  .union(
+    [
+      z.number(),
+      z
+        .string()
+        .trim()
+        .regex(/^\d*\.?\d+$/)
+        .transform(Number),
+    ],
+    "must be a number from 0 to 1",
+  )
+  .refine((value) => value >= 0 && value <= 1, "must be a number from 0 to 1");
 
 const tokens = z
   .string("must be text")
@@ -72,6 +89,8 @@ const variables = z.object({
   RATE_LIMIT_DENY_CACHE_MS: integer(0, 60_000).default(1_000),
   RATE_LIMIT_ON_ERROR: z.enum(["deny", "allow"], "must be deny or allow").default("deny"),
   RATE_LIMIT_INLINE: integer(0, 1).default(0),
+  RATE_LIMIT_LOG_DENIALS: share.default(0),
+  RATE_LIMIT_LOG_KEYS: integer(0, 1).default(0),
   LIMITER_TOKENS: tokens.default([]),
   LIMITER_ADMIN_TOKENS: tokens.default([]),
 });
@@ -109,6 +128,8 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
     denyCacheMs: values.RATE_LIMIT_DENY_CACHE_MS,
     onError: values.RATE_LIMIT_ON_ERROR,
     inline: values.RATE_LIMIT_INLINE === 1,
+    logDenials: values.RATE_LIMIT_LOG_DENIALS,
+    logKeys: values.RATE_LIMIT_LOG_KEYS === 1,
     callerTokens: values.LIMITER_TOKENS,
     adminTokens: values.LIMITER_ADMIN_TOKENS,
   };

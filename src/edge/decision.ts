@@ -15,6 +15,8 @@ export interface Decided {
   readonly replayed: boolean;
   /** Admitted because the counters could not be reached, and recorded nowhere. */
   readonly degraded: boolean;
+  /** Denied as an object had denied it a moment ago: none was asked again. */
+  readonly isRemembered: boolean;
   readonly limits: readonly DecidedLimit[];
 }
 
@@ -25,14 +27,22 @@ export interface DecidedLimit {
   readonly standing: Standing;
 }
 
-export function decided({ policy, cost, counters }: Asked, answer: Answer, id?: string, replayed = false): Decided {
+/** An answer of the objects, or what is remembered of one. */
+export type GivenAnswer = Answer & { readonly isRemembered?: boolean };
+
+export function decided(
+  { policy, cost, counters }: Asked,
+  answer: GivenAnswer,
+  id?: string,
+  replayed = false,
+): Decided {
   const limits = counters.flatMap(({ layer, key, limits }, c) =>
     limits.flatMap((limit, l) => {
       const standing = answer.standings[c]?.[l];
       return standing ? [{ layer, key, limit, standing }] : [];
     }),
   );
-  const { allowed } = answer;
+  const { allowed, isRemembered = false } = answer;
   return {
     allowed,
     id: allowed ? id : undefined,
@@ -40,13 +50,14 @@ export function decided({ policy, cost, counters }: Asked, answer: Answer, id?: 
     cost,
     replayed: allowed && replayed,
     degraded: false,
+    isRemembered,
     limits,
   };
 }
 
 /** The one admission that is not recorded, chosen by whoever runs the service. */
 export function degraded({ policy, cost }: Asked, id?: string): Decided {
-  return { allowed: true, id, policy, cost, replayed: false, degraded: true, limits: [] };
+  return { allowed: true, id, policy, cost, replayed: false, degraded: true, isRemembered: false, limits: [] };
 }
 
 /** Null when allowed. At least 1: what was denied fits in a millisecond at the soonest, and that is rounded up. */

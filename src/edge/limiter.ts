@@ -1,8 +1,10 @@
 import type { Config } from "../config/config";
 import { longestWindowOfMs } from "../core/policy";
 import type { ChargeAnswer, Question } from "../object/protocol";
+import type { Counts } from "./counts";
 import { sharingTimers, type Timing } from "./deadline";
-import { type Decided, decided, degraded, limitState } from "./decision";
+import { type Decided, decided, degraded, type GivenAnswer, limitState } from "./decision";
+import type { DenialLog } from "./denial-log";
 import type { Denials, Recalled } from "./denials";
 import { FanOut, type WaitUntil } from "./fan-out";
 import { GatheredObjects } from "./gathered";
@@ -15,6 +17,12 @@ import type { KeyState, PolicyList } from "./schema";
 const MOST_WAITS = 10;
 const WAIT_MS = 5;
 
+/** Those who are told of decisions, and have no part in them. */
+export interface Watchers {
+  readonly counts?: Counts | undefined;
+  readonly denialLog?: DenialLog | undefined;
+}
+
 /** What the service does, whoever asks: HTTP and RPC only read requests (`request.ts`) and translate answers. */
 export class Limiter {
   readonly #objects: FanOut;
@@ -24,17 +32,20 @@ export class Limiter {
     private readonly namespace: ObjectNamespace,
     private readonly timing: Timing,
     private readonly denials: Denials,
+    private readonly watchers: Watchers = {},
     /** A batch keeps the order of its calls, so none of them waits for what somebody else learns. */
     private readonly isBatch = false,
   ) {
-    this.#objects = new FanOut(namespace, config, timing);
+    // Of a batch the calls are those that its decisions share.
+    this.#objects = new FanOut(namespace, config, timing, isBatch ? undefined : watchers.counts?.observe);
   }
 
   /** The same limiter, for one batch: what its decisions ask of an object at the same time is one call. */
   gathered(): Limiter {
-    const { namespace, config, denials } = this;
+    const { namespace, config, denials, watchers } = this;
     const timing = sharingTimers(this.timing);
-    return new Limiter(config, new GatheredObjects(namespace, config.deadlineMs, timing), timing, denials, true);
+    const objects = new GatheredObjects(namespace, config.deadlineMs, timing, watchers.counts?.observe);
+    return new Limiter(config, objects, timing, denials, watchers, true);
   }
 
   /** Would this request be admitted now? Records nothing. The objects are always asked. */
@@ -49,6 +60,20 @@ export class Limiter {
 
   /** Records the request's cost if every limit of every layer admits it; once, however often the same key is sent. */
   async consume(asked: AskedToConsume, waitUntil: WaitUntil): Promise<Decided> {
+    const { counts, denialLog } = this.watchers;
+    try {
+      const decided = await this.#consume(asked, waitUntil);
+      counts?.decided(decided, waitUntil);
+      denialLog?.decided(decided, waitUntil);
+      return decided;
+    } catch (error) {
+      // Of the others nothing was to be decided: the request itself was wrong.
+      if (!(error instanceof Refusal) || error.kind === "unreachable") counts?.failed(asked.policy, waitUntil);
+      throw error;
+    }
+  }
+
+  #consume(asked: AskedToConsume, waitUntil: WaitUntil): Promise<Decided> {
     const { id } = asked;
     const answer = this.#charge(asked, waitUntil);
     return this.#orOnError(
@@ -57,13 +82,13 @@ export class Limiter {
     );
   }
 
-  async #charge(asked: AskedToConsume, waitUntil: WaitUntil): Promise<ChargeAnswer> {
+  async #charge(asked: AskedToConsume, waitUntil: WaitUntil): Promise<ChargeAnswer & GivenAnswer> {
     const { id, policy, cost, counters, subject, isNew } = asked;
     const charge = { id, subject, keepMs: longestWindowOfMs(policy), policy: policy.name, cost, counters };
     // Whether an id was admitted before, only the objects know.
     let denied = isNew ? this.denials.recall(charge) : undefined;
     if (denied === "soon") denied = await this.#recallSoon(charge);
-    if (denied?.answer) return { replayed: false, conflicts: false, ...denied.answer };
+    if (denied?.answer) return { replayed: false, conflicts: false, ...denied.answer, isRemembered: true };
     return this.denials.learning(charge, async () => {
       // Denied for less already: to be told how long this one takes, it need not be charged and put back.
       const checked = denied && (await this.#objects.check({ policy: policy.name, cost, counters }));

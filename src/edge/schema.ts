@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { layersOf, limits, name } from "../config/policies";
 import { LARGEST_MAX } from "../core/limit";
+import { OUTCOMES } from "../core/tally";
 import { normalText } from "./subject";
 
 /** What callers send and get, over HTTP and RPC alike: these schemas validate, type and document it. */
@@ -198,3 +199,42 @@ export const keyState = z.object({
   ),
 });
 export type KeyState = z.infer<typeof keyState>;
+
+export const MOST_MINUTES = 1_440;
+export const DEFAULT_MINUTES = 60;
+export const MOST_TOLD_KEYS = 50;
+
+export const stats = z.object({
+  minutes: z
+    .array(
+      z.object({
+        at: z.iso.datetime().describe("The minute's beginning."),
+        counts: z.array(
+          z.object({
+            policy: z.string(),
+            layer: z
+              .string()
+              .nullable()
+              .describe("null: consumes, each once. A layer: how often it was a reason of the denial."),
+            outcome: z.enum(OUTCOMES),
+            count: wholeNumber(),
+          }),
+        ),
+      }),
+    )
+    .describe("The oldest first; those without decisions are left out."),
+  denied_keys: z
+    .array(
+      z.object({
+        key: z.string(),
+        policy: z.string(),
+        layer: z.string(),
+        count: wholeNumber().describe("How often it was denied in the last day, at most."),
+        error: wholeNumber().describe("By how much this may be too high."),
+      }),
+    )
+    .meta({ maxItems: MOST_TOLD_KEYS })
+    .describe("The keys denied most often in the last day, most first."),
+  error_at_most: wholeNumber().describe("A key that was not counted by itself was denied no more often than this."),
+});
+export type Stats = z.infer<typeof stats>;

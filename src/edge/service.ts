@@ -1,6 +1,8 @@
 import { type Config, readConfig } from "../config/config";
 import { ConfigError } from "../config/mistake";
+import { type Analytics, Counts, type StatsNamespace } from "./counts";
 import { realTiming } from "./deadline";
+import { DenialLog } from "./denial-log";
 import { Denials } from "./denials";
 import { Limiter } from "./limiter";
 import { type BoundNamespace, BoundObjects } from "./objects";
@@ -9,6 +11,9 @@ import { encodeTokens, type Tokens } from "./tokens";
 /** The bindings of the Worker. Its variables are read by name, and trusted to be nothing in particular. */
 export interface Env {
   readonly LIMITER_OBJECTS: BoundNamespace;
+  /** Without it nothing is counted. */
+  readonly LIMITER_STATS?: StatsNamespace;
+  readonly LIMITER_ANALYTICS?: Analytics;
   /** The clock by which denials are remembered: the real one when left out. */
   readonly now?: () => number;
 }
@@ -18,6 +23,7 @@ export interface Service {
   readonly config: Config;
   readonly limiter: Limiter;
   readonly tokens: Tokens;
+  readonly counts: Counts | undefined;
 }
 
 const services = new WeakMap<Env, Service | ConfigError>();
@@ -34,16 +40,13 @@ function start(env: Env): Service | ConfigError {
   try {
     const config = readConfig({ ...env });
     const tokens = encodeTokens({ caller: config.callerTokens, admin: config.adminTokens });
-    return {
-      config,
-      tokens,
-      limiter: new Limiter(
-        config,
-        new BoundObjects(env.LIMITER_OBJECTS),
-        realTiming,
-        new Denials(config.denyCacheMs, env.now ?? Date.now),
-      ),
-    };
+    const objects = new BoundObjects(env.LIMITER_OBJECTS);
+    const { LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics, now = Date.now } = env;
+    const counts = stats && new Counts(stats, config, realTiming, analytics);
+    const denialLog = new DenialLog(config, realTiming.random);
+    const denials = new Denials(config.denyCacheMs, now);
+    const limiter = new Limiter(config, objects, realTiming, denials, { counts, denialLog });
+    return { config, tokens, limiter, counts };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     console.error({ message: error.message, mistakes: error.mistakes });

@@ -16,8 +16,10 @@ import type { Role } from "../edge/tokens";
 import { authorize } from "./auth";
 import { batch } from "./batch";
 import { attemptOf, LONGEST_BATCH_BYTES, readJson } from "./body";
+import { stats } from "./counts";
 import { type BodyOf, consumeReply, decisionReply, settleReply } from "./decision-reply";
 import { decodedKey, eventsOf, keyOf } from "./key-request";
+import { metrics } from "./metrics";
 import { openApi } from "./openapi";
 import { errorReply, Problem } from "./problem";
 import { json, responseOf } from "./reply";
@@ -44,6 +46,8 @@ export const ROUTES: readonly Route[] = [
   ["get", "/v1/policies", withToken("caller", (_, { limiter }) => json(limiter.policies()))],
   ["get", "/v1/keys/:key", withToken("admin", inspectKey)],
   ["delete", "/v1/keys/:key", withToken("admin", forgetKey)],
+  ["get", "/v1/stats", withToken("admin", async (request, service) => json(await stats(request, service)))],
+  ["get", "/metrics", withToken("admin", (_, service) => metrics(service))],
 ];
 
 function health(_: IRequest, env: Env): Response {

@@ -3,6 +3,7 @@ import {
   batchResults,
   batchSent,
   DEFAULT_EVENTS,
+  DEFAULT_MINUTES,
   decision,
   decisionRequest,
   inlineDecision,
@@ -10,11 +11,14 @@ import {
   inlineSettleRequest,
   keyState,
   MOST_EVENTS,
+  MOST_MINUTES,
   policyList,
   problem,
   settlement,
   settleRequest,
+  stats,
 } from "../edge/schema";
+import { PROMETHEUS_TYPE } from "./prometheus";
 
 const quotaExceeded = {
   type: z.literal("https://iana.org/assignments/http-problem-types#quota-exceeded"),
@@ -40,6 +44,7 @@ const SCHEMAS = {
   BatchResults: batchResults,
   PolicyList: policyList,
   KeyState: keyState,
+  Stats: stats,
   Problem: problem,
 };
 
@@ -143,6 +148,38 @@ function makeDocument(): Json {
           responses: {
             204: { description: "Forgotten, also when it was never seen." },
             ...problems(400, 401, 403, 500, 503),
+          },
+        },
+      },
+      "/v1/stats": {
+        get: {
+          operationId: "stats",
+          summary:
+            "How many consumes were admitted, denied and so on, by minute, and who was denied most often (admin)",
+          parameters: [
+            {
+              name: "minutes",
+              in: "query",
+              description: "How many of the last minutes, the one that has begun included.",
+              schema: { type: "integer", minimum: 1, maximum: MOST_MINUTES, default: DEFAULT_MINUTES },
+            },
+          ],
+          responses: {
+            200: { description: "What was counted until a few seconds ago.", content: content("Stats") },
+            ...problems(400, 401, 403, 404, 500, 503),
+          },
+        },
+      },
+      "/metrics": {
+        get: {
+          operationId: "metrics",
+          summary: "The same since the beginning, for Prometheus (admin)",
+          responses: {
+            200: {
+              description: "Prometheus's text format, version 0.0.4.",
+              content: { [PROMETHEUS_TYPE]: { schema: { type: "string" } } },
+            },
+            ...problems(401, 403, 404, 500, 503),
           },
         },
       },
@@ -272,7 +309,7 @@ const PROBLEMS: Record<number, string> = {
   400: "Malformed: not JSON, or a field is missing, unknown or invalid.",
   401: "No token, or one that is not known.",
   403: "A caller token on an admin call; or limits named inline, which the service has not switched on.",
-  404: "No such policy, or no such decision.",
+  404: "No such policy, no such decision, or nothing is counted.",
   413: "The body is too large.",
   415: "The body is not `application/json`.",
   422: "The cost is above a limit of the policy, so it could never be allowed; or the key was used with another cost or policy.",

@@ -1,5 +1,6 @@
 import { Ledger } from "../object/ledger";
 import { LimiterObject } from "../object/object";
+import { StatsObject } from "../stats/object";
 import { TestClock } from "./clock";
 
 /**
@@ -20,5 +21,18 @@ export class TestClockObject extends LimiterObject {
   async reset(): Promise<void> {
     this.ledger = new Ledger(this.store);
     await this.store.deleteAll();
+  }
+}
+
+export class TestStatsObject extends StatsObject {
+  /** Counting is no decision: the clock may still be set to a time before. */
+  protected override now(): number {
+    return clock.nowMs;
+  }
+
+  override async alarm(): Promise<void> {}
+
+  async reset(): Promise<void> {
+    await this.forget();
   }
 }

@@ -1,16 +1,18 @@
 import type { IRequest } from "itty-router";
 import * as z from "zod";
+import { STATS_NAME } from "../edge/counts";
 import { fieldErrors, invalid } from "../edge/request";
 import { type Env, serviceOf } from "../edge/service";
 import type { Route } from "../http/app";
 import { readJson } from "../http/body";
 import { json } from "../http/reply";
-import { clock } from "./object";
+import { clock, type TestStatsObject } from "./object";
 import type { KnownObjects } from "./objects";
 
 /** The environment of the Worker with a clock for tests. */
 export interface TestEnv extends Env {
   readonly LIMITER_OBJECTS: KnownObjects;
+  readonly LIMITER_STATS: DurableObjectNamespace<TestStatsObject>;
 }
 
 /** What a service for tests answers besides: without a token, since there is nothing to guard. */
@@ -46,7 +48,10 @@ async function moveClock(request: IRequest): Promise<Response> {
 
 async function reset(_: IRequest, env: TestEnv): Promise<Response> {
   await env.LIMITER_OBJECTS.reset();
-  serviceOf(env).limiter.forgetDenials();
+  const { limiter, counts } = serviceOf(env);
+  limiter.forgetDenials();
+  counts?.forget();
+  await env.LIMITER_STATS.getByName(STATS_NAME).reset();
   clock.reset();
   return new Response(null, { status: 204 });
 }

@@ -1,5 +1,5 @@
 import { appOf, ROUTES } from "../http/app";
-import type { TestClockObject } from "./object";
+import type { TestClockObject, TestStatsObject } from "./object";
 import { clock } from "./object";
 import { KnownObjects } from "./objects";
 import { TEST_ROUTES, type TestEnv } from "./routes";
@@ -8,10 +8,11 @@ import { TEST_ROUTES, type TestEnv } from "./routes";
  * The entry of `npm start -- --test-clock`: the service as always, on a clock that moves when it is told to. No other
  * entry imports any of this, so that what is deployed can't have it.
  */
-export { TestClockObject as LimiterObject } from "./object";
+export { TestClockObject as LimiterObject, TestStatsObject as StatsObject } from "./object";
 
 interface Bindings {
   readonly LIMITER_OBJECTS: DurableObjectNamespace<TestClockObject>;
+  readonly LIMITER_STATS: DurableObjectNamespace<TestStatsObject>;
 }
 
 const app = appOf<TestEnv>([...ROUTES, ...TEST_ROUTES]);

@@ -4,11 +4,13 @@ import { vi } from "vitest";
 import { appOf, ROUTES } from "../../src/http/app";
 import type { LimiterObject } from "../../src/object/object";
 import type { AnswerOf, Call, Method, Outcome, QuestionOf } from "../../src/object/protocol";
+import type { StatsObject } from "../../src/stats/object";
 import type { Target } from "../behaviour/target";
 
 /** What the test runtime binds. */
 export interface Bindings {
   readonly LIMITER_OBJECTS: DurableObjectNamespace<LimiterObject>;
+  readonly LIMITER_STATS: DurableObjectNamespace<StatsObject>;
 }
 
 /** What an object answers to one call. */
@@ -25,9 +27,16 @@ export async function ask<M extends Method>(
 
 const handle = appOf(ROUTES);
 
-/** The service on the test runtime, with variables of its own. */
+/**
+ * The service on the test runtime, with variables of its own. It does not count, unless it is told where: every answer
+ * here waits for what outlives it, and counts are sent seconds later.
+ */
 export function workerTarget(variables: Record<string, unknown> = {}): Target & { readonly env: Bindings } {
-  const environment = { ...(env as unknown as Bindings), ...variables };
+  const environment = {
+    ...(env as unknown as Bindings),
+    LIMITER_STATS: undefined,
+    ...variables,
+  } as unknown as Bindings;
   return {
     env: environment,
     callerToken: "caller-token",

@@ -1,0 +1,84 @@
+import type { Policy } from "../core/policy";
+import { LATENCY_BOUNDS_MS, LAYER_OUTCOMES, type Latencies, OUTCOMES, type Tallies } from "../core/tally";
+import type { Service } from "../edge/service";
+import { countsOf } from "./counts";
+import { PROMETHEUS_TYPE, prometheusText, type Sample } from "./prometheus";
+
+/** What was counted since the beginning, as Prometheus scrapes it. @throws Problem, Refusal `unreachable` */
+export async function metrics({ config, counts }: Pick<Service, "config" | "counts">): Promise<Response> {
+  const { sinceMs, tallies, latencies } = await countsOf(counts).totals();
+  const policies = [...config.policies.values()];
+  const text = prometheusText([
+    {
+      name: "limiter_decisions_total",
+      help: "Consumes, each once, by what became of it.",
+      type: "counter",
+      samples: decisionSamples(policies, tallies),
+    },
+    {
+      name: "limiter_layer_denials_total",
+      help: "How often a layer was a reason of a denial.",
+      type: "counter",
+      samples: layerSamples(policies, tallies),
+    },
+    {
+      name: "limiter_object_call_duration_seconds",
+      help: "How long calls to the objects that hold counters took, retries included.",
+      type: "histogram",
+      samples: histogramSamples(latencies),
+    },
+    {
+      name: "limiter_counting_since_timestamp_seconds",
+      help: "When the first of all this was counted.",
+      type: "gauge",
+      samples: [{ value: sinceMs / 1_000 }],
+    },
+    {
+      name: "limiter_limit",
+      help: "The limits in force: the most cost in any window.",
+      type: "gauge",
+      samples: policies.flatMap(limitSamples),
+    },
+  ]);
+  return new Response(text, { headers: { "Content-Type": PROMETHEUS_TYPE, "Cache-Control": "no-store" } });
+}
+
+/** Of policies in force all there could be, 0 too: what is not there cannot be seen to rise. */
+function decisionSamples(policies: readonly Policy[], tallies: Tallies): Sample[] {
+  const counted = [...tallies.keys()].filter((name) => !name.includes("/"));
+  return [...new Set([...policies.map(({ name }) => name), ...counted])].flatMap((policy) =>
+    OUTCOMES.map((outcome) => ({ labels: { policy, outcome }, value: tallies.get(policy)?.[outcome] ?? 0 })),
+  );
+}
+
+function layerSamples(policies: readonly Policy[], tallies: Tallies): Sample[] {
+  const inForce = policies.flatMap((policy) => policy.layers.map((layer) => `${policy.name}/${layer.name}`));
+  const counted = [...tallies.keys()].filter((name) => name.includes("/"));
+  return [...new Set([...inForce, ...counted])].flatMap((name) => {
+    const [policy = "", layer = ""] = name.split("/");
+    return LAYER_OUTCOMES.map((outcome) => ({
+      labels: { policy, layer, outcome },
+      value: tallies.get(name)?.[outcome] ?? 0,
+    }));
+  });
+}
+
+/** Buckets hold what took at most so long, those before them included. */
+function histogramSamples({ counts, sumMs }: Latencies): Sample[] {
+  const bounds = [...LATENCY_BOUNDS_MS.map((ms) => String(ms / 1_000)), "+Inf"];
+  let count = 0;
+  const buckets = bounds.map((le, i) => {
+    count += counts[i] ?? 0;
+    return { suffix: "_bucket", labels: { le }, value: count };
+  });
+  return [...buckets, { suffix: "_sum", value: sumMs / 1_000 }, { suffix: "_count", value: count }];
+}
+
+function limitSamples({ name: policy, layers }: Policy): Sample[] {
+  return layers.flatMap(({ name: layer, limits }) =>
+    limits.map(({ max, windowMs }) => ({
+      labels: { policy, layer, window_seconds: String(windowMs / 1_000) },
+      value: max,
+    })),
+  );
+}

@@ -1,0 +1,222 @@
+import { createExecutionContext } from "cloudflare:test";
+import { env, exports } from "cloudflare:workers";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Stats } from "../../src/edge/schema";
+import { appOf, ROUTES } from "../../src/http/app";
+import type { LimiterRpc } from "../../src/worker";
+import { Caller, json, newSubject, type ProblemBody, type Target } from "../behaviour/target";
+import { type Bindings, workerTarget } from "./target";
+
+const real = env as unknown as Bindings;
+const handle = appOf(ROUTES);
+
+/** The service with an object of its own that adds up. Counts are sent when they are asked for, or seconds later. */
+function countingTarget(variables: Record<string, unknown> = {}): Caller {
+  const name = crypto.randomUUID();
+  const stats = { getByName: () => real.LIMITER_STATS.getByName(name) };
+  const environment = { ...real, LIMITER_STATS: stats, ...variables } as unknown as Bindings;
+  const target: Target = {
+    callerToken: "caller-token",
+    adminToken: "admin-token",
+    fetch: (path, init) =>
+      handle(
+        new Request(`https://limiter.test${path}`, init as RequestInit<RequestInitCfProperties>),
+        environment,
+        createExecutionContext(),
+      ),
+  };
+  return new Caller(target);
+}
+
+const statsOf = async (caller: Caller, query = "") => json<Stats>(await caller.admin(`/v1/stats${query}`));
+
+/** How often everything was counted, by `chat denied` and `chat/caller denied`. */
+function summed({ minutes }: Stats): Record<string, number> {
+  const sums: Record<string, number> = {};
+  for (const { policy, layer, outcome, count } of minutes.flatMap(({ counts }) => counts)) {
+    const name = `${policy}${layer === null ? "" : `/${layer}`} ${outcome}`;
+    sums[name] = (sums[name] ?? 0) + count;
+  }
+  return sums;
+}
+
+const decisions = (stats: Stats) =>
+  stats.minutes
+    .flatMap(({ counts }) => counts.filter(({ layer }) => layer === null))
+    .reduce((n, { count }) => n + count, 0);
+
+let errors: ReturnType<typeof vi.spyOn>;
+beforeEach(() => {
+  errors = vi.spyOn(console, "error").mockImplementation(() => {});
+});
+afterEach(() => errors.mockRestore());
+
+describe("what becomes of a consume", () => {
+  test("is counted once, and for each layer that was a reason of its denial", async () => {
+    const caller = countingTarget();
+    const { user, ip } = newSubject();
+    const other = newSubject();
+    await caller.consume("chat", { user, ip }, 5);
+    await caller.consume("chat", { user, ip });
+    await caller.consume("chat", { user, ip });
+    for (let i = 0; i < 2; i++)
+      await caller.post("/v1/consume", { policy: "chat", subject: other }, { "Idempotency-Key": "k" });
+    const stats = await statsOf(caller);
+    expect(summed(stats)).toEqual({
+      "chat allowed": 2,
+      "chat denied": 1,
+      "chat denied_at_edge": 1,
+      "chat replayed": 1,
+      "chat/caller denied": 1,
+      "chat/caller denied_at_edge": 1,
+    });
+    expect(stats.denied_keys).toEqual([{ key: `user:${user}`, policy: "chat", layer: "caller", count: 2, error: 0 }]);
+    expect(stats.error_at_most).toBe(0);
+  });
+
+  test("is counted as an error or as degraded when no object can be reached", async () => {
+    const broken = { getByName: () => ({ consume: () => Promise.reject(new Error("gone")) }) };
+    for (const [RATE_LIMIT_ON_ERROR, outcome] of Object.entries({ deny: "error", allow: "degraded" })) {
+      const caller = countingTarget({ LIMITER_OBJECTS: broken, RATE_LIMIT_ON_ERROR });
+      await caller.consume("chat", newSubject());
+      expect(summed(await statsOf(caller))).toEqual({ [`chat ${outcome}`]: 1 });
+    }
+  });
+
+  test("is not counted where nothing was to be decided: a check, a settle, a request that is wrong", async () => {
+    const caller = countingTarget();
+    const subject = newSubject();
+    await caller.check("chat", subject);
+    await caller.consume("chat", subject, 6);
+    await caller.consume("nope", subject);
+    await caller.post("/v1/consume", { policy: "chat" });
+    await caller.post("/v1/settle", { policy: "chat", subject, id: "none", cost: 1 });
+    expect((await statsOf(caller)).minutes).toEqual([]);
+  });
+
+  test("of limits that callers name, is counted for no layer, since there may be any number", async () => {
+    const caller = countingTarget();
+    const body = { layers: [{ name: "login", key: "a/b", limits: ["1/minute"] }] };
+    for (let i = 0; i < 2; i++) await caller.post("/v1/inline/consume", body);
+    const stats = await statsOf(caller);
+    expect(summed(stats)).toEqual({ "inline allowed": 1, "inline denied": 1 });
+    expect(stats.denied_keys).toMatchObject([{ key: "inline/a/b", policy: "inline", layer: "login", count: 1 }]);
+  });
+
+  test("adds up to what was sent, over HTTP, in batches and over RPC, on any number of isolates", async () => {
+    const { LimiterRpc: rpc } = exports as unknown as { LimiterRpc: Service<LimiterRpc> };
+    // RPC counts in the service's own object, so that this has to as well.
+    const [first, second] = [
+      countingTarget({ LIMITER_STATS: real.LIMITER_STATS }),
+      countingTarget({ LIMITER_STATS: real.LIMITER_STATS }),
+    ];
+    const subjects = [newSubject(), newSubject()];
+    let sent = 0;
+    for (let i = 0; i < 20; i++) {
+      const subject = subjects[i % 2] ?? newSubject();
+      await first.consume("chat", subject);
+      await rpc.consume({ policy: "chat", subject, idempotency_key: `k${i >> 1}` });
+      const consumes = Array.from({ length: 3 }, () => ({ op: "consume", policy: "chat", subject }) as const);
+      await second.post("/v1/batch", { requests: [...consumes, { op: "check", policy: "chat", subject }] });
+      await rpc.batch({ requests: consumes });
+      sent += 8;
+    }
+    await statsOf(first);
+    // What came over RPC is sent within seconds.
+    await vi.waitFor(async () => expect(decisions(await statsOf(second))).toBe(sent), { timeout: 8_000 });
+  });
+});
+
+describe("the object that adds up", () => {
+  test("hears of a denial within seconds, and nobody has to ask", async () => {
+    const caller = countingTarget();
+    const subject = newSubject();
+    const { default: worker } = exports as unknown as { default: Fetcher };
+    const direct = new Caller({
+      ...caller.target,
+      fetch: (path, init) =>
+        worker.fetch(
+          `https://limiter.test${path}`,
+          init as RequestInit<RequestInitCfProperties>,
+        ) as unknown as Promise<Response>,
+    });
+    await direct.consume("chat", subject, 5);
+    await direct.consume("chat", subject);
+    const told = async () => (await real.LIMITER_STATS.getByName("stats").recent(2)).deniedKeys.map(({ item }) => item);
+    expect(await told()).not.toContain(`chat\ncaller\nuser:${subject.user}`);
+    await vi.waitFor(async () => expect(await told()).toContain(`chat\ncaller\nuser:${subject.user}`), {
+      timeout: 6_000,
+    });
+  });
+
+  test.each([
+    ["throws", () => Promise.reject(new Error("gone"))],
+    [
+      "throws at once",
+      () => {
+        throw new Error("gone");
+      },
+    ],
+    ["never answers", () => new Promise(() => {})],
+  ])("changes no decision when it %s, and is told later what it did not hear", async (_, fault) => {
+    const name = crypto.randomUUID();
+    let isBroken = true;
+    const caller = countingTarget({
+      RATE_LIMIT_DEADLINE_MS: 100,
+      LIMITER_STATS: {
+        getByName: () => (isBroken ? { add: fault, recent: fault, totals: fault } : real.LIMITER_STATS.getByName(name)),
+      },
+    });
+    const subject = newSubject();
+    const statuses = async () => (await caller.post("/v1/consume", { policy: "chat", subject, cost: 3 })).status;
+    expect([await statuses(), await statuses()]).toEqual([200, 429]);
+    for (const path of ["/v1/stats", "/metrics"]) {
+      const response = await caller.admin(path);
+      expect([response.status, response.headers.get("Retry-After")]).toEqual([503, "1"]);
+    }
+    expect(await statuses()).toBe(429);
+    isBroken = false;
+    expect(summed(await statsOf(caller))).toMatchObject({
+      "chat allowed": 1,
+      "chat denied": 1,
+      "chat denied_at_edge": 1,
+    });
+    expect((await statsOf(caller)).denied_keys).toMatchObject([{ key: `user:${subject.user}`, count: 2 }]);
+  });
+
+  test("is asked for a day at most, by an admin", async () => {
+    const caller = countingTarget();
+    for (const query of ["?minutes=0", "?minutes=1441", "?minutes=x", "?minutes=", "?minutes=1&minutes=2", "?more=1"]) {
+      const response = await caller.admin(`/v1/stats${query}`);
+      expect([query, response.status]).toEqual([query, 400]);
+      expect((await json<ProblemBody>(response)).errors).toHaveLength(1);
+    }
+    for (const query of ["", "?minutes=1", "?minutes=1440"])
+      expect((await caller.admin(`/v1/stats${query}`)).status).toBe(200);
+    for (const path of ["/v1/stats", "/metrics"]) {
+      const headers = { Authorization: "Bearer caller-token" };
+      expect((await caller.target.fetch(path, { headers })).status).toBe(403);
+    }
+  });
+
+  test("is not needed: without it nothing is counted", async () => {
+    const caller = new Caller(workerTarget());
+    expect((await caller.consume("chat", newSubject())).allowed).toBe(true);
+    for (const path of ["/v1/stats", "/metrics"]) expect((await caller.admin(path)).status).toBe(404);
+  });
+});
+
+test("every sum that was sent is a data point for each policy, layer and outcome, once", async () => {
+  const points: unknown[] = [];
+  const writeDataPoint = (point: unknown) => {
+    points.push(point);
+    throw new Error("no more than 250");
+  };
+  const caller = countingTarget({ LIMITER_ANALYTICS: { writeDataPoint } });
+  const subject = newSubject();
+  await caller.consume("chat", subject);
+  await caller.consume("chat", subject);
+  expect(summed(await statsOf(caller))).toEqual({ "chat allowed": 2 });
+  expect(summed(await statsOf(caller))).toEqual({ "chat allowed": 2 });
+  expect(points).toEqual([{ indexes: ["chat"], blobs: ["chat", "", "allowed"], doubles: [2] }]);
+});

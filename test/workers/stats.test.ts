@@ -1,0 +1,200 @@
+import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
+import { env } from "cloudflare:workers";
+import { beforeEach, describe, expect, test, vi } from "vitest";
+import { type DecisionOutcome, noLatencies, observe } from "../../src/core/tally";
+import { Book } from "../../src/stats/book";
+import type { StatsObject } from "../../src/stats/object";
+import type { Sums } from "../../src/stats/protocol";
+import { StatsStore } from "../../src/stats/store";
+import type { Bindings } from "./target";
+
+const objects = (env as unknown as Bindings).LIMITER_STATS;
+/** In the future: alarms go by the real clock, and must not ring by themselves. */
+const START_MS = Date.UTC(2040, 0, 1);
+const MINUTE_MS = 60_000;
+const HOUR_MS = 3_600_000;
+
+const newObject = () => objects.getByName(crypto.randomUUID());
+/** A stub whose object was evicted repeats that it was. */
+const again = (stub: DurableObjectStub<StatsObject>) => objects.get(stub.id);
+
+function sums(outcome: DecisionOutcome, count: number, key?: string): Sums {
+  const latencies = noLatencies();
+  for (let i = 0; i < count; i++) observe(latencies, 3);
+  const deniedKeys = key === undefined ? [] : [{ item: `chat\ncaller\n${key}`, count, error: 0 }];
+  return { tallies: new Map([["chat", { [outcome]: count }]]), latencies, deniedKeys };
+}
+
+const counted = async (stub: DurableObjectStub<StatsObject>, minutes = 1_440) =>
+  (await stub.recent(minutes)).minutes.map(({ atMs, tallies }) => [(atMs - START_MS) / MINUTE_MS, tallies.get("chat")]);
+
+/** What is in the table, undefined when there is none. */
+const stored = (stub: DurableObjectStub<StatsObject>) =>
+  runInDurableObject(stub, (_, { storage: { sql } }) =>
+    sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'stats_v1'").toArray().length === 0
+      ? undefined
+      : sql.exec<{ kind: string; body: string }>("SELECT kind, body FROM stats_v1 ORDER BY kind, slot").toArray(),
+  );
+
+const written = (stub: DurableObjectStub<StatsObject>) =>
+  vi.waitFor(async () => expect(await stored(stub)).toBeDefined(), { interval: 5 });
+
+beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: START_MS }));
+
+describe("sums", () => {
+  test("are told by the minute in which they came, for as many minutes as are asked for", async () => {
+    const stub = newObject();
+    await stub.add(sums("allowed", 2));
+    vi.setSystemTime(START_MS + MINUTE_MS - 1);
+    await stub.add(sums("denied", 1));
+    vi.setSystemTime(START_MS + 3 * MINUTE_MS);
+    await stub.add(sums("allowed", 4));
+    expect(await counted(stub)).toEqual([
+      [0, { allowed: 2, denied: 1 }],
+      [3, { allowed: 4 }],
+    ]);
+    expect(await counted(stub, 4)).toHaveLength(2);
+    expect(await counted(stub, 3)).toEqual([[3, { allowed: 4 }]]);
+    vi.setSystemTime(START_MS + 4 * MINUTE_MS);
+    expect(await counted(stub, 1)).toEqual([]);
+  });
+
+  test("of a clock that goes back belong to the minute that has begun", async () => {
+    const stub = newObject();
+    await stub.add(sums("allowed", 1));
+    vi.setSystemTime(START_MS - HOUR_MS);
+    await stub.add(sums("allowed", 1));
+    expect(await counted(stub, 1)).toEqual([[0, { allowed: 2 }]]);
+  });
+
+  test("are kept for a day: a minute of the day before gives its place to that of today", async () => {
+    await runInDurableObject(newObject(), (_, { storage }) => {
+      const book = new Book(new StatsStore(storage));
+      const minutesOf = (ms: number, minutes = 1_440) =>
+        book.recent(minutes, ms).minutes.map(({ atMs }) => (atMs - START_MS) / MINUTE_MS);
+      for (let minute = 0; minute <= 1_500; minute++) {
+        book.add(sums("denied", 1, `user:${minute}`), START_MS + minute * MINUTE_MS);
+        book.write();
+        if (minute === 1_439) expect(minutesOf(START_MS + minute * MINUTE_MS).length).toBe(1_440);
+      }
+      const lastMs = START_MS + 1_500 * MINUTE_MS;
+      expect(minutesOf(lastMs).length).toBe(1_440);
+      expect(minutesOf(lastMs)[0]).toBe(61);
+      expect(minutesOf(lastMs + 1_438 * MINUTE_MS)).toEqual([1_499, 1_500]);
+      expect(minutesOf(lastMs + 1_440 * MINUTE_MS)).toEqual([]);
+      const rows = storage.sql.exec("SELECT kind, count(*) AS rows FROM stats_v1 GROUP BY kind").toArray();
+      expect(rows).toEqual([
+        { kind: "hour", rows: 25 },
+        { kind: "minute", rows: 1_440 },
+        { kind: "totals", rows: 1 },
+      ]);
+      expect(book.totals(lastMs).tallies.get("chat")).toEqual({ denied: 1_501 });
+    });
+  });
+
+  test("write a row for the minute, the hour and the totals, however many came since the last write", async () => {
+    await runInDurableObject(newObject(), (_, { storage }) => {
+      const store = new StatsStore(storage);
+      const book = new Book(store);
+      book.add(sums("allowed", 1), START_MS);
+      book.write();
+      const rowsOf = (work: () => void) => {
+        const before = store.rowsWritten;
+        work();
+        book.write();
+        return store.rowsWritten - before;
+      };
+      const many = (denied: boolean) => () => {
+        for (let i = 0; i < 1_000; i++)
+          book.add(sums(denied ? "denied" : "allowed", 1, denied ? `user:${i}` : undefined), START_MS);
+      };
+      expect([rowsOf(() => {}), rowsOf(many(false)), rowsOf(many(true))]).toEqual([0, 2, 3]);
+    });
+  });
+
+  test("are written at most every ten seconds, the first at once", async () => {
+    const stub = newObject();
+    await stub.add(sums("allowed", 1));
+    await written(stub);
+    vi.setSystemTime(START_MS + 9_900);
+    const before = await stored(stub);
+    await stub.add(sums("allowed", 1));
+    expect(await stored(stub)).toEqual(before);
+    // A tenth of a second is left.
+    await vi.waitFor(async () => expect(await stored(stub)).not.toEqual(before), { timeout: 1_000, interval: 5 });
+  });
+});
+
+describe("an object that adds up", () => {
+  test("comes back after an eviction with all that it had written, and without the rest", async () => {
+    let stub = newObject();
+    await stub.add(sums("denied", 2, "user:u"));
+    await written(stub);
+    await stub.add(sums("denied", 3, "user:u"));
+    expect(await counted(stub)).toEqual([[0, { denied: 5 }]]);
+    await abortAllDurableObjects();
+    stub = again(stub);
+    expect(await counted(stub)).toEqual([[0, { denied: 2 }]]);
+    await stub.add(sums("denied", 4, "user:u"));
+    expect(await counted(stub)).toEqual([[0, { denied: 6 }]]);
+    expect((await stub.recent(1)).deniedKeys).toEqual([{ item: "chat\ncaller\nuser:u", count: 6, error: 0 }]);
+    const { sinceMs, tallies, latencies } = await stub.totals();
+    expect([sinceMs, tallies.get("chat"), latencies.counts[2], latencies.sumMs]).toEqual([
+      START_MS,
+      { denied: 6 },
+      6,
+      18,
+    ]);
+  });
+
+  test("tells the keys denied most in the last day, over all of its hours", async () => {
+    const stub = newObject();
+    const most = async () =>
+      (await stub.recent(1)).deniedKeys.map(({ item, count }) => [item.split("\n").at(-1), count]);
+    await stub.add(sums("denied", 3, "user:a"));
+    for (let hour = 1; hour <= 24; hour++) {
+      vi.setSystemTime(START_MS + hour * HOUR_MS);
+      await stub.add(sums("denied", 1, "user:b"));
+    }
+    expect(await most()).toEqual([
+      ["user:b", 24],
+      ["user:a", 3],
+    ]);
+    vi.setSystemTime(START_MS + 25 * HOUR_MS);
+    expect(await most()).toEqual([["user:b", 24]]);
+  });
+
+  test("states by how much the count of a key may be wrong, when there are more keys than it keeps", async () => {
+    const stub = newObject();
+    for (let part = 0; part < 4; part++)
+      for (let i = 0; i < 200; i++) await stub.add(sums("denied", 1, `user:${part}-${i}`));
+    await stub.add(sums("denied", 50, "user:often"));
+    const { deniedKeys, errorAtMost } = await stub.recent(1);
+    expect(deniedKeys.length).toBe(256);
+    expect(errorAtMost).toBeLessThanOrEqual(850 / 256);
+    expect(deniedKeys[0]?.item).toContain("user:often");
+    expect(deniedKeys[0]?.count).toBeGreaterThanOrEqual(50);
+  });
+
+  test("forgets all of it when nothing came for a day, and not before", async () => {
+    const stub = newObject();
+    await stub.add(sums("denied", 1, "user:u"));
+    await written(stub);
+    vi.setSystemTime(START_MS + HOUR_MS);
+    await stub.add(sums("allowed", 1));
+    vi.setSystemTime(START_MS + 26 * HOUR_MS - 1);
+    expect(await runDurableObjectAlarm(stub)).toBe(true);
+    expect(await stored(stub)).toBeDefined();
+    vi.setSystemTime(START_MS + 26 * HOUR_MS);
+    expect(await runDurableObjectAlarm(stub)).toBe(true);
+    expect(await stored(stub)).toBeUndefined();
+    expect((await stub.totals()).tallies.size).toBe(0);
+    expect(await runDurableObjectAlarm(stub)).toBe(false);
+  });
+
+  test("leaves nothing behind when it is only asked", async () => {
+    const stub = newObject();
+    expect(await stub.recent(1_440)).toEqual({ minutes: [], deniedKeys: [], errorAtMost: 0 });
+    expect(await stored(stub)).toBeUndefined();
+  });
+});
