@@ -7,7 +7,10 @@ export default defineConfig({
     projects: [
       {
         // What imports nothing of Cloudflare runs where it is fastest.
-        test: { name: "node", include: ["test/{core,config,edge,http,client,simulation}/**/*.test.ts", "test/*.test.ts"] },
+        test: {
+          name: "node",
+          include: ["test/{core,config,edge,http,client,simulation}/**/*.test.ts", "test/*.test.ts"],
+        },
       },
       {
         // The object and the edge, on the real runtime, where the clock can be moved and an object evicted.

@@ -40,6 +40,17 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
     expect(await now()).toBe(set.now);
   });
 
+  test("a reset forgets what was counted, by the time that the clock says", async () => {
+    const minutes = async () =>
+      (await json<{ minutes: { at: string }[] }>(await caller.admin("/v1/stats?minutes=1"))).minutes;
+    await post(service, "/test/clock", { now: "2033-01-01T00:00:30Z" });
+    await caller.consume("chat", newSubject());
+    expect(await minutes()).toMatchObject([{ at: "2033-01-01T00:00:00.000Z" }]);
+    await caller.consume("chat", newSubject());
+    await post(service, "/test/reset");
+    expect(await minutes()).toEqual([]);
+  });
+
   test("a reset forgets everything, idempotency keys too, and lets the clock go back", async () => {
     const subject = newSubject();
     const send = async () =>

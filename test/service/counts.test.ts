@@ -1,0 +1,71 @@
+import parse from "parse-prometheus-text-format";
+import { expect, test } from "vitest";
+import { ServiceProcess } from "../../scripts/local/process";
+import { Caller, newSubject } from "../behaviour/target";
+import { targetOf, variables } from "./service";
+
+const boundOf = (le: string) => (le === "+Inf" ? Number.POSITIVE_INFINITY : Number(le));
+
+/** The metrics as a scraper has them, with the value of each sample by its labels. */
+async function scrape(caller: Caller) {
+  const response = await caller.admin("/metrics");
+  expect(response.headers.get("Content-Type")).toBe("text/plain; version=0.0.4; charset=utf-8");
+  const families = parse(await response.text());
+  const read = (name: string, labels: Record<string, string>) =>
+    Number(
+      families
+        .find((family) => family.name === name)
+        ?.metrics.find((metric) => Object.entries(labels).every(([label, value]) => metric.labels?.[label] === value))
+        ?.value,
+    );
+  return { families, read };
+}
+
+test("Prometheus is told of every decision, layer and call, and of what there was none of", async () => {
+  const shared = variables();
+  const service = await ServiceProcess.start(shared);
+  const caller = new Caller(targetOf(service));
+  const subject = newSubject();
+  await caller.consume("chat", subject, 4);
+  for (let i = 0; i < 3; i++) await caller.consume("chat", subject, 2);
+
+  const { families, read } = await scrape(caller);
+  expect(families.map(({ name, type }) => [name, type])).toEqual([
+    ["limiter_decisions_total", "COUNTER"],
+    ["limiter_layer_denials_total", "COUNTER"],
+    ["limiter_object_call_duration_seconds", "HISTOGRAM"],
+    ["limiter_counting_since_timestamp_seconds", "GAUGE"],
+    ["limiter_limit", "GAUGE"],
+  ]);
+  const decisions = (policy: string, outcome: string) => read("limiter_decisions_total", { policy, outcome });
+  expect(decisions("chat", "allowed")).toBe(1);
+  expect(decisions("chat", "denied") + decisions("chat", "denied_at_edge")).toBe(3);
+  expect([decisions("chat", "shadow_denied"), decisions("burst", "allowed")]).toEqual([0, 0]);
+  const layer = { policy: "chat", layer: "caller" };
+  expect(read("limiter_layer_denials_total", { ...layer, outcome: "denied" })).toBe(decisions("chat", "denied"));
+  expect(read("limiter_layer_denials_total", { policy: "chat", layer: "ip", outcome: "denied" })).toBe(0);
+  expect(read("limiter_limit", { ...layer, window_seconds: "3600" })).toBe(60);
+  const [calls] = families.find(({ type }) => type === "HISTOGRAM")?.metrics ?? [];
+  expect(Number(calls?.count)).toBe(1 + decisions("chat", "denied"));
+  expect(calls?.buckets?.["+Inf"]).toBe(calls?.count);
+  const buckets = Object.entries(calls?.buckets ?? {}).sort(([a], [b]) => boundOf(a) - boundOf(b));
+  const counts = buckets.map(([, count]) => Number(count));
+  expect(counts).toEqual([...counts].sort((a, b) => a - b));
+
+  await service.stop();
+  const again = await ServiceProcess.start(shared);
+  const { read: readAgain } = await scrape(new Caller(targetOf(again)));
+  expect(readAgain("limiter_decisions_total", { policy: "chat", outcome: "allowed" })).toBeGreaterThanOrEqual(1);
+  await again.stop();
+});
+
+test("with RATE_LIMIT_LOG_DENIALS=1 every denial is a line of JSON that does not say who it was", async () => {
+  const service = await ServiceProcess.start(variables({ RATE_LIMIT_LOG_DENIALS: "1" }));
+  const caller = new Caller(targetOf(service));
+  const subject = newSubject();
+  for (let i = 0; i < 3; i++) await caller.consume("chat", subject, 4);
+  await service.stop();
+  const lines = service.output.split("\n").filter((line) => line.startsWith("{"));
+  expect(lines.map((line) => (JSON.parse(line) as { message: string }).message)).toEqual(["denied", "denied"]);
+  expect(service.output).not.toContain(subject.user);
+});
