@@ -46,8 +46,6 @@ export class FanOut {
     private readonly objects: ObjectNamespace,
     private readonly config: Pick<Config, "placement" | "locationHint" | "deadlineMs">,
     private readonly timing: Timing,
-    /** Is told how long each call took, its retries included. */
-    private readonly observe?: (ms: number) => void,
   ) {}
 
   async check(question: Question): Promise<Answer> {
@@ -131,15 +129,10 @@ export class FanOut {
   }
 
   /** Each try takes a new stub: one that broke repeats its error. */
-  async #call<T>(object: string, call: (stub: ObjectStub) => Promise<T>): Promise<T> {
+  #call<T>(object: string, call: (stub: ObjectStub) => Promise<T>): Promise<T> {
     const { locationHint, deadlineMs } = this.config;
     const options = locationHint === undefined ? {} : { locationHint };
-    const startMs = this.timing.now();
-    try {
-      return await callWithin(deadlineMs, () => call(this.objects.getByName(object, options)), this.timing);
-    } finally {
-      this.observe?.(this.timing.now() - startMs);
-    }
+    return callWithin(deadlineMs, () => call(this.objects.getByName(object, options)), this.timing);
   }
 
   #split({ counters }: Question): Part[] {

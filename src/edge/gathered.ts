@@ -27,8 +27,6 @@ export class GatheredObjects implements ObjectNamespace {
     /** How long a round waits for an object that is silent. */
     private readonly deadlineMs: number,
     private readonly timing: Timing,
-    /** Is told how long each call took. */
-    private readonly observe?: (ms: number) => void,
   ) {}
 
   getByName(name: string, where: Where): ObjectStub {
@@ -55,9 +53,7 @@ export class GatheredObjects implements ObjectNamespace {
     while (await this.#turn()) {
       const parcels = [...this.#next.values()];
       this.#next = new Map();
-      await within(this.deadlineMs, Promise.all(parcels.map((parcel) => this.#send(parcel))), this.timing).catch(
-        () => {},
-      );
+      await within(this.deadlineMs, Promise.all(parcels.map(send)), this.timing).catch(() => {});
     }
     this.#isUnderWay = false;
   }
@@ -66,20 +62,17 @@ export class GatheredObjects implements ObjectNamespace {
     await new Promise<void>((resolve) => void this.timing.after(0, resolve));
     return this.#next.size > 0;
   }
+}
 
-  async #send({ stub, asked }: Parcel): Promise<void> {
-    const startMs = this.timing.now();
-    try {
-      const outcomes = await stub().decide(asked.flatMap(({ calls }) => calls));
-      let next = 0;
-      for (const { calls, resolve } of asked) {
-        resolve(outcomes.slice(next, next + calls.length));
-        next += calls.length;
-      }
-    } catch (error) {
-      for (const { reject } of asked) reject(error);
-    } finally {
-      this.observe?.(this.timing.now() - startMs);
+async function send({ stub, asked }: Parcel): Promise<void> {
+  try {
+    const outcomes = await stub().decide(asked.flatMap(({ calls }) => calls));
+    let next = 0;
+    for (const { calls, resolve } of asked) {
+      resolve(outcomes.slice(next, next + calls.length));
+      next += calls.length;
     }
+  } catch (error) {
+    for (const { reject } of asked) reject(error);
   }
 }

@@ -36,15 +36,14 @@ export class Limiter {
     /** A batch keeps the order of its calls, so none of them waits for what somebody else learns. */
     private readonly isBatch = false,
   ) {
-    // Of a batch the calls are those that its decisions share.
-    this.#objects = new FanOut(namespace, config, timing, isBatch ? undefined : watchers.counts?.observe);
+    this.#objects = new FanOut(namespace, config, timing);
   }
 
   /** The same limiter, for one batch: what its decisions ask of an object at the same time is one call. */
   gathered(): Limiter {
     const { namespace, config, denials, watchers } = this;
     const timing = sharingTimers(this.timing);
-    const objects = new GatheredObjects(namespace, config.deadlineMs, timing, watchers.counts?.observe);
+    const objects = new GatheredObjects(namespace, config.deadlineMs, timing);
     return new Limiter(config, objects, timing, denials, watchers, true);
   }
 

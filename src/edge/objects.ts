@@ -27,12 +27,23 @@ export interface BoundNamespace {
 
 /** The objects behind a binding. */
 export class BoundObjects implements ObjectNamespace {
-  constructor(private readonly namespace: BoundNamespace) {}
+  constructor(
+    private readonly namespace: BoundNamespace,
+    /** Is told how long each call that decides took, also one that failed. */
+    private readonly observe: (ms: number) => void = () => {},
+  ) {}
 
   getByName(name: string, where: Where): ObjectStub {
     const object = this.namespace.getByName(name, where);
     return {
-      decide: async (calls) => JSON.parse(await object.decide(JSON.stringify(calls))) as Outcome[],
+      decide: async (calls) => {
+        const startMs = Date.now();
+        try {
+          return JSON.parse(await object.decide(JSON.stringify(calls))) as Outcome[];
+        } finally {
+          this.observe(Date.now() - startMs);
+        }
+      },
       inspect: (key, asked, mostEvents) => object.inspect(key, asked, mostEvents),
       forget: (key) => object.forget(key),
     };

@@ -40,9 +40,9 @@ function start(env: Env): Service | ConfigError {
   try {
     const config = readConfig({ ...env });
     const tokens = encodeTokens({ caller: config.callerTokens, admin: config.adminTokens });
-    const objects = new BoundObjects(env.LIMITER_OBJECTS);
     const { LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics, now = Date.now } = env;
     const counts = stats && new Counts(stats, config, realTiming, analytics);
+    const objects = new BoundObjects(env.LIMITER_OBJECTS, counts?.observe);
     const denialLog = new DenialLog(config, realTiming.random);
     const denials = new Denials(config.denyCacheMs, now);
     const limiter = new Limiter(config, objects, realTiming, denials, { counts, denialLog });

@@ -23,7 +23,7 @@ export async function metrics({ config, counts }: Pick<Service, "config" | "coun
     },
     {
       name: "limiter_object_call_duration_seconds",
-      help: "How long calls to the objects that hold counters took, retries included.",
+      help: "How long calls to the objects that hold counters took, each try of each.",
       type: "histogram",
       samples: histogramSamples(latencies),
     },

@@ -75,7 +75,7 @@ describe("what becomes of a consume", () => {
   });
 
   test("is counted as an error or as degraded when no object can be reached", async () => {
-    const broken = { getByName: () => ({ consume: () => Promise.reject(new Error("gone")) }) };
+    const broken = { getByName: () => ({ decide: () => Promise.reject(new Error("gone")) }) };
     for (const [RATE_LIMIT_ON_ERROR, outcome] of Object.entries({ deny: "error", allow: "degraded" })) {
       const caller = countingTarget({ LIMITER_OBJECTS: broken, RATE_LIMIT_ON_ERROR });
       await caller.consume("chat", newSubject());
