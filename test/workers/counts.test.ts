@@ -1,6 +1,7 @@
 import { createExecutionContext } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { Counts } from "../../src/edge/counts";
 import type { Stats } from "../../src/edge/schema";
 import { appOf, ROUTES } from "../../src/http/app";
 import type { LimiterRpc } from "../../src/worker";
@@ -204,6 +205,23 @@ describe("the object that adds up", () => {
     expect((await caller.consume("chat", newSubject())).allowed).toBe(true);
     for (const path of ["/v1/stats", "/metrics"]) expect((await caller.admin(path)).status).toBe(404);
   });
+});
+
+test("when the request that waits to send is ended by the runtime, a later one waits in its place", () => {
+  let nowMs = 0;
+  let waiting = 0;
+  const timing = { now: () => nowMs, random: Math.random, after: () => () => {} };
+  const counts = new Counts(
+    real.LIMITER_STATS,
+    { policies: new Map(), locationHint: undefined, deadlineMs: 1 },
+    timing,
+  );
+  const waitingAt = (ms: number) => {
+    nowMs = ms;
+    counts.failed({ name: "chat", layers: [] }, () => void waiting++);
+    return waiting;
+  };
+  expect([0, 1, 12_999, 13_000, 13_001].map(waitingAt)).toEqual([1, 1, 1, 2, 2]);
 });
 
 test("every sum that was sent is a data point for each policy, layer and outcome, once", async () => {
