@@ -265,7 +265,7 @@ describe("a policy in shadow counts exactly as the same policy does live:", () =
           );
           expect(shadow).toEqual(live);
         }),
-        { numRuns: 15 },
+        { numRuns: 15, endOnFailure: true },
       );
       for (const count of Object.values(seen)) expect(count).toBeGreaterThan(20);
     },
