@@ -73,5 +73,5 @@ function told({
   replayed = false,
   conflicts = false,
 }: Answer & Partial<ChargeAnswer>): ShadowAnswer {
-  return { wouldDeny: !allowed && !conflicts, replayed, standings };
+  return { wouldDeny: !allowed && !conflicts, replayed: allowed && replayed, standings };
 }
