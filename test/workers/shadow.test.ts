@@ -188,6 +188,38 @@ describe("a change of mode", () => {
   });
 });
 
+test("an id is remembered for the longest live window by live layers, for the policy's longest in shadow", async () => {
+  const layersWith = (live: string, shadow: string) => [
+    { name: "caller", by: ["user"], limits: [live] },
+    { name: "org", by: ["org"], limits: [shadow], mode: "shadow" },
+  ];
+  const caller = new Caller(
+    workerTarget({
+      RATE_LIMIT_POLICIES: {
+        "long-shadow": { layers: layersWith("5/minute", "5/hour") },
+        "long-live": { layers: layersWith("5/hour", "5/minute") },
+      },
+    }),
+  );
+  const subject = { user: newSubject().user, org: `o_${crypto.randomUUID()}` };
+  const once = async (policy: string) => {
+    const headers = { "Idempotency-Key": policy };
+    const { replayed, limits } = await json<DecisionBody>(
+      await caller.post("/v1/consume", { policy, subject }, headers),
+    );
+    return [replayed, ...limits.map(({ used }) => used)];
+  };
+  expect([await once("long-shadow"), await once("long-live")]).toEqual([
+    [false, 1, 1],
+    [false, 1, 1],
+  ]);
+  vi.setSystemTime(Date.now() + 60_000);
+  expect([await once("long-shadow"), await once("long-live")]).toEqual([
+    [false, 1, 1],
+    [true, 1, 0],
+  ]);
+});
+
 describe("a policy in shadow counts exactly as the same policy does live:", () => {
   const layers = [
     { name: "caller", by: ["user", "ip"], limits: ["3 per 2 seconds", "6 per 20 seconds"] },
