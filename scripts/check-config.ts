@@ -20,7 +20,8 @@ try {
   for (const { name, layers } of policies.values())
     for (const layer of layers) {
       const limits = layer.limits.map(({ max, windowMs }) => `${max} per ${windowMs / 1_000} s`);
-      console.log(`${name} / ${layer.name}, by ${layer.by.join(", else ")}: ${limits.join(", ")}`);
+      const inShadow = layer.mode === "shadow" ? " (in shadow)" : "";
+      console.log(`${name} / ${layer.name}${inShadow}, by ${layer.by.join(", else ")}: ${limits.join(", ")}`);
     }
   console.log(placement.kind === "key" ? "an object a key" : `${placement.count} objects share all keys`);
 } catch (error) {

@@ -12,6 +12,8 @@ export interface LimitState {
   readonly remaining: number;
   /** The wait until all of the limit remains if nobody consumes. */
   readonly resetSeconds: number;
+  /** Of a layer in shadow: it counts, and denies nothing. */
+  readonly shadow: boolean;
 }
 
 /** May it be done now? A denial is a decision like any other. */
@@ -27,6 +29,10 @@ export interface Decision {
   readonly degraded: boolean;
   /** The wait until this cost fits if nobody else consumes; null when allowed. */
   readonly retryAfterSeconds: number | null;
+  /** The policy has layers in shadow, which count and deny nothing. */
+  readonly shadow: boolean;
+  /** Those layers would have denied it; false when they could not be asked. */
+  readonly wouldDeny: boolean;
   /** Every limit of every layer, in the policy's order; none when degraded. */
   readonly limits: readonly LimitState[];
   /** `RateLimit`, `RateLimit-Policy` and `Retry-After`, those that were answered: to hand on to one's own client. */
@@ -54,6 +60,8 @@ export interface LimitBody {
   readonly used: number;
   readonly remaining: number;
   readonly reset_seconds: number;
+  /** There when it is of a layer in shadow. */
+  readonly shadow?: true | undefined;
 }
 
 /** A decision on the wire. What is optional stands in the problem that a denied consume is; `id` in an admitted one. */
@@ -71,6 +79,9 @@ export interface DecisionBody {
   readonly replayed: boolean;
   readonly degraded: boolean;
   readonly retry_after_seconds: number | null;
+  /** There, with `would_deny`, when the policy has layers in shadow. */
+  readonly shadow?: true | undefined;
+  readonly would_deny?: boolean | undefined;
   readonly limits: readonly LimitBody[];
 }
 
@@ -85,8 +96,9 @@ export interface SettlementBody {
 /** A decision from its body and the headers to hand on. */
 export function decisionOf(body: DecisionBody, headers: Record<string, string>, error?: UnavailableError): Decision {
   const { allowed, id, policy, cost, replayed, degraded, retry_after_seconds: retryAfterSeconds } = body;
-  const limits = body.limits.map(limitOf);
-  return { allowed, id, policy, cost, replayed, degraded, retryAfterSeconds, limits, headers, body, error };
+  const { shadow = false, would_deny: wouldDeny = false } = body;
+  const told = { allowed, id, policy, cost, replayed, degraded, retryAfterSeconds, shadow, wouldDeny };
+  return { ...told, limits: body.limits.map(limitOf), headers, body, error };
 }
 
 export function settlementOf({ id, policy, cost, limits }: SettlementBody): Settlement {
@@ -94,13 +106,14 @@ export function settlementOf({ id, policy, cost, limits }: SettlementBody): Sett
 }
 
 function limitOf({ window_seconds, reset_seconds, ...same }: LimitBody): LimitState {
-  const { layer, key, limit, used, remaining } = same;
-  return { layer, key, limit, windowSeconds: window_seconds, used, remaining, resetSeconds: reset_seconds };
+  const { layer, key, limit, used, remaining, shadow = false } = same;
+  return { layer, key, limit, windowSeconds: window_seconds, used, remaining, resetSeconds: reset_seconds, shadow };
 }
 
 /** Whether this is a decision: what a proxy answers in the service's place must not pass for an admission. */
 export function isDecision(body: unknown): body is DecisionBody {
   const { allowed, id, policy, cost, replayed, degraded, retry_after_seconds, limits } = fieldsOf(body);
+  const { shadow, would_deny } = fieldsOf(body);
   return (
     typeof allowed === "boolean" &&
     (id === undefined || typeof id === "string") &&
@@ -108,6 +121,8 @@ export function isDecision(body: unknown): body is DecisionBody {
     typeof cost === "number" &&
     typeof replayed === "boolean" &&
     typeof degraded === "boolean" &&
+    isFlag(shadow) &&
+    isFlag(would_deny) &&
     (allowed ? retry_after_seconds === null : typeof retry_after_seconds === "number") &&
     areLimits(limits)
   );
@@ -123,9 +138,17 @@ function areLimits(limits: unknown): boolean {
 }
 
 function isLimit(body: unknown): body is LimitBody {
-  const { layer, key, limit, window_seconds, used, remaining, reset_seconds } = fieldsOf(body);
+  const { layer, key, limit, window_seconds, used, remaining, reset_seconds, shadow } = fieldsOf(body);
   const numbers = [limit, window_seconds, used, remaining, reset_seconds];
-  return [layer, key].every((text) => typeof text === "string") && numbers.every((n) => typeof n === "number");
+  const texts = [layer, key];
+  return (
+    texts.every((text) => typeof text === "string") && numbers.every((n) => typeof n === "number") && isFlag(shadow)
+  );
+}
+
+/** What is not true of most answers is left out of them. */
+function isFlag(value: unknown): boolean {
+  return value === undefined || typeof value === "boolean";
 }
 
 /** Its fields if it is an object, else none. */

@@ -2,7 +2,7 @@ import * as z from "zod";
 import { LARGEST_MAX } from "../core/limit";
 import type { Policy } from "../core/policy";
 import { ConfigError, mistakesOf } from "./mistake";
-import { chatPolicy, readPolicies } from "./policies";
+import { chatPolicy, mode, readPolicies } from "./policies";
 
 /** Everything that whoever runs the service can set, read once and valid as a whole. */
 export interface Config {
@@ -82,6 +82,7 @@ const variables = z.object({
   RATE_LIMIT_CHAT_PER_MIN: integer(1, LARGEST_MAX).default(5),
   RATE_LIMIT_CHAT_PER_HOUR: integer(1, LARGEST_MAX).default(60),
   RATE_LIMIT_CHAT_IP_PER_MIN: integer(1, LARGEST_MAX).default(30),
+  RATE_LIMIT_CHAT_MODE: mode.default("live"),
   RATE_LIMIT_IPV6_PREFIX: integer(1, 128).default(64),
   LIMITER_PLACEMENT: placement.default({ kind: "key" }),
   LIMITER_LOCATION_HINT: z.enum(LOCATION_HINTS, `must be one of ${LOCATION_HINTS.join(", ")}`).optional(),
@@ -116,6 +117,7 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
     perMinute: values.RATE_LIMIT_CHAT_PER_MIN,
     perHour: values.RATE_LIMIT_CHAT_PER_HOUR,
     ipPerMinute: values.RATE_LIMIT_CHAT_IP_PER_MIN,
+    mode: values.RATE_LIMIT_CHAT_MODE,
   });
   const policies = [chat, ...declared.policies];
   return {

@@ -1,22 +1,23 @@
 import * as z from "zod";
 import { parseLimit } from "../core/limit";
-import type { Layer, Policy } from "../core/policy";
+import type { Layer, Mode, Policy } from "../core/policy";
 import { type Mistake, mistakesOf } from "./mistake";
 
 export interface ChatLimits {
   readonly perMinute: number;
   readonly perHour: number;
   readonly ipPerMinute: number;
+  readonly mode: Mode;
 }
 
 /** The policy that is always there. */
-export function chatPolicy({ perMinute, perHour, ipPerMinute }: ChatLimits): Policy {
+export function chatPolicy({ perMinute, perHour, ipPerMinute, mode }: ChatLimits): Policy {
   const minute = (max: number) => ({ max, windowMs: 60_000 });
   return {
     name: "chat",
     layers: [
-      { name: "caller", by: ["user", "ip"], limits: [minute(perMinute), { max: perHour, windowMs: 3_600_000 }] },
-      { name: "ip", by: ["ip"], limits: [minute(ipPerMinute)] },
+      { name: "caller", by: ["user", "ip"], limits: [minute(perMinute), { max: perHour, windowMs: 3_600_000 }], mode },
+      { name: "ip", by: ["ip"], limits: [minute(ipPerMinute)], mode },
     ],
   };
 }
@@ -66,18 +67,22 @@ export function listOf<Item extends z.ZodType>(
 
 export const limits = listOf(limit, 8, (limit) => limit?.windowMs, "two limits have the same window");
 
+export const mode = z.enum(["live", "shadow"], "must be live or shadow") satisfies z.ZodType<Mode>;
+
+/** A layer that does not say its mode has that of its policy. */
 const layer = z.strictObject({
   name,
   by: listOf(attribute, 64, (attribute) => attribute, "an attribute stands twice"),
   limits,
-}) satisfies z.ZodType<Layer>;
+  mode: mode.optional(),
+}) satisfies z.ZodType<Omit<Layer, "mode">>;
 
 /** The layers of a policy, whatever a layer consists of beside its name. */
 export function layersOf<Layer extends z.ZodType<{ readonly name: string }>>(layer: Layer) {
   return listOf(layer, 8, (layer) => layer?.name, "two layers have the same name");
 }
 
-const declaration = z.strictObject({ layers: layersOf(layer) });
+const declaration = z.strictObject({ mode: mode.default("live"), layers: layersOf(layer) });
 
 const table = z.custom<Readonly<Record<string, unknown>>>(
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),
@@ -107,7 +112,9 @@ export function readPolicies(value: unknown): { policies: Policy[]; mistakes: Mi
     mistakes.push(...mistakesOf(policy.error, variable, key));
     if (key === "chat")
       mistakes.push({ where: `${variable}/chat`, what: "the chat policy is set by the RATE_LIMIT_CHAT_… variables" });
-    if (policy.success) policies.push({ name: key, layers: policy.data.layers });
+    if (!policy.success) continue;
+    const { mode, layers } = policy.data;
+    policies.push({ name: key, layers: layers.map((layer) => ({ ...layer, mode: layer.mode ?? mode })) });
   }
   if (Object.keys(read.data).length > MAX_POLICIES)
     mistakes.push({ where: variable, what: `at most ${MAX_POLICIES} policies` });

@@ -64,6 +64,7 @@ export class Counts {
     const outcome = outcomeOf(decided);
     countIn(this.#tallies, decided.policy.name, outcome);
     if (!decided.allowed) this.#countReasons(decided, outcome);
+    if (decided.wouldDeny) this.#countShadow(decided);
     this.#sendLater(waitUntil);
   }
 
@@ -125,6 +126,13 @@ export class Counts {
     }
   }
 
+  /** Which layers in shadow would have been a reason to deny. */
+  #countShadow({ policy, limits }: Decided): void {
+    const reasons = limits.filter(({ isShadow, standing }) => isShadow && standing.fitsInMs > 0);
+    for (const layer of new Set(reasons.map(({ layer }) => layer)))
+      countIn(this.#tallies, `${policy.name}/${layer}`, "shadow_denied");
+  }
+
   /** The first that counts something waits for the rest: a promise of one request can't be another one's to wait for. */
   #sendLater(waitUntil: WaitUntil): void {
     const nowMs = this.timing.now();
@@ -171,8 +179,9 @@ export class Counts {
   }
 }
 
-function outcomeOf({ allowed, isRemembered, degraded, replayed }: Decided): DecisionOutcome {
+function outcomeOf({ allowed, isRemembered, degraded, wouldDeny, replayed }: Decided): DecisionOutcome {
   if (!allowed) return isRemembered ? "denied_at_edge" : "denied";
   if (degraded) return "degraded";
+  if (wouldDeny) return "shadow_denied";
   return replayed ? "replayed" : "allowed";
 }

@@ -1,9 +1,10 @@
 import type { Limit } from "../core/limit";
 import type { Standing } from "../core/log";
 import type { Policy } from "../core/policy";
-import type { Answer } from "../object/protocol";
+import type { Answer, AskedCounter } from "../object/protocol";
 import type { Asked } from "./request";
 import type { Decision, InlineDecision, Settlement } from "./schema";
+import type { ShadowAnswer } from "./shadow";
 
 /** A decision with everything that its body and its headers are made from. */
 export interface Decided {
@@ -17,6 +18,8 @@ export interface Decided {
   readonly degraded: boolean;
   /** Denied as an object had denied it a moment ago: none was asked again. */
   readonly isRemembered: boolean;
+  /** Whether the layers in shadow would have denied it; undefined when there are none. */
+  readonly wouldDeny: boolean | undefined;
   readonly limits: readonly DecidedLimit[];
 }
 
@@ -25,53 +28,80 @@ export interface DecidedLimit {
   readonly key: string;
   readonly limit: Limit;
   readonly standing: Standing;
+  readonly isShadow: boolean;
 }
 
 /** An answer of the objects, or what is remembered of one. */
 export type GivenAnswer = Answer & { readonly isRemembered?: boolean };
 
+/** How an admitted decision is named, and whether that name was known. */
+interface Named {
+  readonly id: string;
+  readonly replayed: boolean;
+}
+
 export function decided(
-  { policy, cost, counters }: Asked,
+  { policy, cost, counters, shadow }: Asked,
   answer: GivenAnswer,
-  id?: string,
-  replayed = false,
+  named?: Named,
+  inShadow?: ShadowAnswer,
 ): Decided {
-  const limits = counters.flatMap(({ layer, key, limits }, c) =>
-    limits.flatMap((limit, l) => {
-      const standing = answer.standings[c]?.[l];
-      return standing ? [{ layer, key, limit, standing }] : [];
-    }),
-  );
   const { allowed, isRemembered = false } = answer;
+  const live = limitsAsTold(counters, answer, false);
   return {
     allowed,
-    id: allowed ? id : undefined,
+    id: allowed ? named?.id : undefined,
     policy,
     cost,
-    replayed: allowed && replayed,
+    replayed: allowed && named?.replayed === true,
     degraded: false,
     isRemembered,
-    limits,
+    wouldDeny: inShadow?.wouldDeny,
+    limits: inShadow ? inOrder(policy, [...live, ...limitsAsTold(shadow, inShadow, true)]) : live,
   };
+}
+
+function limitsAsTold(
+  counters: readonly AskedCounter[],
+  { standings }: Pick<Answer, "standings">,
+  isShadow: boolean,
+): DecidedLimit[] {
+  return counters.flatMap(({ layer, key, limits }, c) =>
+    limits.flatMap((limit, l) => {
+      const standing = standings[c]?.[l];
+      return standing ? [{ layer, key, limit, standing, isShadow }] : [];
+    }),
+  );
+}
+
+function inOrder({ layers }: Policy, limits: readonly DecidedLimit[]): DecidedLimit[] {
+  return layers.flatMap(({ name }) => limits.filter(({ layer }) => layer === name));
 }
 
 /** The one admission that is not recorded, chosen by whoever runs the service. */
 export function degraded({ policy, cost }: Asked, id?: string): Decided {
-  return { allowed: true, id, policy, cost, replayed: false, degraded: true, isRemembered: false, limits: [] };
+  const unrecorded = { replayed: false, degraded: true, isRemembered: false, wouldDeny: undefined };
+  return { allowed: true, id, policy, cost, ...unrecorded, limits: [] };
+}
+
+/** The limits that decide. */
+export function liveLimits({ limits }: Decided): readonly DecidedLimit[] {
+  return limits.filter(({ isShadow }) => !isShadow);
 }
 
 /** Null when allowed. At least 1: what was denied fits in a millisecond at the soonest, and that is rounded up. */
-export function retryAfterSeconds({ allowed, limits }: Decided): number | null {
-  return allowed ? null : Math.max(...limits.map(({ standing }) => ceilSeconds(standing.fitsInMs)));
+export function retryAfterSeconds(decided: Decided): number | null {
+  if (decided.allowed) return null;
+  return Math.max(...liveLimits(decided).map(({ standing }) => ceilSeconds(standing.fitsInMs)));
 }
 
 /** The limits that the cost does not fit. */
-export function violated({ allowed, limits }: Decided): DecidedLimit[] {
-  return allowed ? [] : limits.filter(({ standing }) => standing.fitsInMs > 0);
+export function violated(decided: Decided): DecidedLimit[] {
+  return decided.allowed ? [] : liveLimits(decided).filter(({ standing }) => standing.fitsInMs > 0);
 }
 
 export function bodyOf(decided: Decided): Decision {
-  const { allowed, id, policy, cost, replayed, degraded } = decided;
+  const { allowed, id, policy, cost, replayed, degraded, wouldDeny } = decided;
   return {
     allowed,
     ...(id === undefined ? {} : { id }),
@@ -80,6 +110,7 @@ export function bodyOf(decided: Decided): Decision {
     replayed,
     degraded,
     retry_after_seconds: retryAfterSeconds(decided),
+    ...(wouldDeny === undefined ? {} : { shadow: true as const, would_deny: wouldDeny }),
     limits: limitsOf(decided),
   };
 }
@@ -98,7 +129,12 @@ export function settlementOf(decided: Decided): Settlement {
 }
 
 function limitsOf({ limits }: Decided): Decision["limits"] {
-  return limits.map(({ layer, key, limit, standing }) => ({ layer, key, ...limitState(limit, standing) }));
+  return limits.map(({ layer, key, limit, standing, isShadow }) => ({
+    layer,
+    key,
+    ...limitState(limit, standing),
+    ...(isShadow && { shadow: true as const }),
+  }));
 }
 
 /** A limit as it stands, in the words and units of the wire. */

@@ -24,6 +24,9 @@ import { Refusal } from "./refusal";
 /** Keeps what must be done alive when its caller has hung up. */
 export type WaitUntil = (work: Promise<unknown>) => void;
 
+/** What becomes of a decision that some object is silent about: it is refused, or it is made without that object's word. */
+export type IfSilent = "refuse" | "leave out";
+
 /** The counters of a decision that live in one object, and where they stand in the policy. */
 interface Part {
   readonly object: string;
@@ -46,13 +49,14 @@ export class FanOut {
     private readonly objects: ObjectNamespace,
     private readonly config: Pick<Config, "placement" | "locationHint" | "deadlineMs">,
     private readonly timing: Timing,
+    private readonly ifSilent: IfSilent = "refuse",
   ) {}
 
   async check(question: Question): Promise<Answer> {
     const parts = this.#split(question);
     const answers = await Promise.all(
-      parts.map(({ object, counters }) => this.#ask(object, "check", { ...question, counters })),
-    ).catch(unreachable);
+      parts.map(({ object, counters }) => this.#hear(object, "check", { ...question, counters })),
+    );
     return join(parts, answers);
   }
 
@@ -67,16 +71,17 @@ export class FanOut {
     const attempt = this.timing.random().toString(36).slice(2, 12);
     const alone = parts.length === 1;
     const asked = parts.map(({ object, counters }) => ({ object, charge: { ...charge, attempt, alone, counters } }));
-    const answer = alone ? this.#charge(asked[0] as AskedPart) : this.#chargeAll(parts, asked, waitUntil);
+    const answer = alone ? this.#charge(parts, asked[0] as AskedPart) : this.#chargeAll(parts, asked, waitUntil);
     // A caller that hangs up must not leave the charge half put back.
     if (!alone) waitUntil(answer.catch(() => {}));
     const { conflicts } = await answer;
-    if (conflicts) throw new Refusal("reused-id", "This idempotency key was used with another policy or cost.");
+    if (conflicts && this.ifSilent === "refuse")
+      throw new Refusal("reused-id", "This idempotency key was used with another policy or cost.");
     return answer;
   }
 
-  #charge({ object, charge }: AskedPart): Promise<ChargeAnswer> {
-    return this.#ask(object, "consume", charge).catch(unreachable);
+  async #charge(parts: Part[], { object, charge }: AskedPart): Promise<ChargeAnswer> {
+    return joinCharge(parts, [await this.#hear(object, "consume", charge)]);
   }
 
   async #chargeAll(parts: Part[], asked: AskedPart[], waitUntil: WaitUntil): Promise<ChargeAnswer> {
@@ -97,7 +102,7 @@ export class FanOut {
         return answer?.allowed ? { ...answer, ...(await undo(part)), allowed: true } : answer;
       }),
     );
-    if (answers.every((answer) => answer?.allowed ?? true)) return unreachable();
+    if (this.ifSilent === "refuse" && answers.every((answer) => answer?.allowed ?? true)) return unreachable();
     return joinCharge(parts, putBack);
   }
 
@@ -105,9 +110,9 @@ export class FanOut {
   async settle(question: EventQuestion): Promise<SettleAnswer> {
     const parts = this.#split(question);
     const answers = await Promise.all(
-      parts.map(({ object, counters }) => this.#ask(object, "settle", { ...question, counters })),
-    ).catch(unreachable);
-    return { ...join(parts, answers), found: answers.some(({ found }) => found) };
+      parts.map(({ object, counters }) => this.#hear(object, "settle", { ...question, counters })),
+    );
+    return { ...join(parts, answers), found: answers.some((answer) => answer?.found === true) };
   }
 
   async inspect(key: string, asked: readonly AskedOf[], mostEvents: number): Promise<Inspected[]> {
@@ -117,6 +122,12 @@ export class FanOut {
 
   async forget(key: string): Promise<void> {
     await this.#call(objectOf(key, this.config.placement), (stub) => stub.forget(key)).catch(unreachable);
+  }
+
+  /** What an object answers; undefined when it is silent, and that is no reason to refuse. */
+  #hear<M extends Method>(object: string, method: M, question: QuestionOf<M>): Promise<AnswerOf<M> | undefined> {
+    const heard = this.#ask(object, method, question);
+    return heard.catch((error) => (this.ifSilent === "refuse" ? unreachable(error) : silent(error)));
   }
 
   #ask<M extends Method>(object: string, method: M, question: QuestionOf<M>): Promise<AnswerOf<M>> {
@@ -159,23 +170,22 @@ function standingsOf(parts: readonly Part[], answers: readonly (Answer | undefin
   return standings;
 }
 
-/** The answers of all parts as one, which admits if every part does. */
-function join(parts: readonly Part[], answers: readonly Answer[]): Answer {
+/** The answers of all parts as one, which admits if every part does that is not silent. */
+function join(parts: readonly Part[], answers: readonly (Answer | undefined)[]): Answer {
+  const known = answers.filter((answer) => answer !== undefined);
   return {
-    allowed: answers.every(({ allowed }) => allowed),
-    atMs: Math.max(...answers.map(({ atMs }) => atMs)),
+    allowed: known.every(({ allowed }) => allowed),
+    atMs: Math.max(...known.map(({ atMs }) => atMs)),
     standings: standingsOf(parts, answers),
   };
 }
 
 /** Of many attempts at once, the one that recorded the event where the policy's first layer counts is no replay. */
 function joinCharge(parts: readonly Part[], answers: readonly (ChargeAnswer | undefined)[]): ChargeAnswer {
-  const known = answers.filter((answer) => answer !== undefined);
   return {
-    ...join(parts, known),
-    standings: standingsOf(parts, answers),
+    ...join(parts, answers),
     replayed: answers[0]?.replayed ?? false,
-    conflicts: known.some(({ conflicts }) => conflicts),
+    conflicts: answers.some((answer) => answer?.conflicts === true),
   };
 }
 

@@ -1,8 +1,9 @@
 import type { Call, Outcome } from "../object/protocol";
 import { type Timing, within } from "./deadline";
-import type { ObjectNamespace, ObjectStub, Where } from "./objects";
+import type { ObjectNamespace, ObjectStub } from "./objects";
 
 interface Asked {
+  readonly nth: number;
   readonly calls: readonly Call[];
   readonly resolve: (outcomes: Outcome[]) => void;
   readonly reject: (error: unknown) => void;
@@ -16,9 +17,10 @@ interface Parcel {
 
 /**
  * The objects, to the decisions of one batch: what these ask of one object at the same time is one call to it, in the
- * order asked. Calls go out in rounds, so that whatever must be put back after the first one is one call an object too.
+ * order of the batch. Calls go out in rounds, so that whatever must be put back after the first one is one call an object
+ * too, and so is what layers in shadow are asked.
  */
-export class GatheredObjects implements ObjectNamespace {
+export class GatheredObjects {
   #next = new Map<string, Parcel>();
   #isUnderWay = false;
 
@@ -29,19 +31,23 @@ export class GatheredObjects implements ObjectNamespace {
     private readonly timing: Timing,
   ) {}
 
-  getByName(name: string, where: Where): ObjectStub {
-    const stub = () => this.objects.getByName(name, where);
+  /** The objects, to the decision that is the `nth` of the batch. */
+  forDecision(nth: number): ObjectNamespace {
+    return { getByName: (name, where) => this.#gatheredStub(nth, name, () => this.objects.getByName(name, where)) };
+  }
+
+  #gatheredStub(nth: number, name: string, stub: Parcel["stub"]): ObjectStub {
     return {
-      decide: (calls) => this.#gather(name, stub, calls),
+      decide: (calls) => this.#gather(nth, name, stub, calls),
       inspect: (key, asked, mostEvents) => stub().inspect(key, asked, mostEvents),
       forget: (key) => stub().forget(key),
     };
   }
 
-  #gather(name: string, stub: Parcel["stub"], calls: readonly Call[]): Promise<Outcome[]> {
+  #gather(nth: number, name: string, stub: Parcel["stub"], calls: readonly Call[]): Promise<Outcome[]> {
     return new Promise((resolve, reject) => {
       const parcel = this.#next.get(name) ?? { stub, asked: [] };
-      parcel.asked.push({ calls, resolve, reject });
+      parcel.asked.push({ nth, calls, resolve, reject });
       this.#next.set(name, parcel);
       if (!this.#isUnderWay) this.#sendRounds();
     });
@@ -65,6 +71,8 @@ export class GatheredObjects implements ObjectNamespace {
 }
 
 async function send({ stub, asked }: Parcel): Promise<void> {
+  // Decisions ask for what they need next as soon as they can, the shorter their way the sooner.
+  asked.sort((one, other) => one.nth - other.nth);
   try {
     const outcomes = await stub().decide(asked.flatMap(({ calls }) => calls));
     let next = 0;

@@ -57,8 +57,11 @@ function read<T>(schema: z.ZodType<T>, input: unknown, mistakes: InvalidField[] 
 
 function resolve(layers: Layers, cost: number): Asked {
   const counters = layers.map(({ name, key, limits }) => ({ layer: name, key: PREFIX + key, limits }));
-  const policy = { name: "inline", layers: layers.map(({ name, limits }) => ({ name, by: [], limits })) };
-  return { policy, cost, counters, subject: digestOf(counters) };
+  const policy = {
+    name: "inline",
+    layers: layers.map(({ name, limits }) => ({ name, by: [], limits, mode: "live" as const })),
+  };
+  return { policy, cost, counters, shadow: [], subject: digestOf(counters) };
 }
 
 /** Of the layers too: the policy is the same for all limits named inline, and another layer is another decision. */

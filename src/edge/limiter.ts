@@ -1,5 +1,5 @@
 import type { Config } from "../config/config";
-import { longestWindowOfMs } from "../core/policy";
+import { layersIn, longestWindowOfMs } from "../core/policy";
 import type { ChargeAnswer, Question } from "../object/protocol";
 import type { Counts } from "./counts";
 import { sharingTimers, type Timing } from "./deadline";
@@ -12,6 +12,7 @@ import type { ObjectNamespace } from "./objects";
 import { Refusal } from "./refusal";
 import type { Asked, AskedById, AskedToConsume } from "./request";
 import type { KeyState, PolicyList } from "./schema";
+import { Shadow, type ShadowAnswer } from "./shadow";
 
 /** How often, and for how long each time, a request waits for what another one learns. */
 const MOST_WAITS = 10;
@@ -39,22 +40,23 @@ export class Limiter {
     this.#objects = new FanOut(namespace, config, timing);
   }
 
-  /** The same limiter, for one batch: what its decisions ask of an object at the same time is one call. */
-  gathered(): Limiter {
+  /** The same limiter, for each decision of one batch: what these ask of an object at the same time is one call. */
+  gathered(): (nth: number) => Limiter {
     const { namespace, config, denials, watchers } = this;
     const timing = sharingTimers(this.timing);
     const objects = new GatheredObjects(namespace, config.deadlineMs, timing);
-    return new Limiter(config, objects, timing, denials, watchers, true);
+    return (nth) => new Limiter(config, objects.forDecision(nth), timing, denials, watchers, true);
   }
 
   /** Would this request be admitted now? Records nothing. The objects are always asked. */
   async check(asked: Asked): Promise<Decided> {
+    const shadow = this.#shadowOf(asked);
     const { policy, cost, counters } = asked;
-    const answer = this.#objects.check({ policy: policy.name, cost, counters });
-    return this.#orOnError(
-      answer.then((answer) => decided(asked, answer)),
-      () => degraded(asked),
-    );
+    const decision = async () => {
+      const answer = await this.#objects.check({ policy: policy.name, cost, counters });
+      return decided(asked, answer, undefined, await shadow?.check());
+    };
+    return this.#orOnError(decision(), () => degraded(asked));
   }
 
   /** Records the request's cost if every limit of every layer admits it; once, however often the same key is sent. */
@@ -73,17 +75,28 @@ export class Limiter {
   }
 
   #consume(asked: AskedToConsume, waitUntil: WaitUntil): Promise<Decided> {
-    const { id } = asked;
-    const answer = this.#charge(asked, waitUntil);
-    return this.#orOnError(
-      answer.then((answer) => decided(asked, answer, id, answer.replayed)),
-      () => degraded(asked, id),
-    );
+    const decision = this.#decide(asked, waitUntil);
+    // A caller that hangs up is counted in shadow too.
+    if (asked.shadow.length > 0) waitUntil(decision.catch(() => {}));
+    return this.#orOnError(decision, () => degraded(asked, asked.id));
   }
 
+  async #decide(asked: AskedToConsume, waitUntil: WaitUntil): Promise<Decided> {
+    const shadow = this.#shadowOf(asked);
+    const { id, counters } = asked;
+    const answer = await this.#charge(asked, waitUntil);
+    let inShadow: ShadowAnswer | undefined;
+    if (answer.allowed) inShadow = await shadow?.consume(id, waitUntil);
+    else inShadow = answer.isRemembered ? shadow?.unasked() : await shadow?.check();
+    const replayed = counters.length > 0 ? answer.replayed : inShadow?.replayed === true;
+    return decided(asked, answer, { id, replayed }, inShadow);
+  }
+
+  /** What the live layers say, or have said: then their objects are not asked. */
   async #charge(asked: AskedToConsume, waitUntil: WaitUntil): Promise<ChargeAnswer & GivenAnswer> {
     const { id, policy, cost, counters, subject, isNew } = asked;
-    const charge = { id, subject, keepMs: longestWindowOfMs(policy), policy: policy.name, cost, counters };
+    const keepMs = longestWindowOfMs(layersIn("live", policy));
+    const charge = { id, subject, keepMs, policy: policy.name, cost, counters };
     // Whether an id was admitted before, only the objects know.
     let denied = isNew ? this.denials.recall(charge) : undefined;
     if (denied === "soon") denied = await this.#recallSoon(charge);
@@ -110,10 +123,14 @@ export class Limiter {
   /** Corrects the cost of an earlier consume. */
   async settle(asked: AskedById): Promise<Decided> {
     const { id, policy, cost, counters, subject } = asked;
+    const shadow = this.#shadowOf(asked);
     const question = { id, subject, policy: policy.name, cost, counters };
     const answer = await this.#objects.settle(question);
     this.denials.forget(question);
-    if (answer.found) return decided(asked, { ...answer, allowed: true }, id);
+    const hasLive = counters.length > 0;
+    const inShadow = hasLive && !answer.found ? undefined : await shadow?.settle(id);
+    const settled = { ...answer, allowed: true };
+    if (hasLive ? answer.found : inShadow?.found) return decided(asked, settled, { id, replayed: false }, inShadow);
     throw new Refusal("unknown-decision", "There is no such decision of this policy and subject in the window.");
   }
 
@@ -121,9 +138,10 @@ export class Limiter {
     return {
       policies: [...this.config.policies.values()].map(({ name, layers }) => ({
         name,
-        layers: layers.map(({ name, by, limits }) => ({
+        layers: layers.map(({ name, by, limits, mode }) => ({
           name,
           by: [...by],
+          mode,
           limits: limits.map(({ max, windowMs }) => ({ limit: max, window_seconds: windowMs / 1_000 })),
         })),
       })),
@@ -157,6 +175,16 @@ export class Limiter {
   /** Asks the objects again about everything that they have denied. */
   forgetDenials(): void {
     this.denials.forgetAll();
+  }
+
+  /** The layers in shadow, if the policy has any. They have what time the live ones leave them: nobody waits for longer. */
+  #shadowOf(asked: Asked): Shadow | undefined {
+    if (layersIn("shadow", asked.policy).length === 0) return undefined;
+    const giveUpAtMs = this.timing.now() + this.config.deadlineMs;
+    return new Shadow(asked, (ifSilent) => {
+      const deadlineMs = Math.max(0, giveUpAtMs - this.timing.now());
+      return new FanOut(this.namespace, { ...this.config, deadlineMs }, this.timing, ifSilent);
+    });
   }
 
   async #orOnError(decision: Promise<Decided>, admitted: () => Decided): Promise<Decided> {

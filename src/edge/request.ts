@@ -1,6 +1,6 @@
 import type * as z from "zod";
 import type { Config } from "../config/config";
-import { type Policy, smallestMax } from "../core/policy";
+import { layersIn, type Mode, type Policy, smallestMax } from "../core/policy";
 import type { AskedCounter } from "../object/protocol";
 import { type InvalidField, pointer, Refusal } from "./refusal";
 import { decisionId, decisionRequest, settleRequest } from "./schema";
@@ -12,8 +12,10 @@ type Reading = Pick<Config, "policies" | "attributes" | "ipv6PrefixBits">;
 export interface Asked {
   readonly policy: Policy;
   readonly cost: number;
-  /** One a layer, in the policy's order. */
+  /** One a live layer, in the policy's order. */
   readonly counters: readonly AskedCounter[];
+  /** Likewise of the layers in shadow, those that the subject has an attribute for. */
+  readonly shadow: readonly AskedCounter[];
   /** A digest of whom it is about. */
   readonly subject: string;
 }
@@ -104,8 +106,13 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
   const untold = errors.filter((error) => !told.some(({ pointer }) => pointer === error.pointer));
   if (!request.success || told.length + untold.length > 0) throw invalid([...told, ...untold]);
   if (!policy) throw new Refusal("unknown-policy", `There is no policy "${name}".`);
-  const counters = policy.layers.map(({ name, limits }, i) => ({ layer: name, key: keys[i] ?? "", limits }));
-  return { request: request.data, policy, counters, subject: digestOf(present, attributes) };
+  const countersIn = (mode: Mode): AskedCounter[] =>
+    policy.layers.flatMap((layer, i) => {
+      const key = keys[i];
+      return layer.mode === mode && key !== undefined ? [{ layer: layer.name, key, limits: layer.limits }] : [];
+    });
+  const counted = { counters: countersIn("live"), shadow: countersIn("shadow") };
+  return { request: request.data, policy, ...counted, subject: digestOf(present, attributes) };
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
@@ -123,7 +130,7 @@ function stringsOf(subject: unknown): Subject {
 /** @throws Refusal `never-fits` */
 export function admissible<A extends Asked>(asked: A): A {
   const { policy, cost } = asked;
-  const most = smallestMax(policy);
+  const most = smallestMax(layersIn("live", policy));
   if (cost <= most) return asked;
   throw new Refusal(
     "never-fits",

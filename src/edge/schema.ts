@@ -106,7 +106,12 @@ const limitStanding = {
 };
 
 const layerStanding = z
-  .object({ layer: z.string(), key: z.string(), ...limitStanding })
+  .object({
+    layer: z.string(),
+    key: z.string(),
+    ...limitStanding,
+    shadow: z.literal(true).optional().describe("Of a layer in shadow, which denies nothing."),
+  })
   .describe("One limit of one layer.");
 
 export const decision = z.object({
@@ -119,6 +124,11 @@ export const decision = z.object({
   retry_after_seconds: wholeNumber()
     .nullable()
     .describe("The least whole number of seconds after which this cost fits every limit if nobody else consumes."),
+  shadow: z.literal(true).optional().describe("There, with `would_deny`, when the policy has layers in shadow."),
+  would_deny: z
+    .boolean()
+    .optional()
+    .describe("Whether the layers in shadow would have denied this; false when they could not be asked."),
   limits: z.array(layerStanding).describe("Every limit of every layer, in the policy's order."),
 });
 export type Decision = z.infer<typeof decision>;
@@ -173,6 +183,7 @@ export const policyList = z.object({
         z.object({
           name: z.string(),
           by: z.array(z.string()).describe("The subject attributes it counts by; the first one present wins."),
+          mode: z.enum(["live", "shadow"]).describe("In shadow it counts, and denies nothing."),
           limits: z.array(z.object({ limit: wholeNumber(), window_seconds: wholeNumber() })),
         }),
       ),

@@ -25,9 +25,12 @@ export function presentIn(subject: Subject, attributes: readonly string[], ipv6P
   return present;
 }
 
-/** The keys that a policy's layers count by, in the order of its layers: valid if there are no errors. */
-export function keysOf(policy: Policy, present: Present): { keys: string[]; errors: InvalidField[] } {
-  const keys: string[] = [];
+/**
+ * The keys that a policy's layers count by, in the order of its layers: valid if there are no errors. None for a layer in
+ * shadow whose attributes are all absent: the request was fine without it.
+ */
+export function keysOf(policy: Policy, present: Present): { keys: (string | undefined)[]; errors: InvalidField[] } {
+  const keys: (string | undefined)[] = [];
   const mistakes = new Map<string, string>();
   for (const layer of policy.layers) {
     let key: string | undefined;
@@ -37,8 +40,8 @@ export function keysOf(policy: Policy, present: Present): { keys: string[]; erro
       if (normal?.ok === false) mistakes.set(attribute, normal.detail);
       if (normal) key ??= normal.ok ? `${attribute}:${normal.value}` : "";
     }
-    if (key === undefined) mistakes.set(String(layer.by[0]), missing(layer));
-    keys.push(key ?? "");
+    if (key === undefined && layer.mode === "live") mistakes.set(String(layer.by[0]), missing(layer));
+    keys.push(key);
   }
   return {
     keys,

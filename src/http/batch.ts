@@ -15,9 +15,10 @@ import type { Reply } from "./reply";
 export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {
   const request = batchRequest.safeParse(input);
   if (!request.success) throw invalid(fieldErrors(request.error));
-  const limiter = service.limiter.gathered();
+  const { requests } = request.data;
+  const limiterOf = service.limiter.gathered();
   const replies = await Promise.all(
-    request.data.requests.map((item) => one(item, { ...service, limiter }, waitUntil).catch(errorReply)),
+    requests.map((item, nth) => one(item, { ...service, limiter: limiterOf(nth) }, waitUntil).catch(errorReply)),
   );
   const hasHeaders = request.data.headers === true;
   return {

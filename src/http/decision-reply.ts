@@ -1,7 +1,15 @@
 import { type Item, serializeItem, serializeList } from "structured-headers";
 import type { Limit } from "../core/limit";
-import { limitName, type Policy } from "../core/policy";
-import { ceilSeconds, type Decided, remaining, retryAfterSeconds, settlementOf, violated } from "../edge/decision";
+import { layersIn, limitName, type Policy } from "../core/policy";
+import {
+  ceilSeconds,
+  type Decided,
+  liveLimits,
+  remaining,
+  retryAfterSeconds,
+  settlementOf,
+  violated,
+} from "../edge/decision";
 import type { Decision } from "../edge/schema";
 import { ok, type Reply } from "./reply";
 
@@ -32,12 +40,16 @@ export function settleReply(decided: Decided): Reply {
   return ok(settlementOf(decided), rateLimitHeaders(decided));
 }
 
-/** draft-ietf-httpapi-ratelimit-headers-10: `t` is the wait until some quota comes back, left out when all is there. */
-function rateLimitHeaders({ policy, limits, degraded }: Decided): Record<string, string> {
-  if (degraded) return {};
+/**
+ * draft-ietf-httpapi-ratelimit-headers-10: `t` is the wait until some quota comes back, left out when all is there. Of
+ * live layers alone: a client must not slow down for what nobody would deny it.
+ */
+function rateLimitHeaders(decided: Decided): Record<string, string> {
+  const policy = policyHeader(decided.policy);
+  if (decided.degraded || policy === "") return {};
   return {
-    "RateLimit-Policy": policyHeader(policy),
-    RateLimit: limits
+    "RateLimit-Policy": policy,
+    RateLimit: liveLimits(decided)
       .map(({ layer, limit, standing: { used, freesInMs } }) => {
         const wait = used > 0 ? `;t=${ceilSeconds(freesInMs)}` : "";
         return `${nameItem(layer, limit)};r=${remaining(limit.max, used)}${wait}`;
@@ -64,7 +76,7 @@ function policyHeader(policy: Policy): string {
   const known = policyHeaders.get(policy);
   if (known !== undefined) return known;
   const header = serializeList(
-    policy.layers.flatMap(({ name, limits }) =>
+    layersIn("live", policy).flatMap(({ name, limits }) =>
       limits.map((limit): Item => {
         const parameters = new Map([
           ["q", limit.max],

@@ -293,13 +293,13 @@ const INTEGER_HEADER = { required: true, schema: { type: "integer", minimum: 1 }
 const RETRY_AFTER = { ...INTEGER_HEADER, description: "Seconds to wait." };
 const RATE_LIMIT = {
   RateLimit: {
-    required: true,
+    required: false,
     description:
-      "Per limit: `r`, what is left, and `t`, the seconds until some of it comes back (draft-ietf-httpapi-ratelimit-headers-10).",
+      "Per limit of a live layer: `r`, what is left, and `t`, the seconds until some of it comes back (draft-ietf-httpapi-ratelimit-headers-10). Left out when there is none, and when the decision is degraded.",
     schema: { type: "string", examples: ['"caller/60s";r=4;t=60'] },
   },
   "RateLimit-Policy": {
-    required: true,
+    required: false,
     description: "Per limit: `q`, the quota, and `w`, its window in seconds.",
     schema: { type: "string", examples: ['"caller/60s";q=5;w=60'] },
   },

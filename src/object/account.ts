@@ -138,7 +138,8 @@ export class Account {
   #locate(id: string, subject: string): { slot: number; events: PagedEvent[]; event: PagedEvent } | undefined {
     for (const { slot, text } of this.#pagesThatMayHold(id, subject)) {
       const events = readPage(text);
-      const event = events.find((event) => event.id === id && event.subject === subject);
+      // The last: an id that was forgotten and used again may stand twice on a page.
+      const event = events.findLast((event) => event.id === id && event.subject === subject);
       if (event) return { slot, events, event };
     }
     return undefined;
@@ -154,10 +155,14 @@ export class Account {
     if (text !== undefined) yield { slot, text };
   }
 
-  /** All pages, as they will be stored. */
+  /** All pages as they will be stored, in their order: of an id that was used again the last event counts. */
   *#pages(): Generator<{ slot: number; text: string }> {
-    for (const page of this.store.pages(this.key)) if (!this.#changed.has(page.slot)) yield page;
-    for (const page of this.#changed.values()) yield { slot: page.slot, text: page.toText() };
+    const changed = new Map(this.#changed);
+    for (const page of this.store.pages(this.key)) {
+      yield { slot: page.slot, text: changed.get(page.slot)?.toText() ?? page.text };
+      changed.delete(page.slot);
+    }
+    for (const page of changed.values()) yield { slot: page.slot, text: page.toText() };
   }
 
   /** The page to write on when the tail is full: the tail without what has expired or, if that is most of it, another. */

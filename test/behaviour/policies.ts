@@ -6,5 +6,19 @@ export const POLICIES = {
       { name: "org", by: ["org"], limits: ["1000000 per 1 day"] },
     ],
   },
+  trial: {
+    layers: [
+      { name: "ip", by: ["ip"], limits: ["3/minute"], mode: "shadow" },
+      { name: "caller", by: ["user"], limits: ["5/minute"] },
+      { name: "org", by: ["org"], limits: ["2/minute"], mode: "shadow" },
+    ],
+  },
+  rehearsal: {
+    mode: "shadow",
+    layers: [
+      { name: "caller", by: ["user", "ip"], limits: ["5/minute", "6/hour"] },
+      { name: "ip", by: ["ip"], limits: ["7/minute"] },
+    ],
+  },
   burst: { layers: [{ name: "caller", by: ["user"], limits: ["1000/minute"] }] },
 };

@@ -3,8 +3,8 @@ import { Caller, type DecisionBody, json, newSubject, type ProblemBody, type Tar
 
 /**
  * What the contract promises, one test a clause: run on every placement, in the test runtime and on `npm start`.
- * The policies beside chat: `upload` (caller by user else ip: 10 per 2 seconds, 100/minute; org: 1000000 per day) and
- * `burst` (caller by user: 1000/minute).
+ * The policies beside chat, in `policies.ts`: `upload` (caller by user else ip: 10 per 2 seconds, 100/minute; org: 1000000
+ * per day), `burst` (caller by user: 1000/minute), and two with layers in shadow.
  */
 export function behaviourSuite(name: string, target: Target): void {
   const caller = new Caller(target);
@@ -298,7 +298,7 @@ export function behaviourSuite(name: string, target: Target): void {
       });
       expect(response.status).toBe(200);
       const { policies } = await json<{ policies: { name: string }[] }>(response);
-      expect(policies.map((policy) => policy.name)).toEqual(["chat", "upload", "burst"]);
+      expect(policies.map((policy) => policy.name)).toEqual(["chat", "upload", "trial", "rehearsal", "burst"]);
       expect(policies.slice(0, 2)).toEqual([
         {
           name: "chat",
@@ -306,12 +306,13 @@ export function behaviourSuite(name: string, target: Target): void {
             {
               name: "caller",
               by: ["user", "ip"],
+              mode: "live",
               limits: [
                 { limit: 5, window_seconds: 60 },
                 { limit: 60, window_seconds: 3600 },
               ],
             },
-            { name: "ip", by: ["ip"], limits: [{ limit: 30, window_seconds: 60 }] },
+            { name: "ip", by: ["ip"], mode: "live", limits: [{ limit: 30, window_seconds: 60 }] },
           ],
         },
         {
@@ -320,12 +321,13 @@ export function behaviourSuite(name: string, target: Target): void {
             {
               name: "caller",
               by: ["user", "ip"],
+              mode: "live",
               limits: [
                 { limit: 10, window_seconds: 2 },
                 { limit: 100, window_seconds: 60 },
               ],
             },
-            { name: "org", by: ["org"], limits: [{ limit: 1_000_000, window_seconds: 86_400 }] },
+            { name: "org", by: ["org"], mode: "live", limits: [{ limit: 1_000_000, window_seconds: 86_400 }] },
           ],
         },
       ]);

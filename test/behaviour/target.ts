@@ -15,6 +15,7 @@ export interface LimitBody {
   readonly used: number;
   readonly remaining: number;
   readonly reset_seconds: number;
+  readonly shadow?: true;
 }
 
 export interface DecisionBody {
@@ -25,6 +26,8 @@ export interface DecisionBody {
   readonly replayed: boolean;
   readonly degraded: boolean;
   readonly retry_after_seconds: number | null;
+  readonly shadow?: true;
+  readonly would_deny?: boolean;
   readonly limits: readonly LimitBody[];
 }
 

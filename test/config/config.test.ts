@@ -49,11 +49,29 @@ test("policies are read from a table and from JSON alike, and chat stays the fir
   expect(fromTable.get("upload")?.layers[1]).toEqual({
     name: "org",
     by: ["org", "team_2"],
+    mode: "live",
     limits: [
       { max: 10, windowMs: 86_400_000 },
       { max: 2, windowMs: 5_000 },
     ],
   });
+});
+
+test("a layer is in the mode that it says, else in that of its policy, else live", () => {
+  const modesOf = (policy: object, chat?: string) => {
+    const { policies } = readConfig({ RATE_LIMIT_POLICIES: { upload: policy }, RATE_LIMIT_CHAT_MODE: chat });
+    return [...policies.values()].map(({ layers }) => layers.map(({ mode }) => mode));
+  };
+  const layers = [layer, { ...layer, name: "org", mode: "shadow" }, { ...layer, name: "team", mode: "live" }];
+  expect(modesOf({ layers })).toEqual([
+    ["live", "live"],
+    ["live", "shadow", "live"],
+  ]);
+  expect(modesOf({ mode: "shadow", layers }, "shadow")).toEqual([
+    ["shadow", "shadow"],
+    ["shadow", "shadow", "live"],
+  ]);
+  expect(modesOf({ mode: "live", layers: [layer] }, "live")).toEqual([["live", "live"], ["live"]]);
 });
 
 describe("at the bound it is accepted, one past it it is refused:", () => {
@@ -106,6 +124,12 @@ describe("each mistake is told with the variable and the way into it:", () => {
       { LIMITER_TOKENS: "good, two words" },
       "LIMITER_TOKENS: a token is made of visible ASCII characters, without spaces",
     ],
+    [{ RATE_LIMIT_CHAT_MODE: "dry" }, "RATE_LIMIT_CHAT_MODE: must be live or shadow"],
+    [
+      { RATE_LIMIT_POLICIES: { upload: { mode: "off", layers: [layer] } } },
+      "RATE_LIMIT_POLICIES/upload/mode: must be live or shadow",
+    ],
+    [policies([{ ...layer, mode: "" }]), "RATE_LIMIT_POLICIES/upload/layers/0/mode: must be live or shadow"],
     [{ RATE_LIMIT_POLICIES: "[]" }, "RATE_LIMIT_POLICIES: must be a table of policies, each with its name"],
     [
       { RATE_LIMIT_POLICIES: { chat: { layers: [layer] } } },

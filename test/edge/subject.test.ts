@@ -93,10 +93,21 @@ describe("keys", () => {
   });
 
   test("an attribute that would be counted by another time is looked at now", () => {
-    const upload = { name: "upload", layers: [{ name: "caller", by: ["user", "ip"], limits: [] }] };
+    const upload = {
+      name: "upload",
+      layers: [{ name: "caller", by: ["user", "ip"], limits: [], mode: "live" }],
+    } as const;
     expect(keysOf(upload, { user: "u", ip: "nonsense" }).errors.map(({ pointer }) => pointer)).toEqual(["/subject/ip"]);
     expect(keysOf(upload, { user: "u", ip: " " })).toEqual({ keys: ["user:u"], errors: [] });
   });
+});
+
+test("a layer in shadow that has no attribute to count by is left out, and a mistake in one is told", () => {
+  const layer = { name: "org", by: ["user", "ip"], limits: [], mode: "shadow" } as const;
+  const trial = { name: "trial", layers: [layer, { ...layer, name: "user", by: ["user"] }] };
+  expect(keysOf(trial, {})).toEqual({ keys: [undefined, undefined], errors: [] });
+  expect(keysOf(trial, { ip: "1.2.3.4" })).toEqual({ keys: ["ip:1.2.3.4", undefined], errors: [] });
+  expect(keysOf(trial, { user: "u", ip: "?" }).errors.map(({ pointer }) => pointer)).toEqual(["/subject/ip"]);
 });
 
 describe("placement", () => {

@@ -31,6 +31,8 @@ describe.each(kinds)("the client %s, against the service", (_, limiter) => {
       replayed: false,
       degraded: false,
       retryAfterSeconds: null,
+      shadow: false,
+      wouldDeny: false,
       limits: [
         {
           layer: "caller",
@@ -40,6 +42,7 @@ describe.each(kinds)("the client %s, against the service", (_, limiter) => {
           used: 1,
           remaining: 4,
           resetSeconds: 60,
+          shadow: false,
         },
         expect.objectContaining({ windowSeconds: 3_600, remaining: 59, resetSeconds: 3_600 }),
         expect.objectContaining({ layer: "ip", remaining: 29 }),
@@ -50,6 +53,20 @@ describe.each(kinds)("the client %s, against the service", (_, limiter) => {
       },
       body: expect.objectContaining({ allowed: true, id: "first", retry_after_seconds: null }),
       error: undefined,
+    });
+  });
+
+  test("is told what layers in shadow would have denied", async () => {
+    const request = { policy: "trial", subject: newSubject(), cost: 2 };
+    expect(await limiter.consume(request)).toMatchObject({ allowed: true, shadow: true, wouldDeny: false });
+    expect(await limiter.consume(request)).toMatchObject({
+      allowed: true,
+      shadow: true,
+      wouldDeny: true,
+      limits: [
+        { layer: "ip", used: 2, shadow: true },
+        { layer: "caller", used: 4, shadow: false },
+      ],
     });
   });
 

@@ -4,6 +4,7 @@ import { batchSuite } from "../behaviour/batch";
 import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
 import { inlineSuite } from "../behaviour/inline";
+import { shadowSuite } from "../behaviour/shadow";
 import { behaviourSuite } from "../behaviour/suite";
 import { targetOf, variables } from "./service";
 
@@ -15,4 +16,5 @@ for (const placement of ["shards:1", "key"]) {
   errorSuite(`npm start, ${placement}`, targetOf(service));
   inlineSuite(`npm start, ${placement}`, targetOf(service));
   batchSuite(`npm start, ${placement}`, targetOf(service));
+  shadowSuite(`npm start, ${placement}`, targetOf(service));
 }

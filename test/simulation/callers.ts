@@ -88,10 +88,10 @@ export class Callers {
     });
     for (let attempt = 1, left = asks; attempt <= 3 && left.length > 0; attempt++) {
       const { limiter, number } = chance.of(this.isolates);
-      const gathered = limiter.gathered();
+      const limiterOf = limiter.gathered();
       const batch = `${name} ${attempt}`;
       const answered = await Promise.all(
-        left.map((ask, index) => this.#ask(ask(attempt), gathered, number, { batch, index })),
+        left.map((ask, index) => this.#ask(ask(attempt), limiterOf(index), number, { batch, index })),
       );
       if (chance.is(0.7)) left = left.filter((_, i) => !answered[i]);
     }

@@ -75,6 +75,19 @@ describe("what becomes of a consume", () => {
     expect(stats.error_at_most).toBe(0);
   });
 
+  test("is counted as denied in shadow, for each layer in shadow that was a reason, when only those would deny", async () => {
+    const caller = countingTarget();
+    const { user, ip, org } = { ...newSubject(), org: crypto.randomUUID() };
+    for (let i = 0; i < 6; i++) await caller.consume("trial", { user, ip, org });
+    expect(summed(await statsOf(caller))).toEqual({
+      "trial allowed": 2,
+      "trial shadow_denied": 3,
+      "trial denied": 1,
+      "trial/org shadow_denied": 4,
+      "trial/caller denied": 1,
+    });
+  });
+
   test("is counted as an error or as degraded when no object can be reached", async () => {
     const broken = { getByName: () => ({ decide: () => Promise.reject(new Error("gone")) }) };
     for (const [RATE_LIMIT_ON_ERROR, outcome] of Object.entries({ deny: "error", allow: "degraded" })) {

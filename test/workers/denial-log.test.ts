@@ -12,10 +12,17 @@ const denied: Decided = {
   replayed: false,
   degraded: false,
   isRemembered: true,
+  wouldDeny: undefined,
   limits: [
-    { layer: "caller", key: "user:u_1", limit: MINUTE, standing: standing(1_500) },
-    { layer: "caller", key: "user:u_1", limit: { ...MINUTE, windowMs: 3_600_000 }, standing: standing(2_500) },
-    { layer: "ip", key: "ip:203.0.113.7", limit: MINUTE, standing: standing(0) },
+    { layer: "caller", key: "user:u_1", limit: MINUTE, standing: standing(1_500), isShadow: false },
+    {
+      layer: "caller",
+      key: "user:u_1",
+      limit: { ...MINUTE, windowMs: 3_600_000 },
+      standing: standing(2_500),
+      isShadow: false,
+    },
+    { layer: "ip", key: "ip:203.0.113.7", limit: MINUTE, standing: standing(0), isShadow: false },
   ],
 };
 

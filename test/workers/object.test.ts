@@ -415,6 +415,31 @@ test("an idempotency key is found on whichever page its event is, before and aft
   });
 });
 
+test.each([0, 30])(
+  "an id that was forgotten and used again is a replay from then on, %i events later",
+  async (between) => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const ledgers = [new Ledger(store), new Ledger(new Disk())];
+      const asked = ip("ip:1", 1_000);
+      const once = charge([asked]);
+      const forgottenAtMs = START_MS + 60_000;
+      for (const ledger of ledgers) {
+        ledger.consume(once, START_MS);
+        for (let i = 0; i < between; i++) ledger.consume(charge([asked]), START_MS);
+        expect(ledger.consume({ ...once, attempt: "b" }, forgottenAtMs - 1).replayed).toBe(true);
+        expect(ledger.consume({ ...once, attempt: "c" }, forgottenAtMs).replayed).toBe(false);
+        for (let i = 0; i < between; i++) ledger.consume(charge([asked]), forgottenAtMs);
+        const again = ledger.consume({ ...once, attempt: "d" }, forgottenAtMs + 1);
+        expect([again.replayed, again.standings[0]?.[0]?.used]).toEqual([true, 1 + between]);
+        ledger.settle({ ...once, cost: 0 }, forgottenAtMs + 1);
+        expect(ledger.check(charge([asked]), forgottenAtMs + 1).standings[0]?.[0]?.used).toBe(between);
+      }
+      expect(new Ledger(store).consume({ ...once, attempt: "e" }, forgottenAtMs + 2).replayed).toBe(true);
+    });
+  },
+);
+
 describe("time", () => {
   test("does not run backwards when an alarm has emptied the object", async () => {
     const stub = newObject();

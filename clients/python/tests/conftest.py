@@ -16,7 +16,15 @@ from exact_limiter.testing import LimiterService
 pytest_plugins = ["pytester"]
 
 #: Of the limiter under test, besides its own `chat`.
-POLICIES = {"org": {"layers": [{"name": "org", "by": ["org"], "limits": ["2/minute"]}]}}
+POLICIES = {
+    "org": {"layers": [{"name": "org", "by": ["org"], "limits": ["2/minute"]}]},
+    "trial": {
+        "layers": [
+            {"name": "user", "by": ["user"], "limits": ["5/minute"]},
+            {"name": "org", "by": ["org"], "limits": ["2/minute"], "mode": "shadow"},
+        ]
+    },
+}
 
 
 @pytest.fixture(scope="session")

@@ -141,3 +141,15 @@ def test_a_url_that_is_none_is_refused_at_once(make: Make, url: str) -> None:
 def test_options_that_make_no_sense_are_refused_at_once(make: Make, options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         make("http://limiter.example", **options)
+
+
+def test_what_layers_in_shadow_would_deny_is_told_of_what_is_admitted(client: Limiter) -> None:
+    subject = {"user": "u_1", "org": "o_1"}
+    told = [client.consume("trial", subject, cost=cost) for cost in (2, 1)]
+    assert [(one.allowed, one.shadow, one.would_deny) for one in told] == [(True, True, False), (True, True, True)]
+    assert [(state.layer, state.used, state.shadow) for state in told[1].limits] == [
+        ("user", 3, False),
+        ("org", 2, True),
+    ]
+    live = client.consume("chat", USER)
+    assert (live.shadow, live.would_deny, live.limits[0].shadow) == (False, False, False)

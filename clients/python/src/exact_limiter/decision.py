@@ -24,6 +24,8 @@ class LimitState:
     reset_seconds: int
     #: Until some of it comes back, 0 when nothing is used: told of limits that were named inline.
     frees_in_ms: int | None = None
+    #: Of a layer in shadow: it counts, and denies nothing.
+    shadow: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class Decision:
     headers: Mapping[str, str] = field(default_factory=dict)
     #: The answer's JSON, which a backend can hand on as it is.
     body: Mapping[str, object] = field(default_factory=dict, repr=False)
+    #: The policy has layers in shadow, which count and deny nothing.
+    shadow: bool = False
+    #: Those layers would have denied it; false when they could not be asked.
+    would_deny: bool = False
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -74,6 +80,8 @@ def read_decision(body: Mapping[str, Any], headers: Mapping[str, str]) -> Decisi
         limits=_read_limits(body),
         headers={name: headers[name] for name in PASSED_ON if name in headers},
         body=body,
+        shadow=body.get("shadow", False),
+        would_deny=body.get("would_deny", False),
     )
 
 
@@ -124,6 +132,7 @@ def _read_limits(body: Mapping[str, Any]) -> tuple[LimitState, ...]:
             remaining=state["remaining"],
             reset_seconds=state["reset_seconds"],
             frees_in_ms=state.get("frees_in_ms"),
+            shadow=state.get("shadow", False),
         )
         for state in body["limits"]
     )

@@ -1,0 +1,50 @@
+import { expect, test } from "vitest";
+import { readConfig } from "../../src/config/config";
+import { Denials } from "../../src/edge/denials";
+import { Limiter } from "../../src/edge/limiter";
+import type { ObjectStub } from "../../src/edge/objects";
+import { readConsume } from "../../src/edge/request";
+import { Ledger } from "../../src/object/ledger";
+import type { Call } from "../../src/object/protocol";
+import { Disk } from "./disk";
+import { Chance, Scheduler } from "./scheduler";
+
+const DEADLINE_MS = 1_000;
+
+test.each([
+  [0, DEADLINE_MS],
+  [700, DEADLINE_MS],
+  [999, DEADLINE_MS],
+])("layers in shadow have what time the live ones leave them: after %d ms, until %d", async (liveMs, answeredMs) => {
+  const scheduler = new Scheduler(new Chance(1));
+  const config = readConfig({
+    RATE_LIMIT_POLICIES: {
+      trial: {
+        layers: [
+          { name: "caller", by: ["user"], limits: ["5/minute"] },
+          { name: "ip", by: ["ip"], limits: ["5/minute"], mode: "shadow" },
+        ],
+      },
+    },
+    RATE_LIMIT_DEADLINE_MS: String(DEADLINE_MS),
+  });
+  const ledger = new Ledger(new Disk(() => false));
+  const objectOf = (name: string) => ({
+    decide: async (calls: readonly Call[]) => {
+      if (name !== "user:u") return new Promise(() => {});
+      await scheduler.sleep(liveMs);
+      return ledger.decide(calls, scheduler.nowMs);
+    },
+  });
+  const objects = { getByName: (name: string) => objectOf(name) as unknown as ObjectStub };
+  const limiter = new Limiter(config, objects, scheduler, new Denials(0, scheduler.now));
+  const asked = readConsume({ policy: "trial", subject: { user: "u", ip: "1.2.3.4" } }, {}, config);
+  const askedAtMs = scheduler.nowMs;
+  const answer = limiter
+    .consume(asked, () => {})
+    .then(({ allowed, wouldDeny, limits }) => {
+      return { allowed, wouldDeny, layers: limits.map(({ layer }) => layer), ms: scheduler.nowMs - askedAtMs };
+    });
+  await scheduler.run();
+  expect(await answer).toEqual({ allowed: true, wouldDeny: false, layers: ["caller"], ms: answeredMs });
+});

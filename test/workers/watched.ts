@@ -1,0 +1,65 @@
+import { env } from "cloudflare:workers";
+import { Caller } from "../behaviour/target";
+import { type Bindings, workerTarget } from "./target";
+
+export const real = (env as unknown as Bindings).LIMITER_OBJECTS;
+
+export type Method = "check" | "consume" | "undo" | "settle" | "decide" | "inspect" | "forget";
+
+export type Named = "decide" | "inspect" | "forget";
+
+/** What is decided, or "decide" where that is more than one call. */
+export function methodOf(name: Named, [calls]: unknown[]): Method {
+  const decided = name === "decide" ? (JSON.parse(String(calls)) as { method: Method }[]) : [];
+  return decided.length === 1 ? (decided[0]?.method ?? name) : name;
+}
+
+export interface Call {
+  readonly object: string;
+  readonly method: Method;
+}
+
+/**
+ * What happens to a call: it is lost on its way there, or its answer is on the way back after the object did its work;
+ * `retryable` and `overloaded` are what the runtime says of an object that has just moved, or has too much to do;
+ * `hangs`: nothing comes back, ever.
+ */
+type Fault = "none" | "lost" | "lostAnswer" | "retryable" | "retryableAnswer" | "overloaded" | "hangs";
+
+/** The real objects, with every call to them recorded: connections do not break by themselves on one machine. */
+export function watched(
+  placement: string,
+  faultOf: (call: Call, nth: number) => Fault = () => "none",
+  variables: Record<string, unknown> = {},
+) {
+  const calls: Call[] = [];
+  const options: unknown[] = [];
+  const namespace = {
+    getByName(object: string, option: unknown) {
+      options.push(option);
+      const stub = real.getByName(object);
+      return new Proxy(stub, {
+        get(_, name: Named) {
+          return async (...args: unknown[]) => {
+            const call = { object, method: methodOf(name, args) };
+            calls.push(call);
+            const fault = faultOf(call, calls.length);
+            const error = Object.assign(new Error("connection lost: secret detail"), {
+              retryable: fault !== "lost" && fault !== "lostAnswer",
+              overloaded: fault === "overloaded",
+            });
+            if (fault === "hangs") return new Promise(() => {});
+            if (fault === "lost" || fault === "retryable" || fault === "overloaded") throw error;
+            const answer = await (stub as unknown as Record<Named, (...args: unknown[]) => unknown>)[name](...args);
+            if (fault === "lostAnswer" || fault === "retryableAnswer") throw error;
+            return answer;
+          };
+        },
+      });
+    },
+  };
+  const target = workerTarget({ LIMITER_PLACEMENT: placement, LIMITER_OBJECTS: namespace, ...variables });
+  return { caller: new Caller(target), calls, options };
+}
+
+export const methods = (calls: Call[]) => calls.map(({ method }) => method);
