@@ -138,7 +138,8 @@ export class Account {
   #locate(id: string, subject: string): { slot: number; events: PagedEvent[]; event: PagedEvent } | undefined {
     for (const { slot, text } of this.#pagesThatMayHold(id, subject)) {
       const events = readPage(text);
-      const event = events.find((event) => event.id === id && event.subject === subject);
+      // The last one: an id that was forgotten, and used again since, may be on the page twice.
+      const event = events.findLast((event) => event.id === id && event.subject === subject);
       if (event) return { slot, events, event };
     }
     return undefined;
