@@ -12,6 +12,8 @@ export interface LimitState {
   readonly remaining: number;
   /** The wait until all of the limit remains if nobody consumes. */
   readonly resetSeconds: number;
+  /** What is in force for the key in place of the policy's own limit, if anything. */
+  readonly override?: "limits" | "exempt" | "ban" | undefined;
 }
 
 /** May it be done now? A denial is a decision like any other. */
@@ -54,6 +56,8 @@ export interface LimitBody {
   readonly used: number;
   readonly remaining: number;
   readonly reset_seconds: number;
+  /** What is in force for the key in place of the policy's own limit. */
+  readonly override?: "limits" | "exempt" | "ban" | undefined;
 }
 
 /** A decision on the wire. What is optional stands in the problem that a denied consume is; `id` in an admitted one. */
@@ -94,8 +98,9 @@ export function settlementOf({ id, policy, cost, limits }: SettlementBody): Sett
 }
 
 function limitOf({ window_seconds, reset_seconds, ...same }: LimitBody): LimitState {
-  const { layer, key, limit, used, remaining } = same;
-  return { layer, key, limit, windowSeconds: window_seconds, used, remaining, resetSeconds: reset_seconds };
+  const { layer, key, limit, used, remaining, override } = same;
+  const state = { layer, key, limit, windowSeconds: window_seconds, used, remaining, resetSeconds: reset_seconds };
+  return override === undefined ? state : { ...state, override };
 }
 
 /** Whether this is a decision: what a proxy answers in the service's place must not pass for an admission. */

@@ -1,5 +1,6 @@
 import type { Limit } from "../core/limit";
 import type { Standing } from "../core/log";
+import type { Overridden, OverrideKind } from "../core/override";
 import type { Policy } from "../core/policy";
 import type { Answer } from "../object/protocol";
 import type { Asked } from "./request";
@@ -25,6 +26,8 @@ export interface DecidedLimit {
   readonly key: string;
   readonly limit: Limit;
   readonly standing: Standing;
+  /** What overrides the key's limits in this layer. */
+  readonly override?: Overridden | undefined;
 }
 
 /** An answer of the objects, or what is remembered of one. */
@@ -36,12 +39,13 @@ export function decided(
   id?: string,
   replayed = false,
 ): Decided {
-  const limits = counters.flatMap(({ layer, key, limits }, c) =>
-    limits.flatMap((limit, l) => {
+  const limits = counters.flatMap(({ layer, key, limits }, c) => {
+    const override = answer.overrides?.[c] ?? undefined;
+    return (override?.limits ?? limits).flatMap((limit, l) => {
       const standing = answer.standings[c]?.[l];
-      return standing ? [{ layer, key, limit, standing }] : [];
-    }),
-  );
+      return standing ? [{ layer, key, limit, standing, override }] : [];
+    });
+  });
   const { allowed, isRemembered = false } = answer;
   return {
     allowed,
@@ -60,9 +64,23 @@ export function degraded({ policy, cost }: Asked, id?: string): Decided {
   return { allowed: true, id, policy, cost, replayed: false, degraded: true, isRemembered: false, limits: [] };
 }
 
-/** Null when allowed. At least 1: what was denied fits in a millisecond at the soonest, and that is rounded up. */
+/**
+ * The first whole second at which the cost fits all limits; null when allowed. At least 1: what was denied fits in a
+ * millisecond at the soonest, and that is rounded up.
+ */
 export function retryAfterSeconds({ allowed, limits }: Decided): number | null {
-  return allowed ? null : Math.max(...limits.map(({ standing }) => ceilSeconds(standing.fitsInMs)));
+  if (allowed) return null;
+  for (let seconds = 0; ; ) {
+    const fits = Math.max(seconds, ...limits.map((limit) => ceilSeconds(fitsFromMs(limit, seconds * 1_000))));
+    if (fits === seconds) return seconds;
+    seconds = fits;
+  }
+}
+
+/** The first instant, not before `inMs`, at which the cost fits: when an override ends it may fit no longer. */
+function fitsFromMs({ standing, override }: DecidedLimit, inMs: number): number {
+  if (inMs < standing.fitsInMs || !override || inMs < override.endsInMs) return Math.max(inMs, standing.fitsInMs);
+  return Math.max(inMs, override.ownFitsInMs);
 }
 
 /** The limits that the cost does not fit. */
@@ -98,17 +116,22 @@ export function settlementOf(decided: Decided): Settlement {
 }
 
 function limitsOf({ limits }: Decided): Decision["limits"] {
-  return limits.map(({ layer, key, limit, standing }) => ({ layer, key, ...limitState(limit, standing) }));
+  return limits.map(({ layer, key, limit, standing, override }) => ({
+    layer,
+    key,
+    ...limitState(limit, standing, override?.kind),
+  }));
 }
 
 /** A limit as it stands, in the words and units of the wire. */
-export function limitState({ max, windowMs }: Limit, { used, resetsInMs }: Standing) {
+export function limitState({ max, windowMs }: Limit, { used, resetsInMs }: Standing, override?: OverrideKind) {
   return {
     limit: max,
     window_seconds: windowMs / 1_000,
     used,
     remaining: remaining(max, used),
     reset_seconds: ceilSeconds(resetsInMs),
+    ...(override && { override }),
   };
 }
 

@@ -9,8 +9,10 @@ import type {
   ChargeAnswer,
   EventQuestion,
   Inspected,
+  KeyOverride,
   Method,
   Outcome,
+  OverrideToSet,
   Question,
   QuestionOf,
   SettleAnswer,
@@ -94,7 +96,10 @@ export class FanOut {
         const answer = answers[i];
         // It may have recorded the charge: it is told, but not waited for any longer.
         if (answer === undefined) waitUntil(undo(part));
-        return answer?.allowed ? { ...answer, ...(await undo(part)), allowed: true } : answer;
+        if (!answer?.allowed) return answer;
+        const undone = await undo(part);
+        if (!undone) return answer;
+        return { ...undone, allowed: true, replayed: answer.replayed, conflicts: answer.conflicts };
       }),
     );
     if (answers.every((answer) => answer?.allowed ?? true)) return unreachable();
@@ -117,6 +122,15 @@ export class FanOut {
 
   async forget(key: string): Promise<void> {
     await this.#call(objectOf(key, this.config.placement), (stub) => stub.forget(key)).catch(unreachable);
+  }
+
+  async setOverride(key: string, override: OverrideToSet): Promise<KeyOverride> {
+    const object = objectOf(key, this.config.placement);
+    return this.#call(object, (stub) => stub.setOverride(key, override)).catch(unreachable);
+  }
+
+  async liftOverride(key: string): Promise<void> {
+    await this.#call(objectOf(key, this.config.placement), (stub) => stub.liftOverride(key)).catch(unreachable);
   }
 
   #ask<M extends Method>(object: string, method: M, question: QuestionOf<M>): Promise<AnswerOf<M>> {
@@ -148,34 +162,42 @@ export class FanOut {
   }
 }
 
-/** The standings of all parts in the order asked; of a part that is silent, none. */
-function standingsOf(parts: readonly Part[], answers: readonly (Answer | undefined)[]): Answer["standings"] {
-  const standings: Answer["standings"][number][] = [];
+/** What the answers of all parts say of each counter, in the order asked: `none` where a part is silent about it. */
+function placed<T>(
+  parts: readonly Part[],
+  answers: readonly (Answer | undefined)[],
+  told: (answer: Answer, counter: number) => T | undefined,
+  none: T,
+): T[] {
+  const all: T[] = [];
   parts.forEach(({ indexes }, p) => {
+    const answer = answers[p];
     indexes.forEach((index, i) => {
-      standings[index] = answers[p]?.standings[i] ?? [];
+      all[index] = (answer && told(answer, i)) ?? none;
     });
   });
-  return standings;
+  return all;
 }
 
-/** The answers of all parts as one, which admits if every part does. */
-function join(parts: readonly Part[], answers: readonly Answer[]): Answer {
+/** The answers of all parts as one, which admits if every part that is not silent does. */
+function join(parts: readonly Part[], answers: readonly (Answer | undefined)[]): Answer {
+  const known = answers.filter((answer) => answer !== undefined);
   return {
-    allowed: answers.every(({ allowed }) => allowed),
-    atMs: Math.max(...answers.map(({ atMs }) => atMs)),
-    standings: standingsOf(parts, answers),
+    allowed: known.every(({ allowed }) => allowed),
+    atMs: Math.max(...known.map(({ atMs }) => atMs)),
+    standings: placed(parts, answers, ({ standings }, i) => standings[i], []),
+    ...(known.some(({ overrides }) => overrides) && {
+      overrides: placed(parts, answers, ({ overrides }, i) => overrides?.[i], null),
+    }),
   };
 }
 
 /** Of many attempts at once, the one that recorded the event where the policy's first layer counts is no replay. */
 function joinCharge(parts: readonly Part[], answers: readonly (ChargeAnswer | undefined)[]): ChargeAnswer {
-  const known = answers.filter((answer) => answer !== undefined);
   return {
-    ...join(parts, known),
-    standings: standingsOf(parts, answers),
+    ...join(parts, answers),
     replayed: answers[0]?.replayed ?? false,
-    conflicts: known.some(({ conflicts }) => conflicts),
+    conflicts: answers.some((answer) => answer?.conflicts),
   };
 }
 

@@ -35,6 +35,8 @@ export class GatheredObjects implements ObjectNamespace {
       decide: (calls) => this.#gather(name, stub, calls),
       inspect: (key, asked, mostEvents) => stub().inspect(key, asked, mostEvents),
       forget: (key) => stub().forget(key),
+      setOverride: (key, override) => stub().setOverride(key, override),
+      liftOverride: (key) => stub().liftOverride(key),
     };
   }
 

@@ -1,6 +1,6 @@
 import { type Item, serializeItem, serializeList } from "structured-headers";
 import type { Limit } from "../core/limit";
-import { limitName, type Policy } from "../core/policy";
+import { type Layer, limitName, type Policy } from "../core/policy";
 import { ceilSeconds, type Decided, remaining, retryAfterSeconds, settlementOf, violated } from "../edge/decision";
 import type { Decision } from "../edge/schema";
 import { ok, type Reply } from "./reply";
@@ -36,7 +36,7 @@ export function settleReply(decided: Decided): Reply {
 function rateLimitHeaders({ policy, limits, degraded }: Decided): Record<string, string> {
   if (degraded) return {};
   return {
-    "RateLimit-Policy": policyHeader(policy),
+    "RateLimit-Policy": policyHeader(policy, limits),
     RateLimit: limits
       .map(({ layer, limit, standing: { used, freesInMs } }) => {
         const wait = used > 0 ? `;t=${ceilSeconds(freesInMs)}` : "";
@@ -59,12 +59,26 @@ function nameItem(layer: string, limit: Limit): string {
 
 const policyHeaders = new WeakMap<Policy, string>();
 
-/** The same for every answer of a policy, so made once. */
-function policyHeader(policy: Policy): string {
+/** The same for every answer of a policy whose limits are not overridden, so made once. */
+function policyHeader(policy: Policy, decided: Decided["limits"]): string {
+  const overridden = decided.filter(({ override }) => override?.limits);
+  if (overridden.length > 0)
+    return policyHeaderOf(
+      policy.layers.map(({ name, limits }) => {
+        const inForce = overridden.find(({ layer }) => layer === name)?.override?.limits;
+        return { name, limits: inForce ?? limits };
+      }),
+    );
   const known = policyHeaders.get(policy);
   if (known !== undefined) return known;
-  const header = serializeList(
-    policy.layers.flatMap(({ name, limits }) =>
+  const header = policyHeaderOf(policy.layers);
+  policyHeaders.set(policy, header);
+  return header;
+}
+
+function policyHeaderOf(layers: readonly Pick<Layer, "name" | "limits">[]): string {
+  return serializeList(
+    layers.flatMap(({ name, limits }) =>
       limits.map((limit): Item => {
         const parameters = new Map([
           ["q", limit.max],
@@ -74,6 +88,4 @@ function policyHeader(policy: Policy): string {
       }),
     ),
   );
-  policyHeaders.set(policy, header);
-  return header;
 }

@@ -15,6 +15,7 @@ export interface LimitBody {
   readonly used: number;
   readonly remaining: number;
   readonly reset_seconds: number;
+  readonly override?: string;
 }
 
 export interface DecisionBody {
@@ -38,6 +39,7 @@ export interface ProblemBody {
 
 export interface KeyBody {
   readonly key: string;
+  readonly override: { readonly kind: string } | null;
   readonly counters: readonly {
     readonly policy: string;
     readonly layer: string;
