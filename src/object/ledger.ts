@@ -1,7 +1,8 @@
 import { type Counter, check, consume, keptMs, standingsOf, type Verdict } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
 import { Account } from "./account";
-import { PAGE_CHARS, type PagedEvent } from "./page";
+import { claim } from "./claim";
+import { PAGE_CHARS } from "./page";
 import type {
   Answer,
   AnswerOf,
@@ -20,16 +21,10 @@ import type {
   SettleAnswer,
 } from "./protocol";
 import type { PageStore } from "./store";
+import { sweepPages } from "./sweep";
 
 /** An isolate has 128 MB, which several objects may share. */
 const MEMORY_BYTES = 32 * 1_048_576;
-
-/** Pages looked at in one step of a sweep, during which nobody is answered: a few milliseconds. */
-const SWEEP_STEP_PAGES = 500;
-
-/** Attempts that can rely on one event and still have it taken back: with more at once, it stays. */
-const MOST_CLAIMS = 32;
-const FOR_GOOD = "*";
 
 /** The counters that a question asks about, by key. */
 interface Opened {
@@ -157,28 +152,9 @@ export class Ledger {
     while (this.store.retire()) yield;
     const ended = this.store.overrides.deleteEnded(this.#lastMs);
     for (const key of ended.keys) this.#drop(key);
-    let kept = 0;
-    let meanExpiryMs = 0;
-    let after = { key: "", slot: -1 };
-    for (;;) {
-      const pages = this.store.pagesAfter(after.key, after.slot, SWEEP_STEP_PAGES);
-      for (const { key, slot, expiresAtMs } of pages) {
-        if (expiresAtMs > this.#lastMs) {
-          kept += 1;
-          meanExpiryMs += (expiresAtMs - meanExpiryMs) / kept;
-        } else {
-          this.#drop(key);
-          this.store.deletePage(key, slot);
-        }
-      }
-      const last = pages.at(-1);
-      if (!last || pages.length < SWEEP_STEP_PAGES) {
-        const next = [kept > 0 ? Math.ceil(meanExpiryMs) : undefined, ended.nextEndMs].filter((ms) => ms !== undefined);
-        return next.length > 0 ? Math.min(...next) : undefined;
-      }
-      after = last;
-      yield;
-    }
+    const meanExpiryMs = yield* sweepPages(this.store, this.#lastMs, (key) => this.#drop(key));
+    const next = [meanExpiryMs, ended.nextEndMs].filter((ms) => ms !== undefined);
+    return next.length > 0 ? Math.min(...next) : undefined;
   }
 
   #decide(call: Call, wallMs: number): AnswerOf<Method> {
@@ -307,13 +283,6 @@ export class Ledger {
   }
 }
 
-/** An attempt that replays an event relies on it from now on, whatever becomes of the attempt that recorded it. */
-function claim(account: Account, event: PagedEvent, attempt: string): void {
-  const { claims } = event;
-  if (claims.includes(attempt) || claims.length > MOST_CLAIMS) return;
-  account.replace(event, { ...event, claims: [...claims, claims.length < MOST_CLAIMS ? attempt : FOR_GOOD] });
-}
-
 /** Limits that override the policy's may have longer windows, which must see the event for as long. */
 function keepMsOf({ policy, keepMs }: Charge, account: Account, counters: AskedCounter[], atMs: number): number {
   if (!account.overrideAt(atMs)) return keepMs;
@@ -321,13 +290,11 @@ function keepMsOf({ policy, keepMs }: Charge, account: Account, counters: AskedC
   return Math.max(keepMs, ...kept);
 }
 
-function accountOf(key: string, opened: readonly Opened[]): Account {
-  const found = opened.find(({ account }) => account.key === key);
-  if (!found) throw new Error("a counter's account is not open");
-  return found.account;
-}
-
 /** The counters of a question in the order asked, which is the order of the answer's standings. */
 function countersOf({ policy, counters }: Question, opened: readonly Opened[], atMs: number): Counter[] {
-  return counters.map(({ layer, key, limits }) => accountOf(key, opened).counter(policy, layer, limits, atMs));
+  return counters.map(({ layer, key, limits }) => {
+    const found = opened.find(({ account }) => account.key === key);
+    if (!found) throw new Error("a counter's account is not open");
+    return found.account.counter(policy, layer, limits, atMs);
+  });
 }
