@@ -14,6 +14,8 @@ export interface LimitState {
   readonly resetSeconds: number;
   /** Of a layer in shadow: it counts, and denies nothing. */
   readonly shadow: boolean;
+  /** What is in force for the key in place of the policy's own limit, if anything. */
+  readonly override?: "limits" | "exempt" | "ban" | undefined;
 }
 
 /** May it be done now? A denial is a decision like any other. */
@@ -62,6 +64,8 @@ export interface LimitBody {
   readonly reset_seconds: number;
   /** There when it is of a layer in shadow. */
   readonly shadow?: true | undefined;
+  /** What is in force for the key in place of the policy's own limit. */
+  readonly override?: "limits" | "exempt" | "ban" | undefined;
 }
 
 /** A decision on the wire. What is optional stands in the problem that a denied consume is; `id` in an admitted one. */
@@ -106,8 +110,9 @@ export function settlementOf({ id, policy, cost, limits }: SettlementBody): Sett
 }
 
 function limitOf({ window_seconds, reset_seconds, ...same }: LimitBody): LimitState {
-  const { layer, key, limit, used, remaining, shadow = false } = same;
-  return { layer, key, limit, windowSeconds: window_seconds, used, remaining, resetSeconds: reset_seconds, shadow };
+  const { layer, key, limit, used, remaining, shadow = false, override } = same;
+  const standing = { windowSeconds: window_seconds, used, remaining, resetSeconds: reset_seconds };
+  return { layer, key, limit, ...standing, shadow, ...(override !== undefined && { override }) };
 }
 
 /** Whether this is a decision: what a proxy answers in the service's place must not pass for an admission. */

@@ -1,34 +1,61 @@
 import { type Limit, longestWindowMs } from "./limit";
 import type { EventLog, Standing } from "./log";
+import { type Overridden, type Override, overriddenStandings, overriddenState } from "./override";
 
 /** The log of one policy's layer and key, under the limits in force. */
 export interface Counter {
   readonly log: EventLog;
   readonly limits: readonly Limit[];
+  /** In force at the time of the decision. */
+  readonly override?: Override | undefined;
 }
 
 export interface Verdict {
   readonly allowed: boolean;
   /**
-   * How every limit of every counter stands, in the order given, after the verdict: with the cost where it was
+   * How every limit in force of every counter stands, in the order given, after the verdict: with the cost where it was
    * recorded, without it where it was only asked about or denied.
    */
   readonly standings: readonly (readonly Standing[])[];
+  /** What overrides each of the counters, null where nothing does; left out where nothing overrides any. */
+  readonly overrides?: readonly (Overridden | null)[];
 }
 
-/** Would every limit of every counter admit `cost`? Records nothing. `cost` is at most the smallest of the limits. */
+/**
+ * Would every limit in force of every counter admit `cost`? Records nothing. `cost` is at most the smallest of the
+ * counters' own limits.
+ */
 export function check(counters: readonly Counter[], cost: number, nowMs: number): Verdict {
-  const standings = counters.map(({ log, limits }) => limits.map((limit) => log.standing(limit, cost, nowMs)));
-  return { allowed: standings.every((limits) => limits.every(({ fitsInMs }) => fitsInMs === 0)), standings };
+  const standings = counters.map((counter) => standingsOf(counter, cost, nowMs));
+  const allowed = standings.every((limits) => limits.every(({ fitsInMs }) => fitsInMs === 0));
+  if (!counters.some(isOverridden)) return { allowed, standings };
+  const overrides = counters.map((counter) => (isOverridden(counter) ? overriddenState(counter, cost, nowMs) : null));
+  return { allowed, standings, overrides };
 }
 
-/** Records `cost` in every counter if every limit of every counter admits it, and in none otherwise. */
+/** Records `cost` in every counter if every limit in force of every counter admits it, and in none otherwise. */
 export function consume(counters: readonly Counter[], cost: number, nowMs: number): Verdict {
   const verdict = check(counters, cost, nowMs);
   if (!verdict.allowed) return verdict;
-  for (const { log, limits } of counters) {
-    log.record(nowMs, cost);
-    log.dropBefore(longestWindowMs(limits), nowMs);
+  for (const counter of counters) {
+    counter.log.record(nowMs, cost);
+    counter.log.dropBefore(keptMs(counter), nowMs);
   }
-  return { allowed: true, standings: check(counters, cost, nowMs).standings };
+  return { ...check(counters, cost, nowMs), allowed: true };
+}
+
+/** How every limit in force of a counter stands, and when `cost` fits it. */
+export function standingsOf(counter: Counter, cost: number, nowMs: number): Standing[] {
+  if (isOverridden(counter)) return overriddenStandings(counter, cost, nowMs);
+  return counter.limits.map((limit) => counter.log.standing(limit, cost, nowMs));
+}
+
+/** For how long an event can count: the counter's own limits may hold again before it has left their windows. */
+export function keptMs({ limits, override }: Pick<Counter, "limits" | "override">): number {
+  const own = longestWindowMs(limits);
+  return override?.limits ? Math.max(own, longestWindowMs(override.limits)) : own;
+}
+
+function isOverridden(counter: Counter): counter is Counter & { readonly override: Override } {
+  return counter.override !== undefined;
 }

@@ -1,5 +1,6 @@
 import type { Limit } from "../core/limit";
 import type { Standing } from "../core/log";
+import type { Overridden, OverrideKind } from "../core/override";
 import type { Policy } from "../core/policy";
 import type { Answer, AskedCounter } from "../object/protocol";
 import type { Asked } from "./request";
@@ -29,6 +30,8 @@ export interface DecidedLimit {
   readonly limit: Limit;
   readonly standing: Standing;
   readonly isShadow: boolean;
+  /** What overrides the key's limits in this layer. */
+  readonly override?: Overridden | undefined;
 }
 
 /** An answer of the objects, or what is remembered of one. */
@@ -63,15 +66,16 @@ export function decided(
 
 function limitsAsTold(
   counters: readonly AskedCounter[],
-  { standings }: Pick<Answer, "standings">,
+  { standings, overrides }: Pick<Answer, "standings" | "overrides">,
   isShadow: boolean,
 ): DecidedLimit[] {
-  return counters.flatMap(({ layer, key, limits }, c) =>
-    limits.flatMap((limit, l) => {
+  return counters.flatMap(({ layer, key, limits }, c) => {
+    const override = overrides?.[c] ?? undefined;
+    return (override?.limits ?? limits).flatMap((limit, l) => {
       const standing = standings[c]?.[l];
-      return standing ? [{ layer, key, limit, standing, isShadow }] : [];
-    }),
-  );
+      return standing ? [{ layer, key, limit, standing, isShadow, override }] : [];
+    });
+  });
 }
 
 function inOrder({ layers }: Policy, limits: readonly DecidedLimit[]): DecidedLimit[] {
@@ -89,10 +93,24 @@ export function liveLimits({ limits }: Decided): readonly DecidedLimit[] {
   return limits.filter(({ isShadow }) => !isShadow);
 }
 
-/** Null when allowed. At least 1: what was denied fits in a millisecond at the soonest, and that is rounded up. */
+/**
+ * The first whole second at which the cost fits all live limits; null when allowed. At least 1: what was denied fits in a
+ * millisecond at the soonest, and that is rounded up.
+ */
 export function retryAfterSeconds(decided: Decided): number | null {
   if (decided.allowed) return null;
-  return Math.max(...liveLimits(decided).map(({ standing }) => ceilSeconds(standing.fitsInMs)));
+  const limits = liveLimits(decided);
+  for (let seconds = 0; ; ) {
+    const fits = Math.max(seconds, ...limits.map((limit) => ceilSeconds(fitsFromMs(limit, seconds * 1_000))));
+    if (fits === seconds) return seconds;
+    seconds = fits;
+  }
+}
+
+/** The first instant, not before `inMs`, at which the cost fits: when an override ends it may fit no longer. */
+function fitsFromMs({ standing, override }: DecidedLimit, inMs: number): number {
+  if (inMs < standing.fitsInMs || !override || inMs < override.endsInMs) return Math.max(inMs, standing.fitsInMs);
+  return Math.max(inMs, override.ownFitsInMs);
 }
 
 /** The limits that the cost does not fit. */
@@ -129,22 +147,23 @@ export function settlementOf(decided: Decided): Settlement {
 }
 
 function limitsOf({ limits }: Decided): Decision["limits"] {
-  return limits.map(({ layer, key, limit, standing, isShadow }) => ({
+  return limits.map(({ layer, key, limit, standing, isShadow, override }) => ({
     layer,
     key,
-    ...limitState(limit, standing),
+    ...limitState(limit, standing, override?.kind),
     ...(isShadow && { shadow: true as const }),
   }));
 }
 
 /** A limit as it stands, in the words and units of the wire. */
-export function limitState({ max, windowMs }: Limit, { used, resetsInMs }: Standing) {
+export function limitState({ max, windowMs }: Limit, { used, resetsInMs }: Standing, override?: OverrideKind) {
   return {
     limit: max,
     window_seconds: windowMs / 1_000,
     used,
     remaining: remaining(max, used),
     reset_seconds: ceilSeconds(resetsInMs),
+    ...(override && { override }),
   };
 }
 

@@ -1,4 +1,5 @@
 import type { Standing } from "../core/log";
+import type { Overridden } from "../core/override";
 import type { Answer, Question } from "../object/protocol";
 
 /** Subjects that are remembered at most, those that were denied last, and costs of each: a dozen megabytes in all. */
@@ -149,5 +150,15 @@ function countedDown({ answer, answeredAtMs }: Denial, nowMs: number): Answer {
     freesInMs: left(freesInMs),
     resetsInMs: left(resetsInMs),
   });
-  return { ...answer, standings: answer.standings.map((limits) => limits.map(standing)) };
+  const override = ({ endsInMs, ownFitsInMs, ...same }: Overridden): Overridden => ({
+    ...same,
+    endsInMs: endsInMs - sinceMs,
+    ownFitsInMs: Math.max(0, ownFitsInMs - sinceMs),
+  });
+  const { standings, overrides } = answer;
+  return {
+    ...answer,
+    standings: standings.map((limits) => limits.map(standing)),
+    ...(overrides && { overrides: overrides.map((one) => one && override(one)) }),
+  };
 }

@@ -9,8 +9,10 @@ import type {
   ChargeAnswer,
   EventQuestion,
   Inspected,
+  KeyOverride,
   Method,
   Outcome,
+  OverrideToSet,
   Question,
   QuestionOf,
   SettleAnswer,
@@ -99,7 +101,10 @@ export class FanOut {
         const answer = answers[i];
         // It may have recorded the charge: it is told, but not waited for any longer.
         if (answer === undefined) waitUntil(undo(part));
-        return answer?.allowed ? { ...answer, ...(await undo(part)), allowed: true } : answer;
+        if (!answer?.allowed) return answer;
+        const undone = await undo(part);
+        if (!undone) return answer;
+        return { ...undone, allowed: true, replayed: answer.replayed, conflicts: answer.conflicts };
       }),
     );
     if (this.ifSilent === "refuse" && answers.every((answer) => answer?.allowed ?? true)) return unreachable();
@@ -122,6 +127,15 @@ export class FanOut {
 
   async forget(key: string): Promise<void> {
     await this.#call(objectOf(key, this.config.placement), (stub) => stub.forget(key)).catch(unreachable);
+  }
+
+  async setOverride(key: string, override: OverrideToSet): Promise<KeyOverride> {
+    const object = objectOf(key, this.config.placement);
+    return this.#call(object, (stub) => stub.setOverride(key, override)).catch(unreachable);
+  }
+
+  async liftOverride(key: string): Promise<void> {
+    await this.#call(objectOf(key, this.config.placement), (stub) => stub.liftOverride(key)).catch(unreachable);
   }
 
   /** What an object answers; undefined when it is silent, and that is no reason to refuse. */
@@ -159,15 +173,21 @@ export class FanOut {
   }
 }
 
-/** The standings of all parts in the order asked; of a part that is silent, none. */
-function standingsOf(parts: readonly Part[], answers: readonly (Answer | undefined)[]): Answer["standings"] {
-  const standings: Answer["standings"][number][] = [];
+/** What the answers of all parts say of each counter, in the order asked: `none` where a part is silent about it. */
+function placed<T>(
+  parts: readonly Part[],
+  answers: readonly (Answer | undefined)[],
+  told: (answer: Answer, counter: number) => T | undefined,
+  none: T,
+): T[] {
+  const all: T[] = [];
   parts.forEach(({ indexes }, p) => {
+    const answer = answers[p];
     indexes.forEach((index, i) => {
-      standings[index] = answers[p]?.standings[i] ?? [];
+      all[index] = (answer && told(answer, i)) ?? none;
     });
   });
-  return standings;
+  return all;
 }
 
 /** The answers of all parts as one, which admits if every part does that is not silent. */
@@ -176,7 +196,10 @@ function join(parts: readonly Part[], answers: readonly (Answer | undefined)[]):
   return {
     allowed: known.every(({ allowed }) => allowed),
     atMs: Math.max(...known.map(({ atMs }) => atMs)),
-    standings: standingsOf(parts, answers),
+    standings: placed(parts, answers, ({ standings }, i) => standings[i], []),
+    ...(known.some(({ overrides }) => overrides) && {
+      overrides: placed(parts, answers, ({ overrides }, i) => overrides?.[i], null),
+    }),
   };
 }
 

@@ -41,6 +41,8 @@ export class GatheredObjects {
       decide: (calls) => this.#gather(nth, name, stub, calls),
       inspect: (key, asked, mostEvents) => stub().inspect(key, asked, mostEvents),
       forget: (key) => stub().forget(key),
+      setOverride: (key, override) => stub().setOverride(key, override),
+      liftOverride: (key) => stub().liftOverride(key),
     };
   }
 

@@ -1,4 +1,4 @@
-import type { AskedOf, Call, Inspected, Outcome } from "../object/protocol";
+import type { AskedOf, Call, Inspected, KeyOverride, Outcome, OverrideToSet } from "../object/protocol";
 
 /** Where to create an object that is not there yet. */
 export interface Where {
@@ -11,6 +11,8 @@ export interface ObjectStub {
   decide(calls: readonly Call[]): Promise<Outcome[]>;
   inspect(key: string, asked: readonly AskedOf[], mostEvents: number): Promise<Inspected[]>;
   forget(key: string): Promise<void>;
+  setOverride(key: string, override: OverrideToSet): Promise<KeyOverride>;
+  liftOverride(key: string): Promise<void>;
 }
 
 /** Where objects are reached by name. */
@@ -46,6 +48,8 @@ export class BoundObjects implements ObjectNamespace {
       },
       inspect: (key, asked, mostEvents) => object.inspect(key, asked, mostEvents),
       forget: (key) => object.forget(key),
+      setOverride: (key, override) => object.setOverride(key, override),
+      liftOverride: (key) => object.liftOverride(key),
     };
   }
 }

@@ -115,7 +115,7 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
   return { request: request.data, policy, ...counted, subject: digestOf(present, attributes) };
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
+export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 

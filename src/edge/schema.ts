@@ -1,6 +1,7 @@
 import * as z from "zod";
-import { layersOf, limits, name } from "../config/policies";
+import { layersOf, limits, listOf, name } from "../config/policies";
 import { LARGEST_MAX } from "../core/limit";
+import { OVERRIDE_KINDS } from "../core/override";
 import { OUTCOMES } from "../core/tally";
 import { normalText } from "./subject";
 
@@ -97,12 +98,62 @@ export const batchSent = batchOf(
 );
 export type BatchRequest = z.input<typeof batchSent>;
 
+/** So long an override can hold at most: a leap year. */
+export const LONGEST_OVERRIDE_S = 366 * 86_400;
+
+const overrideKind = z.enum(OVERRIDE_KINDS, `must be one of ${OVERRIDE_KINDS.join(", ")}`);
+const longestReason = 500;
+const overrideReason = z
+  .string()
+  .trim()
+  .min(1, "must not be empty")
+  .max(longestReason, `must have at most ${longestReason} characters`);
+
+const overriddenLayer = z.strictObject({ policy: z.string(), layer: z.string(), limits });
+
+export const overrideRequest = z.strictObject({
+  kind: overrideKind.describe(
+    "Other limits, none at all (exempt), or a ban: nothing that counts by the key is admitted.",
+  ),
+  reason: overrideReason.describe("For whoever looks the key up."),
+  expires_at: z.iso
+    .datetime({ offset: true, error: "must be an instant, like 2030-01-01T00:00:00Z" })
+    .optional()
+    .describe("When it ends, at most 366 days ahead. This or `expires_in_seconds` is required."),
+  expires_in_seconds: wholeNumber()
+    .refine((seconds) => seconds >= 1 && seconds <= LONGEST_OVERRIDE_S, `must be from 1 to ${LONGEST_OVERRIDE_S}`)
+    .meta({ minimum: 1, maximum: LONGEST_OVERRIDE_S })
+    .optional()
+    .describe("The same, from now on."),
+  limits: listOf(
+    overriddenLayer,
+    256,
+    (one) =>
+      typeof one?.policy === "string" && typeof one.layer === "string" ? `${one.policy}/${one.layer}` : undefined,
+    "a layer stands twice",
+  )
+    .optional()
+    .describe("What holds in place of these layers' own limits: required of kind `limits`, and of it alone."),
+});
+
+const keyOverride = z.object({
+  kind: overrideKind,
+  reason: z.string(),
+  expires_at: z.iso.datetime(),
+  limits: z.array(z.object({ policy: z.string(), layer: z.string(), limits: z.array(z.string()) })).optional(),
+});
+export type KeyOverrideBody = z.infer<typeof keyOverride>;
+
+export const overriddenKey = z.object({ key: z.string(), override: keyOverride });
+export type OverriddenKey = z.infer<typeof overriddenKey>;
+
 const limitStanding = {
   limit: wholeNumber().describe("The most cost in any window."),
   window_seconds: wholeNumber(),
   used: wholeNumber().describe("The cost recorded in the window, after the decision."),
   remaining: wholeNumber(),
   reset_seconds: wholeNumber().describe("The wait until all of the limit remains if nobody consumes, rounded up."),
+  override: overrideKind.optional().describe("What is in force for the key in place of the policy's own limit."),
 };
 
 const layerStanding = z
@@ -197,6 +248,7 @@ export const DEFAULT_EVENTS = 100;
 
 export const keyState = z.object({
   key: z.string(),
+  override: keyOverride.nullable().describe("What is in force for the key in place of its policies' limits."),
   counters: z.array(
     z.object({
       policy: z.string(),

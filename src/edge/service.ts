@@ -14,7 +14,7 @@ export interface Env {
   /** Without it nothing is counted. */
   readonly LIMITER_STATS?: StatsNamespace;
   readonly LIMITER_ANALYTICS?: Analytics;
-  /** The clock by which denials are remembered: the real one when left out. */
+  /** The clock by which denials are remembered, and instants that callers name are held to: the real one when left out. */
   readonly now?: () => number;
 }
 
@@ -24,6 +24,7 @@ export interface Service {
   readonly limiter: Limiter;
   readonly tokens: Tokens;
   readonly counts: Counts | undefined;
+  readonly now: () => number;
 }
 
 const services = new WeakMap<Env, Service | ConfigError>();
@@ -46,7 +47,7 @@ function start(env: Env): Service | ConfigError {
     const denialLog = new DenialLog(config, realTiming.random);
     const denials = new Denials(config.denyCacheMs, now);
     const limiter = new Limiter(config, objects, realTiming, denials, { counts, denialLog });
-    return { config, tokens, limiter, counts };
+    return { config, tokens, limiter, counts, now };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     console.error({ message: error.message, mistakes: error.mistakes });

@@ -13,6 +13,7 @@ export interface ShadowAnswer {
   readonly replayed: boolean;
   /** In the order of `Asked.shadow`: none of a layer that was not asked, or whose object is silent. */
   readonly standings: Answer["standings"];
+  readonly overrides?: NonNullable<Answer["overrides"]>;
 }
 
 /**
@@ -67,11 +68,12 @@ export class Shadow {
 }
 
 /** An id that was used with another cost is not counted again: that is a mistake, and no denial. */
-function told({
-  allowed,
-  standings,
-  replayed = false,
-  conflicts = false,
-}: Answer & Partial<ChargeAnswer>): ShadowAnswer {
-  return { wouldDeny: !allowed && !conflicts, replayed: allowed && replayed, standings };
+function told(answer: Answer & Partial<ChargeAnswer>): ShadowAnswer {
+  const { allowed, standings, overrides, replayed = false, conflicts = false } = answer;
+  return {
+    wouldDeny: !allowed && !conflicts,
+    replayed: allowed && replayed,
+    standings,
+    ...(overrides && { overrides }),
+  };
 }

@@ -2,6 +2,7 @@ import { type IRequest, Router } from "itty-router";
 import type { Config } from "../config/config";
 import { bodyOf, inlineBodyOf } from "../edge/decision";
 import { readInlineCheck, readInlineConsume, readInlineKey, readInlineSettle } from "../edge/inline";
+import { readOverride } from "../edge/override";
 import {
   type Asked,
   type AskedById,
@@ -30,7 +31,7 @@ type Call = (request: IRequest, service: Service, context: Context) => Response 
 /** What of a request outlives its answer. */
 export type Context = Pick<ExecutionContext, "waitUntil">;
 
-export type Route<E = Env> = readonly [method: "get" | "post" | "delete", path: string, handler: Handler<E>];
+export type Route<E = Env> = readonly [method: "get" | "post" | "put" | "delete", path: string, handler: Handler<E>];
 
 export const ROUTES: readonly Route[] = [
   ["get", "/healthz", health],
@@ -46,6 +47,8 @@ export const ROUTES: readonly Route[] = [
   ["get", "/v1/policies", withToken("caller", (_, { limiter }) => json(limiter.policies()))],
   ["get", "/v1/keys/:key", withToken("admin", inspectKey)],
   ["delete", "/v1/keys/:key", withToken("admin", forgetKey)],
+  ["put", "/v1/keys/:key/override", withToken("admin", setOverride)],
+  ["delete", "/v1/keys/:key/override", withToken("admin", liftOverride)],
   ["get", "/v1/stats", withToken("admin", async (request, service) => json(await stats(request, service)))],
   ["get", "/metrics", withToken("admin", (_, service) => metrics(service))],
 ];
@@ -95,6 +98,17 @@ async function forgetInlineKey(request: IRequest, { limiter }: Service): Promise
 
 async function forgetKey(request: IRequest, { config, limiter }: Service): Promise<Response> {
   await limiter.forget(keyOf(request, config));
+  return new Response(null, { status: 204 });
+}
+
+async function setOverride(request: IRequest, { config, limiter, now }: Service): Promise<Response> {
+  const body = await readJson(request);
+  const key = keyOf(request, config);
+  return json(await limiter.setOverride(key, readOverride(body, key, config, now())));
+}
+
+async function liftOverride(request: IRequest, { config, limiter }: Service): Promise<Response> {
+  await limiter.liftOverride(keyOf(request, config));
   return new Response(null, { status: 204 });
 }
 

@@ -1,9 +1,10 @@
 import { type Item, serializeItem, serializeList } from "structured-headers";
 import type { Limit } from "../core/limit";
-import { layersIn, limitName, type Policy } from "../core/policy";
+import { type Layer, layersIn, limitName, type Policy } from "../core/policy";
 import {
   ceilSeconds,
   type Decided,
+  type DecidedLimit,
   liveLimits,
   remaining,
   retryAfterSeconds,
@@ -45,11 +46,12 @@ export function settleReply(decided: Decided): Reply {
  * live layers alone: a client must not slow down for what nobody would deny it.
  */
 function rateLimitHeaders(decided: Decided): Record<string, string> {
-  const policy = policyHeader(decided.policy);
+  const live = liveLimits(decided);
+  const policy = policyHeader(decided.policy, live);
   if (decided.degraded || policy === "") return {};
   return {
     "RateLimit-Policy": policy,
-    RateLimit: liveLimits(decided)
+    RateLimit: live
       .map(({ layer, limit, standing: { used, freesInMs } }) => {
         const wait = used > 0 ? `;t=${ceilSeconds(freesInMs)}` : "";
         return `${nameItem(layer, limit)};r=${remaining(limit.max, used)}${wait}`;
@@ -71,12 +73,26 @@ function nameItem(layer: string, limit: Limit): string {
 
 const policyHeaders = new WeakMap<Policy, string>();
 
-/** The same for every answer of a policy, so made once. */
-function policyHeader(policy: Policy): string {
+/** The same for every answer of a policy whose limits are not overridden, so made once. */
+function policyHeader(policy: Policy, live: readonly DecidedLimit[]): string {
+  const overridden = live.filter(({ override }) => override?.limits);
+  if (overridden.length > 0)
+    return policyHeaderOf(
+      layersIn("live", policy).map(({ name, limits }) => {
+        const inForce = overridden.find(({ layer }) => layer === name)?.override?.limits;
+        return { name, limits: inForce ?? limits };
+      }),
+    );
   const known = policyHeaders.get(policy);
   if (known !== undefined) return known;
-  const header = serializeList(
-    layersIn("live", policy).flatMap(({ name, limits }) =>
+  const header = policyHeaderOf(layersIn("live", policy));
+  policyHeaders.set(policy, header);
+  return header;
+}
+
+function policyHeaderOf(layers: readonly Pick<Layer, "name" | "limits">[]): string {
+  return serializeList(
+    layers.flatMap(({ name, limits }) =>
       limits.map((limit): Item => {
         const parameters = new Map([
           ["q", limit.max],
@@ -86,6 +102,4 @@ function policyHeader(policy: Policy): string {
       }),
     ),
   );
-  policyHeaders.set(policy, header);
-  return header;
 }

@@ -12,6 +12,8 @@ import {
   keyState,
   MOST_EVENTS,
   MOST_MINUTES,
+  overriddenKey,
+  overrideRequest,
   policyList,
   problem,
   settlement,
@@ -44,6 +46,8 @@ const SCHEMAS = {
   BatchResults: batchResults,
   PolicyList: policyList,
   KeyState: keyState,
+  OverrideRequest: overrideRequest,
+  OverriddenKey: overriddenKey,
   Stats: stats,
   Problem: problem,
 };
@@ -117,15 +121,7 @@ function makeDocument(): Json {
         },
       },
       "/v1/keys/{key}": {
-        parameters: [
-          {
-            name: "key",
-            in: "path",
-            required: true,
-            description: "`<attribute>:<value>` in its normal form, percent-encoded.",
-            schema: { type: "string", examples: ["user:u_1", "ip:2001:db8:1:2::/64"] },
-          },
-        ],
+        parameters: [KEY],
         get: {
           operationId: "inspectKey",
           summary: "Every counter of a key (admin)",
@@ -147,6 +143,26 @@ function makeDocument(): Json {
           summary: "Forget a key (admin)",
           responses: {
             204: { description: "Forgotten, also when it was never seen." },
+            ...problems(400, 401, 403, 500, 503),
+          },
+        },
+      },
+      "/v1/keys/{key}/override": {
+        parameters: [KEY],
+        put: {
+          operationId: "setOverride",
+          summary: "Override the limits of a key, in place of what overrides them now (admin)",
+          requestBody: requestBody("OverrideRequest"),
+          responses: {
+            200: { description: "In force.", content: content("OverriddenKey") },
+            ...problems(400, 401, 403, 413, 415, 500, 503),
+          },
+        },
+        delete: {
+          operationId: "liftOverride",
+          summary: "Let the limits of its policies be in force for a key again (admin)",
+          responses: {
+            204: { description: "They are, also when nothing overrode them." },
             ...problems(400, 401, 403, 500, 503),
           },
         },
@@ -218,6 +234,14 @@ function makeDocument(): Json {
     },
   };
 }
+
+const KEY: Json = {
+  name: "key",
+  in: "path",
+  required: true,
+  description: "`<attribute>:<value>` in its normal form, percent-encoded.",
+  schema: { type: "string", examples: ["user:u_1", "ip:2001:db8:1:2::/64"] },
+};
 
 /** Calls by a policy, and the same by limits that the request names. */
 type Kind = "" | "Inline";

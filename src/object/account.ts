@@ -1,7 +1,10 @@
+import type { Counter } from "../core/decide";
+import type { Limit } from "../core/limit";
 import { EventLog } from "../core/log";
+import { overrideOf, overrideText, readOverride } from "./override";
 import { Page, type PagedEvent, readPage } from "./page";
 import type { Row } from "./page-table";
-import type { StoredEvent } from "./protocol";
+import type { KeyOverride, StoredEvent } from "./protocol";
 import { SlotIndex } from "./slot-index";
 import type { PageStore } from "./store";
 
@@ -19,7 +22,8 @@ interface CounterSince {
 }
 
 /**
- * One key: the logs of all its policies and layers, and the pages of events that they are rebuilt from.
+ * One key: the logs of all its policies and layers, the pages of events that they are rebuilt from, and what overrides
+ * its limits.
  *
  * An event charged to several layers of the key is stored once, and every change is to one page: one row written, or
  * less, since a page is written once however many changes it has had. A change that throws, or is not stored, leaves
@@ -31,6 +35,8 @@ export class Account {
   readonly #logs = new Map<string, EventLog>();
   readonly #sealed: Sealed[] = [];
   #tail: Page | undefined;
+  /** As it is stored, also when it has ended. */
+  #override: KeyOverride | undefined;
   /** Made when an id is first looked for beyond the tail: an account of one page never needs it. */
   #sealedIds: SlotIndex | undefined;
   /** Pages that differ from what is stored, by slot. */
@@ -41,11 +47,13 @@ export class Account {
     readonly key: string,
     private readonly pageChars: number,
   ) {
+    const override = store.overrides.load(key);
+    if (override) this.#override = readOverride(override.text, override.endsAtMs);
     let last: { slot: number; events: PagedEvent[] } | undefined;
     for (const { slot, expiresAtMs, text } of store.pages(key)) {
       last = { slot, events: readPage(text) };
       for (const { atMs, cost, charged } of last.events)
-        if (cost > 0) for (const layer of charged.layers) this.log(charged.policy, layer).record(atMs, cost);
+        if (cost > 0) for (const layer of charged.layers) this.#log(charged.policy, layer).record(atMs, cost);
       this.#sealed.push({ slot, expiresAtMs });
     }
     this.newestMs = last?.events.at(-1)?.atMs ?? 0;
@@ -56,23 +64,34 @@ export class Account {
 
   /** Nothing is stored about the key. */
   get isEmpty(): boolean {
-    return this.#tail === undefined;
+    return this.#tail === undefined && this.#override === undefined;
   }
 
   /** About how many bytes of memory the account takes. */
   get weight(): number {
     let bytes = 1_000 + 2 * this.key.length + 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.length;
     for (const log of this.#logs.values()) bytes += 500 + 24 * log.size;
+    if (this.#override) bytes += 1_000 + 1_000 * (this.#override.layers?.length ?? 0);
     return bytes + (this.#sealedIds?.weight ?? 0);
   }
 
-  log(policy: string, layer: string): EventLog {
-    const name = `${policy}/${layer}`;
-    const known = this.#logs.get(name);
-    if (known) return known;
-    const log = new EventLog();
-    this.#logs.set(name, log);
-    return log;
+  /** The counter of a layer that has these limits of its own, as it is at `nowMs`. */
+  counter(policy: string, layer: string, limits: readonly Limit[], nowMs: number): Counter {
+    const log = this.#log(policy, layer);
+    const override = this.overrideAt(nowMs);
+    return override ? { log, limits, override: overrideOf(override, policy, layer) } : { log, limits };
+  }
+
+  /** The override in force at `nowMs`. */
+  overrideAt(nowMs: number): KeyOverride | undefined {
+    return this.#override && nowMs < this.#override.endsAtMs ? this.#override : undefined;
+  }
+
+  /** Puts an override in the place of the one that there is, and stores it; undefined lifts it. */
+  setOverride(override: KeyOverride | undefined): void {
+    if (override) this.store.overrides.put(this.key, { endsAtMs: override.endsAtMs, text: overrideText(override) });
+    else this.store.overrides.delete(this.key);
+    this.#override = override;
   }
 
   /** Writes down an event that the logs have recorded. */
@@ -106,7 +125,7 @@ export class Account {
     if (!located) return;
     const { slot, events, event: old } = located;
     for (const layer of old.charged.layers)
-      this.log(old.charged.policy, layer).recost(old.atMs, old.cost, event?.cost ?? 0);
+      this.#log(old.charged.policy, layer).recost(old.atMs, old.cost, event?.cost ?? 0);
     const page = Page.holding(
       slot,
       events.flatMap((other) => (other === old ? (event ?? []) : other)),
@@ -133,6 +152,15 @@ export class Account {
           if (one.events.length > 2 * most + 100) one.events.splice(0, one.events.length - most);
         }
     return found.map(({ total, events }) => ({ total, events: most > 0 ? events.slice(-most).reverse() : [] }));
+  }
+
+  #log(policy: string, layer: string): EventLog {
+    const name = `${policy}/${layer}`;
+    const known = this.#logs.get(name);
+    if (known) return known;
+    const log = new EventLog();
+    this.#logs.set(name, log);
+    return log;
   }
 
   #locate(id: string, subject: string): { slot: number; events: PagedEvent[]; event: PagedEvent } | undefined {

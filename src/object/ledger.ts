@@ -1,7 +1,8 @@
-import { type Counter, check, consume, type Verdict } from "../core/decide";
+import { type Counter, check, consume, keptMs, standingsOf, type Verdict } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
 import { Account } from "./account";
-import { PAGE_CHARS, type PagedEvent } from "./page";
+import { claim } from "./claim";
+import { PAGE_CHARS } from "./page";
 import type {
   Answer,
   AnswerOf,
@@ -12,22 +13,18 @@ import type {
   ChargeAnswer,
   EventQuestion,
   Inspected,
+  KeyOverride,
   Method,
   Outcome,
+  OverrideToSet,
   Question,
   SettleAnswer,
 } from "./protocol";
 import type { PageStore } from "./store";
+import { sweepPages } from "./sweep";
 
 /** An isolate has 128 MB, which several objects may share. */
 const MEMORY_BYTES = 32 * 1_048_576;
-
-/** Pages looked at in one step of a sweep, during which nobody is answered: a few milliseconds. */
-const SWEEP_STEP_PAGES = 500;
-
-/** Attempts that can rely on one event and still have it taken back: with more at once, it stays. */
-const MOST_CLAIMS = 32;
-const FOR_GOOD = "*";
 
 /** The counters that a question asks about, by key. */
 interface Opened {
@@ -104,57 +101,60 @@ export class Ledger {
   /** How the counters of a key stand, in the order asked; of each counter's events, the newest `most`. */
   inspect(key: string, asked: readonly AskedOf[], most: number, wallMs: number): Inspected[] {
     return this.#transact(() => {
-      const counters = asked.map(({ layer, limits }) => ({ layer, key, limits }));
-      const { opened, atMs } = this.#open(counters, wallMs);
-      const account = opened[0]?.account;
-      if (!account || account.isEmpty) return [];
-      const since = asked.map(({ policy, layer, limits }) => ({
+      const { account, atMs } = this.#openKey(key, wallMs);
+      if (account.isEmpty) return [];
+      const override = account.overrideAt(atMs);
+      const inForce = asked.map(({ policy, layer, limits }) => account.counter(policy, layer, limits, atMs));
+      const since = asked.map(({ policy, layer, limits }, i) => ({
         policy,
         layer,
-        sinceMs: atMs - longestWindowMs(limits),
+        sinceMs: atMs - longestWindowMs(inForce[i]?.override?.limits ?? limits),
       }));
       const events = account.events(since, most);
-      return asked.map(({ policy, layer, limits }, i) => ({
-        standings: limits.map((limit) => account.log(policy, layer).standing(limit, 1, atMs)),
+      return inForce.map((counter, i) => ({
+        standings: standingsOf(counter, 1, atMs),
+        ...(override && { override }),
         total: events[i]?.total ?? 0,
         events: events[i]?.events ?? [],
       }));
     });
   }
 
+  /** Sets the override of a key, in place of the one that it has. */
+  setOverride(key: string, { ends, ...override }: OverrideToSet, wallMs: number): KeyOverride {
+    return this.#transact(() => {
+      const { account, atMs } = this.#openKey(key, wallMs);
+      const set = { ...override, endsAtMs: "atMs" in ends ? ends.atMs : atMs + ends.inMs };
+      account.setOverride(set);
+      return set;
+    });
+  }
+
+  liftOverride(key: string, wallMs: number): void {
+    this.#transact(() => this.#openKey(key, wallMs).account.setOverride(undefined));
+  }
+
+  /** Forgets what was admitted. The override of the key stays. */
   forget(key: string): void {
     this.#drop(key);
     this.store.deleteKey(key);
   }
 
   /**
-   * Deletes, step by step, the pages that no window can see any more; others are answered between the steps. Returns
-   * when to sweep next: halfway through what is left, so that most pages are looked at a few times in their life
-   * however many there are and however long each is kept; undefined when nothing is left.
+   * Deletes the overrides that have ended and, step by step, the pages that no window can see any more; others are
+   * answered between the steps. Returns when to sweep next: halfway through the pages that are left, so that most are
+   * looked at a few times in their life however many there are and however long each is kept, or when the next override
+   * ends; undefined when nothing is left.
    */
   *sweep(wallMs: number): Generator<void, number | undefined> {
     // Used from now on: what a sweep has forgotten must not be asked about at an earlier time.
     this.#lastMs = Math.max(this.#lastMs, wallMs);
     while (this.store.retire()) yield;
-    let kept = 0;
-    let meanExpiryMs = 0;
-    let after = { key: "", slot: -1 };
-    for (;;) {
-      const pages = this.store.pagesAfter(after.key, after.slot, SWEEP_STEP_PAGES);
-      for (const { key, slot, expiresAtMs } of pages) {
-        if (expiresAtMs > this.#lastMs) {
-          kept += 1;
-          meanExpiryMs += (expiresAtMs - meanExpiryMs) / kept;
-        } else {
-          this.#drop(key);
-          this.store.deletePage(key, slot);
-        }
-      }
-      const last = pages.at(-1);
-      if (!last || pages.length < SWEEP_STEP_PAGES) return kept > 0 ? Math.ceil(meanExpiryMs) : undefined;
-      after = last;
-      yield;
-    }
+    const ended = this.store.overrides.deleteEnded(this.#lastMs);
+    for (const key of ended.keys) this.#drop(key);
+    const meanExpiryMs = yield* sweepPages(this.store, this.#lastMs, (key) => this.#drop(key));
+    const next = [meanExpiryMs, ended.nextEndMs].filter((ms) => ms !== undefined);
+    return next.length > 0 ? Math.min(...next) : undefined;
   }
 
   #decide(call: Call, wallMs: number): AnswerOf<Method> {
@@ -166,21 +166,26 @@ export class Ledger {
 
   #check(question: Question, wallMs: number): Answer {
     const { opened, atMs } = this.#open(question.counters, wallMs);
-    return { atMs, ...check(logsOf(question, opened), question.cost, atMs) };
+    return { atMs, ...check(countersOf(question, opened, atMs), question.cost, atMs) };
   }
 
   #consume(charge: Charge, wallMs: number): ChargeAnswer {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
-    const { id, subject, policy, cost, attempt, alone, keepMs } = charge;
+    const { id, subject, policy, cost, attempt, alone } = charge;
     const known = opened.map(({ account }) => account.find(id, subject, atMs));
     const conflicts = known.some((event) => event && (event.charged.policy !== policy || event.admittedCost !== cost));
     const fresh = opened.filter((_, i) => known[i] === undefined);
     const verdict: Verdict = conflicts
       ? { allowed: false, standings: [] }
-      : consume(logsOf({ ...charge, counters: fresh.flatMap(({ counters }) => counters) }, fresh), cost, atMs);
+      : consume(
+          countersOf({ ...charge, counters: fresh.flatMap(({ counters }) => counters) }, fresh, atMs),
+          cost,
+          atMs,
+        );
     if (verdict.allowed) {
       for (const { account, counters } of fresh) {
         const layers = counters.map(({ layer }) => layer);
+        const keepMs = keepMsOf(charge, account, counters, atMs);
         const charged = { policy, layers, keepMs };
         account.append({ id, atMs, cost, charged, subject, claims: [attempt], admittedCost: cost });
       }
@@ -190,8 +195,8 @@ export class Ledger {
     }
     const replayed = known[0] !== undefined && known[0].claims[0] !== attempt;
     const isDecided = !conflicts && fresh.length === opened.length;
-    const { standings } = isDecided ? verdict : check(logsOf(charge, opened), cost, atMs);
-    return { atMs, allowed: verdict.allowed, replayed, conflicts, standings };
+    const standing = isDecided ? verdict : check(countersOf(charge, opened, atMs), cost, atMs);
+    return { ...standing, atMs, allowed: verdict.allowed, replayed, conflicts };
   }
 
   #undo(charge: Charge, wallMs: number): Answer {
@@ -203,7 +208,7 @@ export class Ledger {
       const claims = event.claims.filter((claim) => claim !== attempt);
       account.replace(event, claims.length > 0 ? { ...event, claims } : undefined);
     }
-    return { atMs, ...check(logsOf(charge, opened), charge.cost, atMs) };
+    return { atMs, ...check(countersOf(charge, opened, atMs), charge.cost, atMs) };
   }
 
   #settle(question: EventQuestion, wallMs: number): SettleAnswer {
@@ -216,7 +221,7 @@ export class Ledger {
       found = true;
       if (event.cost !== cost) account.replace(event, { ...event, cost });
     }
-    return { atMs, found, ...check(logsOf(question, opened), 1, atMs) };
+    return { atMs, found, ...check(countersOf(question, opened, atMs), 1, atMs) };
   }
 
   /** Does the work and stores what it changed, or neither. */
@@ -247,6 +252,12 @@ export class Ledger {
     return { opened, atMs: this.#lastMs };
   }
 
+  #openKey(key: string, wallMs: number): { account: Account; atMs: number } {
+    const account = this.#account(key);
+    this.#lastMs = Math.max(this.#lastMs, wallMs, account.newestMs);
+    return { account, atMs: this.#lastMs };
+  }
+
   #account(key: string): Account {
     const account =
       this.#opened.get(key) ?? this.#accounts.get(key)?.account ?? new Account(this.store, key, this.pageChars);
@@ -272,20 +283,18 @@ export class Ledger {
   }
 }
 
-/** An attempt that replays an event relies on it from now on, whatever becomes of the attempt that recorded it. */
-function claim(account: Account, event: PagedEvent, attempt: string): void {
-  const { claims } = event;
-  if (claims.includes(attempt) || claims.length > MOST_CLAIMS) return;
-  account.replace(event, { ...event, claims: [...claims, claims.length < MOST_CLAIMS ? attempt : FOR_GOOD] });
-}
-
-function accountOf(key: string, opened: readonly Opened[]): Account {
-  const found = opened.find(({ account }) => account.key === key);
-  if (!found) throw new Error("a counter's account is not open");
-  return found.account;
+/** Limits that override the policy's may have longer windows, which must see the event for as long. */
+function keepMsOf({ policy, keepMs }: Charge, account: Account, counters: AskedCounter[], atMs: number): number {
+  if (!account.overrideAt(atMs)) return keepMs;
+  const kept = counters.map(({ layer, limits }) => keptMs(account.counter(policy, layer, limits, atMs)));
+  return Math.max(keepMs, ...kept);
 }
 
 /** The counters of a question in the order asked, which is the order of the answer's standings. */
-function logsOf({ policy, counters }: Question, opened: readonly Opened[]): Counter[] {
-  return counters.map(({ layer, key, limits }) => ({ log: accountOf(key, opened).log(policy, layer), limits }));
+function countersOf({ policy, counters }: Question, opened: readonly Opened[], atMs: number): Counter[] {
+  return counters.map(({ layer, key, limits }) => {
+    const found = opened.find(({ account }) => account.key === key);
+    if (!found) throw new Error("a counter's account is not open");
+    return found.account.counter(policy, layer, limits, atMs);
+  });
 }

@@ -1,7 +1,7 @@
 import { DurableObject } from "cloudflare:workers";
 import { Group } from "./group";
 import { Ledger } from "./ledger";
-import type { AskedOf, Call, Charge, Inspected, Outcome } from "./protocol";
+import type { AskedOf, Call, Inspected, KeyOverride, Outcome, OverrideToSet } from "./protocol";
 import { Store } from "./store";
 
 /** Until the next sweep at least: forgetting is cheap while it is rare, and each alarm is billed. */
@@ -15,7 +15,7 @@ const SWEEP_REST_MS = 3_600_000;
 export class LimiterObject extends DurableObject {
   protected readonly store: Store;
   protected ledger: Ledger;
-  /** Whenever pages are stored there is an alarm, which sweeps out those that have expired. */
+  /** Whenever pages or overrides are stored there is an alarm, which sweeps out those that have expired. */
   #alarmAtMs: number | null = null;
   readonly #group = new Group((calls) => this.#decideAll(calls));
 
@@ -48,9 +48,21 @@ export class LimiterObject extends DurableObject {
     if (this.store.isEmpty) await this.#empty();
   }
 
+  setOverride(key: string, override: OverrideToSet): KeyOverride {
+    const nowMs = this.now();
+    const set = this.ledger.setOverride(key, override, nowMs);
+    this.#sweepBy(Math.max(set.endsAtMs, nowMs + SWEEP_REST_MS));
+    return set;
+  }
+
+  async liftOverride(key: string): Promise<void> {
+    this.ledger.liftOverride(key, this.now());
+    if (this.store.isEmpty) await this.#empty();
+  }
+
   override async alarm(): Promise<void> {
     const restedMs = this.now() + SWEEP_REST_MS;
-    // Also when the sweep fails: an object must never be left with pages and without an alarm.
+    // Also when the sweep fails: an object must never be left with rows and without an alarm.
     let next = restedMs;
     try {
       next = Math.max(restedMs, (await this.#sweep()) ?? 0);
@@ -81,13 +93,12 @@ export class LimiterObject extends DurableObject {
     calls.forEach(({ method, question }, i) => {
       const outcome = outcomes[i];
       if (method === "consume" && outcome && "answer" in outcome && outcome.answer.allowed)
-        this.#forgetLater(question, outcome.answer.atMs);
+        this.#sweepBy(outcome.answer.atMs + Math.max(question.keepMs, SWEEP_REST_MS));
     });
     return outcomes;
   }
 
-  #forgetLater({ keepMs }: Charge, atMs: number): void {
-    const dueMs = atMs + Math.max(keepMs, SWEEP_REST_MS);
+  #sweepBy(dueMs: number): void {
     if (this.#alarmAtMs === null || dueMs < this.#alarmAtMs) this.#setAlarm(dueMs);
   }
 

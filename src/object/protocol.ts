@@ -1,5 +1,6 @@
 import type { Verdict } from "../core/decide";
 import type { Limit } from "../core/limit";
+import type { OverrideKind } from "../core/override";
 
 /**
  * What the edge and the objects say to each other. During a deploy old and new code talk for minutes, so a change
@@ -69,8 +70,27 @@ export interface AskedOf {
   readonly limits: readonly Limit[];
 }
 
+/** What was set for a key, of all counters or of some. */
+export interface KeyOverride {
+  readonly kind: OverrideKind;
+  /** For whoever looks the key up. */
+  readonly reason: string;
+  /** The object's own time: the instant from which on it holds no longer. */
+  readonly endsAtMs: number;
+  /** The counters that have other limits, and those limits: of kind `limits` alone. */
+  readonly layers?: readonly AskedOf[];
+}
+
+/** An override to be set. It ends at an instant, or after a time that the object counts from its own. */
+export interface OverrideToSet extends Omit<KeyOverride, "endsAtMs"> {
+  readonly ends: { readonly atMs: number } | { readonly inMs: number };
+}
+
 export interface Inspected {
+  /** Of the limits in force. */
   readonly standings: Verdict["standings"][number];
+  /** The override of the key that is in force: the same for all of its counters. */
+  readonly override?: KeyOverride;
   /** How many events are in the longest window. */
   readonly total: number;
   /** The newest of them, newest first. */

@@ -1,4 +1,5 @@
 import { Journal } from "./journal";
+import { OverrideTable } from "./override-table";
 import { PageTable, type Row } from "./page-table";
 import { Sql } from "./sql";
 
@@ -6,19 +7,20 @@ import { Sql } from "./sql";
 export type PageStore = Pick<
   Store,
   "pages" | "loadPage" | "put" | "deleteKey" | "deletePage" | "pagesAfter" | "retire"
->;
+> & { readonly overrides: Pick<OverrideTable, "load" | "put" | "delete" | "deleteEnded"> };
 
 /** From so many pages on, one row of the journal is less than a row each, also when all of them move on in the end. */
 const MANY_PAGES = 8;
 
 /**
  * The pages of all keys in one object: in a table, a row each, and those that were changed together with many others
- * in a journal until they are moved there. All of the SQL is here and in what this is made of.
+ * in a journal until they are moved there; and what overrides some of these keys. All of the SQL is here and in what this is made of.
  */
 export class Store {
   readonly #sql: Sql;
   readonly #table: PageTable;
   readonly #journal: Journal;
+  readonly overrides: OverrideTable;
 
   constructor(
     private readonly storage: DurableObjectStorage,
@@ -27,6 +29,7 @@ export class Store {
     this.#sql = new Sql(storage);
     this.#table = new PageTable(this.#sql);
     this.#journal = new Journal(this.#sql, this.#table, journalChars);
+    this.overrides = new OverrideTable(this.#sql);
   }
 
   /** Rows written since the object woke: what the tests hold to their budget. */
@@ -35,7 +38,7 @@ export class Store {
   }
 
   get isEmpty(): boolean {
-    return !this.#journal.hasPages && this.#table.isEmpty;
+    return !this.#journal.hasPages && this.#table.isEmpty && this.overrides.isEmpty;
   }
 
   /** The pages of a key in their order, one at a time: a key with a million events has more text than memory holds. */
@@ -90,6 +93,7 @@ export class Store {
   async deleteAll(): Promise<void> {
     this.#table.forget();
     this.#journal.forget();
+    this.overrides.forget();
     await this.storage.deleteAll();
   }
 }

@@ -122,7 +122,7 @@ export function behaviourSuite(name: string, target: Target): void {
       const denied = await caller.consume("chat", { user, ip });
       expect(denied).toMatchObject({ allowed: false, retry_after_seconds: expect.any(Number) });
       expect(denied.limits.map(({ used }) => used)).toEqual([0, 0, 30]);
-      expect(await caller.key(`user:${user}`)).toEqual({ key: `user:${user}`, counters: [] });
+      expect(await caller.key(`user:${user}`)).toEqual({ key: `user:${user}`, counters: [], override: null });
     });
 
     test("an anonymous caller's own counter and that of the address are two", async () => {
@@ -226,7 +226,10 @@ export function behaviourSuite(name: string, target: Target): void {
       await caller.check("chat", subject);
       const path = `/v1/keys/${encodeURIComponent(`user:${subject.user}`)}`;
       const response = await caller.admin(path);
-      expect([response.status, await json(response)]).toEqual([200, { key: `user:${subject.user}`, counters: [] }]);
+      expect([response.status, await json(response)]).toEqual([
+        200,
+        { key: `user:${subject.user}`, counters: [], override: null },
+      ]);
       expect((await caller.admin(path, { method: "DELETE" })).status).toBe(204);
     });
 
@@ -406,7 +409,11 @@ export function behaviourSuite(name: string, target: Target): void {
       const subject = newSubject();
       await caller.consume("chat", subject);
       await advance(3_600_000);
-      expect(await caller.key(`user:${subject.user}`)).toEqual({ key: `user:${subject.user}`, counters: [] });
+      expect(await caller.key(`user:${subject.user}`)).toEqual({
+        key: `user:${subject.user}`,
+        counters: [],
+        override: null,
+      });
     });
   });
 }

@@ -16,6 +16,7 @@ export interface LimitBody {
   readonly remaining: number;
   readonly reset_seconds: number;
   readonly shadow?: true;
+  readonly override?: string;
 }
 
 export interface DecisionBody {
@@ -41,6 +42,7 @@ export interface ProblemBody {
 
 export interface KeyBody {
   readonly key: string;
+  readonly override: { readonly kind: string } | null;
   readonly counters: readonly {
     readonly policy: string;
     readonly layer: string;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { LONGEST_WINDOW_MS, longestWindowMs, parseLimit } from "../../src/core/limit";
+import { LONGEST_WINDOW_MS, limitText, longestWindowMs, parseLimit } from "../../src/core/limit";
 
 describe("reads a limit", () => {
   test.each([
@@ -41,3 +41,10 @@ describe("refuses, and says why", () => {
 test("tells the longest window of several limits", () => {
   expect(longestWindowMs([parseLimit("5/minute"), parseLimit("60/hour"), parseLimit("1/second")])).toBe(3_600_000);
 });
+
+test.each(["5/minute", "1/second", "600 per 2 hours", "2 per 90 seconds", "7/day", "10 per 31 days"])(
+  "writes a limit as it is read: %s",
+  (text) => {
+    expect(limitText(parseLimit(text))).toBe(text);
+  },
+);

@@ -48,6 +48,17 @@ test("a denial holds until enough has left, from when it was asked for, and its 
   expect(recalled(denials, question("u"))).toBeUndefined();
 });
 
+test("what overrides a counter counts down with it", async () => {
+  const { clock, denials } = denialsAt(10_000);
+  const override = { kind: "exempt", endsInMs: 500, ownFitsInMs: 30_000 } as const;
+  await learn(denials, question("u"), { ...denial(60_000), overrides: [override, null] });
+  clock.ms += 700;
+  expect(recalled(denials, question("u"))?.answer?.overrides).toEqual([
+    { kind: "exempt", endsInMs: -200, ownFitsInMs: 29_300 },
+    null,
+  ]);
+});
+
 test("a denial is believed for as long as it may be at most, and not when the clock went back behind it", async () => {
   const { clock, denials } = denialsAt(1_000);
   const askedAtMs = clock.ms;

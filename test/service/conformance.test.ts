@@ -4,6 +4,7 @@ import { batchSuite } from "../behaviour/batch";
 import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
 import { inlineSuite } from "../behaviour/inline";
+import { overrideSuite } from "../behaviour/overrides";
 import { shadowSuite } from "../behaviour/shadow";
 import { behaviourSuite } from "../behaviour/suite";
 import { targetOf, variables } from "./service";
@@ -15,6 +16,7 @@ for (const placement of ["shards:1", "key"]) {
   idempotencySuite(`npm start, ${placement}`, targetOf(service));
   errorSuite(`npm start, ${placement}`, targetOf(service));
   inlineSuite(`npm start, ${placement}`, targetOf(service));
+  overrideSuite(`npm start, ${placement}`, targetOf(service));
   batchSuite(`npm start, ${placement}`, targetOf(service));
   shadowSuite(`npm start, ${placement}`, targetOf(service));
 }

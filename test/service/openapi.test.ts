@@ -41,6 +41,14 @@ test("says what every call answers", async () => {
   const subject = newSubject();
   const valid = { policy: "chat", subject, cost: 5 };
   const inline = { layers: [{ name: "login", key: "a/b", limits: ["5/minute"] }], cost: 5 };
+  const overridden = { policy: "chat", subject: { ...subject, user: "overridden" } };
+  const ban = { kind: "ban", reason: "a test", expires_in_seconds: 60 };
+  const put = (body: unknown) =>
+    service.fetch("/v1/keys/user:overridden/override", {
+      method: "PUT",
+      headers: { Authorization: "Bearer admin-token", "Content-Type": "application/json" },
+      body: typeof body === "string" ? body : JSON.stringify(body),
+    });
   const noToken = { headers: {} };
   const caller401 = (path: string) => service.fetch(path, noToken);
   const answers: [path: string, method: string, status: number, response: Promise<Response>][] = [
@@ -71,6 +79,12 @@ test("says what every call answers", async () => {
       service.fetch("/v1/keys/user:x", { headers: { Authorization: "Bearer caller-token" } }),
     ],
     ["/v1/keys/{key}", "delete", 204, caller.admin("/v1/keys/user:x", { method: "DELETE" })],
+    ["/v1/keys/{key}/override", "put", 200, put(ban)],
+    ["/v1/keys/{key}/override", "put", 400, put({})],
+    ["/v1/keys/{key}/override", "put", 413, put(" ".repeat(9_000))],
+    ["/v1/keys/{key}", "get", 200, put(ban).then(() => caller.admin("/v1/keys/user:overridden"))],
+    ["/v1/consume", "post", 429, put(ban).then(() => caller.post("/v1/consume", overridden))],
+    ["/v1/keys/{key}/override", "delete", 204, caller.admin("/v1/keys/user:x/override", { method: "DELETE" })],
     ["/v1/stats", "get", 200, caller.admin("/v1/stats?minutes=5")],
     ["/v1/stats", "get", 400, caller.admin("/v1/stats?minutes=0")],
     ["/v1/stats", "get", 401, caller401("/v1/stats")],

@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { bundle } from "../../scripts/local/bundle";
 import { ServiceProcess } from "../../scripts/local/process";
+import { overrideSuite } from "../behaviour/overrides";
 import { behaviourSuite } from "../behaviour/suite";
 import { Caller, json, newSubject, type ProblemBody } from "../behaviour/target";
 import { newDirectory, targetOf, variables } from "./service";
@@ -27,6 +28,7 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
   };
   const caller = new Caller(target);
   behaviourSuite(`with a clock that is moved, ${placement}`, target);
+  overrideSuite(`with a clock that is moved, ${placement}`, target);
 
   test("its clock stands still until it is told to move", async () => {
     const now = async () => (await json<{ now: string }>(await service.fetch("/test/clock"))).now;
@@ -73,6 +75,18 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
     expect(await caller.check("chat", subject)).toMatchObject({ allowed: false, retry_after_seconds: 1 });
     await target.advance(1);
     expect(await caller.check("chat", subject)).toMatchObject({ allowed: true });
+  });
+
+  test("a reset forgets what overrides a key", async () => {
+    const subject = newSubject();
+    const path = `/v1/keys/user:${subject.user}/override`;
+    const headers = { Authorization: "Bearer admin-token", "Content-Type": "application/json" };
+    const ban = JSON.stringify({ kind: "ban", reason: "a test", expires_in_seconds: 86_400 });
+    expect((await service.fetch(path, { method: "PUT", headers, body: ban })).status).toBe(200);
+    expect((await caller.consume("chat", subject)).allowed).toBe(false);
+    await post(service, "/test/reset");
+    expect((await caller.consume("chat", subject)).allowed).toBe(true);
+    expect((await caller.key(`user:${subject.user}`)).override).toBeNull();
   });
 
   test.each([

@@ -1,3 +1,4 @@
+import type { OverrideRow } from "../../src/object/override-table";
 import type { Row } from "../../src/object/page-table";
 import type { PageStore } from "../../src/object/store";
 
@@ -9,6 +10,7 @@ export const DISK_FULL = "the disk is full";
  */
 export class Disk implements PageStore {
   readonly rows = new Map<string, Row>();
+  readonly #overrides = new Map<string, OverrideRow>();
   #uncommitted: (() => void)[] = [];
 
   /** `isFull` is asked before each write, which then fails as a whole. */
@@ -25,7 +27,7 @@ export class Disk implements PageStore {
 
   put(rows: readonly Row[]): void {
     if (rows.length > 0 && this.isFull()) throw new Error(DISK_FULL);
-    for (const row of rows) this.#change(`${row.key} ${row.slot}`, row);
+    for (const row of rows) this.#change(this.rows, `${row.key} ${row.slot}`, row);
   }
 
   deleteKey(key: string): void {
@@ -33,7 +35,7 @@ export class Disk implements PageStore {
   }
 
   deletePage(key: string, slot: number): void {
-    this.#change(`${key} ${slot}`, undefined);
+    this.#change(this.rows, `${key} ${slot}`, undefined);
   }
 
   pagesAfter(key: string, slot: number, count: number): Row[] {
@@ -45,6 +47,21 @@ export class Disk implements PageStore {
   retire(): boolean {
     return false;
   }
+
+  readonly overrides: PageStore["overrides"] = {
+    load: (key) => this.#overrides.get(key),
+    put: (key, row) => {
+      if (this.isFull()) throw new Error(DISK_FULL);
+      this.#change(this.#overrides, key, row);
+    },
+    delete: (key) => this.#change(this.#overrides, key, undefined),
+    deleteEnded: (nowMs) => {
+      const keys = [...this.#overrides].filter(([, { endsAtMs }]) => endsAtMs <= nowMs).map(([key]) => key);
+      for (const key of keys) this.overrides.delete(key);
+      const ends = [...this.#overrides.values()].map(({ endsAtMs }) => endsAtMs);
+      return { keys, nextEndMs: ends.length > 0 ? Math.min(...ends) : undefined };
+    },
+  };
 
   /** How many writes are not durable yet: an answer that depends on them waits until as many are committed. */
   get pending(): number {
@@ -59,13 +76,13 @@ export class Disk implements PageStore {
     for (const undo of this.#uncommitted.splice(0).reverse()) undo();
   }
 
-  #change(name: string, row: Row | undefined): void {
-    const old = this.rows.get(name);
-    if (row) this.rows.set(name, row);
-    else this.rows.delete(name);
+  #change<T>(table: Map<string, T>, name: string, row: T | undefined): void {
+    const old = table.get(name);
+    if (row) table.set(name, row);
+    else table.delete(name);
     this.#uncommitted.push(() => {
-      if (old) this.rows.set(name, old);
-      else this.rows.delete(name);
+      if (old) table.set(name, old);
+      else table.delete(name);
     });
   }
 }

@@ -2,6 +2,7 @@ import { batchSuite } from "../behaviour/batch";
 import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
 import { inlineSuite } from "../behaviour/inline";
+import { overrideSuite } from "../behaviour/overrides";
 import { shadowSuite } from "../behaviour/shadow";
 import { behaviourSuite } from "../behaviour/suite";
 import { withClock, workerTarget } from "./target";
@@ -11,6 +12,7 @@ for (const placement of ["key", "shards:1", "shards:3"]) {
   behaviourSuite(placement, target);
   idempotencySuite(placement, target);
   inlineSuite(placement, target);
+  overrideSuite(placement, target);
   batchSuite(placement, target);
   shadowSuite(placement, target);
 }

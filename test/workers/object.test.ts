@@ -439,6 +439,17 @@ test.each([0, 30])(
     });
   },
 );
+test("an idempotency key that is used again after its window is remembered anew", async () => {
+  await inside(newObject(), (storage) => {
+    const ledger = new Ledger(new Store(storage));
+    const one = { ...charge([ip("ip:1")]), keepMs: 60_000 };
+    const replayed = [0, 60_000, 60_001, 119_999, 120_000].map(
+      (ms) => ledger.consume({ ...one, attempt: `at ${ms}` }, START_MS + ms).replayed,
+    );
+    expect(replayed).toEqual([false, false, true, true, false]);
+    expect(ledger.settle({ ...one, cost: 7 }, START_MS + 120_000).standings).toMatchObject([[{ used: 7 }]]);
+  });
+});
 
 describe("time", () => {
   test("does not run backwards when an alarm has emptied the object", async () => {

@@ -1,0 +1,58 @@
+import type { Limit } from "./limit";
+import type { EventLog, Standing } from "./log";
+
+export const OVERRIDE_KINDS = ["limits", "exempt", "ban"] as const;
+export type OverrideKind = (typeof OVERRIDE_KINDS)[number];
+
+/** What holds for a counter in place of its own limits, before `endsAtMs` and not from then on. */
+export interface Override {
+  readonly kind: OverrideKind;
+  readonly endsAtMs: number;
+  /** Those in force: of kind `limits`, and of no other. */
+  readonly limits?: readonly Limit[] | undefined;
+}
+
+/** What a verdict says of a counter that is overridden. All waits are from the verdict on, if nobody consumes. */
+export interface Overridden {
+  readonly kind: OverrideKind;
+  /** Those in force, where they are not the counter's own. */
+  readonly limits?: readonly Limit[] | undefined;
+  readonly endsInMs: number;
+  /** Until the cost fits all of the counter's own limits, which hold again once the override has ended. */
+  readonly ownFitsInMs: number;
+}
+
+interface OverriddenCounter {
+  readonly log: EventLog;
+  readonly limits: readonly Limit[];
+  readonly override: Override;
+}
+
+/**
+ * How the limits in force stand. What does not fit before the override ends fits when it has ended and the counter's
+ * own limits admit it.
+ */
+export function overriddenStandings(counter: OverriddenCounter, cost: number, nowMs: number): Standing[] {
+  const { log, limits, override } = counter;
+  const { endsInMs, ownFitsInMs } = overriddenState(counter, cost, nowMs);
+  return (override.limits ?? limits).map((limit) => {
+    const standing = standingOf(log, limit, cost, nowMs);
+    const waitMs = { limits: standing.fitsInMs, exempt: 0, ban: Number.POSITIVE_INFINITY }[override.kind];
+    return { ...standing, fitsInMs: waitMs < endsInMs ? waitMs : Math.max(endsInMs, ownFitsInMs) };
+  });
+}
+
+export function overriddenState({ log, limits, override }: OverriddenCounter, cost: number, nowMs: number): Overridden {
+  return {
+    kind: override.kind,
+    ...(override.limits && { limits: override.limits }),
+    endsInMs: override.endsAtMs - nowMs,
+    ownFitsInMs: Math.max(...limits.map((limit) => standingOf(log, limit, cost, nowMs).fitsInMs)),
+  };
+}
+
+/** A cost above the limit never fits it. */
+function standingOf(log: EventLog, limit: Limit, cost: number, nowMs: number): Standing {
+  const standing = log.standing(limit, Math.min(cost, limit.max), nowMs);
+  return cost > limit.max ? { ...standing, fitsInMs: Number.POSITIVE_INFINITY } : standing;
+}

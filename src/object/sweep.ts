@@ -1,0 +1,34 @@
+import type { PageStore } from "./store";
+
+/** Pages looked at in one step, during which nobody is answered: a few milliseconds. */
+const STEP_PAGES = 500;
+
+/**
+ * Deletes, step by step, the pages that have expired at `nowMs`; `drop` is told the key of each. Returns the mean expiry
+ * of those that are left, undefined when there are none.
+ */
+export function* sweepPages(
+  store: PageStore,
+  nowMs: number,
+  drop: (key: string) => void,
+): Generator<void, number | undefined> {
+  let kept = 0;
+  let meanExpiryMs = 0;
+  let after = { key: "", slot: -1 };
+  for (;;) {
+    const pages = store.pagesAfter(after.key, after.slot, STEP_PAGES);
+    for (const { key, slot, expiresAtMs } of pages) {
+      if (expiresAtMs > nowMs) {
+        kept += 1;
+        meanExpiryMs += (expiresAtMs - meanExpiryMs) / kept;
+      } else {
+        drop(key);
+        store.deletePage(key, slot);
+      }
+    }
+    const last = pages.at(-1);
+    if (!last || pages.length < STEP_PAGES) return kept > 0 ? Math.ceil(meanExpiryMs) : undefined;
+    after = last;
+    yield;
+  }
+}

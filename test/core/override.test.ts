@@ -1,0 +1,49 @@
+import { expect, test } from "vitest";
+import { type Counter, check, consume } from "../../src/core/decide";
+import { EventLog } from "../../src/core/log";
+import type { Override } from "../../src/core/override";
+
+const NOW_MS = 1_000_000;
+const LIMITS = [{ max: 5, windowMs: 60_000 }];
+
+/** A counter of which `used` was used now, and what is in force for it until it ends in `endsInMs`. */
+function counterOf(used: number, override: Omit<Override, "endsAtMs">, endsInMs: number): Counter {
+  const log = new EventLog();
+  if (used > 0) log.record(NOW_MS, used);
+  return { log, limits: LIMITS, override: { ...override, endsAtMs: NOW_MS + endsInMs } };
+}
+
+const waitOf = (counter: Counter, cost: number) => check([counter], cost, NOW_MS).standings[0]?.[0]?.fitsInMs;
+
+test("a ban is waited out, and then what the counter's own limits ask", () => {
+  expect(waitOf(counterOf(0, { kind: "ban" }, 30_000), 1)).toBe(30_000);
+  expect(waitOf(counterOf(5, { kind: "ban" }, 30_000), 1)).toBe(60_000);
+  expect(waitOf(counterOf(5, { kind: "ban" }, 60_001), 1)).toBe(60_001);
+});
+
+test("an exemption admits what the limits would not, and records it", () => {
+  const counter = counterOf(5, { kind: "exempt" }, 1);
+  expect(consume([counter], 5, NOW_MS)).toEqual({
+    allowed: true,
+    standings: [[{ used: 10, fitsInMs: 0, freesInMs: 60_000, resetsInMs: 60_000 }]],
+    overrides: [{ kind: "exempt", endsInMs: 1, ownFitsInMs: 60_000 }],
+  });
+});
+
+test("other limits are waited for if they admit before they end, else the counter's own from then on", () => {
+  const lower = { kind: "limits", limits: [{ max: 1, windowMs: 10_000 }] } as const;
+  expect(waitOf(counterOf(1, lower, 10_001), 1)).toBe(10_000);
+  expect(waitOf(counterOf(1, lower, 10_000), 1)).toBe(10_000);
+  expect(waitOf(counterOf(1, lower, 9_999), 1)).toBe(9_999);
+  expect(waitOf(counterOf(5, lower, 9_999), 1)).toBe(60_000);
+});
+
+test("a cost above an overridden limit waits until the override ends, whatever is used", () => {
+  const lower = { kind: "limits", limits: [{ max: 1, windowMs: 10_000 }] } as const;
+  for (const used of [0, 1]) expect(waitOf(counterOf(used, lower, 30_000), 2)).toBe(30_000);
+  expect(waitOf(counterOf(4, lower, 30_000), 2)).toBe(60_000);
+});
+
+test("what overrides no counter is not told of", () => {
+  expect(check([{ log: new EventLog(), limits: LIMITS }], 1, NOW_MS)).not.toHaveProperty("overrides");
+});
