@@ -1,10 +1,10 @@
-import { type Limit, longestWindowMs } from "./limit";
+import { LARGEST_MAX, type Limit, longestWindowMs } from "./limit";
 
 /** A named list of limits, and the subject attributes whose first present one gives its key. */
 export interface Layer {
   readonly name: string;
   readonly by: readonly string[];
-  /** In the order of declaration; their windows differ. */
+  /** In the order of declaration; those of one kind differ in their windows. */
   readonly limits: readonly Limit[];
 }
 
@@ -14,9 +14,9 @@ export interface Policy {
   readonly layers: readonly Layer[];
 }
 
-/** What the headers and `violated-policies` call a limit: `caller/60s`. Unique within a policy. */
-export function limitName(layerName: string, limit: Limit): string {
-  return `${layerName}/${limit.windowMs / 1_000}s`;
+/** What the headers and `violated-policies` call a limit: `caller/60s`, `caller/60s-concurrent`. Unique within a policy. */
+export function limitName(layerName: string, { kind, windowMs }: Limit): string {
+  return `${layerName}/${windowMs / 1_000}s${kind ? `-${kind}` : ""}`;
 }
 
 /** How long an event of a policy can count somewhere, and its id is remembered everywhere. */
@@ -24,7 +24,8 @@ export function longestWindowOfMs(policy: Policy): number {
   return Math.max(...policy.layers.map(({ limits }) => longestWindowMs(limits)));
 }
 
-/** The smallest limit of a policy: a cost above it can never be admitted. */
+/** The smallest limit of a policy on costs, of those that there may be: a cost above it can never be admitted. */
 export function smallestMax(policy: Policy): number {
-  return Math.min(...policy.layers.flatMap((layer) => layer.limits.map((limit) => limit.max)));
+  const limits = policy.layers.flatMap(({ limits }) => limits.filter(({ kind }) => kind === undefined));
+  return Math.min(LARGEST_MAX, ...limits.map(({ max }) => max));
 }

@@ -7,13 +7,13 @@ import type {
   Call,
   Charge,
   ChargeAnswer,
+  EventAnswer,
   EventQuestion,
   Inspected,
   Method,
   Outcome,
   Question,
   QuestionOf,
-  SettleAnswer,
 } from "../object/protocol";
 import { callWithin, type Timing } from "./deadline";
 import { logFault } from "./log";
@@ -101,11 +101,22 @@ export class FanOut {
     return joinCharge(parts, putBack);
   }
 
-  /** Settles the event in all objects; found if it was in one of them, for a key may have been forgotten since. */
-  async settle(question: EventQuestion): Promise<SettleAnswer> {
+  settle(question: EventQuestion): Promise<EventAnswer> {
+    return this.#change(question, (object, part) => this.#ask(object, "settle", part));
+  }
+
+  release(question: EventQuestion): Promise<EventAnswer> {
+    return this.#change(question, (object, part) => this.#ask(object, "release", { event: part }));
+  }
+
+  /** Changes the event in all objects; found if it was in one of them, for a key may have been forgotten since. */
+  async #change(
+    question: EventQuestion,
+    change: (object: string, part: EventQuestion) => Promise<EventAnswer>,
+  ): Promise<EventAnswer> {
     const parts = this.#split(question);
     const answers = await Promise.all(
-      parts.map(({ object, counters }) => this.#ask(object, "settle", { ...question, counters })),
+      parts.map(({ object, counters }) => change(object, { ...question, counters })),
     ).catch(unreachable);
     return { ...join(parts, answers), found: answers.some(({ found }) => found) };
   }

@@ -1,9 +1,9 @@
 import type { Config } from "../config/config";
 import { longestWindowOfMs } from "../core/policy";
-import type { ChargeAnswer, Question } from "../object/protocol";
+import type { ChargeAnswer, EventAnswer, EventQuestion, Question } from "../object/protocol";
 import type { Counts } from "./counts";
 import { sharingTimers, type Timing } from "./deadline";
-import { type Decided, decided, degraded, type GivenAnswer, limitState } from "./decision";
+import { type Decided, decided, degraded, type GivenAnswer, limitBody, limitState } from "./decision";
 import type { DenialLog } from "./denial-log";
 import type { Denials, Recalled } from "./denials";
 import { FanOut, type WaitUntil } from "./fan-out";
@@ -108,10 +108,20 @@ export class Limiter {
   }
 
   /** Corrects the cost of an earlier consume. */
-  async settle(asked: AskedById): Promise<Decided> {
+  settle(asked: AskedById): Promise<Decided> {
+    return this.#change(asked, (question) => this.#objects.settle(question));
+  }
+
+  /** Says that what an earlier consume was for is over, and gives back its place in limits on what is under way. */
+  release(asked: AskedById): Promise<Decided> {
+    return this.#change(asked, (question) => this.#objects.release(question));
+  }
+
+  /** Changes an earlier consume, which may make room. */
+  async #change(asked: AskedById, change: (question: EventQuestion) => Promise<EventAnswer>): Promise<Decided> {
     const { id, policy, cost, counters, subject } = asked;
     const question = { id, subject, policy: policy.name, cost, counters };
-    const answer = await this.#objects.settle(question);
+    const answer = await change(question);
     this.denials.forget(question);
     if (answer.found) return decided(asked, { ...answer, allowed: true }, id);
     throw new Refusal("unknown-decision", "There is no such decision of this policy and subject in the window.");
@@ -124,7 +134,7 @@ export class Limiter {
         layers: layers.map(({ name, by, limits }) => ({
           name,
           by: [...by],
-          limits: limits.map(({ max, windowMs }) => ({ limit: max, window_seconds: windowMs / 1_000 })),
+          limits: limits.map(limitBody),
         })),
       })),
     };

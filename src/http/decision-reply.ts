@@ -1,7 +1,15 @@
-import { type Item, serializeItem, serializeList } from "structured-headers";
+import { type BareItem, type Item, serializeItem, serializeList } from "structured-headers";
 import type { Limit } from "../core/limit";
 import { limitName, type Policy } from "../core/policy";
-import { ceilSeconds, type Decided, remaining, retryAfterSeconds, settlementOf, violated } from "../edge/decision";
+import {
+  ceilSeconds,
+  type Decided,
+  releaseOf,
+  remaining,
+  retryAfterSeconds,
+  settlementOf,
+  violated,
+} from "../edge/decision";
 import type { Decision } from "../edge/schema";
 import { ok, type Reply } from "./reply";
 
@@ -30,6 +38,10 @@ export function consumeReply(decided: Decided, bodyOf: BodyOf): Reply {
 
 export function settleReply(decided: Decided): Reply {
   return ok(settlementOf(decided), rateLimitHeaders(decided));
+}
+
+export function releaseReply(decided: Decided): Reply {
+  return ok(releaseOf(decided), rateLimitHeaders(decided));
 }
 
 /** draft-ietf-httpapi-ratelimit-headers-10: `t` is the wait until some quota comes back, left out when all is there. */
@@ -66,10 +78,9 @@ function policyHeader(policy: Policy): string {
   const header = serializeList(
     policy.layers.flatMap(({ name, limits }) =>
       limits.map((limit): Item => {
-        const parameters = new Map([
-          ["q", limit.max],
-          ["w", limit.windowMs / 1_000],
-        ]);
+        const parameters = new Map<string, BareItem>([["q", limit.max]]);
+        if (limit.kind) parameters.set("qu", "concurrent-requests");
+        parameters.set("w", limit.windowMs / 1_000);
         return [limitName(name, limit), parameters];
       }),
     ),

@@ -7,6 +7,7 @@ import {
   decision,
   decisionRequest,
   inlineDecision,
+  inlineReleaseRequest,
   inlineRequest,
   inlineSettleRequest,
   keyState,
@@ -14,6 +15,8 @@ import {
   MOST_MINUTES,
   policyList,
   problem,
+  release,
+  releaseRequest,
   settlement,
   settleRequest,
   stats,
@@ -40,6 +43,9 @@ const SCHEMAS = {
   InlineDecisionRequest: inlineRequest,
   InlineSettleRequest: inlineSettleRequest,
   Settlement: settlement,
+  ReleaseRequest: releaseRequest,
+  InlineReleaseRequest: inlineReleaseRequest,
+  Release: release,
   BatchRequest: batchSent,
   BatchResults: batchResults,
   PolicyList: policyList,
@@ -73,10 +79,11 @@ function makeDocument(): Json {
       "/v1/consume": consumeCall("consume", "", [404]),
       "/v1/check": checkCall("check", "", [404]),
       "/v1/settle": settleCall("settle", "", []),
+      "/v1/release": releaseCall("release", "", []),
       "/v1/batch": {
         post: {
           operationId: "batch",
-          summary: "Several checks, consumes and settles in one call, each decided by itself",
+          summary: "Several checks, consumes, settles and releases in one call, each decided by itself",
           requestBody: requestBody("BatchRequest"),
           responses: {
             200: { description: "The results, whatever they are.", content: content("BatchResults") },
@@ -87,6 +94,7 @@ function makeDocument(): Json {
       "/v1/inline/consume": consumeCall("consumeInline", "Inline", [403]),
       "/v1/inline/check": checkCall("checkInline", "Inline", [403]),
       "/v1/inline/settle": settleCall("settleInline", "Inline", [403]),
+      "/v1/inline/release": releaseCall("releaseInline", "Inline", [403]),
       "/v1/inline/keys/{key}": {
         parameters: [
           {
@@ -285,6 +293,20 @@ function settleCall(operationId: string, kind: Kind, more: number[]): Json {
   };
 }
 
+function releaseCall(operationId: string, kind: Kind, more: number[]): Json {
+  return {
+    post: {
+      operationId,
+      summary: `End an earlier consume for the limits that count what is under way${limitsOf(kind)}`,
+      requestBody: requestBody(`${kind}ReleaseRequest`),
+      responses: {
+        200: { description: "Released.", headers: RATE_LIMIT, content: content("Release") },
+        ...problems(400, 401, 404, 413, 415, 500, 503, ...more),
+      },
+    },
+  };
+}
+
 function limitsOf(kind: Kind): string {
   return kind === "Inline" ? ", by limits that the request names" : "";
 }
@@ -300,7 +322,7 @@ const RATE_LIMIT = {
   },
   "RateLimit-Policy": {
     required: true,
-    description: "Per limit: `q`, the quota, and `w`, its window in seconds.",
+    description: "Per limit: `q`, the quota, and `w`, its window in seconds; `qu` where it counts what is under way.",
     schema: { type: "string", examples: ['"caller/60s";q=5;w=60'] },
   },
 };

@@ -1,3 +1,5 @@
+import type { Counter } from "../core/decide";
+import type { Limit } from "../core/limit";
 import { EventLog } from "../core/log";
 import { Page, type PagedEvent, readPage } from "./page";
 import type { Row } from "./page-table";
@@ -29,6 +31,8 @@ export class Account {
   /** When the newest event was admitted: no decision about this key may be made at an earlier time. */
   readonly newestMs: number;
   readonly #logs = new Map<string, EventLog>();
+  /** Of the events under way, by counter: made when a limit that counts them is first asked about. */
+  readonly #running = new Map<string, EventLog>();
   readonly #sealed: Sealed[] = [];
   #tail: Page | undefined;
   /** Made when an id is first looked for beyond the tail: an account of one page never needs it. */
@@ -45,7 +49,7 @@ export class Account {
     for (const { slot, expiresAtMs, text } of store.pages(key)) {
       last = { slot, events: readPage(text) };
       for (const { atMs, cost, charged } of last.events)
-        if (cost > 0) for (const layer of charged.layers) this.log(charged.policy, layer).record(atMs, cost);
+        if (cost > 0) for (const layer of charged.layers) this.#log(charged.policy, layer).record(atMs, cost);
       this.#sealed.push({ slot, expiresAtMs });
     }
     this.newestMs = last?.events.at(-1)?.atMs ?? 0;
@@ -62,17 +66,15 @@ export class Account {
   /** About how many bytes of memory the account takes. */
   get weight(): number {
     let bytes = 1_000 + 2 * this.key.length + 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.length;
-    for (const log of this.#logs.values()) bytes += 500 + 24 * log.size;
+    for (const log of [...this.#logs.values(), ...this.#running.values()]) bytes += 500 + 24 * log.size;
     return bytes + (this.#sealedIds?.weight ?? 0);
   }
 
-  log(policy: string, layer: string): EventLog {
-    const name = `${policy}/${layer}`;
-    const known = this.#logs.get(name);
-    if (known) return known;
-    const log = new EventLog();
-    this.#logs.set(name, log);
-    return log;
+  counter(policy: string, layer: string, limits: readonly Limit[]): Counter {
+    const running = limits.some(({ kind }) => kind === "concurrent")
+      ? this.#runningLog(policy, layer)
+      : this.#running.get(nameOf(policy, layer));
+    return { log: this.#log(policy, layer), running, limits };
   }
 
   /** Writes down an event that the logs have recorded. */
@@ -105,8 +107,13 @@ export class Account {
     const located = this.#locate(id, subject);
     if (!located) return;
     const { slot, events, event: old } = located;
-    for (const layer of old.charged.layers)
-      this.log(old.charged.policy, layer).recost(old.atMs, old.cost, event?.cost ?? 0);
+    const { policy, layers } = old.charged;
+    for (const layer of layers) {
+      this.#log(policy, layer).recost(old.atMs, old.cost, event?.cost ?? 0);
+      this.#running
+        .get(nameOf(policy, layer))
+        ?.recost(old.atMs, old.released ? 0 : 1, !event || event.released ? 0 : 1);
+    }
     const page = Page.holding(
       slot,
       events.flatMap((other) => (other === old ? (event ?? []) : other)),
@@ -133,6 +140,33 @@ export class Account {
           if (one.events.length > 2 * most + 100) one.events.splice(0, one.events.length - most);
         }
     return found.map(({ total, events }) => ({ total, events: most > 0 ? events.slice(-most).reverse() : [] }));
+  }
+
+  #log(policy: string, layer: string): EventLog {
+    const name = nameOf(policy, layer);
+    const known = this.#logs.get(name);
+    if (known) return known;
+    const log = new EventLog();
+    this.#logs.set(name, log);
+    return log;
+  }
+
+  /** From the pages: what was settled at 0 is in no other log, and is under way all the same. */
+  #runningLog(policy: string, layer: string): EventLog {
+    const name = nameOf(policy, layer);
+    const known = this.#running.get(name);
+    if (known) return known;
+    const atMs: number[] = [];
+    for (const { text } of this.#pages())
+      for (const event of readPage(text)) {
+        const { charged, released } = event;
+        if (!released && charged.policy === policy && charged.layers.includes(layer)) atMs.push(event.atMs);
+      }
+    const log = new EventLog();
+    // Pages that have changed come last, whatever their place is.
+    for (const ms of atMs.sort((a, b) => a - b)) log.record(ms, 1);
+    this.#running.set(name, log);
+    return log;
   }
 
   #locate(id: string, subject: string): { slot: number; events: PagedEvent[]; event: PagedEvent } | undefined {
@@ -179,4 +213,8 @@ export class Account {
     if (expired >= 0) return (this.#sealed.splice(expired, 1)[0] as Sealed).slot;
     return this.#sealed.reduce((highest, { slot }) => Math.max(highest, slot), this.#tail?.slot ?? -1) + 1;
   }
+}
+
+function nameOf(policy: string, layer: string): string {
+  return `${policy}/${layer}`;
 }

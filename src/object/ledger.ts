@@ -1,4 +1,4 @@
-import { type Counter, check, consume, type Verdict } from "../core/decide";
+import { type Counter, check, consume, standingsOf, type Verdict } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
 import { Account } from "./account";
 import { PAGE_CHARS, type PagedEvent } from "./page";
@@ -10,12 +10,13 @@ import type {
   Call,
   Charge,
   ChargeAnswer,
+  EventAnswer,
   EventQuestion,
   Inspected,
   Method,
   Outcome,
   Question,
-  SettleAnswer,
+  ReleaseQuestion,
 } from "./protocol";
 import type { PageStore } from "./store";
 
@@ -78,8 +79,13 @@ export class Ledger {
   }
 
   /** Sets the cost of an event in all of its counters, also above their limits: what is spent is spent. */
-  settle(question: EventQuestion, wallMs: number): SettleAnswer {
+  settle(question: EventQuestion, wallMs: number): EventAnswer {
     return this.#transact(() => this.#settle(question, wallMs));
+  }
+
+  /** Ends an event for the limits that count what is under way; of a key that has none of them, nothing is written. */
+  release({ event }: ReleaseQuestion, wallMs: number): EventAnswer {
+    return this.#transact(() => this.#release(event, wallMs));
   }
 
   /**
@@ -115,7 +121,7 @@ export class Ledger {
       }));
       const events = account.events(since, most);
       return asked.map(({ policy, layer, limits }, i) => ({
-        standings: limits.map((limit) => account.log(policy, layer).standing(limit, 1, atMs)),
+        standings: standingsOf(account.counter(policy, layer, limits), 1, atMs),
         total: events[i]?.total ?? 0,
         events: events[i]?.events ?? [],
       }));
@@ -161,12 +167,14 @@ export class Ledger {
     if (call.method === "check") return this.#check(call.question, wallMs);
     if (call.method === "consume") return this.#consume(call.question, wallMs);
     if (call.method === "undo") return this.#undo(call.question, wallMs);
-    return this.#settle(call.question, wallMs);
+    if (call.method === "settle") return this.#settle(call.question, wallMs);
+    if (call.method === "release") return this.#release(call.question.event, wallMs);
+    throw new Error(`an object of an older version was asked to ${(call as Call).method}`);
   }
 
   #check(question: Question, wallMs: number): Answer {
     const { opened, atMs } = this.#open(question.counters, wallMs);
-    return { atMs, ...check(logsOf(question, opened), question.cost, atMs) };
+    return { atMs, ...check(countersOf(question, opened), question.cost, atMs) };
   }
 
   #consume(charge: Charge, wallMs: number): ChargeAnswer {
@@ -177,12 +185,13 @@ export class Ledger {
     const fresh = opened.filter((_, i) => known[i] === undefined);
     const verdict: Verdict = conflicts
       ? { allowed: false, standings: [] }
-      : consume(logsOf({ ...charge, counters: fresh.flatMap(({ counters }) => counters) }, fresh), cost, atMs);
+      : consume(countersOf({ ...charge, counters: fresh.flatMap(({ counters }) => counters) }, fresh), cost, atMs);
     if (verdict.allowed) {
       for (const { account, counters } of fresh) {
         const layers = counters.map(({ layer }) => layer);
         const charged = { policy, layers, keepMs };
-        account.append({ id, atMs, cost, charged, subject, claims: [attempt], admittedCost: cost });
+        const claims = [attempt];
+        account.append({ id, atMs, cost, charged, subject, claims, admittedCost: cost, released: false });
       }
       opened.forEach(({ account }, i) => {
         if (known[i] && !alone) claim(account, known[i], attempt);
@@ -190,7 +199,7 @@ export class Ledger {
     }
     const replayed = known[0] !== undefined && known[0].claims[0] !== attempt;
     const isDecided = !conflicts && fresh.length === opened.length;
-    const { standings } = isDecided ? verdict : check(logsOf(charge, opened), cost, atMs);
+    const { standings } = isDecided ? verdict : check(countersOf(charge, opened), cost, atMs);
     return { atMs, allowed: verdict.allowed, replayed, conflicts, standings };
   }
 
@@ -203,20 +212,38 @@ export class Ledger {
       const claims = event.claims.filter((claim) => claim !== attempt);
       account.replace(event, claims.length > 0 ? { ...event, claims } : undefined);
     }
-    return { atMs, ...check(logsOf(charge, opened), charge.cost, atMs) };
+    return { atMs, ...check(countersOf(charge, opened), charge.cost, atMs) };
   }
 
-  #settle(question: EventQuestion, wallMs: number): SettleAnswer {
+  #settle(question: EventQuestion, wallMs: number): EventAnswer {
+    const { cost } = question;
+    return this.#change(question, wallMs, (event) => (event.cost === cost ? event : { ...event, cost }));
+  }
+
+  #release(question: EventQuestion, wallMs: number): EventAnswer {
+    return this.#change(question, wallMs, (event, counters) => {
+      const isCounted = counters.some(({ limits }) => limits.some(({ kind }) => kind === "concurrent"));
+      return event.released || !isCounted ? event : { ...event, released: true };
+    });
+  }
+
+  /** Puts what `changed` makes of the event in its place, for each of its keys, of whose counters some are asked about. */
+  #change(
+    question: EventQuestion,
+    wallMs: number,
+    changed: (event: PagedEvent, counters: readonly AskedCounter[]) => PagedEvent,
+  ): EventAnswer {
     const { opened, atMs } = this.#open(question.counters, wallMs);
-    const { id, subject, policy, cost } = question;
+    const { id, subject, policy } = question;
     let found = false;
-    for (const { account } of opened) {
+    for (const { account, counters } of opened) {
       const event = account.find(id, subject, atMs);
       if (event?.charged.policy !== policy) continue;
       found = true;
-      if (event.cost !== cost) account.replace(event, { ...event, cost });
+      const next = changed(event, counters);
+      if (next !== event) account.replace(event, next);
     }
-    return { atMs, found, ...check(logsOf(question, opened), 1, atMs) };
+    return { atMs, found, ...check(countersOf(question, opened), 1, atMs) };
   }
 
   /** Does the work and stores what it changed, or neither. */
@@ -286,6 +313,6 @@ function accountOf(key: string, opened: readonly Opened[]): Account {
 }
 
 /** The counters of a question in the order asked, which is the order of the answer's standings. */
-function logsOf({ policy, counters }: Question, opened: readonly Opened[]): Counter[] {
-  return counters.map(({ layer, key, limits }) => ({ log: accountOf(key, opened).log(policy, layer), limits }));
+function countersOf({ policy, counters }: Question, opened: readonly Opened[]): Counter[] {
+  return counters.map(({ layer, key, limits }) => accountOf(key, opened).counter(policy, layer, limits));
 }

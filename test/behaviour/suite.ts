@@ -298,7 +298,7 @@ export function behaviourSuite(name: string, target: Target): void {
       });
       expect(response.status).toBe(200);
       const { policies } = await json<{ policies: { name: string }[] }>(response);
-      expect(policies.map((policy) => policy.name)).toEqual(["chat", "upload", "burst"]);
+      expect(policies.map((policy) => policy.name)).toEqual(["chat", "upload", "jobs", "burst"]);
       expect(policies.slice(0, 2)).toEqual([
         {
           name: "chat",

@@ -1,6 +1,7 @@
 import { afterAll } from "vitest";
 import { ServiceProcess } from "../../scripts/local/process";
 import { batchSuite } from "../behaviour/batch";
+import { concurrentSuite } from "../behaviour/concurrent";
 import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
 import { inlineSuite } from "../behaviour/inline";
@@ -15,4 +16,5 @@ for (const placement of ["shards:1", "key"]) {
   errorSuite(`npm start, ${placement}`, targetOf(service));
   inlineSuite(`npm start, ${placement}`, targetOf(service));
   batchSuite(`npm start, ${placement}`, targetOf(service));
+  concurrentSuite(`npm start, ${placement}`, targetOf(service));
 }
