@@ -78,8 +78,8 @@ function makeDocument(): Json {
     paths: {
       "/v1/consume": consumeCall("consume", "", [404]),
       "/v1/check": checkCall("check", "", [404]),
-      "/v1/settle": settleCall("settle", "", []),
-      "/v1/release": releaseCall("release", "", []),
+      "/v1/settle": changeCall("settle", "Settle", "", []),
+      "/v1/release": changeCall("release", "Release", "", []),
       "/v1/batch": {
         post: {
           operationId: "batch",
@@ -93,8 +93,8 @@ function makeDocument(): Json {
       },
       "/v1/inline/consume": consumeCall("consumeInline", "Inline", [403]),
       "/v1/inline/check": checkCall("checkInline", "Inline", [403]),
-      "/v1/inline/settle": settleCall("settleInline", "Inline", [403]),
-      "/v1/inline/release": releaseCall("releaseInline", "Inline", [403]),
+      "/v1/inline/settle": changeCall("settleInline", "Settle", "Inline", [403]),
+      "/v1/inline/release": changeCall("releaseInline", "Release", "Inline", [403]),
       "/v1/inline/keys/{key}": {
         parameters: [
           {
@@ -279,28 +279,24 @@ function checkCall(operationId: string, kind: Kind, more: number[]): Json {
   };
 }
 
-function settleCall(operationId: string, kind: Kind, more: number[]): Json {
-  return {
-    post: {
-      operationId,
-      summary: `Correct the cost of an earlier consume${limitsOf(kind)}`,
-      requestBody: requestBody(`${kind}SettleRequest`),
-      responses: {
-        200: { description: "Corrected.", headers: RATE_LIMIT, content: content("Settlement") },
-        ...problems(400, 401, 404, 413, 415, 500, 503, ...more),
-      },
-    },
-  };
-}
+const CHANGES = {
+  Settle: { does: "Correct the cost of an earlier consume", done: "Corrected.", answer: "Settlement" },
+  Release: {
+    does: "End an earlier consume for the limits that count what is under way",
+    done: "Released.",
+    answer: "Release",
+  },
+} as const;
 
-function releaseCall(operationId: string, kind: Kind, more: number[]): Json {
+function changeCall(operationId: string, change: keyof typeof CHANGES, kind: Kind, more: number[]): Json {
+  const { does, done, answer } = CHANGES[change];
   return {
     post: {
       operationId,
-      summary: `End an earlier consume for the limits that count what is under way${limitsOf(kind)}`,
-      requestBody: requestBody(`${kind}ReleaseRequest`),
+      summary: `${does}${limitsOf(kind)}`,
+      requestBody: requestBody(`${kind}${change}Request`),
       responses: {
-        200: { description: "Released.", headers: RATE_LIMIT, content: content("Release") },
+        200: { description: done, headers: RATE_LIMIT, content: content(answer) },
         ...problems(400, 401, 404, 413, 415, 500, 503, ...more),
       },
     },

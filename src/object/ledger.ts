@@ -1,6 +1,7 @@
 import { type Counter, check, consume, standingsOf, type Verdict } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
 import { Account } from "./account";
+import { layClaim, liftClaim } from "./claims";
 import { PAGE_CHARS, type PagedEvent } from "./page";
 import type {
   Answer,
@@ -25,10 +26,6 @@ const MEMORY_BYTES = 32 * 1_048_576;
 
 /** Pages looked at in one step of a sweep, during which nobody is answered: a few milliseconds. */
 const SWEEP_STEP_PAGES = 500;
-
-/** Attempts that can rely on one event and still have it taken back: with more at once, it stays. */
-const MOST_CLAIMS = 32;
-const FOR_GOOD = "*";
 
 /** The counters that a question asks about, by key. */
 interface Opened {
@@ -194,7 +191,7 @@ export class Ledger {
         account.append({ id, atMs, cost, charged, subject, claims, admittedCost: cost, released: false });
       }
       opened.forEach(({ account }, i) => {
-        if (known[i] && !alone) claim(account, known[i], attempt);
+        if (known[i] && !alone) layClaim(account, known[i], attempt);
       });
     }
     const replayed = known[0] !== undefined && known[0].claims[0] !== attempt;
@@ -208,9 +205,7 @@ export class Ledger {
     const { id, subject, attempt } = charge;
     for (const { account } of opened) {
       const event = account.find(id, subject, atMs);
-      if (!event?.claims.includes(attempt)) continue;
-      const claims = event.claims.filter((claim) => claim !== attempt);
-      account.replace(event, claims.length > 0 ? { ...event, claims } : undefined);
+      if (event) liftClaim(account, event, attempt);
     }
     return { atMs, ...check(countersOf(charge, opened), charge.cost, atMs) };
   }
@@ -297,13 +292,6 @@ export class Ledger {
     this.#weight -= this.#accounts.get(key)?.weight ?? 0;
     this.#accounts.delete(key);
   }
-}
-
-/** An attempt that replays an event relies on it from now on, whatever becomes of the attempt that recorded it. */
-function claim(account: Account, event: PagedEvent, attempt: string): void {
-  const { claims } = event;
-  if (claims.includes(attempt) || claims.length > MOST_CLAIMS) return;
-  account.replace(event, { ...event, claims: [...claims, claims.length < MOST_CLAIMS ? attempt : FOR_GOOD] });
 }
 
 function accountOf(key: string, opened: readonly Opened[]): Account {
