@@ -334,7 +334,7 @@ describe("calls that arrive together", () => {
     });
   });
 
-  test("are decided as one at a time, over pages that turn, ids that are used again, settles and undos", async () => {
+  test("are decided as one at a time, over pages that turn, ids that are used again, settles, releases and undos", async () => {
     const calls = fc.array(
       fc.record({
         method: fc.constantFrom("consume", "consume", "consume", "check", "undo", "settle", "release"),

@@ -16,7 +16,10 @@ from exact_limiter.testing import LimiterService
 pytest_plugins = ["pytester"]
 
 #: Of the limiter under test, besides its own `chat`.
-POLICIES = {"org": {"layers": [{"name": "org", "by": ["org"], "limits": ["2/minute"]}]}}
+POLICIES = {
+    "org": {"layers": [{"name": "org", "by": ["org"], "limits": ["2/minute"]}]},
+    "jobs": {"layers": [{"name": "caller", "by": ["user", "ip"], "limits": ["2 concurrent per 5 minutes", "10/minute"]}]},
+}
 
 
 @pytest.fixture(scope="session")
