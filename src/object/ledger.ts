@@ -1,7 +1,8 @@
-import { type Counter, check, consume, standingsOf, type Verdict } from "../core/decide";
+import { check, consume, standingsOf, type Verdict } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
 import { Account } from "./account";
 import { layClaim, liftClaim } from "./claims";
+import { countersOf, type Opened } from "./opened";
 import { PAGE_CHARS, type PagedEvent } from "./page";
 import type {
   Answer,
@@ -26,12 +27,6 @@ const MEMORY_BYTES = 32 * 1_048_576;
 
 /** Pages looked at in one step of a sweep, during which nobody is answered: a few milliseconds. */
 const SWEEP_STEP_PAGES = 500;
-
-/** The counters that a question asks about, by key. */
-interface Opened {
-  readonly account: Account;
-  readonly counters: AskedCounter[];
-}
 
 /**
  * The accounts of all keys that live in one object. Every method reads, decides and writes in one synchronous stretch and
@@ -292,15 +287,4 @@ export class Ledger {
     this.#weight -= this.#accounts.get(key)?.weight ?? 0;
     this.#accounts.delete(key);
   }
-}
-
-function accountOf(key: string, opened: readonly Opened[]): Account {
-  const found = opened.find(({ account }) => account.key === key);
-  if (!found) throw new Error("a counter's account is not open");
-  return found.account;
-}
-
-/** The counters of a question in the order asked, which is the order of the answer's standings. */
-function countersOf({ policy, counters }: Question, opened: readonly Opened[]): Counter[] {
-  return counters.map(({ layer, key, limits }) => accountOf(key, opened).counter(policy, layer, limits));
 }

@@ -535,9 +535,9 @@ describe("what is under way", () => {
       const one = charge([job("user:u")], 5);
       ledger.consume(one, START_MS);
       const [taken] = ledger.decide([{ method: "settle", question: { event: one } } as unknown as Call], START_MS);
-      expect(taken).toMatchObject({ error: expect.any(TypeError) });
+      expect(taken).toMatchObject({ error: expect.stringContaining("TypeError") });
       const [unknown] = ledger.decide([{ method: "finish", question: one } as unknown as Call], START_MS);
-      expect(unknown).toMatchObject({ error: { message: expect.stringContaining("finish") } });
+      expect(unknown).toMatchObject({ error: expect.stringContaining("finish") });
       expect(ledger.check(one, START_MS).standings).toMatchObject([[{ used: 1 }, { used: 5 }]]);
     });
   });
