@@ -15,10 +15,12 @@ from exact_limiter.testing import LimiterService
 
 pytest_plugins = ["pytester"]
 
+_JOBS = ["2 concurrent per 5 minutes", "10/minute"]
+
 #: Of the limiter under test, besides its own `chat`.
 POLICIES = {
     "org": {"layers": [{"name": "org", "by": ["org"], "limits": ["2/minute"]}]},
-    "jobs": {"layers": [{"name": "caller", "by": ["user", "ip"], "limits": ["2 concurrent per 5 minutes", "10/minute"]}]},
+    "jobs": {"layers": [{"name": "caller", "by": ["user", "ip"], "limits": _JOBS}]},
 }
 
 

@@ -50,7 +50,8 @@ def an_app(limiter: AsyncLimiter, trusted_proxies: int = 1) -> FastAPI:
     async def jobs(is_over: int, charge: Annotated[Charge, Depends(rate_limit("jobs"))]) -> None:
         if is_over:
             released = await charge.release()
-            assert released is not None and released.id == charge.decision.id
+            assert released is not None
+            assert released.id == charge.decision.id
 
     @app.post("/fails", dependencies=[Depends(rate_limit("chat"))])
     async def fails() -> None:
