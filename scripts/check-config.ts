@@ -19,7 +19,9 @@ try {
   });
   for (const { name, layers } of policies.values())
     for (const layer of layers) {
-      const limits = layer.limits.map(({ max, windowMs }) => `${max} per ${windowMs / 1_000} s`);
+      const limits = layer.limits.map(
+        ({ kind, max, windowMs }) => `${max}${kind ? ` ${kind}` : ""} per ${windowMs / 1_000} s`,
+      );
       const inShadow = layer.mode === "shadow" ? " (in shadow)" : "";
       console.log(`${name} / ${layer.name}${inShadow}, by ${layer.by.join(", else ")}: ${limits.join(", ")}`);
     }

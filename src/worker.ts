@@ -1,15 +1,17 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
-import { bodyOf, settlementOf } from "./edge/decision";
+import { bodyOf, releaseOf, settlementOf } from "./edge/decision";
 import type { WaitUntil } from "./edge/fan-out";
 import { logFault } from "./edge/log";
 import { Refusal } from "./edge/refusal";
-import { readCheck, readConsume, readSettle } from "./edge/request";
+import { readCheck, readConsume, readRelease, readSettle } from "./edge/request";
 import type {
   BatchRequest,
   BatchResults,
   ConsumeRequest,
   Decision,
   DecisionRequest,
+  Release,
+  ReleaseRequest,
   Settlement,
   SettleRequest,
 } from "./edge/schema";
@@ -45,6 +47,11 @@ export class LimiterRpc extends WorkerEntrypoint<Env> {
   async settle(request: SettleRequest): Promise<Settlement> {
     const { config, limiter } = serviceOf(this.env);
     return settlementOf(await answered(async () => limiter.settle(readSettle(request, config))));
+  }
+
+  async release(request: ReleaseRequest): Promise<Release> {
+    const { config, limiter } = serviceOf(this.env);
+    return releaseOf(await answered(async () => limiter.release(readRelease(request, config))));
   }
 
   /** Up to 100 of these calls, decided each by itself: results with the status and the body of the call over HTTP. */

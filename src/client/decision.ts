@@ -5,9 +5,11 @@ export interface LimitState {
   readonly layer: string;
   /** What the layer counts by, such as `user:u_1`. */
   readonly key: string;
-  /** The most cost in any window. */
+  /** The most in any window. */
   readonly limit: number;
   readonly windowSeconds: number;
+  /** It counts decisions that were admitted in the window and not released, in place of their cost. */
+  readonly concurrent: boolean;
   readonly used: number;
   readonly remaining: number;
   /** The wait until all of the limit remains if nobody consumes. */
@@ -21,7 +23,7 @@ export interface LimitState {
 /** May it be done now? A denial is a decision like any other. */
 export interface Decision {
   readonly allowed: boolean;
-  /** Names an admitted consume, for `settle`. */
+  /** Names an admitted consume, for `settle` and `release`. */
   readonly id: string | undefined;
   readonly policy: string;
   readonly cost: number;
@@ -53,12 +55,20 @@ export interface Settlement {
   readonly limits: readonly LimitState[];
 }
 
+/** An earlier consume that is over, and every limit of its policy without it among what is under way. */
+export interface Release {
+  readonly id: string;
+  readonly policy: string;
+  readonly limits: readonly LimitState[];
+}
+
 /** A limit on the wire. */
 export interface LimitBody {
   readonly layer: string;
   readonly key: string;
   readonly limit: number;
   readonly window_seconds: number;
+  readonly concurrent?: true | undefined;
   readonly used: number;
   readonly remaining: number;
   readonly reset_seconds: number;
@@ -97,6 +107,14 @@ export interface SettlementBody {
   readonly limits: readonly LimitBody[];
 }
 
+/** A release on the wire. */
+export interface ReleaseBody {
+  readonly id: string;
+  readonly policy: string;
+  readonly released: true;
+  readonly limits: readonly LimitBody[];
+}
+
 /** A decision from its body and the headers to hand on. */
 export function decisionOf(body: DecisionBody, headers: Record<string, string>, error?: UnavailableError): Decision {
   const { allowed, id, policy, cost, replayed, degraded, retry_after_seconds: retryAfterSeconds } = body;
@@ -109,9 +127,13 @@ export function settlementOf({ id, policy, cost, limits }: SettlementBody): Sett
   return { id, policy, cost, limits: limits.map(limitOf) };
 }
 
+export function releaseOf({ id, policy, limits }: ReleaseBody): Release {
+  return { id, policy, limits: limits.map(limitOf) };
+}
+
 function limitOf({ window_seconds, reset_seconds, ...same }: LimitBody): LimitState {
-  const { layer, key, limit, used, remaining, shadow = false, override } = same;
-  const standing = { windowSeconds: window_seconds, used, remaining, resetSeconds: reset_seconds };
+  const { layer, key, limit, concurrent = false, used, remaining, shadow = false, override } = same;
+  const standing = { windowSeconds: window_seconds, concurrent, used, remaining, resetSeconds: reset_seconds };
   return { layer, key, limit, ...standing, shadow, ...(override !== undefined && { override }) };
 }
 
@@ -138,12 +160,18 @@ export function isSettlement(body: unknown): body is SettlementBody {
   return typeof id === "string" && typeof policy === "string" && typeof cost === "number" && areLimits(limits);
 }
 
+export function isRelease(body: unknown): body is ReleaseBody {
+  const { id, policy, released, limits } = fieldsOf(body);
+  return typeof id === "string" && typeof policy === "string" && released === true && areLimits(limits);
+}
+
 function areLimits(limits: unknown): boolean {
   return Array.isArray(limits) && limits.every(isLimit);
 }
 
 function isLimit(body: unknown): body is LimitBody {
-  const { layer, key, limit, window_seconds, used, remaining, reset_seconds, shadow } = fieldsOf(body);
+  const { layer, key, limit, window_seconds, concurrent, used, remaining, reset_seconds, shadow } = fieldsOf(body);
+  if (concurrent !== undefined && concurrent !== true) return false;
   const numbers = [limit, window_seconds, used, remaining, reset_seconds];
   const texts = [layer, key];
   return (

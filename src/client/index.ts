@@ -1,5 +1,5 @@
 export type { Fetch } from "./answer.js";
-export type { Decision, DecisionBody, LimitBody, LimitState, Settlement } from "./decision.js";
+export type { Decision, DecisionBody, LimitBody, LimitState, Release, Settlement } from "./decision.js";
 export {
   type InvalidField,
   InvalidRequestError,
@@ -13,6 +13,7 @@ export {
   type ConsumeRequest,
   Limiter,
   type LimiterOptions,
+  type ReleaseRequest,
   type SettleRequest,
   type Subject,
 } from "./limiter.js";

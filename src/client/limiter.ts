@@ -6,11 +6,14 @@ import {
   type DecisionBody,
   decisionOf,
   isDecision,
+  isRelease,
   isSettlement,
+  type Release,
+  releaseOf,
   type Settlement,
   settlementOf,
 } from "./decision.js";
-import { InvalidRequestError, UnavailableError, UnknownDecisionError } from "./errors.js";
+import { InvalidRequestError, type LimiterError, UnavailableError, UnknownDecisionError } from "./errors.js";
 
 export interface LimiterOptions {
   /** Where the service is, with the path that it is mounted at, if any: `https://limiter.example`. */
@@ -57,7 +60,15 @@ export interface SettleRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-type Op = "consume" | "check" | "settle";
+export interface ReleaseRequest {
+  readonly policy: string;
+  readonly subject: Subject;
+  /** Of the decision that is over. */
+  readonly id: string;
+  readonly signal?: AbortSignal | undefined;
+}
+
+type Op = "consume" | "check" | "settle" | "release";
 
 interface Key {
   readonly text: string;
@@ -123,9 +134,18 @@ export class Limiter {
   async settle({ signal, policy, subject, id, cost }: SettleRequest): Promise<Settlement> {
     return this.#call("settle", { policy, subject, id, cost }, undefined, signal, (answer) => {
       if (answer.status === 200 && isSettlement(answer.body)) return settlementOf(answer.body);
-      const error = errorOf(answer);
-      const isUnknown = error instanceof InvalidRequestError && error.status === 404;
-      throw isUnknown ? new UnknownDecisionError(error.detail) : error;
+      throw errorOfChange(answer);
+    });
+  }
+
+  /**
+   * Says that what an earlier consume was for is over: limits on what is under way count it no more. Safe to repeat.
+   * @throws UnknownDecisionError, and UnavailableError: its place is then held until its window has passed.
+   */
+  async release({ signal, policy, subject, id }: ReleaseRequest): Promise<Release> {
+    return this.#call("release", { policy, subject, id }, undefined, signal, (answer) => {
+      if (answer.status === 200 && isRelease(answer.body)) return releaseOf(answer.body);
+      throw errorOfChange(answer);
     });
   }
 
@@ -171,6 +191,13 @@ export class Limiter {
     // A redirect would be followed with another method, or with the token to another host.
     return send(this.#fetch, `${this.#url}/v1/${path}`, { ...init, redirect: "manual" });
   }
+}
+
+/** Why an earlier consume could not be changed. */
+function errorOfChange(answer: Answer): LimiterError {
+  const error = errorOf(answer);
+  const isUnknown = error instanceof InvalidRequestError && error.status === 404;
+  return isUnknown ? new UnknownDecisionError(error.detail) : error;
 }
 
 /** What stands in for a decision when the service can't be reached. */

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { parseLimit } from "../core/limit";
-import type { Layer, Mode, Policy } from "../core/policy";
+import { type Layer, limitName, type Mode, type Policy } from "../core/policy";
 import { type Mistake, mistakesOf } from "./mistake";
 
 export interface ChatLimits {
@@ -65,7 +65,12 @@ export function listOf<Item extends z.ZodType>(
     .meta({ maxItems: most });
 }
 
-export const limits = listOf(limit, 8, (limit) => limit?.windowMs, "two limits have the same window");
+export const limits = listOf(
+  limit,
+  8,
+  (limit) => limit && limitName("", limit),
+  "two limits of one kind have the same window",
+);
 
 export const mode = z.enum(["live", "shadow"], "must be live or shadow") satisfies z.ZodType<Mode>;
 

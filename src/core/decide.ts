@@ -1,10 +1,10 @@
 import { type Limit, longestWindowMs } from "./limit";
-import type { EventLog, Standing } from "./log";
+import type { Standing } from "./log";
 import { type Overridden, type Override, overriddenStandings, overriddenState } from "./override";
+import { type Logs, standingOf } from "./standing";
 
-/** The log of one policy's layer and key, under the limits in force. */
-export interface Counter {
-  readonly log: EventLog;
+/** The logs of one policy's layer and key, under the limits in force. */
+export interface Counter extends Logs {
   readonly limits: readonly Limit[];
   /** In force at the time of the decision. */
   readonly override?: Override | undefined;
@@ -23,7 +23,7 @@ export interface Verdict {
 
 /**
  * Would every limit in force of every counter admit `cost`? Records nothing. `cost` is at most the smallest of the
- * counters' own limits.
+ * counters' own limits on costs.
  */
 export function check(counters: readonly Counter[], cost: number, nowMs: number): Verdict {
   const standings = counters.map((counter) => standingsOf(counter, cost, nowMs));
@@ -38,8 +38,10 @@ export function consume(counters: readonly Counter[], cost: number, nowMs: numbe
   const verdict = check(counters, cost, nowMs);
   if (!verdict.allowed) return verdict;
   for (const counter of counters) {
-    counter.log.record(nowMs, cost);
-    counter.log.dropBefore(keptMs(counter), nowMs);
+    const { log, running } = counter;
+    log.record(nowMs, cost);
+    running?.record(nowMs, 1);
+    for (const one of [log, running]) one?.dropBefore(keptMs(counter), nowMs);
   }
   return { ...check(counters, cost, nowMs), allowed: true };
 }
@@ -47,7 +49,7 @@ export function consume(counters: readonly Counter[], cost: number, nowMs: numbe
 /** How every limit in force of a counter stands, and when `cost` fits it. */
 export function standingsOf(counter: Counter, cost: number, nowMs: number): Standing[] {
   if (isOverridden(counter)) return overriddenStandings(counter, cost, nowMs);
-  return counter.limits.map((limit) => counter.log.standing(limit, cost, nowMs));
+  return counter.limits.map((limit) => standingOf(counter, limit, cost, nowMs));
 }
 
 /** For how long an event can count: the counter's own limits may hold again before it has left their windows. */

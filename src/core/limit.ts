@@ -1,5 +1,7 @@
 /** The most cost that may be admitted in any window of `windowMs`. */
 export interface Limit {
+  /** Counts, in place of their cost, decisions that are under way: admitted in the window, and not released since. */
+  readonly kind?: "concurrent";
   readonly max: number;
   /** A whole number of seconds, in milliseconds. */
   readonly windowMs: number;
@@ -10,22 +12,27 @@ export const LONGEST_WINDOW_MS = 31 * 86_400_000;
 
 const UNIT_MS = { second: 1_000, minute: 60_000, hour: 3_600_000, day: 86_400_000 };
 
-const GRAMMAR = /^(?<max>\d+)\s*(?:\/|\s+per\s+)\s*(?:(?<count>\d+)\s*)?(?<unit>second|minute|hour|day)s?$/i;
+const GRAMMAR =
+  /^(?<max>\d+)(?<concurrent>\s+concurrent)?\s*(?:\/|\s+per\s+)\s*(?:(?<count>\d+)\s*)?(?<unit>second|minute|hour|day)s?$/i;
 
 /**
- * Reads `5/minute`, `5 per minute` or `2 per 5 seconds`, the notation of Python's `limits`.
+ * Reads `5/minute`, `5 per minute` or `2 per 5 seconds`, the notation of Python's `limits`; in each of them,
+ * `2 concurrent` counts decisions that are under way.
  * @throws RangeError that says what is wrong with the text.
  */
 export function parseLimit(text: string): Limit {
   const parts = GRAMMAR.exec(text.trim())?.groups;
-  if (!parts) throw new RangeError(`"${text}" is not a limit: write it like 5/minute or 2 per 5 seconds`);
+  if (!parts)
+    throw new RangeError(
+      `"${text}" is not a limit: write it like 5/minute, 2 per 5 seconds or 2 concurrent per minute`,
+    );
   const max = Number(parts.max);
   if (max < 1 || max > LARGEST_MAX) throw new RangeError(`"${text}": the limit must be from 1 to ${LARGEST_MAX}`);
   const unit = parts.unit?.toLowerCase() as keyof typeof UNIT_MS;
   const windowMs = Number(parts.count ?? 1) * UNIT_MS[unit];
   if (windowMs < 1_000 || windowMs > LONGEST_WINDOW_MS)
     throw new RangeError(`"${text}": the window must be from 1 second to 31 days`);
-  return { max, windowMs };
+  return parts.concurrent ? { kind: "concurrent", max, windowMs } : { max, windowMs };
 }
 
 /** The limit as `parseLimit` reads it, in the largest unit that it is whole in. */

@@ -1,5 +1,6 @@
 import type { Limit } from "./limit";
-import type { EventLog, Standing } from "./log";
+import type { Standing } from "./log";
+import { type Logs, standingOf } from "./standing";
 
 export const OVERRIDE_KINDS = ["limits", "exempt", "ban"] as const;
 export type OverrideKind = (typeof OVERRIDE_KINDS)[number];
@@ -22,8 +23,7 @@ export interface Overridden {
   readonly ownFitsInMs: number;
 }
 
-interface OverriddenCounter {
-  readonly log: EventLog;
+interface OverriddenCounter extends Logs {
   readonly limits: readonly Limit[];
   readonly override: Override;
 }
@@ -33,26 +33,28 @@ interface OverriddenCounter {
  * own limits admit it.
  */
 export function overriddenStandings(counter: OverriddenCounter, cost: number, nowMs: number): Standing[] {
-  const { log, limits, override } = counter;
+  const { limits, override } = counter;
   const { endsInMs, ownFitsInMs } = overriddenState(counter, cost, nowMs);
   return (override.limits ?? limits).map((limit) => {
-    const standing = standingOf(log, limit, cost, nowMs);
+    const standing = orNever(counter, limit, cost, nowMs);
     const waitMs = { limits: standing.fitsInMs, exempt: 0, ban: Number.POSITIVE_INFINITY }[override.kind];
     return { ...standing, fitsInMs: waitMs < endsInMs ? waitMs : Math.max(endsInMs, ownFitsInMs) };
   });
 }
 
-export function overriddenState({ log, limits, override }: OverriddenCounter, cost: number, nowMs: number): Overridden {
+export function overriddenState(counter: OverriddenCounter, cost: number, nowMs: number): Overridden {
+  const { limits, override } = counter;
   return {
     kind: override.kind,
     ...(override.limits && { limits: override.limits }),
     endsInMs: override.endsAtMs - nowMs,
-    ownFitsInMs: Math.max(...limits.map((limit) => standingOf(log, limit, cost, nowMs).fitsInMs)),
+    ownFitsInMs: Math.max(...limits.map((limit) => orNever(counter, limit, cost, nowMs).fitsInMs)),
   };
 }
 
-/** A cost above the limit never fits it. */
-function standingOf(log: EventLog, limit: Limit, cost: number, nowMs: number): Standing {
-  const standing = log.standing(limit, Math.min(cost, limit.max), nowMs);
-  return cost > limit.max ? { ...standing, fitsInMs: Number.POSITIVE_INFINITY } : standing;
+/** A cost above a limit on costs never fits it. */
+function orNever(logs: Logs, limit: Limit, cost: number, nowMs: number): Standing {
+  const standing = standingOf(logs, limit, Math.min(cost, limit.max), nowMs);
+  const isTooMuch = limit.kind === undefined && cost > limit.max;
+  return isTooMuch ? { ...standing, fitsInMs: Number.POSITIVE_INFINITY } : standing;
 }

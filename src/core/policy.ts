@@ -1,4 +1,4 @@
-import { type Limit, longestWindowMs } from "./limit";
+import { LARGEST_MAX, type Limit, longestWindowMs } from "./limit";
 
 /** A layer in shadow counts as a live one does, and tells what it would have denied: it denies nothing. */
 export type Mode = "live" | "shadow";
@@ -7,7 +7,7 @@ export type Mode = "live" | "shadow";
 export interface Layer {
   readonly name: string;
   readonly by: readonly string[];
-  /** In the order of declaration; their windows differ. */
+  /** In the order of declaration; those of one kind differ in their windows. */
   readonly limits: readonly Limit[];
   readonly mode: Mode;
 }
@@ -18,9 +18,9 @@ export interface Policy {
   readonly layers: readonly Layer[];
 }
 
-/** What the headers and `violated-policies` call a limit: `caller/60s`. Unique within a policy. */
-export function limitName(layerName: string, limit: Limit): string {
-  return `${layerName}/${limit.windowMs / 1_000}s`;
+/** What the headers and `violated-policies` call a limit: `caller/60s`, `caller/60s-concurrent`. Unique within a policy. */
+export function limitName(layerName: string, { kind, windowMs }: Limit): string {
+  return `${layerName}/${windowMs / 1_000}s${kind ? `-${kind}` : ""}`;
 }
 
 export function layersIn(mode: Mode, { layers }: Policy): readonly Layer[] {
@@ -32,7 +32,9 @@ export function longestWindowOfMs(layers: readonly Pick<Layer, "limits">[]): num
   return Math.max(...layers.map(({ limits }) => longestWindowMs(limits)));
 }
 
-/** The smallest limit of these layers, which never admit a cost above it: without any, there is none. */
+/** The smallest limit of these layers on costs, or that there may be: they never admit a cost above it. Infinity for none. */
 export function smallestMax(layers: readonly Pick<Layer, "limits">[]): number {
-  return Math.min(...layers.flatMap(({ limits }) => limits.map(({ max }) => max)));
+  if (layers.length === 0) return Number.POSITIVE_INFINITY;
+  const limits = layers.flatMap(({ limits }) => limits.filter(({ kind }) => kind === undefined));
+  return Math.min(LARGEST_MAX, ...limits.map(({ max }) => max));
 }

@@ -4,7 +4,7 @@ import type { Overridden, OverrideKind } from "../core/override";
 import type { Policy } from "../core/policy";
 import type { Answer, AskedCounter } from "../object/protocol";
 import type { Asked } from "./request";
-import type { Decision, InlineDecision, Settlement } from "./schema";
+import type { Decision, InlineDecision, Release, Settlement } from "./schema";
 import type { ShadowAnswer } from "./shadow";
 
 /** A decision with everything that its body and its headers are made from. */
@@ -146,6 +146,10 @@ export function settlementOf(decided: Decided): Settlement {
   return { id: decided.id ?? "", policy: decided.policy.name, cost: decided.cost, limits: limitsOf(decided) };
 }
 
+export function releaseOf(decided: Decided): Release {
+  return { id: decided.id ?? "", policy: decided.policy.name, released: true, limits: limitsOf(decided) };
+}
+
 function limitsOf({ limits }: Decided): Decision["limits"] {
   return limits.map(({ layer, key, limit, standing, isShadow, override }) => ({
     layer,
@@ -156,15 +160,19 @@ function limitsOf({ limits }: Decided): Decision["limits"] {
 }
 
 /** A limit as it stands, in the words and units of the wire. */
-export function limitState({ max, windowMs }: Limit, { used, resetsInMs }: Standing, override?: OverrideKind) {
+export function limitState(limit: Limit, { used, resetsInMs }: Standing, override?: OverrideKind) {
   return {
-    limit: max,
-    window_seconds: windowMs / 1_000,
+    ...limitBody(limit),
     used,
-    remaining: remaining(max, used),
+    remaining: remaining(limit.max, used),
     reset_seconds: ceilSeconds(resetsInMs),
     ...(override && { override }),
   };
+}
+
+/** A limit in the words and units of the wire. */
+export function limitBody({ kind, max, windowMs }: Limit) {
+  return { limit: max, window_seconds: windowMs / 1_000, ...(kind && { concurrent: true as const }) };
 }
 
 /** More can be in use than the limit allows once the limit was lowered. */

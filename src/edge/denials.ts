@@ -28,7 +28,7 @@ export interface Recalled {
 
 /**
  * What objects have denied lately, so that a flood is answered here and not by them. A denial holds until enough has
- * left the window, and it is believed for `mostMs` at most, since a settle or a reset elsewhere may make room before.
+ * left the window, and it is believed for `mostMs` at most, since a settle, a release or a reset elsewhere may make room before.
  * It is remembered for the whole subject: what one of its counters had was perhaps about to be put back, and nobody else
  * shall be denied for that. Nothing here ever admits.
  *
@@ -135,7 +135,7 @@ function nameOf({ policy, counters }: Question): string {
   let name = policy;
   for (const { layer, key, limits } of counters) {
     name += `\n${key}\n${layer}`;
-    for (const { max, windowMs } of limits) name += ` ${max}/${windowMs}`;
+    for (const { kind = "", max, windowMs } of limits) name += ` ${max}${kind}/${windowMs}`;
   }
   return name;
 }

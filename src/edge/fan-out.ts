@@ -7,6 +7,7 @@ import type {
   Call,
   Charge,
   ChargeAnswer,
+  EventAnswer,
   EventQuestion,
   Inspected,
   KeyOverride,
@@ -15,7 +16,6 @@ import type {
   OverrideToSet,
   Question,
   QuestionOf,
-  SettleAnswer,
 } from "../object/protocol";
 import { callWithin, type Timing } from "./deadline";
 import { logFault } from "./log";
@@ -111,12 +111,21 @@ export class FanOut {
     return joinCharge(parts, putBack);
   }
 
-  /** Settles the event in all objects; found if it was in one of them, for a key may have been forgotten since. */
-  async settle(question: EventQuestion): Promise<SettleAnswer> {
+  settle(question: EventQuestion): Promise<EventAnswer> {
+    return this.#change(question, (object, part) => this.#hear(object, "settle", part));
+  }
+
+  release(question: EventQuestion): Promise<EventAnswer> {
+    return this.#change(question, (object, part) => this.#hear(object, "release", { event: part }));
+  }
+
+  /** Changes the event in all objects; found if it was in one of them, for a key may have been forgotten since. */
+  async #change(
+    question: EventQuestion,
+    change: (object: string, part: EventQuestion) => Promise<EventAnswer | undefined>,
+  ): Promise<EventAnswer> {
     const parts = this.#split(question);
-    const answers = await Promise.all(
-      parts.map(({ object, counters }) => this.#hear(object, "settle", { ...question, counters })),
-    );
+    const answers = await Promise.all(parts.map(({ object, counters }) => change(object, { ...question, counters })));
     return { ...join(parts, answers), found: answers.some((answer) => answer?.found === true) };
   }
 

@@ -11,7 +11,7 @@ import {
   idOf,
   invalid,
 } from "./request";
-import { inlineKey, inlineRequest, inlineSettleRequest } from "./schema";
+import { inlineKey, inlineReleaseRequest, inlineRequest, inlineSettleRequest } from "./schema";
 
 /**
  * Limits that the caller names itself, in place of a policy's: for a library that has limits of its own and wants them
@@ -38,6 +38,12 @@ export function readInlineConsume(input: unknown, attempt: Attempt): AskedToCons
 export function readInlineSettle(input: unknown): AskedById {
   const { id, cost, layers } = read(inlineSettleRequest, input);
   return { ...resolve(layers, cost), id };
+}
+
+/** @throws Refusal `invalid` */
+export function readInlineRelease(input: unknown): AskedById {
+  const { id, layers } = read(inlineReleaseRequest, input);
+  return { ...resolve(layers, 1), id };
 }
 
 /**

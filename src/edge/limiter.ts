@@ -3,7 +3,7 @@ import { layersIn, longestWindowOfMs } from "../core/policy";
 import type { ChargeAnswer, OverrideToSet, Question } from "../object/protocol";
 import type { Counts } from "./counts";
 import { sharingTimers, type Timing } from "./deadline";
-import { type Decided, decided, degraded, type GivenAnswer, limitState } from "./decision";
+import { type Decided, decided, degraded, type GivenAnswer, limitBody, limitState } from "./decision";
 import type { DenialLog } from "./denial-log";
 import type { Denials, Recalled } from "./denials";
 import { FanOut, type WaitUntil } from "./fan-out";
@@ -122,16 +122,25 @@ export class Limiter {
   }
 
   /** Corrects the cost of an earlier consume. */
-  async settle(asked: AskedById): Promise<Decided> {
+  settle(asked: AskedById): Promise<Decided> {
+    return this.#change(asked, "settle");
+  }
+
+  /** Says that what an earlier consume was for is over, and gives back its place in limits on what is under way. */
+  release(asked: AskedById): Promise<Decided> {
+    return this.#change(asked, "release");
+  }
+
+  /** Changes an earlier consume, which may make room. */
+  async #change(asked: AskedById, method: "settle" | "release"): Promise<Decided> {
     const { id, policy, cost, counters, subject } = asked;
-    const shadow = this.#shadowOf(asked);
     const question = { id, subject, policy: policy.name, cost, counters };
-    const answer = await this.#objects.settle(question);
+    const answer = await this.#objects[method](question);
     this.denials.forget(question);
     const hasLive = counters.length > 0;
-    const inShadow = hasLive && !answer.found ? undefined : await shadow?.settle(id);
-    const settled = { ...answer, allowed: true };
-    if (hasLive ? answer.found : inShadow?.found) return decided(asked, settled, { id, replayed: false }, inShadow);
+    const inShadow = hasLive && !answer.found ? undefined : await this.#shadowOf(asked)?.change(method, id);
+    const changed = { ...answer, allowed: true };
+    if (hasLive ? answer.found : inShadow?.found) return decided(asked, changed, { id, replayed: false }, inShadow);
     throw new Refusal("unknown-decision", "There is no such decision of this policy and subject in the window.");
   }
 
@@ -143,7 +152,7 @@ export class Limiter {
           name,
           by: [...by],
           mode,
-          limits: limits.map(({ max, windowMs }) => ({ limit: max, window_seconds: windowMs / 1_000 })),
+          limits: limits.map(limitBody),
         })),
       })),
     };

@@ -3,7 +3,7 @@ import type { Config } from "../config/config";
 import { layersIn, type Mode, type Policy, smallestMax } from "../core/policy";
 import type { AskedCounter } from "../object/protocol";
 import { type InvalidField, pointer, Refusal } from "./refusal";
-import { decisionId, decisionRequest, settleRequest } from "./schema";
+import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
 import { digestOf, keysOf, presentIn, type Subject } from "./subject";
 
 type Reading = Pick<Config, "policies" | "attributes" | "ipv6PrefixBits">;
@@ -62,6 +62,12 @@ export function readConsume(input: unknown, attempt: Attempt, config: Reading): 
 export function readSettle(input: unknown, config: Reading): AskedById {
   const { request, ...asked } = read(settleRequest, input, config);
   return { ...asked, cost: request.cost, id: request.id };
+}
+
+/** @throws Refusal `invalid` or `unknown-policy`. */
+export function readRelease(input: unknown, config: Reading): AskedById {
+  const { request, ...asked } = read(releaseRequest, input, config);
+  return { ...asked, cost: 1, id: request.id };
 }
 
 /** The id that a consume goes by: its idempotency key, or a new one. */

@@ -53,6 +53,11 @@ const settled = {
 export const settleRequest = z.strictObject({ ...whose, ...settled });
 export type SettleRequest = z.input<typeof settleRequest>;
 
+const released = { id: decisionId.describe("The decision that is over.") };
+
+export const releaseRequest = z.strictObject({ ...whose, ...released });
+export type ReleaseRequest = z.input<typeof releaseRequest>;
+
 export const inlineKey = z
   .string()
   .transform((text, context) => {
@@ -72,6 +77,7 @@ const named = {
 
 export const inlineRequest = z.strictObject({ ...named, ...charged });
 export const inlineSettleRequest = z.strictObject({ ...named, ...settled });
+export const inlineReleaseRequest = z.strictObject({ ...named, ...released });
 
 const MOST_IN_BATCH = 100;
 const howMany = `must be 1 to ${MOST_IN_BATCH} requests`;
@@ -94,6 +100,7 @@ export const batchSent = batchOf(
     }),
     decisionRequest.extend({ op: z.literal("check") }),
     settleRequest.extend({ op: z.literal("settle") }),
+    releaseRequest.extend({ op: z.literal("release") }),
   ]),
 );
 export type BatchRequest = z.input<typeof batchSent>;
@@ -147,10 +154,18 @@ export type KeyOverrideBody = z.infer<typeof keyOverride>;
 export const overriddenKey = z.object({ key: z.string(), override: keyOverride });
 export type OverriddenKey = z.infer<typeof overriddenKey>;
 
-const limitStanding = {
-  limit: wholeNumber().describe("The most cost in any window."),
+const limitInForce = {
+  limit: wholeNumber().describe("The most in any window."),
   window_seconds: wholeNumber(),
-  used: wholeNumber().describe("The cost recorded in the window, after the decision."),
+  concurrent: z
+    .literal(true)
+    .optional()
+    .describe("It counts decisions that were admitted in the window and not released; left out, it adds up costs."),
+};
+
+const limitStanding = {
+  ...limitInForce,
+  used: wholeNumber().describe("What counts in the window, after the decision."),
   remaining: wholeNumber(),
   reset_seconds: wholeNumber().describe("The wait until all of the limit remains if nobody consumes, rounded up."),
   override: overrideKind.optional().describe("What is in force for the key in place of the policy's own limit."),
@@ -200,6 +215,14 @@ export const settlement = z.object({
 });
 export type Settlement = z.infer<typeof settlement>;
 
+export const release = z.object({
+  id: z.string(),
+  policy: z.string(),
+  released: z.literal(true),
+  limits: z.array(layerStanding).describe("Every limit of every layer, without the decision among what is under way."),
+});
+export type Release = z.infer<typeof release>;
+
 export const problem = z
   .object({
     type: z.string(),
@@ -219,7 +242,7 @@ export const batchResults = z.object({
       z.object({
         status: wholeNumber(),
         headers: z.record(z.string(), z.string()).optional(),
-        body: z.union([decision, settlement, problem]).describe("What the single call would have answered."),
+        body: z.union([decision, settlement, release, problem]).describe("What the single call would have answered."),
       }),
     )
     .describe("In the order of the requests."),
@@ -235,7 +258,7 @@ export const policyList = z.object({
           name: z.string(),
           by: z.array(z.string()).describe("The subject attributes it counts by; the first one present wins."),
           mode: z.enum(["live", "shadow"]).describe("In shadow it counts, and denies nothing."),
-          limits: z.array(z.object({ limit: wholeNumber(), window_seconds: wholeNumber() })),
+          limits: z.array(z.object(limitInForce)),
         }),
       ),
     }),

@@ -41,10 +41,10 @@ export class Shadow {
     return told(await this.objects("leave out").check(this.#question));
   }
 
-  /** Corrects the cost of what was recorded here. Without live layers, nobody else knows whether there is such an event. */
-  async settle(id: string): Promise<ShadowAnswer & { readonly found: boolean }> {
+  /** Settles or releases what was recorded here. Without live layers, nobody else knows whether there is such an event. */
+  async change(method: "settle" | "release", id: string): Promise<ShadowAnswer & { readonly found: boolean }> {
     const objects = this.objects(this.asked.counters.length > 0 ? "leave out" : "refuse");
-    const answer = await objects.settle(this.#questionOf(id));
+    const answer = await objects[method](this.#questionOf(id));
     return { ...told(answer), found: answer.found };
   }
 

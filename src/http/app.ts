@@ -1,7 +1,7 @@
 import { type IRequest, Router } from "itty-router";
 import type { Config } from "../config/config";
 import { bodyOf, inlineBodyOf } from "../edge/decision";
-import { readInlineCheck, readInlineConsume, readInlineKey, readInlineSettle } from "../edge/inline";
+import { readInlineCheck, readInlineConsume, readInlineKey, readInlineRelease, readInlineSettle } from "../edge/inline";
 import { readOverride } from "../edge/override";
 import {
   type Asked,
@@ -10,6 +10,7 @@ import {
   type Attempt,
   readCheck,
   readConsume,
+  readRelease,
   readSettle,
 } from "../edge/request";
 import { type Env, type Service, serviceOf } from "../edge/service";
@@ -18,7 +19,7 @@ import { authorize } from "./auth";
 import { batch } from "./batch";
 import { attemptOf, LONGEST_BATCH_BYTES, readJson } from "./body";
 import { stats } from "./counts";
-import { type BodyOf, consumeReply, decisionReply, settleReply } from "./decision-reply";
+import { type BodyOf, consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
 import { decodedKey, eventsOf, keyOf } from "./key-request";
 import { metrics } from "./metrics";
 import { openApi } from "./openapi";
@@ -39,10 +40,12 @@ export const ROUTES: readonly Route[] = [
   ["post", "/v1/consume", withToken("caller", consume(readConsume, bodyOf))],
   ["post", "/v1/check", withToken("caller", check(readCheck, bodyOf))],
   ["post", "/v1/settle", withToken("caller", settle(readSettle))],
+  ["post", "/v1/release", withToken("caller", release(readRelease))],
   ["post", "/v1/batch", withToken("caller", runBatch)],
   ["post", "/v1/inline/consume", withToken("caller", ifInline(consume(readInlineConsume, inlineBodyOf)))],
   ["post", "/v1/inline/check", withToken("caller", ifInline(check(readInlineCheck, inlineBodyOf)))],
   ["post", "/v1/inline/settle", withToken("caller", ifInline(settle(readInlineSettle)))],
+  ["post", "/v1/inline/release", withToken("caller", ifInline(release(readInlineRelease)))],
   ["delete", "/v1/inline/keys/:key", withToken("caller", ifInline(forgetInlineKey))],
   ["get", "/v1/policies", withToken("caller", (_, { limiter }) => json(limiter.policies()))],
   ["get", "/v1/keys/:key", withToken("admin", inspectKey)],
@@ -73,6 +76,11 @@ function check(read: (body: unknown, config: Config) => Asked, bodyOf: BodyOf): 
 function settle(read: (body: unknown, config: Config) => AskedById): Call {
   return async (request, { config, limiter }) =>
     responseOf(settleReply(await limiter.settle(read(await readJson(request), config))));
+}
+
+function release(read: (body: unknown, config: Config) => AskedById): Call {
+  return async (request, { config, limiter }) =>
+    responseOf(releaseReply(await limiter.release(read(await readJson(request), config))));
 }
 
 async function runBatch(request: IRequest, service: Service, context: Context): Promise<Response> {

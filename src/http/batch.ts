@@ -1,9 +1,9 @@
 import { bodyOf } from "../edge/decision";
 import type { WaitUntil } from "../edge/fan-out";
-import { fieldErrors, invalid, readCheck, readConsume, readSettle } from "../edge/request";
+import { fieldErrors, invalid, readCheck, readConsume, readRelease, readSettle } from "../edge/request";
 import { type BatchResults, batchRequest } from "../edge/schema";
 import type { Service } from "../edge/service";
-import { consumeReply, decisionReply, settleReply } from "./decision-reply";
+import { consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
 import { errorReply } from "./problem";
 import type { Reply } from "./reply";
 
@@ -36,7 +36,8 @@ async function one(item: unknown, { config, limiter }: Service, waitUntil: WaitU
   const { op, ...request } = item as Record<string, unknown>;
   if (op === "check") return decisionReply(await limiter.check(readCheck(request, config)), bodyOf);
   if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config)));
-  if (op !== "consume") throw invalid([{ pointer: "/op", detail: "must be consume, check or settle" }]);
+  if (op === "release") return releaseReply(await limiter.release(readRelease(request, config)));
+  if (op !== "consume") throw invalid([{ pointer: "/op", detail: "must be consume, check, settle or release" }]);
   const { idempotency_key: idempotencyKey, attempt, ...rest } = request;
   return consumeReply(await limiter.consume(readConsume(rest, { idempotencyKey, attempt }, config), waitUntil), bodyOf);
 }

@@ -1,4 +1,4 @@
-import { type Item, serializeItem, serializeList } from "structured-headers";
+import { type BareItem, type Item, serializeItem, serializeList } from "structured-headers";
 import type { Limit } from "../core/limit";
 import { type Layer, layersIn, limitName, type Policy } from "../core/policy";
 import {
@@ -6,6 +6,7 @@ import {
   type Decided,
   type DecidedLimit,
   liveLimits,
+  releaseOf,
   remaining,
   retryAfterSeconds,
   settlementOf,
@@ -39,6 +40,10 @@ export function consumeReply(decided: Decided, bodyOf: BodyOf): Reply {
 
 export function settleReply(decided: Decided): Reply {
   return ok(settlementOf(decided), rateLimitHeaders(decided));
+}
+
+export function releaseReply(decided: Decided): Reply {
+  return ok(releaseOf(decided), rateLimitHeaders(decided));
 }
 
 /**
@@ -94,10 +99,9 @@ function policyHeaderOf(layers: readonly Pick<Layer, "name" | "limits">[]): stri
   return serializeList(
     layers.flatMap(({ name, limits }) =>
       limits.map((limit): Item => {
-        const parameters = new Map([
-          ["q", limit.max],
-          ["w", limit.windowMs / 1_000],
-        ]);
+        const parameters = new Map<string, BareItem>([["q", limit.max]]);
+        if (limit.kind) parameters.set("qu", "concurrent-requests");
+        parameters.set("w", limit.windowMs / 1_000);
         return [limitName(name, limit), parameters];
       }),
     ),

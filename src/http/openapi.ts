@@ -7,6 +7,7 @@ import {
   decision,
   decisionRequest,
   inlineDecision,
+  inlineReleaseRequest,
   inlineRequest,
   inlineSettleRequest,
   keyState,
@@ -16,6 +17,8 @@ import {
   overrideRequest,
   policyList,
   problem,
+  release,
+  releaseRequest,
   settlement,
   settleRequest,
   stats,
@@ -42,6 +45,9 @@ const SCHEMAS = {
   InlineDecisionRequest: inlineRequest,
   InlineSettleRequest: inlineSettleRequest,
   Settlement: settlement,
+  ReleaseRequest: releaseRequest,
+  InlineReleaseRequest: inlineReleaseRequest,
+  Release: release,
   BatchRequest: batchSent,
   BatchResults: batchResults,
   PolicyList: policyList,
@@ -76,11 +82,12 @@ function makeDocument(): Json {
     paths: {
       "/v1/consume": consumeCall("consume", "", [404]),
       "/v1/check": checkCall("check", "", [404]),
-      "/v1/settle": settleCall("settle", "", []),
+      "/v1/settle": changeCall("settle", "Settle", "", []),
+      "/v1/release": changeCall("release", "Release", "", []),
       "/v1/batch": {
         post: {
           operationId: "batch",
-          summary: "Several checks, consumes and settles in one call, each decided by itself",
+          summary: "Several checks, consumes, settles and releases in one call, each decided by itself",
           requestBody: requestBody("BatchRequest"),
           responses: {
             200: { description: "The results, whatever they are.", content: content("BatchResults") },
@@ -90,7 +97,8 @@ function makeDocument(): Json {
       },
       "/v1/inline/consume": consumeCall("consumeInline", "Inline", [403]),
       "/v1/inline/check": checkCall("checkInline", "Inline", [403]),
-      "/v1/inline/settle": settleCall("settleInline", "Inline", [403]),
+      "/v1/inline/settle": changeCall("settleInline", "Settle", "Inline", [403]),
+      "/v1/inline/release": changeCall("releaseInline", "Release", "Inline", [403]),
       "/v1/inline/keys/{key}": {
         parameters: [
           {
@@ -295,14 +303,24 @@ function checkCall(operationId: string, kind: Kind, more: number[]): Json {
   };
 }
 
-function settleCall(operationId: string, kind: Kind, more: number[]): Json {
+const CHANGES = {
+  Settle: { does: "Correct the cost of an earlier consume", done: "Corrected.", answer: "Settlement" },
+  Release: {
+    does: "End an earlier consume for the limits that count what is under way",
+    done: "Released.",
+    answer: "Release",
+  },
+} as const;
+
+function changeCall(operationId: string, change: keyof typeof CHANGES, kind: Kind, more: number[]): Json {
+  const { does, done, answer } = CHANGES[change];
   return {
     post: {
       operationId,
-      summary: `Correct the cost of an earlier consume${limitsOf(kind)}`,
-      requestBody: requestBody(`${kind}SettleRequest`),
+      summary: `${does}${limitsOf(kind)}`,
+      requestBody: requestBody(`${kind}${change}Request`),
       responses: {
-        200: { description: "Corrected.", headers: RATE_LIMIT, content: content("Settlement") },
+        200: { description: done, headers: RATE_LIMIT, content: content(answer) },
         ...problems(400, 401, 404, 413, 415, 500, 503, ...more),
       },
     },
@@ -324,7 +342,7 @@ const RATE_LIMIT = {
   },
   "RateLimit-Policy": {
     required: false,
-    description: "Per limit: `q`, the quota, and `w`, its window in seconds.",
+    description: "Per limit: `q`, the quota, and `w`, its window in seconds; `qu` where it counts what is under way.",
     schema: { type: "string", examples: ['"caller/60s";q=5;w=60'] },
   },
 };

@@ -33,6 +33,8 @@ export class Account {
   /** When the newest event was admitted: no decision about this key may be made at an earlier time. */
   readonly newestMs: number;
   readonly #logs = new Map<string, EventLog>();
+  /** Of the events under way, by counter: made when a limit that counts them is first asked about. */
+  readonly #running = new Map<string, EventLog>();
   readonly #sealed: Sealed[] = [];
   #tail: Page | undefined;
   /** As it is stored, also when it has ended. */
@@ -70,7 +72,7 @@ export class Account {
   /** About how many bytes of memory the account takes. */
   get weight(): number {
     let bytes = 1_000 + 2 * this.key.length + 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.length;
-    for (const log of this.#logs.values()) bytes += 500 + 24 * log.size;
+    for (const log of [...this.#logs.values(), ...this.#running.values()]) bytes += 500 + 24 * log.size;
     if (this.#override) bytes += 1_000 + 1_000 * (this.#override.layers?.length ?? 0);
     return bytes + (this.#sealedIds?.weight ?? 0);
   }
@@ -78,8 +80,11 @@ export class Account {
   /** The counter of a layer that has these limits of its own, as it is at `nowMs`. */
   counter(policy: string, layer: string, limits: readonly Limit[], nowMs: number): Counter {
     const log = this.#log(policy, layer);
-    const override = this.overrideAt(nowMs);
-    return override ? { log, limits, override: overrideOf(override, policy, layer) } : { log, limits };
+    const inForce = this.overrideAt(nowMs);
+    const override = inForce && overrideOf(inForce, policy, layer);
+    const isCounted = [limits, override?.limits ?? []].flat().some(({ kind }) => kind === "concurrent");
+    const running = isCounted ? this.#runningLog(policy, layer) : this.#running.get(nameOf(policy, layer));
+    return { log, running, limits, override };
   }
 
   /** The override in force at `nowMs`. */
@@ -124,8 +129,13 @@ export class Account {
     const located = this.#locate(id, subject);
     if (!located) return;
     const { slot, events, event: old } = located;
-    for (const layer of old.charged.layers)
-      this.#log(old.charged.policy, layer).recost(old.atMs, old.cost, event?.cost ?? 0);
+    const { policy, layers } = old.charged;
+    for (const layer of layers) {
+      this.#log(policy, layer).recost(old.atMs, old.cost, event?.cost ?? 0);
+      this.#running
+        .get(nameOf(policy, layer))
+        ?.recost(old.atMs, old.released ? 0 : 1, !event || event.released ? 0 : 1);
+    }
     const page = Page.holding(
       slot,
       events.flatMap((other) => (other === old ? (event ?? []) : other)),
@@ -155,11 +165,29 @@ export class Account {
   }
 
   #log(policy: string, layer: string): EventLog {
-    const name = `${policy}/${layer}`;
+    const name = nameOf(policy, layer);
     const known = this.#logs.get(name);
     if (known) return known;
     const log = new EventLog();
     this.#logs.set(name, log);
+    return log;
+  }
+
+  /** From the pages: what was settled at 0 is in no other log, and is under way all the same. */
+  #runningLog(policy: string, layer: string): EventLog {
+    const name = nameOf(policy, layer);
+    const known = this.#running.get(name);
+    if (known) return known;
+    const atMs: number[] = [];
+    for (const { text } of this.#pages())
+      for (const event of readPage(text)) {
+        const { charged, released } = event;
+        if (!released && charged.policy === policy && charged.layers.includes(layer)) atMs.push(event.atMs);
+      }
+    const log = new EventLog();
+    // A page that has taken the slot of an expired one stands in that one's place until it is stored.
+    for (const ms of atMs.sort((a, b) => a - b)) log.record(ms, 1);
+    this.#running.set(name, log);
     return log;
   }
 
@@ -212,4 +240,8 @@ export class Account {
     if (expired >= 0) return (this.#sealed.splice(expired, 1)[0] as Sealed).slot;
     return this.#sealed.reduce((highest, { slot }) => Math.max(highest, slot), this.#tail?.slot ?? -1) + 1;
   }
+}
+
+function nameOf(policy: string, layer: string): string {
+  return `${policy}/${layer}`;
 }

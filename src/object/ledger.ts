@@ -1,8 +1,9 @@
 import { type Counter, check, consume, keptMs, standingsOf, type Verdict } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
 import { Account } from "./account";
-import { claim } from "./claim";
-import { PAGE_CHARS } from "./page";
+import { layClaim, liftClaim } from "./claims";
+import { countersOf, type Opened } from "./opened";
+import { PAGE_CHARS, type PagedEvent } from "./page";
 import type {
   Answer,
   AnswerOf,
@@ -11,6 +12,7 @@ import type {
   Call,
   Charge,
   ChargeAnswer,
+  EventAnswer,
   EventQuestion,
   Inspected,
   KeyOverride,
@@ -18,19 +20,13 @@ import type {
   Outcome,
   OverrideToSet,
   Question,
-  SettleAnswer,
+  ReleaseQuestion,
 } from "./protocol";
 import type { PageStore } from "./store";
 import { sweepPages } from "./sweep";
 
 /** An isolate has 128 MB, which several objects may share. */
 const MEMORY_BYTES = 32 * 1_048_576;
-
-/** The counters that a question asks about, by key. */
-interface Opened {
-  readonly account: Account;
-  readonly counters: AskedCounter[];
-}
 
 /**
  * The accounts of all keys that live in one object. Every method reads, decides and writes in one synchronous stretch and
@@ -75,8 +71,13 @@ export class Ledger {
   }
 
   /** Sets the cost of an event in all of its counters, also above their limits: what is spent is spent. */
-  settle(question: EventQuestion, wallMs: number): SettleAnswer {
+  settle(question: EventQuestion, wallMs: number): EventAnswer {
     return this.#transact(() => this.#settle(question, wallMs));
+  }
+
+  /** Ends an event for the limits that count what is under way; of a key that has none of them, nothing is written. */
+  release({ event }: ReleaseQuestion, wallMs: number): EventAnswer {
+    return this.#transact(() => this.#release(event, wallMs));
   }
 
   /**
@@ -161,7 +162,9 @@ export class Ledger {
     if (call.method === "check") return this.#check(call.question, wallMs);
     if (call.method === "consume") return this.#consume(call.question, wallMs);
     if (call.method === "undo") return this.#undo(call.question, wallMs);
-    return this.#settle(call.question, wallMs);
+    if (call.method === "settle") return this.#settle(call.question, wallMs);
+    if (call.method === "release") return this.#release(call.question.event, wallMs);
+    throw new Error(`an object of an older version was asked to ${(call as Call).method}`);
   }
 
   #check(question: Question, wallMs: number): Answer {
@@ -187,10 +190,11 @@ export class Ledger {
         const layers = counters.map(({ layer }) => layer);
         const keepMs = keepMsOf(charge, account, counters, atMs);
         const charged = { policy, layers, keepMs };
-        account.append({ id, atMs, cost, charged, subject, claims: [attempt], admittedCost: cost });
+        const claims = [attempt];
+        account.append({ id, atMs, cost, charged, subject, claims, admittedCost: cost, released: false });
       }
       opened.forEach(({ account }, i) => {
-        if (known[i] && !alone) claim(account, known[i], attempt);
+        if (known[i] && !alone) layClaim(account, known[i], attempt);
       });
     }
     const replayed = known[0] !== undefined && known[0].claims[0] !== attempt;
@@ -204,22 +208,42 @@ export class Ledger {
     const { id, subject, attempt } = charge;
     for (const { account } of opened) {
       const event = account.find(id, subject, atMs);
-      if (!event?.claims.includes(attempt)) continue;
-      const claims = event.claims.filter((claim) => claim !== attempt);
-      account.replace(event, claims.length > 0 ? { ...event, claims } : undefined);
+      if (event) liftClaim(account, event, attempt);
     }
     return { atMs, ...check(countersOf(charge, opened, atMs), charge.cost, atMs) };
   }
 
-  #settle(question: EventQuestion, wallMs: number): SettleAnswer {
+  #settle(question: EventQuestion, wallMs: number): EventAnswer {
+    const { cost } = question;
+    return this.#change(question, wallMs, (event) => (event.cost === cost ? event : { ...event, cost }));
+  }
+
+  /** An event of whose counters none has a limit on what is under way is left as it is: nobody looks. */
+  #release(question: EventQuestion, wallMs: number): EventAnswer {
+    return this.#change(question, wallMs, (event, counters) => {
+      const isCounted = counters.some(({ running }) => running !== undefined);
+      return event.released || !isCounted ? event : { ...event, released: true };
+    });
+  }
+
+  /** Puts what `changed` makes of the event in its place, for each of its keys, of whose counters some are asked about. */
+  #change(
+    question: EventQuestion,
+    wallMs: number,
+    changed: (event: PagedEvent, counters: readonly Counter[]) => PagedEvent,
+  ): EventAnswer {
     const { opened, atMs } = this.#open(question.counters, wallMs);
-    const { id, subject, policy, cost } = question;
+    const { id, subject, policy } = question;
     let found = false;
-    for (const { account } of opened) {
+    for (const { account, counters } of opened) {
       const event = account.find(id, subject, atMs);
       if (event?.charged.policy !== policy) continue;
       found = true;
-      if (event.cost !== cost) account.replace(event, { ...event, cost });
+      const next = changed(
+        event,
+        counters.map(({ layer, limits }) => account.counter(policy, layer, limits, atMs)),
+      );
+      if (next !== event) account.replace(event, next);
     }
     return { atMs, found, ...check(countersOf(question, opened, atMs), 1, atMs) };
   }
@@ -288,13 +312,4 @@ function keepMsOf({ policy, keepMs }: Charge, account: Account, counters: AskedC
   if (!account.overrideAt(atMs)) return keepMs;
   const kept = counters.map(({ layer, limits }) => keptMs(account.counter(policy, layer, limits, atMs)));
   return Math.max(keepMs, ...kept);
-}
-
-/** The counters of a question in the order asked, which is the order of the answer's standings. */
-function countersOf({ policy, counters }: Question, opened: readonly Opened[], atMs: number): Counter[] {
-  return counters.map(({ layer, key, limits }) => {
-    const found = opened.find(({ account }) => account.key === key);
-    if (!found) throw new Error("a counter's account is not open");
-    return found.account.counter(policy, layer, limits, atMs);
-  });
 }

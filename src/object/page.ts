@@ -15,6 +15,8 @@ export interface PagedEvent extends StoredEvent {
   readonly subject: string;
   /** The cost it was admitted with: `cost` is another once it was settled. */
   readonly admittedCost: number;
+  /** It is over, and no limit on what is under way counts it any more. */
+  readonly released: boolean;
   /** The attempts that rely on it, the one that recorded it first. */
   readonly claims: readonly string[];
 }
@@ -33,6 +35,7 @@ interface PageText {
     subject: string,
     claims: readonly string[],
     admittedCost?: number,
+    released?: 1,
   ][];
 }
 
@@ -62,7 +65,7 @@ export class Page {
     return this.#events.length;
   }
 
-  append({ atMs, charged, cost, id, subject, claims, admittedCost }: PagedEvent): void {
+  append({ atMs, charged, cost, id, subject, claims, admittedCost, released }: PagedEvent): void {
     if (this.#events === "") this.firstAtMs = atMs;
     const record: PageText["events"][number] = [
       atMs - this.firstAtMs,
@@ -72,7 +75,8 @@ export class Page {
       subject,
       claims,
     ];
-    if (admittedCost !== cost) record.push(admittedCost);
+    if (released) record.push(admittedCost, 1);
+    else if (admittedCost !== cost) record.push(admittedCost);
     this.#events += `${this.#events ? "," : ""}${JSON.stringify(record)}`;
     this.expiresAtMs = Math.max(this.expiresAtMs, atMs + charged.keepMs);
     this.lastAtMs = atMs;
@@ -99,7 +103,7 @@ export class Page {
 export function readPage(text: string): PagedEvent[] {
   const page = JSON.parse(text) as PageText;
   const charged = page.charged.map(([policy, layers, keepMs]): Charged => ({ policy, layers, keepMs }));
-  return page.events.map(([afterMs, index, cost, id, subject, claims, admittedCost = cost]) => ({
+  return page.events.map(([afterMs, index, cost, id, subject, claims, admittedCost = cost, released]) => ({
     id,
     atMs: page.at + afterMs,
     cost,
@@ -107,5 +111,6 @@ export function readPage(text: string): PagedEvent[] {
     subject,
     claims,
     admittedCost,
+    released: released === 1,
   }));
 }

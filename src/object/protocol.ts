@@ -52,8 +52,16 @@ export interface ChargeAnswer extends Answer {
   readonly conflicts: boolean;
 }
 
+/**
+ * An event that is over. What is asked stands in a field of its own, since there are objects that take every method they
+ * do not know for a settle: of this question they can make nothing, and fail.
+ */
+export interface ReleaseQuestion {
+  readonly event: EventQuestion;
+}
+
 /** `found`: there is such an event; of none, nothing was changed. */
-export interface SettleAnswer extends Answer {
+export interface EventAnswer extends Answer {
   readonly found: boolean;
 }
 
@@ -102,7 +110,8 @@ interface Decisions {
   check: { question: Question; answer: Answer };
   consume: { question: Charge; answer: ChargeAnswer };
   undo: { question: Charge; answer: Answer };
-  settle: { question: EventQuestion; answer: SettleAnswer };
+  settle: { question: EventQuestion; answer: EventAnswer };
+  release: { question: ReleaseQuestion; answer: EventAnswer };
 }
 export type Method = keyof Decisions;
 export type QuestionOf<M extends Method> = Decisions[M]["question"];

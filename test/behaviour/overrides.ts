@@ -24,6 +24,28 @@ export function overrideSuite(name: string, target: Target): void {
     caller.post("/v1/consume", { policy: "chat", subject, ...more }, headers);
 
   describe(`${name}: overrides`, () => {
+    test("a ban of a key that only a layer in shadow counts by denies nobody, and is told", async () => {
+      const subject = { ...newSubject(), org: `o_${crypto.randomUUID()}` };
+      await set(`org:${subject.org}`, { kind: "ban" });
+      const { allowed, would_deny: wouldDeny, limits } = await caller.consume("trial", subject);
+      expect([allowed, wouldDeny]).toEqual([true, true]);
+      expect(limits.map(({ layer, override }) => [layer, override])).toEqual([
+        ["ip", undefined],
+        ["caller", undefined],
+        ["org", "ban"],
+      ]);
+    });
+
+    test("may be limits on what is under way, from then on and with those that are", async () => {
+      const subject = newSubject();
+      const first = await caller.consume("chat", subject);
+      await set(`user:${subject.user}`, limitsOf("caller", "1 concurrent/minute", "5/minute"));
+      const denied = await caller.consume("chat", subject);
+      expect(denied).toMatchObject({ allowed: false, limits: [{ concurrent: true, used: 1, remaining: 0 }, {}, {}] });
+      await caller.post("/v1/release", { policy: "chat", subject, id: first.id });
+      expect((await caller.consume("chat", subject)).allowed).toBe(true);
+    });
+
     test("a ban denies whatever counts by the key, and charges nothing; lifted, the very next consume is admitted", async () => {
       const subject = newSubject();
       const key = `user:${subject.user}`;

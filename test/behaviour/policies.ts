@@ -20,5 +20,11 @@ export const POLICIES = {
       { name: "ip", by: ["ip"], limits: ["7/minute"] },
     ],
   },
+  jobs: {
+    layers: [
+      { name: "caller", by: ["user", "ip"], limits: ["2 concurrent per 5 minutes", "10 per 5 minutes"] },
+      { name: "ip", by: ["ip"], limits: ["3 concurrent/minute"] },
+    ],
+  },
   burst: { layers: [{ name: "caller", by: ["user"], limits: ["1000/minute"] }] },
 };

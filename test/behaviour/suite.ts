@@ -301,7 +301,7 @@ export function behaviourSuite(name: string, target: Target): void {
       });
       expect(response.status).toBe(200);
       const { policies } = await json<{ policies: { name: string }[] }>(response);
-      expect(policies.map((policy) => policy.name)).toEqual(["chat", "upload", "trial", "rehearsal", "burst"]);
+      expect(policies.map(({ name }) => name)).toEqual(["chat", "upload", "trial", "rehearsal", "jobs", "burst"]);
       expect(policies.slice(0, 2)).toEqual([
         {
           name: "chat",

@@ -33,7 +33,7 @@ function echo(response: ServerResponse, body: unknown, change = (results: unknow
   const results = requests.map(({ subject, idempotency_key: id }) => ({
     status: 200,
     headers: { RateLimit: subject.user, "X-Other": "not handed on" },
-    body: { ...ADMITTED, id: id ?? "x", policy: subject.user },
+    body: { ...ADMITTED, id: id ?? "x", policy: subject.user, released: true },
   }));
   response.end(JSON.stringify({ results: change(results) }));
 }
@@ -74,14 +74,17 @@ describe("calls of a client that batches", () => {
     const { limiter, itemsOf, consume } = await batching([echoes]);
     const request = { policy: "chat", subject: { user: "a" } };
     const settled = limiter.settle({ ...request, id: "x", cost: 0 });
+    const released = limiter.release({ ...request, id: "x" });
     await Promise.all([
       limiter.check(request),
       consume("a", { cost: 2, idempotencyKey: "mine" }),
       consume("b"),
       settled,
+      released,
     ]);
     expect(itemsOf(0)).toEqual([
       { op: "settle", ...request, id: "x", cost: 0 },
+      { op: "release", ...request, id: "x" },
       { op: "check", ...request },
       { op: "consume", ...request, cost: 2, idempotency_key: "mine" },
       { op: "consume", ...request, subject: { user: "b" }, idempotency_key: expect.any(String), attempt: 1 },

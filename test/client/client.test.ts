@@ -191,11 +191,20 @@ describe("a refusal is told as an error, at once:", () => {
     expect(received).toHaveLength(1);
   });
 
-  test("a settle's 404 is a decision that is not known", async () => {
+  test("a settle's 404 is a decision that is not known, and so is a release's", async () => {
     const { url } = await startServer(problem(404, "There is no such decision."));
-    const error = await errorOf(limiterAt(url).settle({ ...request, id: "k", cost: 0 }));
-    expect(error).toBeInstanceOf(UnknownDecisionError);
-    expect(error).toMatchObject({ message: "There is no such decision." });
+    const limiter = limiterAt(url);
+    for (const change of [limiter.settle({ ...request, id: "k", cost: 0 }), limiter.release({ ...request, id: "k" })]) {
+      const error = await errorOf(change);
+      expect(error).toBeInstanceOf(UnknownDecisionError);
+      expect(error).toMatchObject({ message: "There is no such decision." });
+    }
+  });
+
+  test("a release that was not acknowledged is none", async () => {
+    const { url } = await startServer(answers(200, { ...ADMITTED, id: "k" }));
+    const limiter = limiterAt(url, { deadlineMs: 50 });
+    expect(await errorOf(limiter.release({ ...request, id: "k" }))).toBeInstanceOf(UnavailableError);
   });
 
   test.each(["", "no spaces", "newline\n", "ü", "x".repeat(129)])("the key %j, before it is sent", async (key) => {

@@ -5,6 +5,8 @@ import type {
   Decision,
   DecisionBody,
   LimitBody,
+  Release,
+  ReleaseRequest,
   Settlement,
   SettleRequest,
 } from "../../src/client/index.js";
@@ -24,6 +26,7 @@ test("the client's types are those of the service", () => {
   expectTypeOf<keyof service.Decision["limits"][number]>().toEqualTypeOf<keyof LimitBody>();
   expectTypeOf<Camel<keyof LimitBody>>().toEqualTypeOf<keyof Decision["limits"][number]>();
   expectTypeOf<keyof service.Settlement>().toEqualTypeOf<keyof Settlement>();
+  expectTypeOf<keyof service.Release>().toEqualTypeOf<keyof Release | "released">();
 
   expectTypeOf<service.DecisionRequest>().toExtend<CheckRequest>();
   expectTypeOf<service.SettleRequest>().toExtend<SettleRequest>();
@@ -31,4 +34,6 @@ test("the client's types are those of the service", () => {
     Exclude<keyof ConsumeRequest, "signal">
   >();
   expectTypeOf<keyof service.SettleRequest>().toEqualTypeOf<Exclude<keyof SettleRequest, "signal">>();
+  expectTypeOf<service.ReleaseRequest>().toExtend<ReleaseRequest>();
+  expectTypeOf<keyof service.ReleaseRequest>().toEqualTypeOf<Exclude<keyof ReleaseRequest, "signal">>();
 });

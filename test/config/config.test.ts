@@ -146,11 +146,15 @@ describe("each mistake is told with the variable and the way into it:", () => {
     [policies([{ ...layer, limits: [] }]), "RATE_LIMIT_POLICIES/upload/layers/0/limits: must not be empty"],
     [
       policies([{ ...layer, limits: ["60/minute", "9 per 60 seconds"] }]),
-      "RATE_LIMIT_POLICIES/upload/layers/0/limits: two limits have the same window",
+      "RATE_LIMIT_POLICIES/upload/layers/0/limits: two limits of one kind have the same window",
+    ],
+    [
+      policies([{ ...layer, limits: ["3 concurrent/minute", "9/minute", "2 concurrent per 60 seconds"] }]),
+      "RATE_LIMIT_POLICIES/upload/layers/0/limits: two limits of one kind have the same window",
     ],
     [
       policies([{ ...layer, limits: ["much"] }]),
-      'RATE_LIMIT_POLICIES/upload/layers/0/limits/0: "much" is not a limit: write it like 5/minute or 2 per 5 seconds',
+      'RATE_LIMIT_POLICIES/upload/layers/0/limits/0: "much" is not a limit: write it like 5/minute, 2 per 5 seconds or 2 concurrent per minute',
     ],
   ])("%j", (environment, mistake) => {
     expect(mistakesOf(environment)).toEqual([mistake]);

@@ -15,6 +15,15 @@ describe("reads a limit", () => {
   ])("%s", (text, max, windowMs) => {
     expect(parseLimit(text)).toEqual({ max, windowMs });
   });
+
+  test.each([
+    ["2 concurrent per 5 minutes", 2, 300_000],
+    ["2 concurrent/minute", 2, 60_000],
+    ["1  Concurrent / 31 days", 1, LONGEST_WINDOW_MS],
+    ["1000000 concurrent per second", 1_000_000, 1_000],
+  ])("%s, on what is under way", (text, max, windowMs) => {
+    expect(parseLimit(text)).toEqual({ kind: "concurrent", max, windowMs });
+  });
 });
 
 describe("refuses, and says why", () => {
@@ -27,7 +36,14 @@ describe("refuses, and says why", () => {
     ["5.5/minute", /write it like/],
     ["5perminute", /write it like/],
     ["5/minute, 6/hour", /write it like/],
+    ["2concurrent/minute", /write it like/],
+    ["2 concurrents/minute", /write it like/],
+    ["2 concurrent", /write it like/],
+    ["concurrent/minute", /write it like/],
     ["0/minute", /from 1 to 1000000/],
+    ["0 concurrent/minute", /from 1 to 1000000/],
+    ["1000001 concurrent/minute", /from 1 to 1000000/],
+    ["1 concurrent per 32 days", /from 1 second to 31 days/],
     ["1000001/minute", /from 1 to 1000000/],
     ["1 per 0 seconds", /from 1 second to 31 days/],
     ["1 per 32 days", /from 1 second to 31 days/],

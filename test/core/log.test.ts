@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { consume } from "../../src/core/decide";
+import { check, consume, standingsOf } from "../../src/core/decide";
 import { EventLog } from "../../src/core/log";
 
 /** A decision at `at`: `wait` is when a denied one fits, `used` is after it. */
@@ -100,6 +100,32 @@ test("several limits see one log, and the slowest of them decides how long to wa
     [1, 0],
     [3, 58_500],
   ]);
+});
+
+describe("a limit on what is under way", () => {
+  const limits = [
+    { max: 10, windowMs: 1_000 },
+    { kind: "concurrent" as const, max: 2, windowMs: 5_000 },
+  ];
+
+  test("counts events, whatever they cost, until they are released or their window has passed", () => {
+    const counter = { log: new EventLog(), running: new EventLog(), limits };
+    const decide = (cost: number, atMs: number) => consume([counter], cost, atMs).allowed;
+    expect([decide(7, 0), decide(1, 100), decide(1, 200)]).toEqual([true, true, false]);
+    expect(standingsOf(counter, 1, 200)).toEqual([
+      { used: 8, fitsInMs: 0, freesInMs: 800, resetsInMs: 900 },
+      { used: 2, fitsInMs: 4_800, freesInMs: 4_800, resetsInMs: 4_900 },
+    ]);
+    expect([decide(1, 4_999), decide(10, 5_000), decide(1, 5_000)]).toEqual([false, true, false]);
+    counter.running.recost(100, 1, 0);
+    // Nine are too many for the window of costs alone.
+    expect(standingsOf(counter, 9, 5_000).map(({ fitsInMs }) => fitsInMs)).toEqual([1_000, 0]);
+    expect([decide(1, 5_999), decide(1, 6_000), decide(1, 6_000)]).toEqual([false, true, false]);
+  });
+
+  test("takes a log of what is under way", () => {
+    expect(() => check([{ log: new EventLog(), limits }], 1, 0)).toThrow(/no log/);
+  });
 });
 
 test("one counter that denies keeps the others uncharged", () => {

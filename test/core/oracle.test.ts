@@ -11,10 +11,14 @@ const MIN_OPERATIONS = 400;
 /** Windows that divide each other and ones that don't, so that boundaries meet and miss. */
 const limits = fc
   .uniqueArray(
-    fc.record({ max: fc.integer({ min: 1, max: 60 }), windowMs: fc.constantFrom(1_000, 2_000, 5_000, 7_000, 60_000) }),
-    { minLength: 1, maxLength: 4, selector: ({ windowMs }) => windowMs },
+    fc.record({
+      kind: fc.constantFrom(undefined, undefined, "concurrent" as const),
+      max: fc.integer({ min: 1, max: 60 }),
+      windowMs: fc.constantFrom(1_000, 2_000, 5_000, 7_000, 60_000),
+    }),
+    { minLength: 1, maxLength: 4, selector: ({ kind, windowMs }) => `${windowMs} ${kind}` },
   )
-  .map((limits): Limit[] => limits);
+  .map((limits): Limit[] => limits.map(({ kind, ...limit }) => (kind ? { kind, ...limit } : limit)));
 
 const operation = fc.oneof(
   {
@@ -41,6 +45,7 @@ const operation = fc.oneof(
       to: fc.oneof(fc.constant(0), fc.nat({ max: 80 })),
     }),
   },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant("release"), ended: fc.nat({ max: 5 }) }) },
 );
 
 test("decides as an oracle does that keeps every event for ever and adds up", () => {
@@ -48,7 +53,12 @@ test("decides as an oracle does that keeps every event for ever and adds up", ()
   const history = fc.array(operation, { minLength: MIN_OPERATIONS, maxLength: MIN_OPERATIONS + 100, size: "max" });
   fc.assert(
     fc.property(fc.array(limits, { minLength: 1, maxLength: 3 }), history, (initial, history) => {
-      const counters = initial.map((limits) => ({ log: new EventLog(), limits, oracle: new Oracle() }));
+      const counters = initial.map((limits) => ({
+        log: new EventLog(),
+        running: new EventLog(),
+        limits,
+        oracle: new Oracle(),
+      }));
       let nowMs = 1_700_000_000_000;
       for (const step of history) {
         operations++;
@@ -63,8 +73,16 @@ test("decides as an oracle does that keeps every event for ever and adds up", ()
             log.recost(event.atMs, event.cost, step.to);
             event.cost = step.to;
           }
+        } else if ("ended" in step) {
+          for (const { running, oracle } of counters) {
+            const [event] = oracle.events.filter(({ forgettable }) => !forgettable).slice(-1 - step.ended);
+            if (!event) continue;
+            running.recost(event.atMs, event.released ? 0 : 1, 0);
+            event.released = true;
+          }
         } else {
-          const cost = Math.min(step.cost, ...counters.flatMap(({ limits }) => limits.map(({ max }) => max)));
+          const onCosts = counters.flatMap(({ limits }) => limits.filter(({ kind }) => kind === undefined));
+          const cost = Math.min(step.cost, ...onCosts.map(({ max }) => max));
           const isClear = counters.every(({ oracle, limits }) =>
             limits.every((limit) => !oracle.isAmbiguous(limit, nowMs)),
           );

@@ -2,8 +2,11 @@ import type { Limit } from "../../src/core/limit";
 import type { Standing } from "../../src/core/log";
 
 interface OracleEvent {
+  readonly id: string;
   readonly atMs: number;
   cost: number;
+  /** What it was for is over. */
+  released: boolean;
   /** Older than the longest window at a later admitted consume: the log may have dropped it, or not yet. */
   forgettable: boolean;
 }
@@ -15,12 +18,15 @@ interface OracleEvent {
 export class Oracle {
   events: OracleEvent[] = [];
 
-  usedAt(tMs: number, { windowMs }: Limit, events = this.events): number {
-    return events.filter(({ atMs }) => atMs > tMs - windowMs && atMs <= tMs).reduce((sum, { cost }) => sum + cost, 0);
+  usedAt(tMs: number, { kind, windowMs }: Limit, events = this.events): number {
+    const inside = events.filter(({ atMs }) => atMs > tMs - windowMs && atMs <= tMs);
+    if (kind === "concurrent") return inside.filter(({ released }) => !released).length;
+    return inside.reduce((sum, { cost }) => sum + cost, 0);
   }
 
   fits(cost: number, tMs: number, limit: Limit): boolean {
-    return this.usedAt(tMs, limit) <= limit.max - cost;
+    const used = this.usedAt(tMs, limit);
+    return limit.kind === "concurrent" ? used < limit.max : used <= limit.max - cost;
   }
 
   standing(limit: Limit, cost: number, nowMs: number): Standing {
@@ -37,8 +43,8 @@ export class Oracle {
     };
   }
 
-  record(atMs: number, cost: number, longestWindowMs: number): void {
-    this.events.push({ atMs, cost, forgettable: false });
+  record(atMs: number, cost: number, longestWindowMs: number, id = ""): void {
+    this.events.push({ id, atMs, cost, released: false, forgettable: false });
     for (const event of this.events) if (event.atMs <= atMs - longestWindowMs) event.forgettable = true;
   }
 

@@ -144,6 +144,7 @@ test("another subject, policy, layer or limit is another question", async () => 
     question("u", 1, "upload"),
     { ...question("u"), counters: [{ ...counter, layer: "other" }] },
     { ...question("u"), counters: [{ ...counter, limits: [{ max: 6, windowMs: 60_000 }] }] },
+    { ...question("u"), counters: [{ ...counter, limits: [{ kind: "concurrent", max: 5, windowMs: 60_000 }] }] },
     { ...question("u"), counters: [counter, counter] },
   ] as Question[])
     expect(recalled(denials, other)).toBeUndefined();

@@ -39,6 +39,7 @@ describe.each(kinds)("the client %s, against the service", (_, limiter) => {
           key: `user:${subject.user}`,
           limit: 5,
           windowSeconds: 60,
+          concurrent: false,
           used: 1,
           remaining: 4,
           resetSeconds: 60,
@@ -106,6 +107,21 @@ describe.each(kinds)("the client %s, against the service", (_, limiter) => {
     });
   });
 
+  test("releases what is over, which makes room for another", async () => {
+    const request = { policy: "jobs", subject: newSubject() };
+    const { id = "", limits } = await limiter.consume(request);
+    expect(limits).toMatchObject([{ concurrent: true, used: 1, remaining: 1 }, { concurrent: false }, {}]);
+    await limiter.consume(request);
+    expect((await limiter.consume(request)).allowed).toBe(false);
+    for (let i = 0; i < 2; i++)
+      expect(await limiter.release({ ...request, id })).toMatchObject({
+        id,
+        policy: "jobs",
+        limits: [{ used: 1 }, { used: 2 }, { used: 1 }],
+      });
+    expect((await limiter.consume(request)).allowed).toBe(true);
+  });
+
   test("may name attributes that are absent", async () => {
     const { ip } = newSubject();
     const { limits } = await limiter.check({ policy: "chat", subject: { user: undefined, ip } });
@@ -137,7 +153,8 @@ describe.each(kinds)("the client %s is refused by the service", (_, limiter) => 
   test("for a decision that it does not know, whose policy there may not even be", async () => {
     const request = { policy: "chat", subject: newSubject(), id: "never", cost: 0 };
     for (const policy of ["chat", "nope"])
-      expect(await errorOf(limiter.settle({ ...request, policy }))).toBeInstanceOf(UnknownDecisionError);
+      for (const change of [limiter.settle({ ...request, policy }), limiter.release({ ...request, policy })])
+        expect(await errorOf(change)).toBeInstanceOf(UnknownDecisionError);
   });
 
   test("for a token that is not in force", async () => {

@@ -1,6 +1,7 @@
 import { afterAll } from "vitest";
 import { ServiceProcess } from "../../scripts/local/process";
 import { batchSuite } from "../behaviour/batch";
+import { concurrentSuite } from "../behaviour/concurrent";
 import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
 import { inlineSuite } from "../behaviour/inline";
@@ -19,4 +20,5 @@ for (const placement of ["shards:1", "key"]) {
   overrideSuite(`npm start, ${placement}`, targetOf(service));
   batchSuite(`npm start, ${placement}`, targetOf(service));
   shadowSuite(`npm start, ${placement}`, targetOf(service));
+  concurrentSuite(`npm start, ${placement}`, targetOf(service));
 }

@@ -1,7 +1,7 @@
 import type { Config } from "../../src/config/config";
 import type { Limiter } from "../../src/edge/limiter";
 import { Refusal } from "../../src/edge/refusal";
-import { type Asked, readCheck, readConsume, readSettle } from "../../src/edge/request";
+import { type Asked, readCheck, readConsume, readRelease, readSettle } from "../../src/edge/request";
 import type { Network } from "./network";
 import type { Chance, Scheduler } from "./scheduler";
 import type { Told } from "./told";
@@ -68,8 +68,16 @@ export class Callers {
     }
     await Promise.all(underWay);
     if (!this.#isAdmitted(wish)) return;
-    if (chance.is(0.6)) return void admitted.push(wish);
-    for (let tries = 0; tries < 6; tries++) if ((await this.#send(this.#settle(wish))) && chance.is(0.7)) break;
+    if (chance.is(0.5)) return void admitted.push(wish);
+    if (chance.is(0.5)) await this.#repeat(() => this.#settle(wish));
+    if (chance.is(0.7)) await this.#repeat(() => this.#release(wish));
+    // One that was over long ago, in the eyes of its caller.
+    if (chance.is(0.2)) await this.#send(this.#consume(wish, attempts + 1));
+  }
+
+  /** Until it is acknowledged or tried often enough, and sometimes once more. */
+  async #repeat(ask: () => Ask): Promise<void> {
+    for (let tries = 0; tries < 6; tries++) if ((await this.#send(ask())) && this.chance.is(0.7)) return;
   }
 
   /** A batch, which may be sent again: as a whole, or what was not answered. */
@@ -77,8 +85,9 @@ export class Callers {
     const { chance } = this;
     const wishes: Wish[] = [];
     const asks = Array.from({ length: 1 + chance.below(MOST_IN_A_BATCH) }, (_, i) => {
-      const settled = admitted[chance.below(admitted.length)];
-      if (settled && chance.is(0.3)) return () => this.#settle(settled);
+      const earlier = admitted[chance.below(admitted.length)];
+      if (earlier && chance.is(0.2)) return () => this.#settle(earlier);
+      if (earlier && chance.is(0.3)) return () => this.#release(earlier);
       if (chance.is(0.15)) return () => this.#check(this.#wish(""));
       const known = wishes[chance.below(wishes.length)];
       const isRepeated = known !== undefined && chance.is(0.15);
@@ -112,8 +121,8 @@ export class Callers {
       const decided =
         op === "check"
           ? await limiter.check(asked)
-          : op === "settle"
-            ? await limiter.settle(asked)
+          : op === "settle" || op === "release"
+            ? await limiter[op](asked)
             : await limiter.consume({ ...asked, isNew: asked.isNew ?? false }, () => {});
       const [toldAtMs, after] = [scheduler.nowMs, network.deeds.length];
       this.told.push({ op, isolate, asked, decided, askedAtMs, toldAtMs, before, after, ...(place && { place }) });
@@ -145,6 +154,10 @@ export class Callers {
 
   #settle({ id, subject, settledCost: cost }: Wish): Ask {
     return { op: "settle", asked: readSettle({ policy: "small", subject, id, cost }, this.config) };
+  }
+
+  #release({ id, subject }: Wish): Ask {
+    return { op: "release", asked: readRelease({ policy: "small", subject, id }, this.config) };
   }
 
   #isAdmitted({ id }: Wish): boolean {

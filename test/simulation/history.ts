@@ -8,23 +8,27 @@ import { type Faults, type Machine, Network, NO_FAULTS } from "./network";
 import { Chance, Scheduler } from "./scheduler";
 
 /** Small limits and short windows, so that every history fills them, denies, and sees them empty again. */
-const POLICIES = JSON.stringify({
-  small: {
-    layers: [
-      { name: "caller", by: ["user", "ip"], limits: ["3 per 2 seconds", "6 per 20 seconds"] },
-      { name: "ip", by: ["ip"], limits: ["4 per 2 seconds"] },
-    ],
-  },
-});
+const WINDOWS = [
+  { name: "caller", by: ["user", "ip"], limits: ["3 per 2 seconds", "6 per 20 seconds"] },
+  { name: "ip", by: ["ip"], limits: ["4 per 2 seconds"] },
+];
+/** What is under way beside windows, in one layer or both, of the same length and another. */
+const UNDER_WAY = [
+  { ...WINDOWS[0], limits: ["2 concurrent per 20 seconds", "6 per 2 seconds", "20 per 20 seconds"] },
+  { ...WINDOWS[1], limits: ["9 per 5 seconds", "3 concurrent per 5 seconds"] },
+];
+const LAYERS = [WINDOWS, WINDOWS, UNDER_WAY, [UNDER_WAY[0], WINDOWS[1]]];
 /** Denials are believed not at all, as long as they are by default, and longer than the short windows. */
-const CONFIGS = ["key", "key", "shards:2", "shards:1"].flatMap((placement) =>
-  ["0", "1000", "5000"].map((denyCacheMs) =>
-    readConfig({
-      RATE_LIMIT_POLICIES: POLICIES,
-      RATE_LIMIT_DEADLINE_MS: "300",
-      RATE_LIMIT_DENY_CACHE_MS: denyCacheMs,
-      LIMITER_PLACEMENT: placement,
-    }),
+const CONFIGS = LAYERS.flatMap((layers) =>
+  ["key", "key", "shards:2", "shards:1"].flatMap((placement) =>
+    ["0", "1000", "5000"].map((denyCacheMs) =>
+      readConfig({
+        RATE_LIMIT_POLICIES: { small: { layers } },
+        RATE_LIMIT_DEADLINE_MS: "300",
+        RATE_LIMIT_DENY_CACHE_MS: denyCacheMs,
+        LIMITER_PLACEMENT: placement,
+      }),
+    ),
   ),
 );
 const LONGEST_WINDOW_MS = 20_000;

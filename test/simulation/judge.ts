@@ -11,6 +11,8 @@ interface Event {
   readonly counters: Charge["counters"];
   readonly policy: string;
   cost: number;
+  /** It takes no place any more among what is under way. */
+  isOver: boolean;
   readonly claims: Set<string>;
 }
 
@@ -39,6 +41,7 @@ export class Judge {
     this.#comparesWithDisks();
     this.#toldOnce();
     this.#settled();
+    this.#released();
     this.mistakes.push(...untruthsIn(this.told, this.network.deeds, this.denyCacheMs));
     if (isFaultless) this.#nothingLeftOver();
     if (isFaultless) this.mistakes.push(...outOfOrder(this.told, this.network.deeds));
@@ -52,9 +55,10 @@ export class Judge {
     if (method === "consume") this.#consume(object, question, answer);
     else if (method === "undo") this.#undo(object, question);
     else if (method === "settle") this.#settle(object, question, answer.found);
+    else if (method === "release") this.#release(object, question, answer.found);
     else if (answer.allowed !== this.#fits(object, question, answer.atMs))
       this.#mistake(`${object} said of a check that it is ${answer.allowed}`);
-    this.#counts(object, question, method === "settle" ? 1 : question.cost, answer);
+    this.#counts(object, question, method === "settle" || method === "release" ? 1 : question.cost, answer);
   }
 
   /** What was told about the limits is so, and how long `cost` has to wait. */
@@ -62,14 +66,14 @@ export class Judge {
     counters.forEach(({ layer, key, limits }, c) => {
       limits.forEach((limit, l) => {
         const inUse = this.#inUse(object, key, policy, layer, limit, atMs);
-        let used = sumOf(inUse);
+        let used = weightOf(limit, inUse);
         const said = standings[c]?.[l];
         if (said?.used !== used)
           this.#mistake(`${object} said that ${layer} of ${key} has ${said?.used} in use, and it has ${used}`);
         let fitsInMs = 0;
         for (const event of inUse) {
-          if (used + cost <= limit.max) break;
-          used -= event.cost;
+          if (used + weightOfOne(limit, cost) <= limit.max) break;
+          used -= weightOf(limit, [event]);
           fitsInMs = event.atMs + limit.windowMs - atMs;
         }
         if (said?.fitsInMs !== fitsInMs)
@@ -80,7 +84,10 @@ export class Judge {
 
   #fits(object: string, { policy, cost, counters }: Question, atMs: number): boolean {
     return counters.every(({ layer, key, limits }) =>
-      limits.every((limit) => sumOf(this.#inUse(object, key, policy, layer, limit, atMs)) + cost <= limit.max),
+      limits.every((limit) => {
+        const used = weightOf(limit, this.#inUse(object, key, policy, layer, limit, atMs));
+        return used + weightOfOne(limit, cost) <= limit.max;
+      }),
     );
   }
 
@@ -107,7 +114,8 @@ export class Judge {
         this.#mistake(`${object}: time ran backwards for ${key}`);
       const { policy, cost, keepMs, attempt } = charge;
       const mine = charge.counters.filter((counter) => counter.key === key);
-      const event = { name: nameOf(charge), atMs, keepMs, counters: mine, policy, cost, claims: new Set([attempt]) };
+      const claims = new Set([attempt]);
+      const event = { name: nameOf(charge), atMs, keepMs, counters: mine, policy, cost, isOver: false, claims };
       this.#events.set(place, [...(this.#events.get(place) ?? []), event]);
     }
   }
@@ -127,11 +135,21 @@ export class Judge {
   }
 
   #settle(object: string, question: EventQuestion, found: boolean): void {
-    const events = [...new Set(question.counters.map(({ key }) => key))].flatMap((key) =>
-      (this.#events.get(`${object} ${key}`) ?? []).filter(({ name }) => name === nameOf(question)),
-    );
+    const events = this.#eventsOf(object, question);
     if (found && events.length === 0) this.#mistake(`${object} settled ${nameOf(question)}, which there is not`);
     if (found) for (const event of events) event.cost = question.cost;
+  }
+
+  #release(object: string, question: EventQuestion, found: boolean): void {
+    const events = this.#eventsOf(object, question);
+    if (found && events.length === 0) this.#mistake(`${object} released ${nameOf(question)}, which there is not`);
+    if (found) for (const event of events) event.isOver = true;
+  }
+
+  #eventsOf(object: string, question: EventQuestion): Event[] {
+    return [...new Set(question.counters.map(({ key }) => key))].flatMap((key) =>
+      (this.#events.get(`${object} ${key}`) ?? []).filter(({ name }) => name === nameOf(question)),
+    );
   }
 
   /** What was acknowledged is stored, in every layer that the objects were asked about. */
@@ -158,11 +176,13 @@ export class Judge {
   #comparesWithDisks(): void {
     for (const [name, { disk }] of this.network.objects) {
       const stored = [...disk.rows.values()].flatMap(({ key, text }) =>
-        readPage(text).map(({ id, subject, cost, atMs }) => `${name} ${key} ${id} ${subject} ${cost} ${atMs}`),
+        readPage(text).map(
+          ({ id, subject, cost, released, atMs }) => `${name} ${key} ${id} ${subject} ${cost} ${released} ${atMs}`,
+        ),
       );
       const model = [...this.#events]
         .filter(([place]) => place.startsWith(`${name} `))
-        .flatMap(([place, events]) => events.map(({ name, cost, atMs }) => `${place} ${name} ${cost} ${atMs}`));
+        .flatMap(([place, events]) => events.map((event) => `${place} ${event.name} ${stateOf(event)} ${event.atMs}`));
       // A page that was rewritten may have left out what no window can see any more.
       const missing = model.filter((event) => !stored.includes(event));
       const made = stored.filter((event) => !model.includes(event));
@@ -199,12 +219,22 @@ export class Judge {
               this.#mistake(`${name} is settled at ${asked.cost}, at ${place} ${cost}`);
   }
 
-  /** An object whose clock is ahead of the others' had forgotten the event when it was asked to settle it. */
+  /** What a release that was acknowledged said is so everywhere. */
+  #released(): void {
+    for (const { op, asked } of this.told)
+      if (op === "release")
+        for (const [place, events] of this.#events)
+          for (const { name, isOver, atMs, keepMs } of events)
+            if (name === nameOf(asked) && !isOver && !this.#wasForgotten(place, name, atMs + keepMs))
+              this.#mistake(`${name} is released, and under way at ${place}`);
+  }
+
+  /** An object whose clock is ahead of the others' had forgotten the event when it was asked to change it. */
   #wasForgotten(place: string, name: string, expiresAtMs: number): boolean {
     return this.network.deeds.some(
       ({ object, committed, what }) =>
         committed &&
-        what.method === "settle" &&
+        (what.method === "settle" || what.method === "release") &&
         nameOf(what.question) === name &&
         place.startsWith(`${object} `) &&
         what.answer.atMs >= expiresAtMs,
@@ -241,6 +271,19 @@ function isAdmission({ op, decided }: Told): boolean {
   return op === "consume" && decided.allowed;
 }
 
-function sumOf(events: readonly Event[]): number {
+/** What events count in a limit: their cost or, of those that are under way, one each. */
+function weightOf({ kind }: Limit, events: readonly Event[]): number {
+  if (kind === "concurrent") return events.filter(({ isOver }) => !isOver).length;
   return events.reduce((sum, { cost }) => sum + cost, 0);
+}
+
+/** What one more event would count. */
+function weightOfOne({ kind }: Limit, cost: number): number {
+  return kind === "concurrent" ? 1 : cost;
+}
+
+/** As it is stored: a key is told that an event is over where one of its limits counts what is under way. */
+function stateOf({ cost, isOver, counters }: Event): string {
+  const counts = counters.some(({ limits }) => limits.some(({ kind }) => kind === "concurrent"));
+  return `${cost} ${isOver && counts}`;
 }

@@ -1,7 +1,7 @@
 import type { ObjectNamespace, ObjectStub } from "../../src/edge/objects";
 import { Group } from "../../src/object/group";
 import { Ledger } from "../../src/object/ledger";
-import type { AnswerOf, Call, Method, Outcome, QuestionOf } from "../../src/object/protocol";
+import type { AnswerOf, Call, EventQuestion, Method, Outcome, QuestionOf } from "../../src/object/protocol";
 import { DISK_FULL, Disk } from "./disk";
 import type { Chance, Scheduler } from "./scheduler";
 
@@ -70,7 +70,11 @@ class SimulatedObject {
 
 /** A call that was answered. */
 export type Done = {
-  [M in Method]: { readonly method: M; readonly question: QuestionOf<M>; readonly answer: AnswerOf<M> };
+  [M in Method]: {
+    readonly method: M;
+    readonly question: M extends "release" ? EventQuestion : QuestionOf<M>;
+    readonly answer: AnswerOf<M>;
+  };
 }[Method];
 
 /** What objects did, in the order in which they did it: for the judge. */
@@ -181,7 +185,9 @@ export class Network implements ObjectNamespace {
       if (outcome.error.includes(DISK_FULL)) return;
       throw new Error(outcome.error);
     }
-    const deed = { object: object.name, wallMs, what: { ...call, answer: outcome.answer } as Done, committed: false };
+    const question = call.method === "release" ? call.question.event : call.question;
+    const what = { method: call.method, question, answer: outcome.answer } as Done;
+    const deed = { object: object.name, wallMs, what, committed: false };
     this.deeds.push(deed);
     object.uncommitted.push(deed);
   }

@@ -4,7 +4,7 @@ import type { Deed, Done } from "./network";
 
 /** A call that was answered: what was asked, when and of which isolate, and what its caller was told. */
 export interface Told {
-  readonly op: "consume" | "check" | "settle";
+  readonly op: "consume" | "check" | "settle" | "release";
   readonly isolate: number;
   /** The id of a check is empty. */
   readonly asked: AskedById & { readonly isNew?: boolean };
@@ -52,7 +52,8 @@ function isHeard(one: Told, deeds: readonly Deed[]): boolean {
 function isAbout({ op, asked }: Told, { method, question }: Done): boolean {
   // A new consume may be checked first, when less than it asks for was denied a moment ago.
   if (method === "check") return question.cost === asked.cost && (op === "check" || asked.isNew === true);
-  return (op === "settle") === (method === "settle") && nameOf(question) === nameOf(asked);
+  const isOfOne = (change: string) => (op === change) === (method === change);
+  return isOfOne("settle") && isOfOne("release") && nameOf(question) === nameOf(asked);
 }
 
 function says({ question, answer }: Done, { layer, key, limit, standing }: DecidedLimit): boolean {
@@ -60,14 +61,14 @@ function says({ question, answer }: Done, { layer, key, limit, standing }: Decid
     (counter, c) =>
       counter.key === key &&
       counter.layer === layer &&
-      counter.limits.some(({ windowMs }, l) => {
+      counter.limits.some(({ kind, windowMs }, l) => {
         const said = answer.standings[c]?.[l];
-        return windowMs === limit.windowMs && JSON.stringify(said) === JSON.stringify(standing);
+        return kind === limit.kind && windowMs === limit.windowMs && JSON.stringify(said) === JSON.stringify(standing);
       }),
   );
 }
 
-/** `one` is what is left of the denial `earlier`, which no settle has made void. */
+/** `one` is what is left of the denial `earlier`, which no settle or release has made void. */
 function isMemoryOf(earlier: Told, one: Told, told: readonly Told[], denyCacheMs: number): boolean {
   const { asked, decided, toldAtMs: nowMs } = one;
   if (one.op !== "consume" || asked.isNew !== true || decided.allowed) return false;
@@ -80,8 +81,9 @@ function isMemoryOf(earlier: Told, one: Told, told: readonly Told[], denyCacheMs
   const askedAtMs = earlier.askedAtMs + (waited && !earlier.place ? LONGEST_PATIENCE_MS : 0);
   const longestMs = Math.max(...earlier.decided.limits.map(({ standing }) => standing.fitsInMs));
   if (nowMs - askedAtMs >= Math.min(denyCacheMs, longestMs)) return false;
+  const makesRoom = ({ op }: Told) => op === "settle" || op === "release";
   const isVoid = told.some(
-    (other) => other.op === "settle" && isOfMine(other) && askedAtMs < other.toldAtMs && other.toldAtMs < nowMs,
+    (other) => makesRoom(other) && isOfMine(other) && askedAtMs < other.toldAtMs && other.toldAtMs < nowMs,
   );
   const sinceMs = nowMs - earlier.toldAtMs;
   return !isVoid && decided.limits.every((limit, i) => isLeftOf(earlier.decided.limits[i], limit, sinceMs));

@@ -1,4 +1,5 @@
 import { batchSuite } from "../behaviour/batch";
+import { concurrentSuite } from "../behaviour/concurrent";
 import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
 import { inlineSuite } from "../behaviour/inline";
@@ -15,6 +16,7 @@ for (const placement of ["key", "shards:1", "shards:3"]) {
   overrideSuite(placement, target);
   batchSuite(placement, target);
   shadowSuite(placement, target);
+  concurrentSuite(placement, target);
 }
 
 errorSuite("the edge", workerTarget());

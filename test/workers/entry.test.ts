@@ -65,6 +65,18 @@ describe("RPC", () => {
     expect(refused).toEqual(["reused-id", "invalid", "unknown-decision"]);
   });
 
+  test("releases", async () => {
+    const request = { policy: "jobs", subject: newSubject() };
+    const { id = "" } = await rpc.consume(request);
+    expect(await rpc.release({ ...request, id })).toMatchObject({
+      id,
+      policy: "jobs",
+      released: true,
+      limits: [{ used: 0, concurrent: true }, { used: 1 }, { used: 0 }],
+    });
+    expect(await kindOf(rpc.release({ ...request, id: "nope" }))).toBe("unknown-decision");
+  });
+
   test.each([
     ["invalid", { policy: "chat", subject: { ip: "x" }, cost: 0 }, ["/cost", "/subject/ip"]],
     ["invalid", { policy: "chat" } as DecisionRequest, ["/subject"]],
@@ -123,7 +135,7 @@ describe("a configuration that is wrong", () => {
 test.each([undefined, "", "0"])("with RATE_LIMIT_INLINE=%s no caller can name limits", async (inline) => {
   const caller = new Caller(workerTarget({ RATE_LIMIT_INLINE: inline }));
   const body = { layers: [{ name: "a", key: "k", limits: ["1/minute"] }], cost: 1 };
-  for (const call of ["consume", "check", "settle"])
+  for (const call of ["consume", "check", "settle", "release"])
     expect((await caller.post(`/v1/inline/${call}`, body)).status).toBe(403);
   expect((await caller.admin("/v1/inline/keys/k", { method: "DELETE" })).status).toBe(403);
 });

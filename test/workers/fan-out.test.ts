@@ -90,6 +90,18 @@ describe("a batch", () => {
     expect(await caller.used("chat", { user: other, ip })).toEqual([1, 1, 6]);
   });
 
+  test("of releases is one call to each object, and changes each event once", async () => {
+    const { caller, calls } = watched("key");
+    const { ip } = newSubject();
+    const subjects = Array.from({ length: 3 }, () => ({ user: newSubject().user, ip }));
+    const ids = await Promise.all(subjects.map(async (subject) => (await caller.consume("jobs", subject)).id));
+    calls.length = 0;
+    const requests = subjects.map((subject, i) => ({ op: "release", policy: "jobs", subject, id: ids[i] }));
+    expect(await statuses(caller, [...requests, ...requests])).toEqual(Array.from({ length: 6 }, () => 200));
+    expect(methods(calls)).toEqual(["decide", "decide", "decide", "decide"]);
+    for (const subject of subjects) expect(await caller.used("jobs", subject)).toEqual([0, 1, 0]);
+  });
+
   test("in one shard is one call, whatever is denied in it", async () => {
     const { caller, calls } = watched("shards:1");
     const subject = newSubject();
@@ -286,6 +298,43 @@ describe("an object that cannot be reached", () => {
       expect((await caller.post("/v1/check", { policy: "chat", subject: newSubject() })).status).toBe(503);
       expect(calls.length).toBeLessThan(10);
     }
+  });
+
+  test("leaves a release undone where it was lost, and done where it is sent again", async () => {
+    let isLost = true;
+    const { caller, calls } = watched("key", (call) =>
+      isLost && isUser(call) && call.method === "release" ? "lost" : "none",
+    );
+    const subject = newSubject();
+    const { id } = await caller.consume("jobs", subject);
+    calls.length = 0;
+    const release = async () => (await caller.post("/v1/release", { policy: "jobs", subject, id })).status;
+    expect([await release(), methods(calls)]).toEqual([503, ["release", "release"]]);
+    expect(await caller.used("jobs", subject)).toEqual([1, 1, 0]);
+    isLost = false;
+    expect(await release()).toBe(200);
+    expect(await caller.used("jobs", subject)).toEqual([0, 1, 0]);
+  });
+
+  test("whose code is too old to release is out of reach for that alone, in a batch too", async () => {
+    const outdated = {
+      getByName: (name: string) => {
+        const stub = real.getByName(name);
+        return { decide: (calls: string) => stub.decide(calls.replaceAll('"method":"release"', '"method":"settle"')) };
+      },
+    };
+    const caller = new Caller(workerTarget({ LIMITER_PLACEMENT: "key", LIMITER_OBJECTS: outdated }));
+    const subject = newSubject();
+    const { id } = await caller.consume("jobs", subject, 5);
+    const one = { policy: "jobs", subject, id };
+    expect((await caller.post("/v1/release", one)).status).toBe(503);
+    const requests = [
+      { op: "release", ...one },
+      { op: "check", policy: "jobs", subject },
+    ];
+    const { results } = await json<{ results: { status: number }[] }>(await caller.post("/v1/batch", { requests }));
+    expect(results.map(({ status }) => status)).toEqual([503, 200]);
+    expect(await caller.used("jobs", subject)).toEqual([1, 5, 1]);
   });
 
   test("whose answer alone was lost is told to take the charge back", async () => {

@@ -23,6 +23,15 @@ const caller = (key: string, max = 5): AskedCounter => ({
     { max: 12 * max, windowMs: 3_600_000 },
   ],
 });
+/** So many under way at once, and an hour's cost that is never used up. */
+const job = (key: string, max = 2): AskedCounter => ({
+  layer: "job",
+  key,
+  limits: [
+    { kind: "concurrent", max, windowMs: 300_000 },
+    { max: 1_000_000, windowMs: 3_600_000 },
+  ],
+});
 const ip = (key: string, max = 30): AskedCounter => ({ layer: "ip", key, limits: [{ max, windowMs: 60_000 }] });
 
 function charge(counters: AskedCounter[], cost = 1): Charge {
@@ -146,6 +155,21 @@ describe("rows written", () => {
       expect(rows()).toBe(2);
       expect(ledger.settle({ ...one, cost: 1 }, START_MS).found).toBe(true);
       expect(ledger.settle({ ...one, id: "nope", cost: 9 }, START_MS).found).toBe(false);
+      expect(rows()).toBe(0);
+    });
+  });
+
+  test("a release writes one row a key that has a limit on what is under way, and none when it is repeated", async () => {
+    await rowsOf((ledger, rows) => {
+      const one = charge([job("user:u"), job("org:o"), ip("ip:1")]);
+      ledger.consume(one, START_MS);
+      rows();
+      expect(ledger.release({ event: one }, START_MS).found).toBe(true);
+      expect(rows()).toBe(2);
+      expect(ledger.release({ event: one }, START_MS).found).toBe(true);
+      expect(ledger.release({ event: { ...one, id: "nope" } }, START_MS).found).toBe(false);
+      expect(ledger.release({ event: { ...one, policy: "nope" } }, START_MS).found).toBe(false);
+      expect(ledger.consume({ ...one, alone: true }, START_MS)).toMatchObject({ allowed: true });
       expect(rows()).toBe(0);
     });
   });
@@ -310,10 +334,10 @@ describe("calls that arrive together", () => {
     });
   });
 
-  test("are decided as one at a time, over pages that turn, ids that are used again, settles and undos", async () => {
+  test("are decided as one at a time, over pages that turn, ids that are used again, settles, releases and undos", async () => {
     const calls = fc.array(
       fc.record({
-        method: fc.constantFrom("consume", "consume", "consume", "check", "undo", "settle"),
+        method: fc.constantFrom("consume", "consume", "consume", "check", "undo", "settle", "release"),
         id: fc.nat({ max: 150 }),
         key: fc.nat({ max: 1 }),
         cost: fc.integer({ min: 1, max: 2 }),
@@ -335,9 +359,9 @@ describe("calls that arrive together", () => {
             i += group.length;
             atMs += group[0]?.laterMs ?? 0;
             const calls = group.map(({ method, id, key, cost, attempt }): Call => {
-              const counters = [caller(`user:${key}`, 300), ip("ip:1", 300)];
+              const counters = [caller(`user:${key}`, 300), job(`user:${key}`, 40), ip("ip:1", 300)];
               const question = { ...charge(counters, cost), id: `id${id}`, attempt };
-              return { method, question } as Call;
+              return { method, question: method === "release" ? { event: question } : question } as Call;
             });
             const [together, alone] = ledgers;
             const one = calls.map((call) => alone.decide([call], atMs)[0]);
@@ -395,6 +419,126 @@ describe("claims", () => {
       for (const attempt of attempts) ledger.consume(attempt, START_MS);
       for (const attempt of attempts) ledger.undo(attempt, START_MS);
       expect(used(ledger)).toBe(1);
+    });
+  });
+});
+
+describe("what is under way", () => {
+  const running = (ledger: Ledger, atMs = START_MS) => {
+    const [[standing] = []] = ledger.check(charge([job("user:u")]), atMs).standings;
+    return standing?.used;
+  };
+
+  test("comes back after an eviction, from pages that turned, whatever was released, settled and undone on them", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const ledger = new Ledger(store);
+      const charges = Array.from({ length: 200 }, () => charge([job("user:u", 1_000)], 3));
+      for (const [i, one] of charges.entries()) ledger.consume(one, START_MS + i);
+      const nowMs = START_MS + 200;
+      for (const [i, one] of charges.entries()) {
+        if (i % 2 === 0) ledger.release({ event: one }, nowMs);
+        if (i % 3 === 0) ledger.settle({ ...one, cost: 0 }, nowMs);
+        if (i % 5 === 0) ledger.undo(one, nowMs);
+        if (i % 7 === 0) ledger.release({ event: one }, nowMs);
+      }
+      const left = charges.filter((_, i) => i % 2 !== 0 && i % 5 !== 0 && i % 7 !== 0).length;
+      for (const reader of [ledger, new Ledger(store)]) {
+        expect(running(reader, nowMs)).toBe(left);
+        // The last one that is still under way is the 200th.
+        expect(running(reader, START_MS + 199 + 299_999)).toBe(1);
+        expect(running(reader, START_MS + 199 + 300_000)).toBe(0);
+      }
+    });
+  });
+
+  test("is counted as well by a limit that is asked about for the first time, in the middle of a transaction too", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const before = { ...job("user:u"), limits: [{ max: 1_000_000, windowMs: 3_600_000 }] };
+      const ledger = new Ledger(store);
+      const released = charge([job("user:u")]);
+      ledger.consume(released, START_MS);
+      ledger.release({ event: released }, START_MS);
+      const calls = [
+        ...Array.from({ length: 60 }, (): Call => ({ method: "consume", question: charge([before]) })),
+        { method: "check", question: charge([job("user:u", 100)]) } as Call,
+        { method: "consume", question: charge([before]) } as Call,
+      ];
+      // Opened anew, it has no log of what is under way until the check asks for it.
+      const outcomes = new Ledger(store).decide(calls, START_MS);
+      expect(outcomes.at(-2)).toMatchObject({ answer: { standings: [[{ used: 60 }, { used: 61 }]] } });
+      expect(running(new Ledger(store))).toBe(61);
+    });
+  });
+
+  test("goes on being counted while no limit asks about it", async () => {
+    await inside(newObject(), (storage) => {
+      const ledger = new Ledger(new Store(storage));
+      ledger.consume(charge([job("user:u")]), START_MS);
+      const without = { ...job("user:u"), limits: [{ max: 1_000_000, windowMs: 3_600_000 }] };
+      ledger.consume(charge([without]), START_MS);
+      expect(running(ledger)).toBe(2);
+    });
+  });
+
+  test("takes no memory where no limit counts it", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const weight = (asked: AskedCounter) => {
+        const ledger = new Ledger(store);
+        for (let i = 0; i < 50; i++) ledger.consume(charge([asked]), START_MS);
+        return ledger.memoryInUse;
+      };
+      const windows = job("user:a", 1_000).limits.slice(1);
+      const [without, withOne] = [{ ...job("user:a"), limits: windows }, job("user:b", 1_000)].map(weight);
+      expect((withOne ?? 0) - (without ?? 0)).toBe(500 + 50 * 24);
+    });
+  });
+
+  test("is taken back with its charge, released before or not", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const ledger = new Ledger(store);
+      const [one, other] = [charge([job("user:u")], 2), charge([job("user:u")], 2)];
+      for (const charge of [one, other]) ledger.consume(charge, START_MS);
+      ledger.release({ event: one }, START_MS);
+      for (const [undone, left] of [
+        [one, 1],
+        [other, 0],
+      ] as const) {
+        ledger.undo(undone, START_MS);
+        for (const reader of [ledger, new Ledger(store)]) expect(running(reader)).toBe(left);
+      }
+    });
+  });
+
+  test("is stored in what older code does not look at", async () => {
+    await inside(newObject(), (storage) => {
+      const ledger = new Ledger(new Store(storage));
+      const charges = ["a", "b", "c"].map((id) => ({ ...charge([job("user:u", 9)], 2), id }));
+      for (const one of charges) ledger.consume(one, START_MS);
+      ledger.release({ event: charges[1] as Charge }, START_MS);
+      ledger.settle({ ...(charges[2] as Charge), cost: 1 }, START_MS);
+      const page = JSON.parse(String(storage.sql.exec("SELECT events FROM pages_v1").one().events));
+      expect(page.events).toEqual([
+        [0, 0, 2, "a", "s", ["a"]],
+        [0, 0, 2, "b", "s", ["a"], 2, 1],
+        [0, 0, 1, "c", "s", ["a"], 2],
+      ]);
+    });
+  });
+
+  test("is released by no object that takes a release for a settle, as older ones do: it fails", async () => {
+    await inside(newObject(), (storage) => {
+      const ledger = new Ledger(new Store(storage));
+      const one = charge([job("user:u")], 5);
+      ledger.consume(one, START_MS);
+      const [taken] = ledger.decide([{ method: "settle", question: { event: one } } as unknown as Call], START_MS);
+      expect(taken).toMatchObject({ error: expect.stringContaining("TypeError") });
+      const [unknown] = ledger.decide([{ method: "finish", question: one } as unknown as Call], START_MS);
+      expect(unknown).toMatchObject({ error: expect.stringContaining("finish") });
+      expect(ledger.check(one, START_MS).standings).toMatchObject([[{ used: 1 }, { used: 5 }]]);
     });
   });
 });
@@ -615,10 +759,12 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
   const narrow: Limit[] = [
     { max: 7, windowMs: 2_000 },
     { max: 40, windowMs: 20_000 },
+    { kind: "concurrent", max: 9, windowMs: 20_000 },
   ];
   const wide: Limit[] = [
     { max: 60, windowMs: 2_000 },
     { max: 2_000, windowMs: 200_000 },
+    { kind: "concurrent", max: 130, windowMs: 200_000 },
   ];
   const step = fc.record({
     key: fc.nat({ max: 3 }),
@@ -627,8 +773,11 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
     advanceMs: fc.oneof(fc.constantFrom(0, 0, 1, 1_999, 2_000), fc.integer({ min: -3_000, max: 4_000 })),
     afterwards: fc.oneof(
       { weight: 12, arbitrary: fc.constant("nothing") },
-      fc.constantFrom("undo", "evict", "sweep", "forget"),
+      { weight: 8, arbitrary: fc.constantFrom("release", "settle") },
+      { weight: 4, arbitrary: fc.constantFrom("undo", "evict", "sweep", "forget") },
     ),
+    /** Which of the last admitted is released or settled. */
+    back: fc.nat({ max: 40 }),
   });
   await inside(newObject(), (storage) => {
     fc.assert(
@@ -640,9 +789,10 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
           let ledger = new Ledger(new Store(storage));
           const oracles = new Map<string, Oracle>();
           const oracleOf = (key: string) => oracles.get(key) ?? (oracles.set(key, new Oracle()).get(key) as Oracle);
+          const admitted: Charge[] = [];
           let wallMs = START_MS;
           let lastMs = 0;
-          for (const { key, other, cost, advanceMs, afterwards } of history) {
+          for (const { key, other, cost, advanceMs, afterwards, back } of history) {
             wallMs += advanceMs;
             const keys = [...new Set([`user:${key}`, `ip:${other}`])];
             const one = charge(
@@ -657,15 +807,27 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
             expect(answer.allowed).toBe(
               keys.every((key) => limits.every((limit) => oracleOf(key).fits(cost, answer.atMs, limit))),
             );
-            if (answer.allowed)
-              for (const key of keys) oracleOf(key).record(answer.atMs, cost, longestWindowMs(limits));
+            if (answer.allowed) {
+              admitted.push(one);
+              for (const key of keys) oracleOf(key).record(answer.atMs, cost, longestWindowMs(limits), one.id);
+            }
             keys.forEach((key, k) => {
               expect(answer.standings[k]).toEqual(
                 limits.map((limit) => oracleOf(key).standing(limit, cost, answer.atMs)),
               );
             });
+            const changed = admitted.at(-1 - back);
+            if (changed && afterwards === "release") ledger.release({ event: changed }, wallMs);
+            if (changed && afterwards === "settle") ledger.settle({ ...changed, cost: cost - 1 }, wallMs);
+            for (const { key } of changed?.counters ?? [])
+              for (const event of oracleOf(key).events)
+                if (event.id === changed?.id && event.atMs > lastMs - longestWindowMs(limits)) {
+                  if (afterwards === "release") event.released = true;
+                  if (afterwards === "settle") event.cost = cost - 1;
+                }
             if (afterwards === "undo" && answer.allowed) {
               ledger.undo(one, wallMs);
+              admitted.pop();
               for (const key of keys) oracleOf(key).events.pop();
             }
             if (afterwards === "evict") {

@@ -188,22 +188,6 @@ describe("a change of mode", () => {
   });
 });
 
-test("a ban of a key that only a layer in shadow counts by denies nobody, and is told", async () => {
-  const { caller } = watched("key");
-  const subject = { ...newSubject(), org: `o_${crypto.randomUUID()}` };
-  const ban = { kind: "ban", reason: "a trial", expires_in_seconds: 60 };
-  const body = JSON.stringify(ban);
-  const headers = { "Content-Type": "application/json" };
-  await caller.admin(`/v1/keys/org:${subject.org}/override`, { method: "PUT", headers, body });
-  const decision = await caller.consume("trial", subject);
-  expect([decision.allowed, decision.would_deny]).toEqual([true, true]);
-  expect(decision.limits.map(({ layer, override }) => [layer, override])).toEqual([
-    ["ip", undefined],
-    ["caller", undefined],
-    ["org", "ban"],
-  ]);
-});
-
 test("an id is remembered for the longest live window by live layers, for the policy's longest in shadow", async () => {
   const layersWith = (live: string, shadow: string) => [
     { name: "caller", by: ["user"], limits: [live] },

@@ -15,6 +15,8 @@ from exact_limiter.testing import LimiterService
 
 pytest_plugins = ["pytester"]
 
+_JOBS = ["2 concurrent per 5 minutes", "10/minute"]
+
 #: Of the limiter under test, besides its own `chat`.
 POLICIES = {
     "org": {"layers": [{"name": "org", "by": ["org"], "limits": ["2/minute"]}]},
@@ -24,6 +26,7 @@ POLICIES = {
             {"name": "org", "by": ["org"], "limits": ["2/minute"], "mode": "shadow"},
         ]
     },
+    "jobs": {"layers": [{"name": "caller", "by": ["user", "ip"], "limits": _JOBS}]},
 }
 
 

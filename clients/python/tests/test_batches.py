@@ -102,6 +102,17 @@ def test_calls_made_while_a_batch_is_under_way_are_the_next_one(limiter: Limiter
     run(limiter, test)
 
 
+def test_releases_travel_in_batches(limiter: LimiterService) -> None:
+    async def test(client: AsyncLimiter, road: Road) -> None:
+        decision = await client.consume("jobs", {"user": "a"})
+        assert decision.id is not None
+        released = await client.release("jobs", {"user": "a"}, id=decision.id)
+        assert released.limits[0].used == 0
+        assert [[item["op"] for item in body["requests"]] for body in road.bodies] == [["consume"], ["release"]]
+
+    run(limiter, test)
+
+
 def test_a_batch_has_at_most_100_calls(limiter: LimiterService) -> None:
     async def test(client: AsyncLimiter, road: Road) -> None:
         await consume(client, [f"u_{i}" for i in range(101)])

@@ -93,6 +93,33 @@ def test_a_settle_by_an_unknown_policy_is_an_invalid_request(client: Limiter) ->
     assert caught.value.status == 404
 
 
+def test_a_release_makes_room_and_may_be_repeated(client: Limiter, limiter: LimiterService) -> None:
+    first = client.consume("jobs", USER, cost=3)
+    assert first.id is not None
+    assert first.limits[:1] == (
+        LimitState("caller", "user:u_1", 2, 300, used=1, remaining=1, reset_seconds=300, concurrent=True),
+    )
+    assert not first.limits[1].concurrent
+    assert client.consume("jobs", USER)
+    denied = client.consume("jobs", USER)
+    assert (denied.allowed, denied.retry_after_seconds) == (False, 300)
+    assert denied.body["violated-policies"] == ["caller/300s-concurrent"]
+    for _ in range(2):
+        released = client.release("jobs", USER, id=first.id)
+        assert (released.id, released.policy) == (first.id, "jobs")
+        assert [state.used for state in released.limits] == [1, 4]
+    assert client.consume("jobs", USER)
+    limiter.advance(seconds=300)
+    assert [state.used for state in client.check("jobs", USER).limits] == [0, 0]
+
+
+def test_a_release_of_nothing_is_an_unknown_decision(client: Limiter) -> None:
+    with pytest.raises(UnknownDecisionError):
+        client.release("jobs", USER, id="never-seen")
+    with pytest.raises(InvalidRequestError, match="policy"):
+        client.release("nope", USER, id="never-seen")
+
+
 def test_an_invalid_request_says_every_mistake(client: Limiter) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         client.consume("chat", {"user": "a\0b", "ip": "1.2.3"}, cost=0)
@@ -123,6 +150,15 @@ def test_limits_named_inline_are_decided_settled_and_forgotten(client: Limiter) 
     assert client.check_inline(layers).limits[0].remaining == 1
     client.forget_inline(layers[0].key)
     assert client.check_inline(layers, cost=2)
+
+
+def test_limits_on_what_is_under_way_can_be_named_inline(client: Limiter) -> None:
+    layers = [Layer("job", "a", ["1 concurrent/hour"])]
+    decision = client.consume_inline(layers, cost=100)
+    assert decision.id is not None
+    assert not client.consume_inline(layers)
+    assert client.release_inline(layers, id=decision.id).limits[0].used == 0
+    assert client.consume_inline(layers)
 
 
 def test_many_threads_share_a_client_and_exactly_the_limit_passes(client: Limiter) -> None:

@@ -46,6 +46,13 @@ def an_app(limiter: AsyncLimiter, trusted_proxies: int = 1) -> FastAPI:
         settlement = await charge.settle(cost)
         return {"charged": charge.decision.cost, "settled": settlement and settlement.cost}
 
+    @app.post("/jobs/{is_over}")
+    async def jobs(is_over: int, charge: Annotated[Charge, Depends(rate_limit("jobs"))]) -> None:
+        if is_over:
+            released = await charge.release()
+            assert released is not None
+            assert released.id == charge.decision.id
+
     @app.post("/fails", dependencies=[Depends(rate_limit("chat"))])
     async def fails() -> None:
         raise HTTPException(418, "a teapot")
@@ -201,6 +208,10 @@ def test_a_charge_is_settled_at_its_real_cost(app: TestClient) -> None:
     assert app.post("/chat/message").status_code == 429
 
 
+def test_a_charge_is_released_when_its_work_is_over(app: TestClient) -> None:
+    assert [app.post(f"/jobs/{is_over}").status_code for is_over in (0, 1, 1, 0, 0)] == [200, 200, 200, 200, 429]
+
+
 def test_a_charge_can_be_given_back(app: TestClient) -> None:
     assert app.post("/settled/0").json() == {"charged": 5, "settled": 0}
     assert app.post("/settled/0").status_code == 200
@@ -228,7 +239,7 @@ def test_a_limiter_that_refuses_to_decide_is_logged_and_on_error_decides(
     assert [record.levelno for record in caplog.records if record.name == "exact_limiter"] == [logging.ERROR]
 
 
-def test_a_settle_that_fails_does_not_break_the_route(limiter: LimiterService) -> None:
+def test_a_settle_or_a_release_that_fails_does_not_break_the_route(limiter: LimiterService) -> None:
     application = FastAPI()
     rate_limit = RateLimit(AsyncLimiter(limiter.url, limiter.token), trusted_proxies=0)
     rate_limit.install(application)
@@ -236,7 +247,7 @@ def test_a_settle_that_fails_does_not_break_the_route(limiter: LimiterService) -
     @application.post("/")
     async def route(charge: Annotated[Charge, Depends(rate_limit("chat"))]) -> bool:
         limiter.reset()
-        return await charge.settle(0) is None
+        return await charge.settle(0) is None and await charge.release() is None
 
     with TestClient(application) as app:
         assert app.post("/").json() is True

@@ -68,9 +68,13 @@ def test_without_an_answer_of_the_service_on_error_decides(make: Make, fault: Be
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_settle_that_nobody_answers_is_unavailable(make: Make, fault: Behaviour) -> None:
-    with misbehaving([fault]) as server, pytest.raises(UnavailableError):
-        make(server.url, deadline_seconds=0.4).settle("chat", USER, id="x", cost=0)
+def test_a_settle_or_a_release_that_nobody_answers_is_unavailable(make: Make, fault: Behaviour) -> None:
+    with misbehaving([fault]) as server:
+        limiter = make(server.url, deadline_seconds=0.4)
+        with pytest.raises(UnavailableError):
+            limiter.settle("chat", USER, id="x", cost=0)
+        with pytest.raises(UnavailableError):
+            limiter.release("chat", USER, id="x")
 
 
 def test_without_a_server_on_error_decides(make: Make) -> None:

@@ -1,7 +1,7 @@
 """Client of the exact limiter: rate limits that hold over all containers of a backend."""
 
 from .client import AsyncLimiter, Limiter
-from .decision import Decision, LimitState, Settlement
+from .decision import Decision, LimitState, Release, Settlement
 from .errors import (
     InvalidField,
     InvalidRequestError,
@@ -21,6 +21,7 @@ __all__ = [
     "LimitState",
     "Limiter",
     "LimiterError",
+    "Release",
     "Settlement",
     "Subject",
     "UnauthorizedError",

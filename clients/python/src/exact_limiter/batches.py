@@ -28,7 +28,7 @@ _OF_SINGLE_CALLS = (404, 429)
 def item_of(call: Call, attempt: int) -> bytes | None:
     """The call as an item of a batch; None when it must go alone."""
     op = call.path.removeprefix("/v1/")
-    if op not in ("check", "consume", "settle") or len(call.body) > _LONGEST_CALL_BYTES:
+    if op not in ("check", "consume", "settle", "release") or len(call.body) > _LONGEST_CALL_BYTES:
         return None
     fields: dict[str, object] = {"op": op}
     if call.idempotency_key is not None:

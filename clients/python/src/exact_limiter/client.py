@@ -18,7 +18,7 @@ import httpx
 from . import exchange
 from .batches import Batches, item_of
 from .connections import UNREACHABLE, Connections
-from .decision import Decision, Settlement
+from .decision import Decision, Release, Settlement
 from .errors import UnavailableError
 from .exchange import Answer, Call, Layer, OnError, Outcome, Pause, Send, Subject
 
@@ -119,6 +119,13 @@ class AsyncLimiter(_Configured):
         """
         return await self._exchange(exchange.settle_call(policy, subject, id, cost), exchange.settlement_of)
 
+    async def release(self, policy: str, subject: Subject, *, id: str) -> Release:
+        """
+        Says that what decision `id` was for is over: limits on what is under way count it no more. Safe to repeat.
+        Raises as `settle` does; until it is acknowledged, its place may be held for as long as the limit's window.
+        """
+        return await self._exchange(exchange.release_call(policy, subject, id), exchange.release_of)
+
     async def check_inline(self, layers: Sequence[Layer], *, cost: int = 1) -> Decision:
         """As `check`, by limits named here in place of a policy's; the service needs RATE_LIMIT_INLINE=1."""
         return await self._decide(exchange.check_inline_call(layers, cost), "inline", cost)
@@ -132,6 +139,10 @@ class AsyncLimiter(_Configured):
     async def settle_inline(self, layers: Sequence[Layer], *, id: str, cost: int) -> Settlement:
         """As `settle`, by limits named here in place of a policy's."""
         return await self._exchange(exchange.settle_inline_call(layers, id, cost), exchange.settlement_of)
+
+    async def release_inline(self, layers: Sequence[Layer], *, id: str) -> Release:
+        """As `release`, by limits named here in place of a policy's."""
+        return await self._exchange(exchange.release_inline_call(layers, id), exchange.release_of)
 
     async def forget_inline(self, key: str) -> None:
         """Forgets what limits named inline have counted by this key."""
@@ -241,6 +252,13 @@ class Limiter(_Configured):
         """
         return self._exchange(exchange.settle_call(policy, subject, id, cost), exchange.settlement_of)
 
+    def release(self, policy: str, subject: Subject, *, id: str) -> Release:
+        """
+        Says that what decision `id` was for is over: limits on what is under way count it no more. Safe to repeat.
+        Raises as `settle` does; until it is acknowledged, its place may be held for as long as the limit's window.
+        """
+        return self._exchange(exchange.release_call(policy, subject, id), exchange.release_of)
+
     def check_inline(self, layers: Sequence[Layer], *, cost: int = 1) -> Decision:
         """As `check`, by limits named here in place of a policy's; the service needs RATE_LIMIT_INLINE=1."""
         return self._decide(exchange.check_inline_call(layers, cost), "inline", cost)
@@ -252,6 +270,10 @@ class Limiter(_Configured):
     def settle_inline(self, layers: Sequence[Layer], *, id: str, cost: int) -> Settlement:
         """As `settle`, by limits named here in place of a policy's."""
         return self._exchange(exchange.settle_inline_call(layers, id, cost), exchange.settlement_of)
+
+    def release_inline(self, layers: Sequence[Layer], *, id: str) -> Release:
+        """As `release`, by limits named here in place of a policy's."""
+        return self._exchange(exchange.release_inline_call(layers, id), exchange.release_of)
 
     def forget_inline(self, key: str) -> None:
         """Forgets what limits named inline have counted by this key."""

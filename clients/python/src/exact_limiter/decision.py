@@ -26,6 +26,8 @@ class LimitState:
     frees_in_ms: int | None = None
     #: Of a layer in shadow: it counts, and denies nothing.
     shadow: bool = False
+    #: It counts decisions that were admitted in the window and not released, in place of their cost.
+    concurrent: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Decision:
     """Allowed or denied; true when allowed, so that `if await limiter.consume(...)` says what it seems to say."""
 
     allowed: bool
-    #: Names an admitted consume, for a settle.
+    #: Names an admitted consume, for a settle and a release.
     id: str | None
     policy: str
     cost: int
@@ -67,6 +69,15 @@ class Settlement:
     limits: tuple[LimitState, ...]
 
 
+@dataclass(frozen=True)
+class Release:
+    """A decision that is over, and how its limits stand without it among what is under way."""
+
+    id: str
+    policy: str
+    limits: tuple[LimitState, ...]
+
+
 def read_decision(body: Mapping[str, Any], headers: Mapping[str, str]) -> Decision:
     """Raises KeyError or TypeError when it is none."""
     return Decision(
@@ -88,6 +99,13 @@ def read_decision(body: Mapping[str, Any], headers: Mapping[str, str]) -> Decisi
 def read_settlement(body: Mapping[str, Any]) -> Settlement:
     """Raises KeyError or TypeError when it is none."""
     return Settlement(id=body["id"], policy=body["policy"], cost=body["cost"], limits=_read_limits(body))
+
+
+def read_release(body: Mapping[str, Any]) -> Release:
+    """Raises KeyError or TypeError when it is none."""
+    if body["released"] is not True:
+        raise TypeError("not released")
+    return Release(id=body["id"], policy=body["policy"], limits=_read_limits(body))
 
 
 def degraded_decision(allowed: bool, policy: str, cost: int, idempotency_key: str | None) -> Decision:
@@ -133,6 +151,7 @@ def _read_limits(body: Mapping[str, Any]) -> tuple[LimitState, ...]:
             reset_seconds=state["reset_seconds"],
             frees_in_ms=state.get("frees_in_ms"),
             shadow=state.get("shadow", False),
+            concurrent=state.get("concurrent", False),
         )
         for state in body["limits"]
     )

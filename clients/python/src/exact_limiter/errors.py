@@ -34,7 +34,7 @@ class UnauthorizedError(LimiterError):
 
 
 class UnknownDecisionError(LimiterError):
-    """There is nothing to settle: no such decision of this policy and subject is in the window."""
+    """There is nothing to settle or release: no such decision of this policy and subject is in the window."""
 
 
 class UnavailableError(LimiterError):

@@ -18,7 +18,15 @@ from urllib.parse import quote
 
 import httpx
 
-from .decision import Decision, Settlement, degraded_decision, read_decision, read_settlement
+from .decision import (
+    Decision,
+    Release,
+    Settlement,
+    degraded_decision,
+    read_decision,
+    read_release,
+    read_settlement,
+)
 from .errors import (
     InvalidField,
     InvalidRequestError,
@@ -136,6 +144,10 @@ def settle_call(policy: str, subject: Subject, id: str, cost: int) -> Call:
     return Call("POST", "/v1/settle", _encode({"policy": policy, "subject": dict(subject), "id": id, "cost": cost}))
 
 
+def release_call(policy: str, subject: Subject, id: str) -> Call:
+    return Call("POST", "/v1/release", _encode({"policy": policy, "subject": dict(subject), "id": id}))
+
+
 def consume_inline_call(layers: Sequence[Layer], cost: int, idempotency_key: str | None) -> Call:
     body = {"layers": _layers(layers), "cost": cost}
     return _consume_call("/v1/inline/consume", body, idempotency_key)
@@ -147,6 +159,10 @@ def check_inline_call(layers: Sequence[Layer], cost: int) -> Call:
 
 def settle_inline_call(layers: Sequence[Layer], id: str, cost: int) -> Call:
     return Call("POST", "/v1/inline/settle", _encode({"layers": _layers(layers), "id": id, "cost": cost}))
+
+
+def release_inline_call(layers: Sequence[Layer], id: str) -> Call:
+    return Call("POST", "/v1/inline/release", _encode({"layers": _layers(layers), "id": id}))
 
 
 def forget_inline_call(key: str) -> Call:
@@ -165,9 +181,18 @@ def decision_of(answer: Answer) -> Decision:
 
 def settlement_of(answer: Answer) -> Settlement:
     """Raises a LimiterError unless it is a settlement."""
+    return _change_of(answer, read_settlement)
+
+
+def release_of(answer: Answer) -> Release:
+    """Raises a LimiterError unless it is a release."""
+    return _change_of(answer, read_release)
+
+
+def _change_of(answer: Answer, read: Callable[[Mapping[str, Any]], T]) -> T:
     if answer.status == 200:
         try:
-            return read_settlement(answer.json())
+            return read(answer.json())
         except (ValueError, KeyError, TypeError) as error:
             raise UnavailableError(_NOT_THE_SERVICE.format(answer.status)) from error
     refusal = _error_of(answer)
@@ -191,7 +216,7 @@ def undecided(
     return degraded_decision(on_error == "allow", policy, cost, idempotency_key)
 
 
-#: A settle's other 404.
+#: The other 404 of a settle or a release.
 _NO_POLICY = 'There is no policy "'
 _NOT_THE_SERVICE = "An answer with status {} that is none of the limiter's: is its URL right?"
 

@@ -16,6 +16,7 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
@@ -25,10 +26,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import exchange
 from .client import AsyncLimiter
-from .decision import Decision, Settlement
+from .decision import Decision, Release, Settlement
 from .errors import InvalidRequestError, LimiterError
 
 _log = logging.getLogger("exact_limiter")
+
+T = TypeVar("T")
 
 #: Where the middleware leaves what follows.
 _SCOPE_KEY = "exact_limiter.installed"
@@ -51,7 +54,7 @@ class RateLimited(HTTPException):
 
 @dataclass(frozen=True)
 class Charge:
-    """What a request was let pass for: given to the route that asks for it, which may settle it."""
+    """What a request was let pass for: given to the route that asks for it, which may settle and release it."""
 
     decision: Decision
     _limiter: AsyncLimiter
@@ -62,12 +65,24 @@ class Charge:
         Corrects the cost: the real one once it is known, 0 to give it back. None when there is nothing to correct, or
         nobody to ask, which is logged: the cost then stays as it was until it leaves its windows.
         """
+        policy, subject = self.decision.policy, self._subject
+        return await self._change("settled", lambda id: self._limiter.settle(policy, subject, id=id, cost=cost))
+
+    async def release(self) -> Release | None:
+        """
+        Says that the work is over: limits on what is under way count it no more. None as for `settle`: its place is
+        then held until it has left the window.
+        """
+        policy, subject = self.decision.policy, self._subject
+        return await self._change("released", lambda id: self._limiter.release(policy, subject, id=id))
+
+    async def _change(self, what: str, change: Callable[[str], Awaitable[T]]) -> T | None:
         if self.decision.id is None or self.decision.degraded:
             return None
         try:
-            return await self._limiter.settle(self.decision.policy, self._subject, id=self.decision.id, cost=cost)
+            return await change(self.decision.id)
         except LimiterError as error:
-            _log.warning("Decision %s could not be settled: %s", self.decision.id, error)
+            _log.warning("Decision %s could not be %s: %s", self.decision.id, what, error)
             return None
 
 
