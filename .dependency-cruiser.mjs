@@ -1,4 +1,4 @@
-/** Which way imports run in `src`: docs/architecture.md draws it. A test and `npm run check` hold the code to it. */
+/** Which way imports run in `src` and `console`: docs/architecture.md draws it. A test and `npm run check` hold the code to it. */
 const only = (from, allowed) => ({
   name: `${from}-imports-only-${allowed.join("-") || "itself"}`,
   severity: "error",
@@ -43,6 +43,19 @@ export default {
       to: { path: "^src/(object|stats)/", dependencyTypesNot: ["type-only"] },
     },
     {
+      name: "the-console-imports-only-core",
+      comment: "It runs in a browser and reaches the service by its calls; what it works out itself, core can.",
+      severity: "error",
+      from: { path: "^console/" },
+      to: { path: "^(src|scripts|test|bench)/", pathNot: "^src/core/" },
+    },
+    {
+      name: "nothing-imports-the-console",
+      severity: "error",
+      from: { path: "^src/" },
+      to: { path: "^console/" },
+    },
+    {
       name: "core-is-pure",
       comment: "No runtime, no package: the exactness can be read and tested by itself.",
       severity: "error",
@@ -59,7 +72,7 @@ export default {
     {
       name: "no-orphans",
       severity: "error",
-      from: { orphan: true, path: "^src/" },
+      from: { orphan: true, path: "^(src|console)/" },
       to: {},
     },
   ],

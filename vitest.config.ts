@@ -1,6 +1,10 @@
 import { cloudflareTest } from "@cloudflare/vitest-pool-workers";
 import { defineConfig } from "vitest/config";
+import { buildConsole } from "./scripts/local/console";
 import { POLICIES } from "./test/behaviour/policies";
+
+// The files that `wrangler.toml` has the Worker serve.
+await buildConsole();
 
 export default defineConfig({
   test: {
@@ -9,7 +13,7 @@ export default defineConfig({
         // What imports nothing of Cloudflare runs where it is fastest.
         test: {
           name: "node",
-          include: ["test/{core,config,edge,http,client,simulation}/**/*.test.ts", "test/*.test.ts"],
+          include: ["test/{core,config,console,edge,http,client,simulation}/**/*.test.ts", "test/*.test.ts"],
         },
       },
       {

@@ -8,6 +8,7 @@ import { unstable_getMiniflareWorkerOptions as miniflareWorkerOptions } from "wr
 import { readConfig } from "../src/config/config";
 import { ConfigError } from "../src/config/mistake";
 import { bundle } from "./local/bundle";
+import { buildConsole } from "./local/console";
 import { StartFailure } from "./local/failure";
 import { lockDirectory } from "./local/lock";
 import { type LocalService, startService } from "./local/service";
@@ -32,6 +33,7 @@ async function main(): Promise<void> {
   const dataDirectory = hasTestClock ? freshDirectory(kept || tmpdir()) : resolve(kept || join(project, ".data"));
   const devVarsPath = resolve(project, ".dev.vars");
 
+  await buildConsole();
   const { workerOptions, main: entry = join(project, "src/worker.ts") } = miniflareWorkerOptions(
     resolve(project, "wrangler.toml"),
   );
@@ -56,6 +58,8 @@ async function main(): Promise<void> {
 
 curl -i ${origin}/v1/consume -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' -d '{"policy":"chat","subject":{"user":"u_1","ip":"203.0.113.7"}}'
 `);
+  if (config.adminTokens.length > 0)
+    console.log(`The console is at ${origin}/console, and asks for a token of LIMITER_ADMIN_TOKENS.\n`);
   if (hasTestClock)
     console.log(`The clock stands still, and whoever reaches the service can move it:
 

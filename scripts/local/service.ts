@@ -11,6 +11,9 @@ import { killWhenWeDie } from "./watchdog";
 /** How long requests under way may take to end when the service is stopped. */
 const DRAIN_MS = 5_000;
 
+/** What the files of the console are bound to, and the Worker that serves them is called. */
+const ASSETS = "ASSETS";
+
 const PORT_WAIT_MS = 3_000;
 
 export interface ServiceOptions {
@@ -35,7 +38,8 @@ export interface LocalService {
 
 /** The Worker on the real runtime, its counters on disk. */
 export async function startService(options: ServiceOptions): Promise<LocalService> {
-  const { host, port, dataDirectory, script, variables, workerOptions, inspectorPort } = options;
+  const { host, port, dataDirectory, script, variables, inspectorPort } = options;
+  const { assets, ...workerOptions } = options.workerOptions;
   await waitForPort(host, port);
   const runtime = nextChildProcess();
   const miniflare = new Miniflare({
@@ -52,7 +56,9 @@ export async function startService(options: ServiceOptions): Promise<LocalServic
         bindings: variables as Record<string, never>,
         // Straight to the Worker: Miniflare's own entry costs more than a decision does.
         unsafeDirectSockets: [{ host, port }],
+        ...(assets && { serviceBindings: { [ASSETS]: ASSETS } }),
       },
+      ...(assets ? [assetsWorker(assets)] : []),
     ],
   });
   await miniflare.ready;
@@ -69,6 +75,16 @@ export async function startService(options: ServiceOptions): Promise<LocalServic
       await miniflare.dispose();
       watchdog.kill();
     },
+  };
+}
+
+/** A Worker of their own: before one that has assets Miniflare puts two others, through which each decision would go. */
+function assetsWorker(assets: NonNullable<WorkerOptions["assets"]>): WorkerOptions {
+  return {
+    name: ASSETS,
+    modules: true,
+    script: "export default {}",
+    assets: { ...assets, routerConfig: { has_user_worker: false } },
   };
 }
 

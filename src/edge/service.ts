@@ -14,6 +14,8 @@ export interface Env {
   /** Without it nothing is counted. */
   readonly LIMITER_STATS?: StatsNamespace;
   readonly LIMITER_ANALYTICS?: Analytics;
+  /** The files of the console. Left out where only decisions are of interest: there is no console then. */
+  readonly ASSETS?: Pick<Fetcher, "fetch">;
   /** The clock by which denials are remembered, and instants that callers name are held to: the real one when left out. */
   readonly now?: () => number;
 }

@@ -18,6 +18,7 @@ import type { Role } from "../edge/tokens";
 import { authorize } from "./auth";
 import { batch } from "./batch";
 import { attemptOf, LONGEST_BATCH_BYTES, readJson } from "./body";
+import { consoleFile } from "./console";
 import { stats } from "./counts";
 import { type BodyOf, consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
 import { decodedKey, eventsOf, keyOf } from "./key-request";
@@ -37,6 +38,8 @@ export type Route<E = Env> = readonly [method: "get" | "post" | "put" | "delete"
 export const ROUTES: readonly Route[] = [
   ["get", "/healthz", health],
   ["get", "/openapi.json", () => json(openApi())],
+  ["get", "/console", consoleFile],
+  ["get", "/console/:file", consoleFile],
   ["post", "/v1/consume", withToken("caller", consume(readConsume, bodyOf))],
   ["post", "/v1/check", withToken("caller", check(readCheck, bodyOf))],
   ["post", "/v1/settle", withToken("caller", settle(readSettle))],

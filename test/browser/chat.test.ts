@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { ensureChromium } from "../../scripts/local/chromium";
 import { ExampleProcesses } from "../../scripts/local/example";
 import { ChatPage } from "./chat-page";
+import { CHROMIUM_ARGUMENTS } from "./chromium";
 
 /** More than fit a minute, so that a wait and the paywall can each be reached without the other. */
 const FREE_MESSAGES = 8;
@@ -19,18 +20,7 @@ let browser: Browser;
 let opened: ChatPage[] = [];
 
 beforeAll(async () => {
-  browser = await chromium.launch({
-    executablePath: ensureChromium(),
-    args: [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
+  browser = await chromium.launch({ executablePath: ensureChromium(), args: CHROMIUM_ARGUMENTS });
 });
 afterAll(() => browser?.close());
 

@@ -15,7 +15,7 @@ const run = promisify(execFile);
 /** What a fresh checkout has, so that tokens are made and kept where they disturb nobody. */
 function freshCheckout(): string {
   const project = newDirectory();
-  for (const name of ["package.json", "wrangler.toml", "tsconfig.json", "src", "scripts"])
+  for (const name of ["package.json", "wrangler.toml", "tsconfig.json", "src", "scripts", "console"])
     cpSync(join(PROJECT, name), join(project, name), { recursive: true });
   symlinkSync(join(PROJECT, "node_modules"), join(project, "node_modules"));
   return project;
@@ -37,6 +37,7 @@ describe("npm start on a fresh checkout", () => {
     expect(first.output.split("\n").filter((line) => line !== "" && !/^(>|npm )/.test(line))).toEqual([
       expect.stringMatching(/^The limiter serves on /),
       expect.stringMatching(/^curl /),
+      `The console is at ${first.url}/console, and asks for a token of LIMITER_ADMIN_TOKENS.`,
     ]);
 
     const second = await ServiceProcess.start({ LIMITER_DATA_DIR: newDirectory() }, { project });

@@ -1,0 +1,71 @@
+import { html, nothing, type TemplateResult } from "lit-html";
+import type { Limit } from "../src/core/limit";
+import { eventsOf, inWindow, isWhole, limitOf, type Wait, waitOf } from "./counters";
+import { count, exactText, instantText, limitText, plural, waitText, windowText } from "./format";
+import { timeline } from "./timeline";
+import type { CounterState, LimitState, StoredEvent } from "./wire";
+
+/** One limit of a counter: how it stands, and its window. */
+export function limitView(counter: CounterState, state: LimitState, cost: number, nowMs: number): TemplateResult {
+  const limit = limitOf(state);
+  const isConcurrent = state.concurrent === true;
+  const events = eventsOf(counter);
+  const wait = waitOf(counter, limit, cost, nowMs);
+  const fitsAtMs = wait.kind === "in" && wait.ms > 0 ? nowMs + wait.ms : undefined;
+  const used = isConcurrent || !isWhole(counter, limit, nowMs) ? state.used : usedOf(counter, limit, nowMs);
+  const left = Math.max(0, limit.max - used);
+  return html`
+    <div class="limit">
+      <h4>${limitText({ ...limit, isConcurrent })}</h4>
+      <p class="used"><b>${count(used)}</b> ${isConcurrent ? "under way" : "used"}, <b>${count(left)}</b> left</p>
+      <meter min="0" max=${limit.max} value=${Math.min(used, limit.max)} aria-label="Used of ${limitText({ ...limit, isConcurrent })}"></meter>
+      ${isConcurrent ? nothing : timeline(events, limit, nowMs, fitsAtMs)}
+    </div>
+  `;
+}
+
+function usedOf(counter: CounterState, { windowMs }: Limit, nowMs: number): number {
+  return inWindow(eventsOf(counter), windowMs, nowMs).reduce((sum, { cost }) => sum + cost, 0);
+}
+
+export function waitView(wait: Wait, cost: number, nowMs: number): TemplateResult {
+  const what = `A cost of ${count(cost)}`;
+  if (wait.kind === "never") return html`<p class="fits no">${what} never fits: it is above the limit.</p>`;
+  if (wait.kind === "unknown")
+    return html`<p class="fits no">When ${what.toLowerCase()} fits is decided by what is not shown here.</p>`;
+  if (wait.ms === 0) return html`<p class="fits yes">${what} fits now.</p>`;
+  const at = exactText(nowMs + wait.ms, nowMs);
+  return html`<p class="fits no">${what} fits at <b>${at}</b>, in ${waitText(wait.ms)}.</p>`;
+}
+
+/** Every event with the instants at which it leaves the windows. */
+export function eventTable(counter: CounterState, nowMs: number): TemplateResult {
+  const windows = counter.limits.filter(({ concurrent }) => !concurrent).map((state) => limitOf(state).windowMs);
+  return html`
+    <div class="scroll" tabindex="0" role="region" aria-label="Events of ${counter.policy} / ${counter.layer}">
+      <table class="events">
+        <thead><tr>
+          <th>Admitted</th><th class="number">Cost</th>
+          ${windows.map((windowMs) => html`<th class="number">leaves the ${windowText(windowMs)}</th>`)}
+        </tr></thead>
+        <tbody>${counter.events.map((event) => eventRow(event, windows, nowMs))}</tbody>
+      </table>
+    </div>
+    ${
+      counter.events.length < counter.events_total
+        ? html`<p class="note">The newest ${plural(counter.events.length, "event")} of ${count(counter.events_total)}.</p>`
+        : nothing
+    }
+  `;
+}
+
+function eventRow({ id, at, cost }: StoredEvent, windows: readonly number[], nowMs: number): TemplateResult {
+  const atMs = Date.parse(at);
+  return html`
+    <tr>
+      <td><time datetime=${at}>${exactText(atMs, nowMs)}</time><br /><small class="id">${id}</small></td>
+      <td class="number">${count(cost)}</td>
+      ${windows.map((windowMs) => html`<td class="number">${cost === 0 || atMs + windowMs <= nowMs ? "–" : instantText(atMs + windowMs, nowMs)}</td>`)}
+    </tr>
+  `;
+}

@@ -1,0 +1,92 @@
+import type { Limit } from "../src/core/limit";
+import { EventLog } from "../src/core/log";
+import type { CounterState, LimitState, Override } from "./wire";
+
+/** An admitted event, its time in milliseconds. */
+export interface CountedEvent {
+  readonly id: string;
+  readonly atMs: number;
+  readonly cost: number;
+}
+
+/** When a cost fits, if nobody else consumes. */
+export type Wait =
+  | { readonly kind: "in"; readonly ms: number }
+  /** The cost is above a limit. */
+  | { readonly kind: "never" }
+  /** Older events than were shown decide it, or a release. */
+  | { readonly kind: "unknown" };
+
+const NOW: Wait = { kind: "in", ms: 0 };
+
+export function limitOf(state: Pick<LimitState, "limit" | "window_seconds">): Limit {
+  return { max: state.limit, windowMs: state.window_seconds * 1_000 };
+}
+
+/** The events of a counter that weigh anything, oldest first. */
+export function eventsOf({ events }: CounterState): CountedEvent[] {
+  return events
+    .map(({ id, at, cost }) => ({ id, atMs: Date.parse(at), cost }))
+    .filter(({ cost }) => cost > 0)
+    .reverse();
+}
+
+/** Those that a window which ends now sees. */
+export function inWindow(events: readonly CountedEvent[], windowMs: number, nowMs: number): CountedEvent[] {
+  return events.filter(({ atMs }) => atMs > nowMs - windowMs);
+}
+
+/** When the cost fits one limit, by the service's own arithmetic over the same events. */
+export function waitOf(counter: CounterState, limit: Limit, cost: number, nowMs: number): Wait {
+  if (cost > limit.max) return { kind: "never" };
+  const events = eventsOf(counter);
+  const log = new EventLog();
+  for (const { atMs, cost } of events) log.record(atMs, cost);
+  const { fitsInMs } = log.standing(limit, cost, Math.max(nowMs, events.at(-1)?.atMs ?? nowMs));
+  if (isWhole(counter, limit, nowMs)) return { kind: "in", ms: fitsInMs };
+  // What is not shown counts as well, and leaves first.
+  return { kind: "unknown" };
+}
+
+/** Whether everything that the window sees was shown. */
+export function isWhole({ events, events_total }: CounterState, { windowMs }: Limit, nowMs: number): boolean {
+  const oldest = events.at(-1);
+  return events.length === events_total || (oldest !== undefined && Date.parse(oldest.at) <= nowMs - windowMs);
+}
+
+/** A ban and an exemption hold for whatever counts by the key, other limits for the layers that they name. */
+export function isOverridden({ policy, layer }: CounterState, { kind, limits = [] }: Override): boolean {
+  return kind !== "limits" || limits.some((named) => named.policy === policy && named.layer === layer);
+}
+
+/** The longest of several waits: all limits must admit. */
+export function longest(waits: readonly Wait[]): Wait {
+  return waits.reduce((longest, wait) => {
+    if (longest.kind === "never" || wait.kind === "never") return { kind: "never" };
+    if (longest.kind === "unknown" || wait.kind === "unknown") return { kind: "unknown" };
+    return wait.ms > longest.ms ? wait : longest;
+  }, NOW);
+}
+
+/**
+ * When the cost fits a counter, with the override of its key: that holds until it ends, and from then on the policy's
+ * `own` limits.
+ */
+export function waitOfCounter(
+  counter: CounterState,
+  own: readonly Limit[],
+  override: Override | null,
+  cost: number,
+  nowMs: number,
+): Wait {
+  const under = (limits: readonly Limit[]) => longest(limits.map((limit) => waitOf(counter, limit, cost, nowMs)));
+  if (counter.limits.some(({ concurrent, remaining }) => concurrent && remaining === 0)) return { kind: "unknown" };
+  const timed = counter.limits.filter(({ concurrent }) => !concurrent);
+  const endsInMs = override === null ? 0 : Date.parse(override.expires_at) - nowMs;
+  if (override === null || endsInMs <= 0 || !isOverridden(counter, override)) return under(timed.map(limitOf));
+  if (override.kind === "exempt") return NOW;
+  const until = override.kind === "limits" ? under(timed.map(limitOf)) : ({ kind: "never" } as const);
+  if (until.kind === "in" && until.ms < endsInMs) return until;
+  if (until.kind === "unknown") return until;
+  return longest([{ kind: "in", ms: endsInMs }, under(own)]);
+}

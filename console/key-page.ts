@@ -1,0 +1,171 @@
+import { html, nothing, type TemplateResult } from "lit-html";
+import { eventTable, limitView, waitView } from "./counter-view";
+import { eventsOf, isOverridden, limitOf, waitOfCounter } from "./counters";
+import { openDialog } from "./dialog";
+import { instantText, plural, waitText } from "./format";
+import { openOverrideDialog } from "./override-dialog";
+import type { Page, Surroundings } from "./page";
+import { Failure } from "./service";
+import { WhatIf } from "./what-if";
+import type { CounterState, KeyState, LayerLimits, Override, OverrideKind, PolicyState } from "./wire";
+
+const KINDS: Readonly<Record<OverrideKind, string>> = { ban: "Banned", exempt: "Exempt", limits: "Other limits" };
+
+/** A key: the windows of its limits as they move, and what can be done about it. */
+export class KeyPage implements Page {
+  readonly everyMs = 2_000;
+  readonly title: string;
+  #state: KeyState | undefined;
+  /** Why there is no such key. */
+  #invalid = "";
+  #policies: readonly PolicyState[] = [];
+  #cost = 1;
+  /** By counter, so that each keeps what was asked of it. */
+  readonly #whatIfs = new Map<string, WhatIf>();
+  readonly #opened = new Set<string>();
+
+  constructor(
+    private readonly surroundings: Surroundings,
+    private readonly key: string,
+  ) {
+    this.title = key;
+  }
+
+  async load(): Promise<void> {
+    const { service } = this.surroundings;
+    if (this.#policies.length === 0) this.#policies = (await service.policies()).policies;
+    try {
+      this.#state = await service.key(this.key);
+      this.#invalid = "";
+    } catch (error) {
+      if (!(error instanceof Failure) || error.status !== 400) throw error;
+      this.#invalid = error.message;
+    }
+  }
+
+  view(): TemplateResult {
+    if (this.#invalid !== "") return html`<p class="trouble">${this.#invalid}</p>`;
+    if (this.#state === undefined) return html`<p class="note">Loading…</p>`;
+    const { counters, override } = this.#state;
+    const nowMs = this.surroundings.now();
+    return html`
+      ${override ? this.#overrideView(override, nowMs) : nothing}
+      ${this.#actions(override)}
+      ${
+        counters.length === 0
+          ? html`<p class="note">Nothing that this key was admitted for is in any window.</p>`
+          : html`
+            <label class="cost">When does a cost of
+              <input type="number" min="1" max="1000000" inputmode="numeric" .value=${String(this.#cost)}
+                @input=${(event: Event) => this.#setCost(event.target as HTMLInputElement)} /> fit?
+            </label>
+            ${counters.map((counter) => this.#counterView(counter, override, nowMs))}
+          `
+      }
+    `;
+  }
+
+  #setCost({ valueAsNumber }: HTMLInputElement): void {
+    if (!Number.isInteger(valueAsNumber) || valueAsNumber < 1) return;
+    this.#cost = valueAsNumber;
+    this.surroundings.render();
+  }
+
+  #overrideView({ kind, reason, expires_at, limits = [] }: Override, nowMs: number): TemplateResult {
+    const endsAtMs = Date.parse(expires_at);
+    return html`
+      <section class="card override ${kind}" aria-label="Override">
+        <p><b>${KINDS[kind]}</b> until ${instantText(endsAtMs, nowMs)}, for another ${waitText(Math.max(0, endsAtMs - nowMs))}</p>
+        ${limits.map(({ policy, layer, limits }: LayerLimits) => html`<p>${policy} / ${layer}: ${limits.join(", ")}</p>`)}
+        <p>Reason: <bdi>${reason}</bdi></p>
+        <button type="button" @click=${() => this.#lift(kind)}>Lift</button>
+      </section>
+    `;
+  }
+
+  #actions(override: Override | null): TemplateResult {
+    const open = (kind: OverrideKind) => () => openOverrideDialog(kind, this.key, this.#policies, this.surroundings);
+    return html`
+      <div class="actions" role="group" aria-label="Actions">
+        <button type="button" @click=${open("limits")}>Override limits…</button>
+        <button type="button" @click=${open("exempt")}>Exempt…</button>
+        <button type="button" class="danger" @click=${open("ban")}>${override?.kind === "ban" ? "Ban anew…" : "Ban…"}</button>
+        <button type="button" class="danger" @click=${() => this.#forget()}>Reset counters…</button>
+      </div>
+    `;
+  }
+
+  #counterView(counter: CounterState, override: Override | null, nowMs: number): TemplateResult {
+    const { policy, layer, limits } = counter;
+    const name = `${policy}-${layer}`;
+    const own = this.#ownLimits(counter);
+    const wait = waitOfCounter(counter, own, override, this.#cost, nowMs);
+    return html`
+      <section class="card" aria-labelledby="${name}-title">
+        <div class="head">
+          <h2 id="${name}-title">${policy} / ${layer}</h2>
+          ${override && isOverridden(counter, override) ? html`<span class="chip">${KINDS[override.kind].toLowerCase()}</span>` : nothing}
+        </div>
+        ${waitView(wait, this.#cost, nowMs)}
+        <div class="limits">${limits.map((limit) => limitView(counter, limit, this.#cost, nowMs))}</div>
+        <details @toggle=${(event: Event) => this.#toggle(name, event.target as HTMLDetailsElement)}>
+          <summary>${plural(counter.events_total, "event")}, and when each leaves</summary>
+          ${this.#opened.has(name) ? eventTable(counter, nowMs) : nothing}
+        </details>
+        ${this.#whatIf(name).view(`${name}-what-if`, eventsOf(counter), nowMs)}
+      </section>
+    `;
+  }
+
+  #ownLimits({ policy, layer }: CounterState) {
+    const layers = this.#policies.find(({ name }) => name === policy)?.layers ?? [];
+    const limits = layers.find(({ name }) => name === layer)?.limits ?? [];
+    return limits.filter(({ concurrent }) => !concurrent).map(limitOf);
+  }
+
+  #whatIf(name: string): WhatIf {
+    const known = this.#whatIfs.get(name) ?? new WhatIf(() => this.surroundings.render());
+    this.#whatIfs.set(name, known);
+    return known;
+  }
+
+  #toggle(name: string, { open }: HTMLDetailsElement): void {
+    if (open) this.#opened.add(name);
+    else this.#opened.delete(name);
+    this.surroundings.render();
+  }
+
+  #lift(kind: OverrideKind): void {
+    this.#confirm(
+      "Lift the override",
+      "Lift",
+      `${KINDS[kind]} no more: the policy's own limits hold again.`,
+      async () => {
+        await this.surroundings.service.lift(this.key);
+        this.surroundings.announce("The override is lifted.");
+      },
+    );
+  }
+
+  #forget(): void {
+    const what = "Forgets everything that this key was admitted for, idempotency keys included. An override stays.";
+    this.#confirm("Reset the counters of this key", "Reset", what, async () => {
+      await this.surroundings.service.forget(this.key);
+      this.surroundings.announce("The counters are reset.");
+    });
+  }
+
+  #confirm(title: string, action: string, what: string, work: () => Promise<void>): void {
+    openDialog({
+      title,
+      action,
+      isDangerous: true,
+      failed: this.surroundings.failed,
+      body: () => html`<p><bdi>${this.key}</bdi></p><p class="note">${what}</p>`,
+      submit: async () => {
+        await work();
+        await this.surroundings.reload();
+      },
+    });
+  }
+}

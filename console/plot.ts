@@ -1,0 +1,93 @@
+import uPlot from "uplot";
+import type { Series } from "./series";
+import { OUTCOMES } from "./wire";
+
+const HEIGHT = 220;
+
+/** Stacked bars of decisions per minute, drawn anew when its place or the colours change. */
+export class Plot {
+  #host: HTMLElement | undefined;
+  #plot: uPlot | undefined;
+  #series: Series | undefined;
+  readonly #colours = matchMedia("(prefers-color-scheme: dark)");
+  readonly #again = () => this.#build();
+  readonly #resized = new ResizeObserver(([entry]) => {
+    if (entry) this.#plot?.setSize({ width: entry.contentRect.width, height: HEIGHT });
+  });
+
+  constructor(private readonly pointedAt: (bucket: number | undefined) => void) {
+    this.#colours.addEventListener("change", this.#again);
+  }
+
+  /** Where it is drawn. */
+  host(host: Element | undefined): void {
+    if (host === this.#host || !(host instanceof HTMLElement)) return;
+    this.#host = host;
+    this.#resized.observe(host);
+    this.#build();
+  }
+
+  draw(series: Series): void {
+    this.#series = series;
+    if (this.#plot) this.#plot.setData(stacked(series));
+    else this.#build();
+  }
+
+  remove(): void {
+    this.#colours.removeEventListener("change", this.#again);
+    this.#resized.disconnect();
+    this.#plot?.destroy();
+  }
+
+  #build(): void {
+    if (this.#host === undefined || this.#series === undefined) return;
+    this.#plot?.destroy();
+    this.#plot = new uPlot(this.#options(this.#host), stacked(this.#series), this.#host);
+  }
+
+  #options(host: HTMLElement): uPlot.Options {
+    const style = getComputedStyle(host);
+    const colour = (name: string) => style.getPropertyValue(`--${name}`).trim();
+    const axis = {
+      stroke: colour("muted"),
+      font: `12px ${style.fontFamily}`,
+      grid: { stroke: colour("line"), width: 1 },
+      ticks: { show: false },
+    };
+    const bars = uPlot.paths.bars?.({ size: [0.86, 60], align: 1 });
+    return {
+      width: host.clientWidth,
+      height: HEIGHT,
+      padding: [12, 8, 0, 0],
+      legend: { show: false },
+      cursor: { drag: { x: false, y: false }, points: { show: false }, y: false },
+      scales: { y: { range: (_, __, max) => [0, Math.max(1, max * 1.1)] } },
+      axes: [
+        { ...axis, size: 30, grid: { show: false }, values: HOURS_AND_MINUTES },
+        { ...axis, size: 44, incrs: WHOLE_NUMBERS },
+      ],
+      series: [
+        {},
+        ...OUTCOMES.map((outcome) => {
+          const fill = colour(outcome.replaceAll("_", "-"));
+          return { fill, width: 0, points: { show: false }, ...(bars && { paths: bars }) };
+        }).reverse(),
+      ],
+      hooks: { setCursor: [({ cursor }) => this.pointedAt(cursor.idx ?? undefined)] },
+    };
+  }
+}
+
+const WHOLE_NUMBERS = [1, 2, 5]
+  .flatMap((digit) => [0, 1, 2, 3, 4, 5, 6].map((zeros) => digit * 10 ** zeros))
+  .sort((a, b) => a - b);
+
+const hourAndMinute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const HOURS_AND_MINUTES: uPlot.Axis.DynamicValues = (_, splits) => splits.map((at) => hourAndMinute.format(at * 1_000));
+
+/** The last outcome on top of all the others is drawn first, so that each stands out by its own height alone. */
+function stacked({ at, rates }: Series): uPlot.AlignedData {
+  const below = new Array<number>(at.length).fill(0);
+  const tops = OUTCOMES.map((outcome) => rates[outcome].map((rate, i) => (below[i] = (below[i] ?? 0) + rate)));
+  return [[...at], ...tops.reverse()];
+}

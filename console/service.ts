@@ -1,0 +1,88 @@
+import type { ServiceClock } from "./clock";
+import type { KeyState, Override, OverrideRequest, PolicyList, ProblemBody, Stats } from "./wire";
+
+/** As many as the service shows. */
+export const MOST_EVENTS = 1_000;
+
+/** A call that was refused or failed, in the words of the service where it had any. */
+export class Failure extends Error {
+  constructor(
+    /** 0 when nobody answered. */
+    readonly status: number,
+    message: string,
+    /** Every mistake of a request that is malformed. */
+    readonly mistakes: readonly string[] = [],
+  ) {
+    super(message);
+  }
+
+  /** Whether another token is needed. */
+  get isOfToken(): boolean {
+    return this.status === 401 || this.status === 403;
+  }
+}
+
+/** The calls of the service that the console makes, with one token. */
+export class Service {
+  constructor(
+    private readonly token: string,
+    private readonly clock: ServiceClock,
+  ) {}
+
+  stats(minutes: number): Promise<Stats> {
+    return this.#get(`/v1/stats?minutes=${minutes}`);
+  }
+
+  policies(): Promise<PolicyList> {
+    return this.#get("/v1/policies");
+  }
+
+  key(key: string, events = MOST_EVENTS): Promise<KeyState> {
+    return this.#get(`${pathOf(key)}?events=${events}`);
+  }
+
+  async forget(key: string): Promise<void> {
+    await this.#call("DELETE", pathOf(key));
+  }
+
+  async override(key: string, request: OverrideRequest): Promise<Override> {
+    const response = await this.#call("PUT", `${pathOf(key)}/override`, request);
+    return ((await response.json()) as { override: Override }).override;
+  }
+
+  async lift(key: string): Promise<void> {
+    await this.#call("DELETE", `${pathOf(key)}/override`);
+  }
+
+  async #get<T>(path: string): Promise<T> {
+    return (await this.#call("GET", path)).json() as Promise<T>;
+  }
+
+  async #call(method: string, path: string, body?: unknown): Promise<Response> {
+    const sentMs = Date.now();
+    const headers = { Authorization: `Bearer ${this.token}`, ...(body !== undefined && JSON_TYPE) };
+    const init = {
+      method,
+      headers,
+      cache: "no-store",
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    } as const;
+    const response = await fetch(path, init).catch(() => {
+      throw new Failure(0, "The service does not answer.");
+    });
+    this.clock.hear(response.headers.get("Date"), sentMs, Date.now());
+    if (response.ok) return response;
+    throw failureOf(response.status, await response.json().catch(() => ({})));
+  }
+}
+
+const JSON_TYPE = { "Content-Type": "application/json" };
+
+function pathOf(key: string): string {
+  return `/v1/keys/${encodeURIComponent(key)}`;
+}
+
+function failureOf(status: number, { detail, errors = [] }: Partial<ProblemBody>): Failure {
+  const mistakes = errors.map((error) => `${error.pointer.slice(1).replaceAll("/", " / ")}: ${error.detail}`);
+  return new Failure(status, detail ?? `The service answered with status ${status}.`, mistakes);
+}

@@ -1,0 +1,45 @@
+import { html, nothing, svg, type TemplateResult } from "lit-html";
+import type { Limit } from "../src/core/limit";
+import { type CountedEvent, inWindow } from "./counters";
+import { exactText, plural, waitText, windowText } from "./format";
+
+/**
+ * The window of a limit, from its far end on the left to now on the right. What was admitted moves to the left, and
+ * leaves there. The higher a mark, the more it weighs.
+ */
+export function timeline(
+  events: readonly CountedEvent[],
+  { windowMs }: Limit,
+  nowMs: number,
+  /** When enough has left for a cost that does not fit now. */
+  fitsAtMs: number | undefined,
+): TemplateResult {
+  const inside = inWindow(events, windowMs, nowMs);
+  const percent = (atMs: number) => `${(100 * (1 - (nowMs - atMs) / windowMs)).toFixed(3)}%`;
+  const largest = Math.max(1, ...inside.map(({ cost }) => cost));
+  const mark = ({ atMs, cost }: CountedEvent) => {
+    const height = 8 + (16 * cost) / largest;
+    const leavesAtMs = atMs + windowMs;
+    const holdsUp = fitsAtMs !== undefined && leavesAtMs <= fitsAtMs;
+    const words = `${exactText(atMs, nowMs)}, cost ${cost}, leaves at ${exactText(leavesAtMs, nowMs)}`;
+    return svg`<rect class=${holdsUp ? "event first" : "event"} x=${percent(Math.min(atMs, nowMs))} y=${28 - height} width="3" height=${height} rx="1"><title>${words}</title></rect>`;
+  };
+  return html`
+    <svg class="timeline" width="100%" height="32" role="img" aria-label=${described(inside, windowMs, nowMs)}>
+      <rect class="track" x="0" y="28" width="100%" height="2" />
+      ${inside.map(mark)}
+    </svg>
+    <div class="ends" aria-hidden="true">
+      <span>${windowText(windowMs).replace(/^\D/, (letter) => `1 ${letter}`)} ago</span>
+      <span>${inside.length > 0 ? `the next leaves in ${waitText((inside[0]?.atMs ?? nowMs) + windowMs - nowMs)}` : nothing}</span>
+      <span>now</span>
+    </div>
+  `;
+}
+
+function described(inside: readonly CountedEvent[], windowMs: number, nowMs: number): string {
+  const [first] = inside;
+  if (first === undefined) return `Nothing was admitted in the last ${windowText(windowMs)}.`;
+  const next = waitText(first.atMs + windowMs - nowMs);
+  return `${plural(inside.length, "event")} in the last ${windowText(windowMs)}; the next leaves in ${next}.`;
+}

@@ -1,0 +1,109 @@
+/** What the service answers, as far as the console reads it: its OpenAPI document says all of it. */
+
+export interface LimitState {
+  readonly limit: number;
+  readonly window_seconds: number;
+  readonly used: number;
+  readonly remaining: number;
+  readonly reset_seconds: number;
+  /** Counts decisions under way, each until it is released. */
+  readonly concurrent?: boolean | undefined;
+}
+
+export interface StoredEvent {
+  readonly id: string;
+  readonly at: string;
+  readonly cost: number;
+}
+
+export interface CounterState {
+  readonly policy: string;
+  readonly layer: string;
+  readonly limits: readonly LimitState[];
+  readonly events_total: number;
+  /** Newest first, and not all of them where there are more than were asked for. */
+  readonly events: readonly StoredEvent[];
+}
+
+export type OverrideKind = "limits" | "exempt" | "ban";
+
+export interface LayerLimits {
+  readonly policy: string;
+  readonly layer: string;
+  /** In the notation of limits: `10/minute`. */
+  readonly limits: readonly string[];
+}
+
+export interface Override {
+  readonly kind: OverrideKind;
+  readonly reason: string;
+  readonly expires_at: string;
+  readonly limits?: readonly LayerLimits[] | undefined;
+}
+
+export interface KeyState {
+  readonly key: string;
+  readonly counters: readonly CounterState[];
+  readonly override: Override | null;
+}
+
+export type OverrideRequest = Pick<Override, "kind" | "reason" | "limits"> &
+  ({ readonly expires_in_seconds: number } | { readonly expires_at: string });
+
+export interface PolicyState {
+  readonly name: string;
+  readonly layers: readonly LayerState[];
+}
+
+export interface LayerState {
+  readonly name: string;
+  readonly by: readonly string[];
+  readonly mode: "live" | "shadow";
+  readonly limits: readonly Pick<LimitState, "limit" | "window_seconds" | "concurrent">[];
+}
+
+export interface PolicyList {
+  readonly policies: readonly PolicyState[];
+}
+
+export const OUTCOMES = [
+  "allowed",
+  "replayed",
+  "degraded",
+  "shadow_denied",
+  "denied",
+  "denied_at_edge",
+  "error",
+] as const;
+export type Outcome = (typeof OUTCOMES)[number];
+
+export interface Count {
+  readonly policy: string;
+  /** Null counts decisions, each once; a layer's name how often it was a reason of the denial. */
+  readonly layer: string | null;
+  readonly outcome: Outcome;
+  readonly count: number;
+}
+
+export interface DeniedKey {
+  readonly key: string;
+  readonly policy: string;
+  readonly layer: string;
+  /** Too high by `error` at most. */
+  readonly count: number;
+  readonly error: number;
+}
+
+export interface Stats {
+  /** Oldest first; minutes without decisions are left out. */
+  readonly minutes: readonly { readonly at: string; readonly counts: readonly Count[] }[];
+  readonly denied_keys: readonly DeniedKey[];
+  readonly error_at_most: number;
+}
+
+export interface ProblemBody {
+  readonly title: string;
+  readonly status: number;
+  readonly detail: string;
+  readonly errors?: readonly { readonly pointer: string; readonly detail: string }[];
+}

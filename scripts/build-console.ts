@@ -1,0 +1,4 @@
+import { buildConsole } from "./local/console";
+
+/** What wrangler runs before it bundles the Worker: `[build]` in `wrangler.toml`. */
+await buildConsole();

@@ -1,0 +1,135 @@
+import { resolve } from "node:path";
+import axe, { type AxeResults } from "axe-core";
+import type { Browser, BrowserContextOptions, Locator, Page } from "playwright-core";
+
+const IMAGES = resolve(import.meta.dirname, "../../docs/images");
+
+/** What axe calls WCAG 2.2 AA. */
+const AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
+
+/** The console in a browser, as somebody uses it. Its time stands still until the test moves it. */
+export class ConsolePage {
+  /** Everything that went wrong in the page: scripts, dialogs of theirs, and what the browser refused. */
+  readonly errors: string[] = [];
+  readonly requested: string[] = [];
+
+  private constructor(
+    readonly page: Page,
+    readonly url: string,
+  ) {
+    page.on("pageerror", (error) => this.errors.push(error.message));
+    page.on("console", (entry) => {
+      // An answer above 399 is an error to the console as well.
+      if (entry.type() === "error" && !/status of (400|401|403)/.test(entry.text())) this.errors.push(entry.text());
+    });
+    page.on("dialog", (dialog) => {
+      this.errors.push(`a dialog: ${dialog.message()}`);
+      void dialog.dismiss();
+    });
+    page.on("request", (request) => this.requested.push(request.url()));
+  }
+
+  static async open(
+    browser: Browser,
+    url: string,
+    nowMs: number,
+    options: BrowserContextOptions = {},
+  ): Promise<ConsolePage> {
+    const context = await browser.newContext({ viewport: { width: 1040, height: 720 }, timezoneId: "UTC", ...options });
+    const console = new ConsolePage(await context.newPage(), url);
+    await console.page.clock.install({ time: nowMs - 3_600_000 });
+    await console.page.addInitScript(() => {
+      document.addEventListener("securitypolicyviolation", ({ effectiveDirective }) =>
+        globalThis.console.error(`violated: ${effectiveDirective}`),
+      );
+    });
+    await console.page.goto(`${url}/console`);
+    await console.page.clock.pauseAt(nowMs);
+    return console;
+  }
+
+  get token(): Locator {
+    return this.page.getByLabel("Admin token");
+  }
+  get alert(): Locator {
+    return this.page.getByRole("alert").filter({ visible: true });
+  }
+  /** What was said to have been done. */
+  told(text: string | RegExp): Promise<void> {
+    return this.page.locator("p.done").filter({ hasText: text, visible: true }).waitFor();
+  }
+
+  get dialog(): Locator {
+    return this.page.getByRole("dialog");
+  }
+  get override(): Locator {
+    return this.page.getByRole("region", { name: "Override" });
+  }
+
+  async signIn(token = "admin-token"): Promise<void> {
+    await this.token.fill(token);
+    await this.button("Sign in").click();
+    await this.heading("Overview").waitFor();
+  }
+
+  heading(name: string): Locator {
+    return this.page.getByRole("heading", { name, exact: true });
+  }
+
+  button(name: string, within: Page | Locator = this.page): Locator {
+    return within.getByRole("button", { name, exact: true });
+  }
+
+  /** What is shown of a policy's layer on the page of a key. */
+  counter(name: string): Locator {
+    return this.page.getByRole("region", { name, exact: true });
+  }
+
+  /** Looks a key up by the field at the top. */
+  async look(key: string): Promise<void> {
+    await this.page.getByRole("searchbox").fill(key);
+    await this.button("Show key").click();
+    await this.button("Ban…").waitFor();
+  }
+
+  async goTo(page: "Overview" | "Policies"): Promise<void> {
+    await this.page.getByRole("link", { name: page, exact: true }).click();
+    await this.heading(page).waitFor();
+  }
+
+  /** Opens a dialog by its button, fills in its fields by their labels, and confirms it. */
+  async confirm(opener: string, action: string, fields: Readonly<Record<string, string>> = {}): Promise<void> {
+    await this.button(opener).click();
+    for (const [label, value] of Object.entries(fields)) {
+      const field = this.dialog.getByLabel(label, { exact: false });
+      if ((await field.evaluate(({ tagName }) => tagName)) === "SELECT") await field.selectOption({ label: value });
+      else await field.fill(value);
+    }
+    await this.button(action, this.dialog).click();
+  }
+
+  /** Lets the page's own time pass. */
+  async advance(seconds: number): Promise<void> {
+    await this.page.clock.runFor(seconds * 1_000);
+  }
+
+  /** Whether anything stands out to the right. */
+  async isScrollableSideways(): Promise<boolean> {
+    return this.page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+  }
+
+  /** What of the page as it stands fails WCAG AA. */
+  async inaccessible(): Promise<string[]> {
+    // It waits by timers.
+    await this.page.clock.resume();
+    const { violations } = (await this.page.evaluate(
+      `(() => { ${axe.source}; return axe.run(document, ${JSON.stringify({ runOnly: AA })}); })()`,
+    )) as AxeResults;
+    return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
+  }
+
+  /** An image for the docs, when asked for. */
+  async screenshot(name: string): Promise<void> {
+    if (process.env.SCREENSHOTS) await this.page.screenshot({ path: resolve(IMAGES, `${name}.png`) });
+  }
+}

@@ -1,0 +1,146 @@
+import { describe, expect, test } from "vitest";
+import { chat, open, openSignedIn } from "./console";
+
+/** Whoever shows one of these as anything but text shows that something is wrong. */
+const HOSTILE = [
+  `<img src=x onerror="document.title='run'">`,
+  `"><script>document.title='run'</script>`,
+  "\u202Etxet desrever", // written from right to left from here on
+  "مستخدم",
+  "javascript:alert(1)",
+  "../../v1/policies?x#y%00",
+  "w".repeat(256),
+];
+
+describe("whatever a caller sends", () => {
+  test.each(HOSTILE)("is text to the console: %j", async (user) => {
+    for (let i = 0; i < 6; i++) await chat(user);
+    const console = await openSignedIn({ viewport: { width: 360, height: 740 } });
+    const key = `user:${user}`;
+    const link = console.page.getByRole("link", { name: "user:" });
+    await link.waitFor();
+    expect(await link.textContent()).toBe(key);
+    expect(await console.isScrollableSideways()).toBe(false);
+    await link.click();
+    await console.counter("chat / caller").waitFor();
+    expect(await console.page.locator("h1").textContent()).toBe(key);
+    await console.confirm("Ban…", "Ban", { Reason: user });
+    await console.told("banned");
+    expect(await console.override.locator("bdi").textContent()).toBe(user.trim());
+    expect(await console.isScrollableSideways()).toBe(false);
+    expect(await chat(user)).toBe(false);
+    expect(await console.page.locator("main img:not([role]), main script, dialog img").count()).toBe(0);
+    expect(await console.page.title()).toBe(`${key} · Limiter console`.replace(/\s+/g, " "));
+  });
+});
+
+test("the console runs no script but its own, makes no element of a text, and asks nobody else", async () => {
+  const console = await open();
+  const refused = await console.page.evaluate(async () => {
+    const nameOf = (work: () => unknown) => {
+      try {
+        work();
+        return "nothing";
+      } catch (error) {
+        return (error as Error).name;
+      }
+    };
+    const script = document.createElement("script");
+    const image = document.createElement("img");
+    const violated = new Promise((resolve) => {
+      document.addEventListener("securitypolicyviolation", ({ effectiveDirective }) => {
+        if (effectiveDirective === "img-src") resolve(effectiveDirective);
+      });
+    });
+    image.src = "https://example.com/x.png";
+    return [
+      nameOf(() => Object.assign(document.body, { innerHTML: "<b>bold</b>" })),
+      nameOf(() => Object.assign(script, { src: "https://example.com/x.js" })),
+      await fetch("https://example.com").catch((error: Error) => error.name),
+      await violated,
+    ];
+  });
+  expect(refused).toEqual(["TypeError", "TypeError", "TypeError", "img-src"]);
+  expect(console.errors.splice(0).join()).toContain("Content Security Policy");
+  // What the browser refused to send.
+  expect(console.requested.splice(0).at(-1)).toBe("https://example.com/x.png");
+});
+
+test("the console needs no mouse", async () => {
+  await chat("u_1");
+  const console = await open();
+  const { keyboard } = console.page;
+  const focused = () =>
+    console.page.evaluate(
+      () => document.activeElement?.getAttribute("name") ?? document.activeElement?.textContent?.trim(),
+    );
+  await expect.poll(focused).toBe("token");
+  await keyboard.type("admin-token");
+  await keyboard.press("Enter");
+  await console.heading("Overview").waitFor();
+  await expect.poll(focused).toBe("Overview");
+  const order = [];
+  for (let i = 0; i < 3; i++) {
+    await keyboard.press("Tab");
+    order.push(await focused());
+  }
+  // From the heading on, and round to the bar.
+  expect(order[0]).toBe("span");
+
+  await console.page.reload();
+  await console.heading("Overview").waitFor();
+  for (const name of ["Skip to the content", "Overview", "Policies", "key"]) {
+    await keyboard.press("Tab");
+    expect(await focused()).toBe(name);
+  }
+  await keyboard.type("u_1");
+  await keyboard.press("Enter");
+  await console.counter("chat / caller").waitFor();
+  await expect.poll(focused).toBe("user:u_1");
+  for (const name of ["Override limits…", "Exempt…", "Ban…"]) {
+    await keyboard.press("Tab");
+    expect(await focused()).toBe(name);
+  }
+  await keyboard.press("Enter");
+  expect(await focused()).toBe("reason");
+  await keyboard.press("Escape");
+  expect([await console.dialog.count(), await focused()]).toEqual([0, "Ban…"]);
+  await keyboard.press("Enter");
+  await keyboard.type("by hand");
+  await keyboard.press("Enter");
+  await console.told("banned");
+  expect(await chat("u_1")).toBe(false);
+});
+
+describe.each(["light", "dark"] as const)("in the %s", (colorScheme) => {
+  test.each([
+    ["a phone", { width: 360, height: 740 }],
+    ["a wide screen", { width: 1440, height: 900 }],
+  ])("every page fits %s, and is WCAG AA", async (_, viewport) => {
+    for (let i = 0; i < 6; i++) await chat("u_1");
+    const console = await open({ colorScheme, viewport });
+    const isGood = async () =>
+      expect([await console.inaccessible(), await console.isScrollableSideways()]).toEqual([[], false]);
+    await isGood();
+    await console.signIn();
+    await console.page.getByRole("link", { name: "user:u_1" }).waitFor();
+    await isGood();
+    const brightness = await console.page.evaluate(() =>
+      Number(/\d+/.exec(getComputedStyle(document.body).backgroundColor)?.[0]),
+    );
+    expect(colorScheme === "light" ? brightness > 200 : brightness < 60).toBe(true);
+    await console.goTo("Policies");
+    await console.heading("upload").waitFor();
+    await isGood();
+    await console.look("u_1");
+    await console.page.getByText("and when each leaves").first().click();
+    await console.page.getByLabel("What if the limits were").fill("1/minute");
+    await isGood();
+    await console.button("Override limits…").click();
+    await isGood();
+    await console.page.keyboard.press("Escape");
+    await console.confirm("Ban…", "Ban", { Reason: "to see it" });
+    await console.told("banned");
+    await isGood();
+  });
+});

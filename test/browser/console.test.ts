@@ -1,0 +1,166 @@
+import { describe, expect, test } from "vitest";
+import { addUp, advanceLimiter, caller, chat, open, openSignedIn, startService } from "./console";
+
+describe("signing in to the console", () => {
+  test("takes an admin token, which stays in the tab and goes with it", async () => {
+    const console = await openSignedIn();
+    await console.page.reload();
+    await console.heading("Overview").waitFor();
+    const kept = await console.page.evaluate(() => [{ ...sessionStorage }, { ...localStorage }, document.cookie]);
+    expect(kept).toEqual([{ "limiter-admin-token": "admin-token" }, {}, ""]);
+    await console.button("Sign out").click();
+    await console.token.waitFor();
+    expect(await console.page.evaluate(() => sessionStorage.length)).toBe(0);
+  });
+
+  test.each([
+    ["wrong", /^This token is not in force/],
+    ["caller-token", /^This token is a caller's/],
+  ])("says why it does not take the token %s", async (token, why) => {
+    const console = await open();
+    await console.token.fill(token);
+    await console.page.keyboard.press("Enter");
+    expect(await console.alert.innerText()).toMatch(why);
+    expect([await console.token.inputValue(), await console.page.evaluate(() => sessionStorage.length)]).toEqual([
+      "",
+      0,
+    ]);
+    expect(await console.inaccessible()).toEqual([]);
+    await console.signIn();
+  });
+
+  test("is asked for again when the token was replaced, and leads back to the same page", async () => {
+    const first = await startService();
+    const console = await open({}, first.url);
+    await console.signIn();
+    await console.look("u_1");
+    await first.stop();
+    const second = await startService({ PORT: new URL(first.url).port, LIMITER_ADMIN_TOKENS: "another-token" });
+    await console.advance(2);
+    expect(await console.alert.innerText()).toMatch(/^This token is not in force/);
+    expect(await console.page.evaluate(() => sessionStorage.length)).toBe(0);
+    await console.token.fill("another-token");
+    await console.page.keyboard.press("Enter");
+    await console.heading("user:u_1").waitFor();
+    await second.stop();
+  });
+
+  test("outlasts a service that is away for a while, which is told", async () => {
+    const first = await startService();
+    const console = await open({}, first.url);
+    await console.signIn();
+    await first.stop();
+    await console.advance(5);
+    expect(await console.alert.innerText()).toBe("The service does not answer.");
+    const second = await startService({ PORT: new URL(first.url).port });
+    await console.advance(5);
+    await console.alert.waitFor({ state: "detached" });
+    expect(console.errors.splice(0).join()).toContain("ERR_CONNECTION_REFUSED");
+    await second.stop();
+  });
+});
+
+describe("the overview", () => {
+  test("shows a denial that just happened, and who was denied most", async () => {
+    for (let i = 0; i < 7; i++) await chat("u_1");
+    for (let i = 0; i < 6; i++) await chat("u_2");
+    const console = await openSignedIn();
+    const { page } = console;
+    const denied = page.getByRole("region", { name: "Keys denied most" }).getByRole("row");
+    await denied.nth(2).waitFor();
+    expect(await denied.allInnerTexts()).toEqual([
+      "Key\tBy\tDenied",
+      "user:u_1\tchat / caller\t2",
+      "user:u_2\tchat / caller\t1",
+    ]);
+    expect(await page.getByRole("img").first().getAttribute("aria-label")).toMatch(
+      /^Decisions of the last hour: 10 allowed/,
+    );
+
+    await denied.getByRole("link", { name: "user:u_1" }).click();
+    await console.heading("user:u_1").waitFor();
+    await console.counter("chat / caller").waitFor();
+  });
+
+  test("counts by policy, over an hour and over a day", async () => {
+    await chat("u_1");
+    await addUp();
+    await advanceLimiter(7_200);
+    await caller.consume("upload", { user: "u_1" });
+    const console = await openSignedIn();
+    const rows = console.page.getByRole("region", { name: /^By policy/ }).getByRole("row");
+    await rows.nth(1).waitFor();
+    expect(await rows.allInnerTexts()).toEqual(["Policy\tallowed\tall", "upload\t1\t1"]);
+    await console.page.getByText("last day").click();
+    await rows.nth(2).waitFor();
+    expect((await rows.allInnerTexts()).slice(1).sort()).toEqual(["chat\t1\t1", "upload\t1\t1"]);
+    await console.page.getByLabel("Policy", { exact: true }).selectOption("chat");
+    expect(await console.page.locator(".legend").innerText()).toMatch(/allowed 1\b/);
+  });
+
+  test("is drawn, and tells the figures of what is pointed at", async () => {
+    await chat("u_1");
+    const console = await openSignedIn();
+    const canvas = console.page.locator("canvas");
+    await canvas.waitFor();
+    const colours = await canvas.evaluate((canvas: HTMLCanvasElement) => {
+      const { data } = canvas.getContext("2d")?.getImageData(0, 0, canvas.width, canvas.height) ?? { data: [] };
+      return new Set(Array.from({ length: data.length / 4 }, (_, i) => data.slice(4 * i, 4 * i + 4).join())).size;
+    });
+    expect(colours).toBeGreaterThan(2);
+    const { width, height } = (await console.page.locator(".u-over").boundingBox()) ?? { width: 0, height: 0 };
+    await console.page.locator(".u-over").hover({ position: { x: width - 4, y: height / 2 } });
+    expect(await console.page.locator(".legend").innerText()).toMatch(/per minute:\s*allowed 1\b/);
+  });
+});
+
+test("the policies in force are listed, with what each layer counts by", async () => {
+  const console = await openSignedIn();
+  await console.goTo("Policies");
+  await console.heading("upload").waitFor();
+  const rows = (await console.page.getByRole("row").allInnerTexts()).map((row) => row.split(/\s*[\t\n]\s*/));
+  expect(rows.filter(([layer]) => layer !== "Layer")).toEqual([
+    ["caller", "user, else ip", "5 per minute", "60 per hour"],
+    ["ip", "ip", "30 per minute"],
+    ["caller", "user", "3 per 10 seconds"],
+  ]);
+});
+
+test("an hour of traffic, for the docs", async () => {
+  for (let minute = 0; minute < 60; minute++) {
+    const busy = 10 + Math.round(6 * Math.sin(minute / 7) + 4 * Math.sin(minute / 2.3));
+    const requests = Array.from({ length: 4 * busy }, (_, i) => {
+      const user = i % 9 === 0 ? "u_1" : i % 14 === 0 ? "u_37" : `u_${minute % 7}_${i}`;
+      const policy = i % 5 === 0 ? "upload" : "chat";
+      return { op: "consume", policy, subject: { user, ip: `203.0.113.${i % 40}` } };
+    });
+    const response = await caller.post("/v1/batch", { requests });
+    expect(response.status).toBe(200);
+    await addUp();
+    await advanceLimiter(minute < 59 ? 60 : 3);
+  }
+  const console = await openSignedIn();
+  await console.page.getByRole("link", { name: "user:u_1" }).waitFor();
+  await console.screenshot("console-overview");
+});
+
+test("the last minutes of a key, for the docs", async () => {
+  for (const [cost, seconds] of [
+    [1, 240],
+    [3, 900],
+    [2, 600],
+    [1, 700],
+    [1, 9],
+    [2, 14],
+    [1, 5],
+    [1, 17],
+  ] as const) {
+    expect(await chat("u_1", cost)).toBe(true);
+    await advanceLimiter(seconds);
+  }
+  const console = await openSignedIn();
+  await console.look("u_1");
+  await console.page.getByLabel("What if the limits were").fill("3/minute, 20/hour");
+  await console.page.getByText("would have been denied").waitFor();
+  await console.screenshot("console-key");
+});

@@ -1,0 +1,77 @@
+/**
+ * The console of a real service whose clock stands still, in a real browser. The service is reset for each test, and
+ * afterwards nothing may have gone wrong in any page.
+ */
+import { type Browser, type BrowserContextOptions, chromium } from "playwright-core";
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
+import { ensureChromium } from "../../scripts/local/chromium";
+import { ServiceProcess } from "../../scripts/local/process";
+import { Caller, json } from "../behaviour/target";
+import { targetOf, variables } from "../service/service";
+import { CHROMIUM_ARGUMENTS } from "./chromium";
+import { ConsolePage } from "./console-page";
+
+const ADDRESS = "203.0.113.7";
+
+let browser: Browser;
+let opened: ConsolePage[] = [];
+export let service: ServiceProcess;
+export let caller: Caller;
+
+beforeAll(async () => {
+  browser = await chromium.launch({ executablePath: ensureChromium(), args: CHROMIUM_ARGUMENTS });
+  service = await startService();
+  caller = new Caller(targetOf(service));
+});
+afterAll(async () => {
+  await browser?.close();
+  await service?.stop();
+});
+beforeEach(async () => {
+  expect((await service.fetch("/test/reset", { method: "POST" })).status).toBe(204);
+});
+afterEach(async () => {
+  const pages = opened;
+  opened = [];
+  for (const { page } of pages) await page.context().close();
+  expect(pages.flatMap(({ errors }) => errors)).toEqual([]);
+  // Nobody else is asked for anything.
+  expect(pages.flatMap(({ requested, url }) => requested.filter((one) => !one.startsWith(`${url}/`)))).toEqual([]);
+});
+
+export function startService(more: Record<string, string> = {}): Promise<ServiceProcess> {
+  const policies = { upload: { layers: [{ name: "caller", by: ["user"], limits: ["3 per 10 seconds"] }] } };
+  const set = variables({ RATE_LIMIT_POLICIES: JSON.stringify(policies), ...more });
+  return ServiceProcess.start(set, { args: ["--test-clock"] });
+}
+
+export async function nowMs(): Promise<number> {
+  return Date.parse((await json<{ now: string }>(await service.fetch("/test/clock"))).now);
+}
+
+export async function advanceLimiter(seconds: number): Promise<void> {
+  const response = await service.fetch("/test/clock", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ advance_seconds: seconds }),
+  });
+  expect(response.status).toBe(200);
+}
+
+export async function open(options?: BrowserContextOptions, url = service.url): Promise<ConsolePage> {
+  const page = await ConsolePage.open(browser, url, await nowMs(), options);
+  opened.push(page);
+  return page;
+}
+
+export async function openSignedIn(options?: BrowserContextOptions): Promise<ConsolePage> {
+  const page = await open(options);
+  await page.signIn();
+  return page;
+}
+
+/** What was counted until now has its minute, wherever the clock goes. */
+export const addUp = () => caller.admin("/v1/stats");
+
+export const chat = async (user: string, cost = 1) =>
+  (await caller.consume("chat", { user, ip: ADDRESS }, cost)).allowed;

@@ -1,0 +1,102 @@
+import { describe, expect, test } from "vitest";
+import { eventsOf, longest, waitOf, waitOfCounter } from "../../console/counters";
+import type { CounterState, Override } from "../../console/wire";
+import { parseLimit } from "../../src/core/limit";
+
+const NOW_MS = Date.parse("2026-11-24T20:00:00.000Z");
+const instant = (inMs: number) => new Date(NOW_MS + inMs).toISOString();
+
+/** A counter with events so many milliseconds ago, the newest first, of cost 1. */
+function counterOf(agesMs: readonly number[], more: Partial<CounterState> = {}): CounterState {
+  const events = agesMs.map((ageMs, i) => ({ id: `e${i}`, at: instant(-ageMs), cost: 1 }));
+  const limits = [{ limit: 2, window_seconds: 60, used: 0, remaining: 0, reset_seconds: 0 }];
+  return { policy: "chat", layer: "caller", limits, events_total: events.length, events, ...more };
+}
+
+function overrideOf(kind: Override["kind"], endsInMs: number, more: Partial<Override> = {}): Override {
+  return { kind, reason: "a reason", expires_at: instant(endsInMs), ...more };
+}
+
+const TWO_A_MINUTE = parseLimit("2/minute");
+
+describe("when a cost fits a limit", () => {
+  test("is now, as long as what it would add up to is allowed", () => {
+    expect(waitOf(counterOf([500]), TWO_A_MINUTE, 1, NOW_MS)).toEqual({ kind: "in", ms: 0 });
+  });
+
+  test("is the instant at which enough has left, to the millisecond", () => {
+    const counter = counterOf([500, 20_000]);
+    expect(waitOf(counter, TWO_A_MINUTE, 1, NOW_MS)).toEqual({ kind: "in", ms: 40_000 });
+    expect(waitOf(counter, TWO_A_MINUTE, 2, NOW_MS)).toEqual({ kind: "in", ms: 59_500 });
+    expect(waitOf(counter, TWO_A_MINUTE, 1, NOW_MS + 39_999)).toEqual({ kind: "in", ms: 1 });
+    expect(waitOf(counter, TWO_A_MINUTE, 1, NOW_MS + 40_000)).toEqual({ kind: "in", ms: 0 });
+  });
+
+  test("is never for one above the limit", () => {
+    expect(waitOf(counterOf([]), TWO_A_MINUTE, 2, NOW_MS)).toEqual({ kind: "in", ms: 0 });
+    expect(waitOf(counterOf([]), TWO_A_MINUTE, 3, NOW_MS)).toEqual({ kind: "never" });
+  });
+
+  test("is not known where older events than are shown are in the window, and known where they are not", () => {
+    expect(waitOf(counterOf([1, 2], { events_total: 3 }), TWO_A_MINUTE, 1, NOW_MS)).toEqual({ kind: "unknown" });
+    expect(waitOf(counterOf([1, 60_000], { events_total: 3 }), TWO_A_MINUTE, 1, NOW_MS)).toEqual({ kind: "in", ms: 0 });
+  });
+
+  test("does not count what was given back", () => {
+    const events = [{ id: "e", at: instant(-5), cost: 0 }];
+    expect(eventsOf(counterOf([], { events, events_total: 1 }))).toEqual([]);
+  });
+
+  test("is told for an event that is ahead of this machine's clock too", () => {
+    expect(waitOf(counterOf([-5, -5]), TWO_A_MINUTE, 1, NOW_MS)).toEqual({ kind: "in", ms: 60_000 });
+  });
+});
+
+describe("when a cost fits a key that is overridden", () => {
+  const full = counterOf([0, 0]);
+  const fits = (override: Override | null, counter = full) =>
+    waitOfCounter(counter, [TWO_A_MINUTE], override, 1, NOW_MS);
+
+  test("is when a ban ends, or later where the policy's own limits say so", () => {
+    expect(fits(overrideOf("ban", 60_001))).toEqual({ kind: "in", ms: 60_001 });
+    expect(fits(overrideOf("ban", 1))).toEqual({ kind: "in", ms: 60_000 });
+    expect(fits(overrideOf("ban", 1), counterOf([]))).toEqual({ kind: "in", ms: 1 });
+  });
+
+  test("is now under an exemption, until that ends", () => {
+    expect(fits(overrideOf("exempt", 1))).toEqual({ kind: "in", ms: 0 });
+    expect(fits(overrideOf("exempt", 0))).toEqual({ kind: "in", ms: 60_000 });
+  });
+
+  test("is what other limits say while they hold, and the policy's own after that", () => {
+    const limits = [{ limit: 2, window_seconds: 10, used: 2, remaining: 0, reset_seconds: 10 }];
+    const counter = { ...full, limits };
+    const named = { limits: [{ policy: "chat", layer: "caller", limits: ["2 per 10 seconds"] }] };
+    expect(fits(overrideOf("limits", 10_001, named), counter)).toEqual({ kind: "in", ms: 10_000 });
+    expect(fits(overrideOf("limits", 10_000, named), counter)).toEqual({ kind: "in", ms: 60_000 });
+  });
+
+  test("is what the policy says where other limits name another layer", () => {
+    const named = { limits: [{ policy: "chat", layer: "ip", limits: ["1/day"] }] };
+    expect(fits(overrideOf("limits", 1_000, named))).toEqual({ kind: "in", ms: 60_000 });
+  });
+
+  test("is not known when decisions that count until they are released use up the limit", () => {
+    const limits = [{ limit: 1, window_seconds: 60, used: 1, remaining: 0, reset_seconds: 9, concurrent: true }];
+    expect(fits(null, { ...full, limits })).toEqual({ kind: "unknown" });
+    const free = limits.map((limit) => ({ ...limit, remaining: 1 }));
+    expect(fits(null, { ...full, limits: free })).toEqual({ kind: "in", ms: 0 });
+  });
+});
+
+test("of several limits the last to admit decides", () => {
+  const waits = [
+    { kind: "in", ms: 5 },
+    { kind: "in", ms: 7 },
+    { kind: "in", ms: 6 },
+  ] as const;
+  expect(longest(waits)).toEqual({ kind: "in", ms: 7 });
+  expect(longest([])).toEqual({ kind: "in", ms: 0 });
+  expect(longest([...waits, { kind: "unknown" }])).toEqual({ kind: "unknown" });
+  expect(longest([{ kind: "unknown" }, { kind: "never" }])).toEqual({ kind: "never" });
+});

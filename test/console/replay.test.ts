@@ -1,0 +1,32 @@
+import { expect, test } from "vitest";
+import { parseLimits, replay } from "../../console/replay";
+
+const events = (...atMs: number[]) => atMs.map((atMs, i) => ({ id: `e${i}`, atMs, cost: 1 }));
+const denied = (text: string, ...atMs: number[]) =>
+  replay(events(...atMs), parseLimits(text))
+    .filter(({ allowed }) => !allowed)
+    .map(({ event }) => event.atMs);
+
+test("what limits would have denied is decided as the service decides, at the edge of the window too", () => {
+  expect(denied("2/minute", 0, 1, 59_999, 60_000, 60_001)).toEqual([59_999]);
+  expect(denied("3/minute", 0, 1, 59_999, 60_000, 60_001)).toEqual([]);
+});
+
+test("what would have been denied leaves no charge, so that a later one may fit", () => {
+  expect(denied("1 per 10 seconds", 0, 9_999, 10_000)).toEqual([9_999]);
+});
+
+test("all of several limits must have admitted it", () => {
+  expect(denied("2 per second, 3 per minute", 0, 1, 2, 1_000, 1_001)).toEqual([2, 1_001]);
+});
+
+test("a cost above a limit would have been denied, and one that equals it not", () => {
+  const [event] = events(0);
+  const ofCost = (cost: number) => replay([{ id: "e", atMs: 0, ...event, cost }], parseLimits("2/minute"));
+  expect([ofCost(2), ofCost(3)].map(([replayed]) => replayed?.allowed)).toEqual([true, false]);
+});
+
+test("a text that is no limit says why", () => {
+  expect(() => parseLimits("5/minute, lots")).toThrow(/^"lots" is not a limit/);
+  expect(() => parseLimits("2 concurrent per minute")).toThrow("is not replayed");
+});
