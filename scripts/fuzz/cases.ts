@@ -120,6 +120,7 @@ function requestOf(user: string, chance: Chance): RawRequest {
     () => post("/v1/inline/check", { layers }),
     () => post("/v1/inline/settle", { layers, id, cost }),
     () => requestTo("GET", "/v1/policies", undefined, token),
+    () => requestTo("GET", chance.of([`/v1/stats?minutes=${chance.below(3)}`, "/metrics"]), undefined, token),
     () => requestTo("GET", `/v1/keys/${key}?events=${chance.below(10)}`),
     () => requestTo("DELETE", `/v1/keys/${key}`),
     () => requestTo("DELETE", `/v1/inline/keys/${key}`, undefined, token),
