@@ -40,12 +40,9 @@ export async function startLimiter(dataDirectory: string, variables: Record<stri
     LIMITER_DATA_DIR: dataDirectory,
     ...variables,
   });
-  let ended = false;
   service.ended.then((code) => {
-    ended = true;
     if (code !== 0) console.error(`\nThe service ended (${code}):\n${service.output}`);
   });
-  process.on("exit", () => ended || process.kill(-Number(service.npm.pid)));
   return service;
 }
 

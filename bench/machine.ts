@@ -3,15 +3,18 @@ import { readFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import { resolve } from "node:path";
 
-/** What a run was measured on, in a line. */
-export function describeMachine(): string {
+/** What any run was made on, in a line. */
+export function describeHost(): string {
   const [first] = cpus();
   const memory = Math.round(totalmem() / 2 ** 30);
+  return `${cpus().length} cores (${first?.model.trim()}), ${memory} GiB, Node ${process.versions.node}, workerd ${versionOf("workerd")}`;
+}
+
+/** What a run was measured on beside its peers, in a line. */
+export function describeMachine(): string {
   const redis = /v=(\S+)/.exec(execFileSync("redis-server", ["--version"], { encoding: "utf8" }))?.[1];
   return [
-    `${cpus().length} cores (${first?.model.trim()}), ${memory} GiB`,
-    `Node ${process.versions.node}`,
-    `workerd ${versionOf("workerd")}`,
+    describeHost(),
     `Redis ${redis}`,
     ...["ioredis", "rate-limiter-flexible", "@upstash/ratelimit"].map((name) => `${name} ${versionOf(name)}`),
   ].join(", ");

@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 test.each([
   ["contract.md", 50],
   ["guarantees.md", 9],
+  ["security.md", 24],
 ])("docs/%s names tests that there are", (document, fewestRows) => {
   const sources = readdirSync(import.meta.dirname, { recursive: true, encoding: "utf8" })
     .filter((path) => path.endsWith(".ts") && path !== "contract.test.ts")

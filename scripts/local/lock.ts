@@ -12,14 +12,20 @@ const WAIT_MS = 3_000;
  * The lock is a listening socket in that directory. Unlike a file with a process number in it, the system releases it
  * however the process ends, and it can't be mistaken for another process that got the same number later.
  * Waits a little for a service that is just ending.
- * @throws StartFailure when another service has it.
+ * @throws StartFailure when another service has it, or it can't be written to.
  */
 export async function lockDirectory(directory: string): Promise<void> {
   try {
     mkdirSync(directory, { recursive: true });
+    await lock(directory);
   } catch (error) {
-    throw new StartFailure(`${directory} can't be made (${(error as Error).message}): set LIMITER_DATA_DIR.`);
+    if (error instanceof StartFailure) throw error;
+    const why = (error as Error).message;
+    throw new StartFailure(`${directory} can't be used (${why}): make it writable, or set LIMITER_DATA_DIR.`);
   }
+}
+
+async function lock(directory: string): Promise<void> {
   for (const giveUpAtMs = Date.now() + WAIT_MS; ; await sleep(50)) {
     const held = await isHeld(directory);
     if (!held) rmSync(join(directory, "lock"), { force: true });

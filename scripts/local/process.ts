@@ -22,6 +22,10 @@ export class ServiceProcess {
   private constructor(readonly npm: ChildProcess) {
     for (const stream of [npm.stdout, npm.stderr]) stream?.on("data", (chunk) => (this.output += chunk));
     this.ended = once(npm, "close").then(([code]) => code as number | null);
+    // It would go on serving when whoever started it fails.
+    const kill = () => npm.pid !== undefined && process.kill(-npm.pid, "SIGKILL");
+    process.on("exit", kill);
+    this.ended.finally(() => process.off("exit", kill));
   }
 
   /** Starts it, and waits for it to end by itself. */

@@ -34,14 +34,17 @@ const attribute = z
   .regex(/^[a-z0-9_]{1,64}$/, "an attribute is 1 to 64 of a-z, 0-9 and _")
   .refine((name) => name !== "__proto__", "no subject can have this attribute");
 
-const limit = z.string().transform((text, context) => {
-  try {
-    return parseLimit(text);
-  } catch (error) {
-    context.addIssue({ code: "custom", message: (error as RangeError).message });
-    return z.NEVER;
-  }
-});
+const limit = z
+  .string()
+  .transform((text, context) => {
+    try {
+      return parseLimit(text);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: (error as RangeError).message });
+      return z.NEVER;
+    }
+  })
+  .meta({ examples: ["10/minute", "2 per 5 seconds"] });
 
 /** One to `most` items that differ in what `of` picks; looked at even when some of them are wrong in themselves. */
 export function listOf<Item extends z.ZodType>(

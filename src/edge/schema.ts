@@ -3,7 +3,7 @@ import { layersOf, limits, listOf, name } from "../config/policies";
 import { LARGEST_MAX } from "../core/limit";
 import { OVERRIDE_KINDS } from "../core/override";
 import { OUTCOMES } from "../core/tally";
-import { normalText } from "./subject";
+import { normalText, TEXT_SCHEMA } from "./subject";
 
 /** What callers send and get, over HTTP and RPC alike: these schemas validate, type and document it. */
 
@@ -15,13 +15,18 @@ const whose = {
   subject: z
     .record(z.string(), z.string().nullable())
     .describe("Who is asking. Attributes that no layer of the policy counts by are ignored.")
-    .meta({ examples: [{ user: "u_1", ip: "203.0.113.7" }] }),
+    .meta({ minProperties: 1, examples: [{ user: "u_1", ip: "203.0.113.7" }] }),
 };
+
+const ID = "[A-Za-z0-9._~:-]{1,128}";
+
+/** The header that an idempotency key is sent in: a string of structured fields (RFC 9651), or the same unquoted. */
+export const ID_HEADER_PATTERN = `^("${ID}"|${ID})$`;
 
 /** An idempotency key, and the id of the decision that it names. */
 export const decisionId = z
   .string()
-  .regex(/^[A-Za-z0-9._~:-]{1,128}$/, "must be 1 to 128 of A-Z a-z 0-9 . _ ~ : -")
+  .regex(new RegExp(`^${ID}$`), "must be 1 to 128 of A-Z a-z 0-9 . _ ~ : -")
   .meta({ examples: ["8e03978e-40d5-43dd-bc93-6894a57f9324"] });
 
 const charged = {
@@ -67,7 +72,7 @@ export const inlineKey = z
     return z.NEVER;
   })
   .describe("What is counted: at most 256 bytes of UTF-8, without control characters.")
-  .meta({ examples: ["login/203.0.113.7"] });
+  .meta({ ...TEXT_SCHEMA, examples: ["login/203.0.113.7"] });
 
 const named = {
   layers: layersOf(z.strictObject({ name, key: inlineKey, limits })).describe(

@@ -7,6 +7,15 @@ import { type InvalidField, pointer } from "./refusal";
 export type Subject = Readonly<Record<string, string | null>>;
 
 const LONGEST_VALUE_BYTES = 256;
+const ATTRIBUTE = "[a-z0-9_]{1,64}";
+const KEY = new RegExp(`^(${ATTRIBUTE}):(.*)$`, "s");
+
+const NO_CONTROL = String.raw`\u0000-\u001f\u007f-\u009f`;
+const TEXT = String.raw`[^${NO_CONTROL}]*[^\s${NO_CONTROL}][^${NO_CONTROL}]*`;
+/** What a JSON schema can say of the text that names somebody, and of a key. */
+export const TEXT_SCHEMA = { pattern: `^${TEXT}$`, maxLength: LONGEST_VALUE_BYTES };
+export const KEY_SCHEMA = { pattern: `^${ATTRIBUTE}:${TEXT}$` };
+
 const utf8 = new TextEncoder();
 
 /** An attribute's value in its normal form, or what is wrong with it. */
@@ -63,7 +72,7 @@ export function digestOf(present: Present, attributes: readonly string[]): strin
 
 /** What is wrong with a key, undefined if it is in its normal form `<attribute>:<value>`. */
 export function mistakeInKey(key: string, ipv6PrefixBits: number): string | undefined {
-  const [, attribute = "", value = ""] = /^([a-z0-9_]{1,64}):(.*)$/s.exec(key) ?? [];
+  const [, attribute = "", value = ""] = KEY.exec(key) ?? [];
   if (attribute === "") return "a key is an attribute, a colon and a value: user:u_1";
   // The value of an address's key is itself no address but, for IPv6, a prefix.
   const [address = "", bits] = value.split("/");

@@ -1,3 +1,4 @@
+import { DeadlineError, realTiming, within } from "../edge/deadline";
 import { Refusal } from "../edge/refusal";
 import type { Attempt } from "../edge/request";
 import { Problem } from "./problem";
@@ -19,21 +20,33 @@ export function attemptOf({ headers }: Request): Attempt {
   return { idempotencyKey, attempt: headers.get("Idempotency-Attempt") === "1" ? 1 : undefined };
 }
 
+/** What of a request its body is read from. */
+type Sent = Pick<Request, "headers" | "body" | "arrayBuffer">;
+
+/** What a body arrives within, all of it: whoever sends half of one must not be waited for. */
+const LONGEST_WAIT_MS = 10_000;
+
 /**
  * The JSON value of a request's body.
- * @throws Problem 415 or 413, and Refusal `invalid` when it is not JSON in UTF-8.
+ * @throws Problem 415, 413 or 408, and Refusal `invalid` when it is not JSON in UTF-8.
  */
-export async function readJson(request: Request, longestBytes = LONGEST_BYTES): Promise<unknown> {
-  const type = request.headers.get("Content-Type") ?? "";
+export async function readJson(request: Sent, longestBytes = LONGEST_BYTES, timing = realTiming): Promise<unknown> {
+  const { headers } = request;
+  const type = headers.get("Content-Type") ?? "";
   if (!/^application\/json *(;|$)/i.test(type))
     throw new Problem(415, "Unsupported Media Type", "Send Content-Type: application/json.", {
       Accept: "application/json",
     });
-  if (request.headers.has("Content-Encoding"))
+  if (headers.has("Content-Encoding"))
     throw new Problem(415, "Unsupported Media Type", "Send the body without a Content-Encoding.", {
       "Accept-Encoding": "identity",
     });
-  const bytes = await readBytes(request, longestBytes);
+  const announced = headers.get("Content-Length");
+  if (announced !== null && Number(announced) > longestBytes) throw tooLarge(longestBytes);
+  // Who stands in between may have gone by the other one, and taken for a request what is a body here.
+  if (announced !== null && headers.has("Transfer-Encoding"))
+    throw new Refusal("invalid", "The body has a Content-Length and a Transfer-Encoding: send one of them.");
+  const bytes = await within(LONGEST_WAIT_MS, readBytes(request, longestBytes), timing).catch(unreadable);
   try {
     return JSON.parse(utf8.decode(bytes));
   } catch {
@@ -41,11 +54,9 @@ export async function readJson(request: Request, longestBytes = LONGEST_BYTES): 
   }
 }
 
-/** Reads no further than the bound, whatever length was announced, or none. */
-async function readBytes(request: Request, longestBytes: number): Promise<Uint8Array> {
-  const announced = request.headers.get("Content-Length");
-  if (announced !== null && Number(announced) <= longestBytes) return new Uint8Array(await request.arrayBuffer());
-  if (announced !== null) throw tooLarge(longestBytes);
+/** Reads no further than the bound where no length was announced; the runtime reads none beyond one that was. */
+async function readBytes(request: Sent, longestBytes: number): Promise<Uint8Array> {
+  if (request.headers.has("Content-Length")) return new Uint8Array(await request.arrayBuffer());
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of request.body ?? []) {
@@ -54,6 +65,14 @@ async function readBytes(request: Request, longestBytes: number): Promise<Uint8A
     if (length > longestBytes) throw tooLarge(longestBytes);
   }
   return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}
+
+/** Reading fails by what was sent alone, or because nobody sends any more. */
+function unreadable(error: unknown): never {
+  if (error instanceof Problem) throw error;
+  if (error instanceof DeadlineError)
+    throw new Problem(408, "Request Timeout", `A body must arrive within ${LONGEST_WAIT_MS / 1_000} s.`);
+  throw new Refusal("invalid", "The body ends early, or its chunks are malformed.");
 }
 
 function tooLarge(longestBytes: number): Problem {

@@ -6,6 +6,7 @@ import {
   DEFAULT_MINUTES,
   decision,
   decisionRequest,
+  ID_HEADER_PATTERN,
   inlineDecision,
   inlineReleaseRequest,
   inlineRequest,
@@ -23,6 +24,7 @@ import {
   settleRequest,
   stats,
 } from "../edge/schema";
+import { KEY_SCHEMA, TEXT_SCHEMA } from "../edge/subject";
 import { PROMETHEUS_TYPE } from "./prometheus";
 
 const quotaExceeded = {
@@ -91,7 +93,7 @@ function makeDocument(): Json {
           requestBody: requestBody("BatchRequest"),
           responses: {
             200: { description: "The results, whatever they are.", content: content("BatchResults") },
-            ...problems(400, 401, 413, 415, 500, 503),
+            ...problems(400, 401, 408, 413, 415, 500, 503),
           },
         },
       },
@@ -106,7 +108,7 @@ function makeDocument(): Json {
             in: "path",
             required: true,
             description: "A key that limits named inline were counted by, percent-encoded.",
-            schema: { type: "string", examples: ["login/203.0.113.7"] },
+            schema: { type: "string", ...TEXT_SCHEMA, examples: ["login/203.0.113.7"] },
           },
         ],
         delete: {
@@ -163,7 +165,7 @@ function makeDocument(): Json {
           requestBody: requestBody("OverrideRequest"),
           responses: {
             200: { description: "In force.", content: content("OverriddenKey") },
-            ...problems(400, 401, 403, 413, 415, 500, 503),
+            ...problems(400, 401, 403, 408, 413, 415, 500, 503),
           },
         },
         delete: {
@@ -248,7 +250,7 @@ const KEY: Json = {
   in: "path",
   required: true,
   description: "`<attribute>:<value>` in its normal form, percent-encoded.",
-  schema: { type: "string", examples: ["user:u_1", "ip:2001:db8:1:2::/64"] },
+  schema: { type: "string", ...KEY_SCHEMA, examples: ["user:u_1", "ip:2001:db8:1:2::/64"] },
 };
 
 /** Calls by a policy, and the same by limits that the request names. */
@@ -265,14 +267,18 @@ function consumeCall(operationId: string, kind: Kind, more: number[]): Json {
           in: "header",
           description:
             "Sent again with the same subject, it is charged once. A string of structured fields, or unquoted.",
-          schema: { type: "string", examples: ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'] },
+          schema: {
+            type: "string",
+            pattern: ID_HEADER_PATTERN,
+            examples: ['"8e03978e-40d5-43dd-bc93-6894a57f9324"'],
+          },
         },
         {
           name: "Idempotency-Attempt",
           in: "header",
           description:
-            "1 when the key is new and sent for the first time: then a flood can be denied without looking the key up.",
-          schema: { type: "integer", minimum: 1 },
+            "1 when the key is new and sent for the first time: then a flood can be denied without looking the key up. Anything else says nothing.",
+          schema: { type: "string", examples: ["1"] },
         },
       ],
       requestBody: requestBody(`${kind}DecisionRequest`),
@@ -283,7 +289,7 @@ function consumeCall(operationId: string, kind: Kind, more: number[]): Json {
           headers: { ...RATE_LIMIT, "Retry-After": RETRY_AFTER },
           content: content(`${kind}Denied`, "application/problem+json"),
         },
-        ...problems(400, 401, 413, 415, 422, 500, 503, ...more),
+        ...problems(400, 401, 408, 413, 415, 422, 500, 503, ...more),
       },
     },
   };
@@ -297,7 +303,7 @@ function checkCall(operationId: string, kind: Kind, more: number[]): Json {
       requestBody: requestBody(`${kind}DecisionRequest`),
       responses: {
         200: { description: "Allowed or denied.", headers: RATE_LIMIT, content: content(`${kind}Decision`) },
-        ...problems(400, 401, 413, 415, 422, 500, 503, ...more),
+        ...problems(400, 401, 408, 413, 415, 422, 500, 503, ...more),
       },
     },
   };
@@ -321,7 +327,7 @@ function changeCall(operationId: string, change: keyof typeof CHANGES, kind: Kin
       requestBody: requestBody(`${kind}${change}Request`),
       responses: {
         200: { description: done, headers: RATE_LIMIT, content: content(answer) },
-        ...problems(400, 401, 404, 413, 415, 500, 503, ...more),
+        ...problems(400, 401, 404, 408, 413, 415, 500, 503, ...more),
       },
     },
   };
@@ -352,6 +358,7 @@ const PROBLEMS: Record<number, string> = {
   401: "No token, or one that is not known.",
   403: "A caller token on an admin call; or limits named inline, which the service has not switched on.",
   404: "No such policy, no such decision, or nothing is counted.",
+  408: "The body took too long to arrive.",
   413: "The body is too large.",
   415: "The body is not `application/json`.",
   422: "The cost is above a limit of the policy, so it could never be allowed; or the key was used with another cost or policy.",

@@ -1,7 +1,10 @@
 import { request } from "node:http";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
+import { bytesOf, type RawRequest, requestTo, setHeader } from "../../scripts/fuzz/request";
+import { type Exchange, exchange } from "../../scripts/fuzz/wire";
 import { ServiceProcess } from "../../scripts/local/process";
-import { variables } from "./service";
+import { Caller, newSubject } from "../behaviour/target";
+import { targetOf, variables } from "./service";
 
 const service = await ServiceProcess.start(variables());
 afterAll(async () => void (await service.stop()));
@@ -26,4 +29,86 @@ test.each(["x:99999", "x:8a", "[::1", "1.2.3.999"])("a Host header of %j is a 40
 test("a HEAD with a body is answered as one without", async () => {
   expect(await send("HEAD", "/healthz", { "Content-Length": "3" }, "abc")).toEqual([200, ""]);
   expect(await send("HEAD", "/v1/consume", { "Transfer-Encoding": "chunked" }, "abc")).toEqual([405, ""]);
+});
+
+describe("on one connection,", () => {
+  const caller = new Caller(targetOf(service));
+  const health = requestTo("GET", "/healthz");
+  const consume = (subject: object) => requestTo("POST", "/v1/consume", { policy: "chat", subject }, "caller-token");
+  const sendBytes = (...parts: Buffer[]): Promise<Exchange> =>
+    exchange(new URL(service.url), { parts, ending: "end" }, 10_000);
+  const framed = (request: RawRequest, headers: [string, string][], body: Buffer | string): Buffer => {
+    const { headers: others } = request;
+    return bytesOf({ ...request, framing: "none", headers: [...others, ...headers], body: Buffer.from(body) });
+  };
+  const statuses = ({ answers }: Exchange) => answers.map(({ status }) => status);
+
+  test("a body with a length and in chunks is a 400, whichever of them is right, and what follows it is the next request", async () => {
+    const subject = newSubject();
+    const request = consume(subject);
+    const { length } = request.body;
+    const inChunks = `${length.toString(16)}\r\n${request.body}\r\n0\r\n\r\n`;
+    for (const announced of [length, inChunks.length, 4]) {
+      const both: [string, string][] = [
+        ["Content-Length", String(announced)],
+        ["Transfer-Encoding", "chunked"],
+      ];
+      expect(statuses(await sendBytes(framed(request, both, inChunks), bytesOf(health)))).toEqual([400, 200]);
+      expect(statuses(await sendBytes(framed(request, both.reverse(), inChunks), bytesOf(health)))).toEqual([400, 200]);
+    }
+    expect(await caller.used("chat", subject)).toEqual([0, 0, 0]);
+  });
+
+  test.each<[string, [string, string][], (body: string) => string]>([
+    ["that ends before its length", [["Content-Length", "500"]], (body) => body],
+    ["whose last chunk is missing", [["Transfer-Encoding", "chunked"]], (body) => `fff\r\n${body}`],
+    ["whose chunk is none", [["Transfer-Encoding", "chunked"]], (body) => `x\r\n${body}\r\n0\r\n\r\n`],
+  ])("a body %s is a 400, and no fault of the service", async (_, headers, make) => {
+    const subject = newSubject();
+    const request = consume(subject);
+    const { answers } = await sendBytes(framed(request, headers, make(String(request.body))));
+    expect(answers.map(({ status, body }) => [status, JSON.parse(body)])).toMatchObject([[400, { status: 400 }]]);
+    expect(service.output).not.toContain("a request failed");
+    expect(await caller.used("chat", subject)).toEqual([0, 0, 0]);
+  });
+
+  test.each<[string, [string, string][]]>([
+    [
+      "twice",
+      [
+        ["Content-Length", "5"],
+        ["Content-Length", "5"],
+      ],
+    ],
+    ["negative", [["Content-Length", "-1"]]],
+    ["in another coding", [["Transfer-Encoding", "gzip, chunked"]]],
+  ])("a length that is told %s ends the connection, and counts nothing", async (_, headers) => {
+    const subject = newSubject();
+    const request = consume(subject);
+    const { answers } = await sendBytes(framed(request, headers, request.body), bytesOf(consume(subject)));
+    expect(answers.map(({ headers }) => headers.get("connection"))).toEqual(["close"]);
+    expect(await caller.used("chat", subject)).toEqual([0, 0, 0]);
+  });
+
+  test("a header that is sent twice is neither of the two", async () => {
+    const subject = newSubject();
+    const twice = (name: string, ...values: string[]) => {
+      const request = consume(subject);
+      setHeader(request, name, ...values);
+      return bytesOf(request);
+    };
+    const { answers } = await sendBytes(
+      twice("Authorization", "Bearer caller-token", "Bearer admin-token"),
+      twice("Idempotency-Key", "a", "b"),
+      twice("Content-Type", "application/json", "text/plain"),
+    );
+    expect(answers.map(({ status }) => status)).toEqual([401, 400, 415]);
+    expect(await caller.used("chat", subject)).toEqual([0, 0, 0]);
+  });
+
+  test("headers of over 128 KiB are refused unread", async () => {
+    const request = consume(newSubject());
+    request.headers.push(["X-Filler", "a".repeat(129 * 1_024)]);
+    expect(statuses(await sendBytes(bytesOf(request)))).toEqual([431]);
+  });
 });

@@ -81,6 +81,12 @@ describe("npm start refuses to start, and says what to do", () => {
     expect([code, output]).toEqual([1, expect.stringContaining("PORT=70000 is not a port")]);
   });
 
+  test.each(["/sys", "/dev/null/data"])("on the data directory %s, that can't be written to", async (directory) => {
+    const { code, output } = await ServiceProcess.failing(variables({ LIMITER_DATA_DIR: directory }));
+    expect([code, output]).toEqual([1, expect.stringContaining(`${directory} can't be used (`)]);
+    expect(output).not.toContain("    at ");
+  });
+
   test("on a data directory that another service uses", async () => {
     const shared = variables();
     const first = await ServiceProcess.start(shared);

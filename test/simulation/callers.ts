@@ -2,8 +2,9 @@ import type { Config } from "../../src/config/config";
 import type { Limiter } from "../../src/edge/limiter";
 import { Refusal } from "../../src/edge/refusal";
 import { type Asked, readCheck, readConsume, readRelease, readSettle } from "../../src/edge/request";
+import type { Chance } from "./chance";
 import type { Network } from "./network";
-import type { Chance, Scheduler } from "./scheduler";
+import type { Scheduler } from "./scheduler";
 import type { Told } from "./told";
 
 const MOST_IN_A_BATCH = 6;

@@ -3,9 +3,10 @@ import { Denials } from "../../src/edge/denials";
 import { Limiter } from "../../src/edge/limiter";
 import { readCheck } from "../../src/edge/request";
 import { Callers } from "./callers";
+import { Chance } from "./chance";
 import { Judge } from "./judge";
 import { type Faults, type Machine, Network, NO_FAULTS } from "./network";
-import { Chance, Scheduler } from "./scheduler";
+import { Scheduler } from "./scheduler";
 
 /** Small limits and short windows, so that every history fills them, denies, and sees them empty again. */
 const WINDOWS = [

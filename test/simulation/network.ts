@@ -2,8 +2,9 @@ import type { ObjectNamespace, ObjectStub } from "../../src/edge/objects";
 import { Group } from "../../src/object/group";
 import { Ledger } from "../../src/object/ledger";
 import type { AnswerOf, Call, EventQuestion, Method, Outcome, QuestionOf } from "../../src/object/protocol";
+import type { Chance } from "./chance";
 import { DISK_FULL, Disk } from "./disk";
-import type { Chance, Scheduler } from "./scheduler";
+import type { Scheduler } from "./scheduler";
 
 /** How often things go wrong, each from 0 to 1. */
 export interface Faults {

@@ -6,8 +6,9 @@ import type { ObjectStub } from "../../src/edge/objects";
 import { readConsume } from "../../src/edge/request";
 import { Ledger } from "../../src/object/ledger";
 import type { Call } from "../../src/object/protocol";
+import { Chance } from "./chance";
 import { Disk } from "./disk";
-import { Chance, Scheduler } from "./scheduler";
+import { Scheduler } from "./scheduler";
 
 const DEADLINE_MS = 1_000;
 

@@ -1,0 +1,49 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { StartFailure } from "./local/failure";
+import { ServiceProcess } from "./local/process";
+import { ensurePython } from "./local/python";
+
+/**
+ * `npm run fuzz:schema`: schemathesis holds the real service to its own OpenAPI document, with every check it has;
+ * schemathesis.toml says how. Further arguments are passed on to it: `npm run fuzz:schema -- --seed 7`.
+ */
+const TOKEN = "fuzz-token";
+
+async function main(): Promise<void> {
+  // An environment of its own: it brings a plugin for pytest that would have a say in our tests.
+  const bin = ensurePython(["schemathesis==4.32.5"], ".venv-fuzz");
+  const folder = mkdtempSync(join(tmpdir(), "limiter-fuzz-"));
+  const service = await ServiceProcess.start({
+    LIMITER_ADMIN_TOKENS: TOKEN,
+    LIMITER_DATA_DIR: join(folder, "data"),
+    RATE_LIMIT_INLINE: "1",
+    // So much that what the document calls valid is mostly admitted.
+    RATE_LIMIT_CHAT_PER_MIN: "1000000",
+    RATE_LIMIT_CHAT_PER_HOUR: "1000000",
+    RATE_LIMIT_CHAT_IP_PER_MIN: "1000000",
+  });
+  const configuration = join(import.meta.dirname, "schemathesis.toml");
+  const args = ["--config-file", configuration, "run", `${service.url}/openapi.json`, ...process.argv.slice(2)];
+  const fuzzer = spawn(join(bin, "schemathesis"), args, {
+    // What it has learnt and found it keeps where it runs.
+    cwd: folder,
+    stdio: "inherit",
+    env: { ...process.env, TOKEN },
+  });
+  try {
+    const [code] = (await once(fuzzer, "exit")) as [number | null];
+    process.exitCode = code ?? 1;
+  } finally {
+    await service.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+main().catch((error: unknown) => {
+  console.error(error instanceof StartFailure ? error.message : error);
+  process.exit(1);
+});

@@ -1,0 +1,70 @@
+import { Oracle } from "../../test/core/oracle";
+import type { Chance } from "../../test/simulation/chance";
+import { ServiceProcess } from "../local/process";
+import { HEADERS, TOKEN } from "./callers";
+
+const LIMITS = [
+  { max: 5, windowMs: 60_000 },
+  { max: 40, windowMs: 3_600_000 },
+];
+const USERS = 8;
+/** What an oracle adds up anew each time should not grow for ever. */
+const MOST_EVENTS = 200;
+
+interface Decision {
+  readonly allowed: boolean;
+  readonly retry_after_seconds: number | null;
+  readonly limits: readonly { readonly used: number; readonly reset_seconds: number }[];
+}
+
+/**
+ * A second service, on a clock that takes steps from a millisecond to hours, and an oracle that keeps every event: each
+ * decision, wait and count is compared. Runs until it is told that all is over.
+ * @returns how many decisions were compared, and what was wrong
+ */
+export async function soakClock(
+  chance: Chance,
+  isOver: () => boolean,
+): Promise<{ decisions: number; mistakes: string[] }> {
+  const policy = { layers: [{ name: "caller", by: ["user"], limits: ["5/minute", "40/hour"] }] };
+  const variables = { LIMITER_ADMIN_TOKENS: TOKEN, RATE_LIMIT_POLICIES: JSON.stringify({ steps: policy }) };
+  const service = await ServiceProcess.start(variables, { args: ["--test-clock"] });
+  const post = async <T>(path: string, body: unknown): Promise<T> => {
+    const response = await service.fetch(path, { method: "POST", headers: HEADERS, body: JSON.stringify(body) });
+    return (await response.json()) as T;
+  };
+  const oracles = new Map<string, Oracle>();
+  const mistakes: string[] = [];
+  let decisions = 0;
+  let nowMs = Date.parse((await post<{ now: string }>("/test/clock", { advance_seconds: 0 })).now);
+  while (!isOver()) {
+    if (chance.is(0.3)) {
+      const ms = chance.of([1, 999, 1_000, chance.below(60_000), 60_000, chance.below(3_600_000), 3_600_000]);
+      nowMs = Date.parse((await post<{ now: string }>("/test/clock", { advance_seconds: ms / 1_000 })).now);
+    }
+    const user = `u${chance.below(USERS)}`;
+    const cost = 1 + chance.below(3);
+    const oracle = oracles.get(user) ?? new Oracle();
+    oracles.set(user, oracle);
+    const fits = LIMITS.every((limit) => oracle.fits(cost, nowMs, limit));
+    const waitMs = Math.max(...LIMITS.map((limit) => oracle.standing(limit, cost, nowMs).fitsInMs));
+    const told = await post<Decision>("/v1/consume", { policy: "steps", subject: { user }, cost });
+    if (fits) oracle.record(nowMs, cost, 3_600_000);
+    const expected = {
+      allowed: fits,
+      wait: fits ? null : Math.max(1, Math.ceil(waitMs / 1_000)),
+      limits: LIMITS.map((limit) => {
+        const { used, resetsInMs } = oracle.standing(limit, cost, nowMs);
+        return [used, Math.ceil(resetsInMs / 1_000)];
+      }),
+    };
+    const { allowed, retry_after_seconds: wait, limits } = told;
+    const got = { allowed, wait, limits: limits?.map((limit) => [limit.used, limit.reset_seconds]) };
+    if (JSON.stringify(got) !== JSON.stringify(expected) && mistakes.length < 20)
+      mistakes.push(`at ${nowMs} ${user} was told ${JSON.stringify(got)}, not ${JSON.stringify(expected)}`);
+    decisions++;
+    if (oracle.events.length > MOST_EVENTS) oracle.events = oracle.events.filter(({ forgettable }) => !forgettable);
+  }
+  await service.stop();
+  return { decisions, mistakes };
+}

@@ -1,0 +1,55 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const SIZE_MIB = 512;
+
+/** A disk of its own in memory, which can be filled and made read-only: only root may have one. */
+export class Disk {
+  readonly folder = mkdtempSync(join(tmpdir(), "limiter-soak-"));
+  readonly isMounted: boolean;
+
+  constructor() {
+    this.isMounted = this.#mount(["-t", "tmpfs", "-o", `size=${SIZE_MIB}m`, "tmpfs"]);
+    process.on("exit", () => {
+      if (this.isMounted) execFileSync("umount", ["--lazy", this.folder]);
+      rmSync(this.folder, { recursive: true, force: true });
+    });
+  }
+
+  /** Leaves not a byte. */
+  fill(): void {
+    const { bavail, bsize } = statfsSync(this.folder);
+    const piece = Buffer.alloc(bsize * 256);
+    try {
+      for (let left = bavail * bsize; left >= 0; left -= piece.length)
+        writeFileSync(this.#filler, piece, { flag: "a" });
+      for (;;) writeFileSync(this.#filler, Buffer.alloc(bsize), { flag: "a" });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+    }
+  }
+
+  empty(): void {
+    rmSync(this.#filler, { force: true });
+  }
+
+  setWritable(isWritable: boolean): void {
+    if (!this.#mount(["-o", `remount,${isWritable ? "rw" : "ro"}`]))
+      throw new Error(`${this.folder} can't be mounted again`);
+  }
+
+  get #filler(): string {
+    return join(this.folder, "filler");
+  }
+
+  #mount(args: readonly string[]): boolean {
+    try {
+      execFileSync("mount", [...args, this.folder], { stdio: "ignore" });
+      return true;
+    } catch {
+      return false;
+    }
+  }
+}

@@ -1,0 +1,117 @@
+import { connect } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Chance } from "../../test/simulation/chance";
+import { bytesOf, requestTo } from "../fuzz/request";
+import { ServiceProcess } from "../local/process";
+import { type Callers, HEADERS, TOKEN } from "./callers";
+import type { Disk } from "./disk";
+
+const DROPPED = 200;
+const MOST_RECOVERY_MS = 10_000;
+
+/** What befalls the service, one thing after the other, while callers go on. */
+export class Faults {
+  readonly counts: Record<string, number> = {};
+  readonly mistakes: string[] = [];
+
+  constructor(
+    private readonly variables: Record<string, string>,
+    private readonly callers: Callers,
+    private readonly disk: Disk,
+    private readonly chance: Chance,
+  ) {}
+
+  async start(): Promise<void> {
+    this.callers.service = await ServiceProcess.start(this.variables);
+  }
+
+  /** One of them, by chance, and its end. */
+  async one(): Promise<void> {
+    const [name, fault] = this.chance.of<[string, () => Promise<void>]>([
+      ["SIGKILL of every process", () => this.#kill()],
+      ["SIGTERM and a new start", () => this.#stop()],
+      [`${DROPPED} connections dropped in mid-request`, () => this.#dropConnections()],
+      ...(this.disk.isMounted
+        ? ([
+            ["a full disk", () => this.#fillDisk(false)],
+            ["a full disk and a SIGKILL on it", () => this.#fillDisk(true)],
+            ["a read-only data directory", () => this.#readOnly()],
+          ] as [string, () => Promise<void>][])
+        : []),
+    ]);
+    this.callers.isFaulty = true;
+    await fault();
+    await this.#recovers(name);
+    // What was sent while it was on may be answered a little later.
+    await sleep(1_500);
+    this.callers.isFaulty = false;
+    this.counts[name] = (this.counts[name] ?? 0) + 1;
+  }
+
+  async #kill(): Promise<void> {
+    await this.#down((service) => service.killAll());
+    await this.start();
+  }
+
+  async #stop(): Promise<void> {
+    await this.#down(async (service) => {
+      const code = await service.stop();
+      if (code !== 0) this.mistakes.push(`npm start ended with ${code} after a SIGTERM`);
+    });
+    await this.start();
+  }
+
+  async #down(end: (service: ServiceProcess) => Promise<void>): Promise<void> {
+    const { service } = this.callers;
+    this.callers.service = undefined;
+    if (service) await end(service);
+  }
+
+  /** Callers that go away: before their request is whole, and before they are answered. */
+  async #dropConnections(): Promise<void> {
+    const { hostname, port } = new URL(this.callers.service?.url ?? "");
+    const body = { policy: "soak", subject: { user: "dropped", ip: "10.2.0.1" } };
+    const whole = bytesOf(requestTo("POST", "/v1/consume", body, TOKEN));
+    await Promise.all(
+      Array.from({ length: DROPPED }, async () => {
+        const socket = connect({ host: hostname, port: Number(port) }).on("error", () => {});
+        const length = this.chance.is(0.3) ? whole.length : 1 + this.chance.below(whole.length);
+        const waitMs = this.chance.below(300);
+        socket.write(whole.subarray(0, length));
+        await sleep(waitMs);
+        socket.destroy();
+      }),
+    );
+  }
+
+  async #fillDisk(isKilled: boolean): Promise<void> {
+    this.disk.fill();
+    await sleep(1_000 + this.chance.below(2_000));
+    if (isKilled) await this.#down((service) => service.killAll());
+    this.disk.empty();
+    if (isKilled) await this.start();
+  }
+
+  /** It must not start on what it can't write to, and say so in plain words. */
+  async #readOnly(): Promise<void> {
+    await this.#down((service) => service.killAll());
+    this.disk.setWritable(false);
+    const { code, output } = await ServiceProcess.failing(this.variables);
+    if (code !== 1 || !output.includes("can't be used") || output.includes("    at "))
+      this.mistakes.push(`on a read-only data directory npm start ended with ${code}: ${output.slice(-500)}`);
+    this.disk.setWritable(true);
+    await this.start();
+  }
+
+  /** By itself, once what was wrong is mended. */
+  async #recovers(name: string): Promise<void> {
+    const body = JSON.stringify({ policy: "soak", subject: { user: `after-${this.chance.next()}`, ip: "10.3.0.1" } });
+    for (const giveUpAtMs = Date.now() + MOST_RECOVERY_MS; Date.now() < giveUpAtMs; await sleep(100)) {
+      const response = await this.callers.service
+        ?.fetch("/v1/consume", { method: "POST", headers: HEADERS, body })
+        .catch(() => undefined);
+      if (response?.status === 200 || response?.status === 429) return;
+    }
+    this.mistakes.push(`after ${name} nothing was decided for ${MOST_RECOVERY_MS} ms`);
+  }
+}

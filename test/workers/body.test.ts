@@ -1,0 +1,55 @@
+import { expect, test } from "vitest";
+import { realTiming } from "../../src/edge/deadline";
+import { readJson } from "../../src/http/body";
+
+const TYPE = { "Content-Type": "application/json" };
+
+/** A request whose body is read from what it is given, bit by bit. */
+function sent(chunks: (controller: ReadableStreamDefaultController<Uint8Array>) => void, headers = {}): Request {
+  const init = { method: "POST", headers: { ...TYPE, ...headers }, body: new ReadableStream({ start: chunks }) };
+  return new Request("http://limiter/", { ...init, duplex: "half" } as RequestInit);
+}
+
+const bytes = (length: number) => new Uint8Array(length).fill(0x20);
+
+test("a body that stops to arrive is waited for as long as is said, and then a 408", async () => {
+  const waits: { ms: number; work: () => void }[] = [];
+  const timing = {
+    ...realTiming,
+    after: (ms: number, work: () => void) => {
+      waits.push({ ms, work });
+      return () => {};
+    },
+  };
+  const read = readJson(
+    sent((body) => body.enqueue(bytes(1))),
+    undefined,
+    timing,
+  );
+  expect(waits.map(({ ms }) => ms)).toEqual([10_000]);
+  waits[0]?.work();
+  await expect(read).rejects.toMatchObject({ status: 408 });
+});
+
+test("a body that ends early is the fault of who sent it", async () => {
+  const read = readJson(sent((body) => body.error(new Error("Network connection lost."))));
+  await expect(read).rejects.toMatchObject({ kind: "invalid" });
+});
+
+test("a body whose length nobody announced is read up to the bound", async () => {
+  const body = (length: number) =>
+    sent((body) => {
+      body.enqueue(bytes(8_190 - 2));
+      body.enqueue(new TextEncoder().encode("{}"));
+      body.enqueue(bytes(length - 8_190));
+      // Left open: what is beyond the bound is not waited for.
+      if (length <= 8_192) body.close();
+    });
+  expect(await readJson(body(8_192))).toEqual({});
+  await expect(readJson(body(8_193))).rejects.toMatchObject({ status: 413 });
+});
+
+test("a body with a length and in chunks is refused before it is read", async () => {
+  const request = sent(() => {}, { "Content-Length": "2", "Transfer-Encoding": "chunked" });
+  await expect(readJson(request)).rejects.toMatchObject({ kind: "invalid" });
+});
