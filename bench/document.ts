@@ -2,15 +2,22 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { type Bar, isMet } from "./bars";
 
-const PATH = resolve(import.meta.dirname, "../docs/benchmarks.md");
+/** A document, and the command that writes sections of it. */
+export interface Document {
+  readonly name: string;
+  readonly command: string;
+}
 
-/** Replaces what stands in docs/benchmarks.md between the markers of this name; around them anybody may write. */
-export function writeSection(name: string, markdown: string): void {
-  const before = readFileSync(PATH, "utf8");
-  const [start, end] = [`<!-- ${name}: written by npm run bench -->`, `<!-- end of ${name} -->`];
+const BENCHMARKS: Document = { name: "benchmarks.md", command: "npm run bench" };
+
+/** Replaces what stands in a document between the markers of this name; around them anybody may write. */
+export function writeSection(name: string, markdown: string, { name: document, command } = BENCHMARKS): void {
+  const path = resolve(import.meta.dirname, "../docs", document);
+  const before = readFileSync(path, "utf8");
+  const [start, end] = [`<!-- ${name}: written by ${command} -->`, `<!-- end of ${name} -->`];
   const [from, to] = [before.indexOf(start), before.indexOf(end)];
-  if (from < 0 || to < from) throw new Error(`${PATH} has no markers of ${name}`);
-  writeFileSync(PATH, `${before.slice(0, from)}${start}\n\n${markdown}\n\n${before.slice(to)}`);
+  if (from < 0 || to < from) throw new Error(`${path} has no markers of ${name}`);
+  writeFileSync(path, `${before.slice(0, from)}${start}\n\n${markdown}\n\n${before.slice(to)}`);
 }
 
 /** A table, its first column of words and the rest of numbers. */

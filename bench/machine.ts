@@ -3,8 +3,10 @@ import { readFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import { resolve } from "node:path";
 
-/** What a run was measured on, in a line. */
-export function describeMachine(): string {
+const PACKAGES = ["ioredis", "rate-limiter-flexible", "@upstash/ratelimit"];
+
+/** What a run was measured on, in a line: with the versions of these packages, and of what else is named. */
+export function describeMachine(packages: readonly string[] = PACKAGES, more: readonly string[] = []): string {
   const [first] = cpus();
   const memory = Math.round(totalmem() / 2 ** 30);
   const redis = /v=(\S+)/.exec(execFileSync("redis-server", ["--version"], { encoding: "utf8" }))?.[1];
@@ -13,7 +15,8 @@ export function describeMachine(): string {
     `Node ${process.versions.node}`,
     `workerd ${versionOf("workerd")}`,
     `Redis ${redis}`,
-    ...["ioredis", "rate-limiter-flexible", "@upstash/ratelimit"].map((name) => `${name} ${versionOf(name)}`),
+    ...packages.map((name) => `${name} ${versionOf(name)}`),
+    ...more,
   ].join(", ");
 }
 
