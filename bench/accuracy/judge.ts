@@ -49,7 +49,7 @@ interface Charge {
  */
 export function judge(observed: readonly Observed[], limits: readonly Limit[], windowsSeen: 1 | 2 = 1): Verdict {
   const charges = chargesOf(observed);
-  const wrongs = observed.map((each) => wrongDenial(each, observed, charges, limits, windowsSeen));
+  const wrongs = observed.map((each) => wrongDenial(each, { observed, charges, limits, windowsSeen }));
   const count = (wrong: Wrong) => wrongs.filter((each) => each === wrong).length;
   // Of a denial that is wrong itself every wait would be.
   const waits = observed.map((each, i) => (wrongs[i] ? 0 : waitError(each, charges, limits)));
@@ -113,51 +113,64 @@ function isTooMuch(charge: Charge, charges: readonly Charge[], limits: readonly 
 
 type Wrong = "denied" | "charged although denied" | "charged twice";
 
+/** All that is known of a peer. */
+interface Evidence {
+  readonly observed: readonly Observed[];
+  readonly charges: readonly Charge[];
+  readonly limits: readonly Limit[];
+  readonly windowsSeen: 1 | 2;
+}
+
 /** What is wrong with a denial, if anything is, wherever the instants lie. */
-function wrongDenial(
-  denial: Observed,
-  observed: readonly Observed[],
-  charges: readonly Charge[],
-  limits: readonly Limit[],
-  windowsSeen: 1 | 2,
-): Wrong | undefined {
-  const { request, sentMs, receivedMs, outcome } = denial;
-  if (outcome !== "denied") return undefined;
-  const others = charges.filter((charge) => charge.request.key !== request.key);
-  const wasAdmitted = charges.some(
-    (charge) => charge.isCertain && charge.request.key === request.key && charge.toMs <= sentMs,
+function wrongDenial(denial: Observed, evidence: Evidence): Wrong | undefined {
+  if (denial.outcome !== "denied") return undefined;
+  const { key } = denial.request;
+  const others = evidence.charges.filter(({ request }) => request.key !== key);
+  const wasAdmitted = evidence.charges.some(
+    ({ request, isCertain, toMs }) => isCertain && request.key === key && toMs <= denial.sentMs,
   );
+  if (wasAdmitted) return "charged twice";
+  return mayBeRight(denial, others, evidence.limits) ? undefined : explain(denial, others, evidence);
+}
+
+/** Whether some limit had no room at some instant at which it may have been decided. */
+function mayBeRight({ request, sentMs, receivedMs }: Observed, others: readonly Charge[], limits: readonly Limit[]) {
   // What may be recorded only grows at these instants, so that one of them is the worst.
   const instants = [sentMs, ...others.map(({ fromMs }) => fromMs).filter((ms) => ms > sentMs && ms <= receivedMs)];
-  const mayDeny = limits.some((limit) => {
+  return limits.some((limit) => {
     const shared = sharing(others, limit, request);
-    return instants.some(
-      (t) =>
-        sum(shared.filter(({ fromMs, toMs }) => fromMs <= t && toMs > t - limit.windowMs)) > limit.max - request.cost,
-    );
+    const usedAt = (t: number) => sum(shared.filter(({ fromMs, toMs }) => fromMs <= t && toMs > t - limit.windowMs));
+    return instants.some((t) => usedAt(t) > limit.max - request.cost);
   });
-  if (mayDeny && !wasAdmitted) return undefined;
+}
 
-  /** Whether these, if they had been recorded too, would explain it to one that looks so far back. */
-  const isExplainedBy = (more: readonly Charge[], windows: number) =>
+/** What must have been recorded that should not have been, for a peer that looks so far back to deny this. */
+function explain(
+  denial: Observed,
+  others: readonly Charge[],
+  { observed, charges, limits, windowsSeen }: Evidence,
+): Wrong {
+  const { request, sentMs, receivedMs } = denial;
+  const isExplainedBy = (more: readonly Charge[]) =>
     limits.some((limit) => {
+      const sinceMs = sentMs - windowsSeen * limit.windowMs;
       const shared = sharing([...others, ...more], limit, request);
-      const seen = shared.filter(
-        ({ fromMs, toMs }) => fromMs <= receivedMs && toMs > sentMs - windows * limit.windowMs,
+      return (
+        sum(shared.filter(({ fromMs, toMs }) => fromMs <= receivedMs && toMs > sinceMs)) > limit.max - request.cost
       );
-      return sum(seen) > limit.max - request.cost;
     });
-  if (!wasAdmitted && isExplainedBy([], windowsSeen)) return "denied";
-  const attempts = (of: Observed["outcome"]) =>
+  const attempts = (of: Observed["outcome"]): Charge[] =>
     observed
       .filter((each) => each !== denial && each.outcome === of)
       .map((each) => ({ request: each.request, fromMs: each.sentMs, toMs: each.receivedMs, isCertain: true }));
   const admittedAgain = attempts("allowed").filter(({ request, fromMs }) =>
     charges.some((charge) => charge.request.key === request.key && charge.fromMs < fromMs),
   );
-  if (wasAdmitted || isExplainedBy(admittedAgain, windowsSeen)) return "charged twice";
-  if (isExplainedBy(attempts("denied"), windowsSeen)) return "charged although denied";
-  return isExplainedBy([...admittedAgain, ...attempts("denied")], windowsSeen) ? "charged twice" : "denied";
+
+  if (isExplainedBy([])) return "denied";
+  if (isExplainedBy(admittedAgain)) return "charged twice";
+  if (isExplainedBy(attempts("denied"))) return "charged although denied";
+  return isExplainedBy([...admittedAgain, ...attempts("denied")]) ? "charged twice" : "denied";
 }
 
 /** By how much the told wait misses the least one after which this cost fits if nobody else consumes. */
