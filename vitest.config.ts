@@ -13,7 +13,7 @@ export default defineConfig({
         // What imports nothing of Cloudflare runs where it is fastest.
         test: {
           name: "node",
-          include: ["test/{core,config,console,edge,http,client,simulation}/**/*.test.ts", "test/*.test.ts"],
+          include: ["test/{accuracy,core,config,console,edge,http,client,simulation}/**/*.test.ts", "test/*.test.ts"],
         },
       },
       {

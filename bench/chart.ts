@@ -15,7 +15,8 @@ export interface Series {
 
 export interface Chart {
   readonly title: string;
-  readonly kind: "bar" | "line";
+  /** `stack`: the series' values of a category are parts of one bar, which lies, beside a long name. */
+  readonly kind: "bar" | "line" | "stack";
   readonly categories: readonly string[];
   readonly categoriesAre?: string;
   readonly series: readonly Series[];
@@ -24,24 +25,32 @@ export interface Chart {
 /** Draws a chart into `docs/images/NAME.svg`. */
 export function drawChart(name: string, { title, kind, categories, categoriesAre, series }: Chart): void {
   const text = { color: TEXT, fontSize: 13 };
+  const categoryAxis = {
+    type: "category" as const,
+    data: [...categories],
+    name: categoriesAre ?? "",
+    nameLocation: "middle" as const,
+    nameGap: 30,
+    nameTextStyle: text,
+    axisLabel: text,
+    axisLine: { lineStyle: { color: LINE } },
+  };
+  const valueAxis = { type: "value" as const, min: 0, axisLabel: text, splitLine: { lineStyle: { color: LINE } } };
+  const around = { top: 76, left: 12, right: 16, bottom: categoriesAre === undefined ? 12 : 36 };
   const option: EChartsOption = {
     animation: false,
     color: COLOURS,
     title: { text: title, textStyle: { ...text, fontWeight: "bold" } },
-    legend: { top: 28, textStyle: text, itemWidth: 16 },
-    grid: { top: 76, left: 12, right: 16, bottom: categoriesAre === undefined ? 12 : 36, containLabel: true },
-    xAxis: {
-      type: "category",
-      data: [...categories],
-      name: categoriesAre ?? "",
-      nameLocation: "middle",
-      nameGap: 30,
-      nameTextStyle: text,
-      axisLabel: text,
-      axisLine: { lineStyle: { color: LINE } },
-    },
-    yAxis: { type: "value", min: 0, axisLabel: text, splitLine: { lineStyle: { color: LINE } } },
-    series: series.map(({ name, values }) => ({ name, type: kind, data: [...values] })),
+    legend: { top: 28, textStyle: text, itemWidth: 16, itemGap: 26 },
+    grid: kind === "stack" ? { top: 64, left: 280, right: 16, bottom: 28 } : { ...around, containLabel: true },
+    ...(kind === "stack"
+      ? { xAxis: valueAxis, yAxis: { ...categoryAxis, inverse: true } }
+      : { xAxis: categoryAxis, yAxis: valueAxis }),
+    series: series.map(({ name, values }) => ({
+      name,
+      data: [...values],
+      ...(kind === "stack" ? { type: "bar", stack: "all" } : { type: kind }),
+    })),
   };
   const chart = init(null, null, { renderer: "svg", ssr: true, width: 860, height: 360 });
   chart.setOption(option);

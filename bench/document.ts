@@ -2,11 +2,19 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { type Bar, isMet } from "./bars";
 
+/** A document, and the command that writes sections of it. */
+export interface Document {
+  readonly name: string;
+  readonly command: string;
+}
+
+const BENCHMARKS: Document = { name: "benchmarks.md", command: "npm run bench" };
+
 /** Replaces what stands in a document between the markers of this name; around them anybody may write. */
-export function writeSection(name: string, markdown: string, document = "benchmarks.md", command = "bench"): void {
+export function writeSection(name: string, markdown: string, { name: document, command } = BENCHMARKS): void {
   const path = resolve(import.meta.dirname, "../docs", document);
   const before = readFileSync(path, "utf8");
-  const [start, end] = [`<!-- ${name}: written by npm run ${command} -->`, `<!-- end of ${name} -->`];
+  const [start, end] = [`<!-- ${name}: written by ${command} -->`, `<!-- end of ${name} -->`];
   const [from, to] = [before.indexOf(start), before.indexOf(end)];
   if (from < 0 || to < from) throw new Error(`${path} has no markers of ${name}`);
   writeFileSync(path, `${before.slice(0, from)}${start}\n\n${markdown}\n\n${before.slice(to)}`);

@@ -13,22 +13,50 @@ interface Surroundings {
   readonly env?: Readonly<Record<string, string>>;
 }
 
+export interface Program {
+  /** The first group of what its output was waited for to match. */
+  readonly said: string;
+  /** Kills it and what it started without warning, and waits until it is gone. */
+  kill(): Promise<void>;
+}
+
 /** Starts a program and waits for what it prints to match `ready`; gives the first group of the match. */
-export function startProgram(
+export async function startProgram(
+  program: string,
+  args: readonly string[],
+  ready: RegExp,
+  surroundings: Surroundings = {},
+): Promise<string> {
+  return (await spawnProgram(program, args, ready, surroundings)).said;
+}
+
+/** The same, of a program that is to be killed. */
+export function spawnProgram(
   program: string,
   args: readonly string[],
   ready: RegExp,
   { cwd, env }: Surroundings = {},
-): Promise<string> {
-  const child = spawn(program, args, { cwd, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+): Promise<Program> {
+  const child = spawn(program, args, {
+    cwd,
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+    // A group of its own: what it starts itself ends with it.
+    detached: true,
+  });
   running.add(child);
+  const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  const kill = () => {
+    signalGroup(child, "SIGKILL");
+    return exited;
+  };
   let output = "";
   return new Promise((resolve, reject) => {
     const read = (data: unknown) => {
       output += data;
       const match = ready.exec(output);
       if (!match) return;
-      resolve(match[1] ?? "");
+      resolve({ said: match[1] ?? "", kill });
       child.stdout?.off("data", read).resume();
       // What goes wrong later is worth reading.
       child.stderr?.off("data", read).pipe(process.stderr);
@@ -44,10 +72,12 @@ export function startProgram(
 
 /** Ends what `startProgram` started. */
 export function stopPrograms(): void {
-  for (const child of running) {
-    child.stderr?.unpipe();
-    child.kill("SIGTERM");
-  }
+  for (const child of running) signalGroup(child, "SIGTERM");
+}
+
+function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  child.stderr?.unpipe();
+  if (child.pid !== undefined) process.kill(-child.pid, signal);
 }
 
 /** A port that nobody listens on. */
@@ -59,20 +89,27 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
+/** What Redis acknowledges is on disk. */
+export const SYNCED_AT_EVERY_WRITE = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""];
+
 /**
  * Starts Debian's redis-server, installed when it is missing, on a port of its own: what it acknowledges is on disk.
  * @returns its port
  */
 export async function startRedis(directory: string): Promise<number> {
+  const port = await freePort();
+  await spawnRedis(directory, port, SYNCED_AT_EVERY_WRITE);
+  return port;
+}
+
+/** The same, at a port and with settings that the caller chooses, to be killed. */
+export function spawnRedis(directory: string, port: number, settings: readonly string[]): Promise<Program> {
   if (!existsSync("/usr/bin/redis-server"))
     execFileSync("apt-get", ["install", "-y", "--no-install-recommends", "redis-server"], {
       stdio: ["ignore", process.stderr, process.stderr],
     });
-  const port = await freePort();
-  const durable = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""];
   // A rewrite of the file in the middle of a round would be measured as if it were Redis.
   const steady = ["--auto-aof-rewrite-percentage", "0"];
   const where = ["--port", String(port), "--dir", directory, "--bind", "127.0.0.1"];
-  await startProgram("/usr/bin/redis-server", [...where, ...durable, ...steady], /Ready to accept connections/);
-  return port;
+  return spawnProgram("/usr/bin/redis-server", [...where, ...settings, ...steady], /Ready to accept connections/);
 }

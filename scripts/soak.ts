@@ -194,6 +194,9 @@ if (values.write) {
     ["", "measured"],
     rows.map(([what, value]) => [what, count(value)]),
   );
-  writeSection("soak", `${date}, ${describeHost()}. \`${command}\`\n\n${summary}\n\n${figures}`, "soak.md", "soak");
+  writeSection("soak", `${date}, ${describeHost()}. \`${command}\`\n\n${summary}\n\n${figures}`, {
+    name: "soak.md",
+    command: "npm run soak",
+  });
 }
 process.exitCode = mistakes.length + verdict.lost > 0 ? 1 : 0;

@@ -1,7 +1,7 @@
-import { createHash } from "node:crypto";
 import { Ratelimit } from "@upstash/ratelimit";
 import { Redis } from "ioredis";
 import { type AskedLimit, serve } from "./server";
+import { upstashClient } from "./upstash-client";
 
 /**
  * The algorithm of `@upstash/ratelimit`: its own scripts, on the same Redis as the others in place of Upstash's REST,
@@ -9,22 +9,7 @@ import { type AskedLimit, serve } from "./server";
  */
 const redis = new Redis(Number(process.env.REDIS_PORT), { enableAutoPipelining: true });
 
-/** The digests that the limiter knows its scripts by, and Redis': it refuses the flag of Upstash's own in their first line. */
-const loaded = new Map<string, string>();
-
-/** All that a sliding window calls of a client: its types ask for more, and for less, since they leave out `eval`. */
-const client = {
-  async evalsha(sha: string, keys: string[], args: unknown[]) {
-    const own = loaded.get(sha);
-    if (own === undefined) throw new Error("NOSCRIPT");
-    return redis.evalsha(own, keys.length, ...keys, ...args.map(String));
-  },
-  async eval(script: string, keys: string[], args: unknown[]) {
-    const own = String(await redis.script("LOAD", script.replace(/^#!lua.*/, "")));
-    loaded.set(createHash("sha1").update(script).digest("hex"), own);
-    return redis.evalsha(own, keys.length, ...keys, ...args.map(String));
-  },
-} as unknown as ConstructorParameters<typeof Ratelimit>[0]["redis"];
+const client = upstashClient(redis);
 const limiters = new Map<string, Ratelimit>();
 
 function limiterOf({ layer, max, windowMs }: AskedLimit): Ratelimit {

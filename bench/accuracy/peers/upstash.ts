@@ -1,0 +1,30 @@
+import { Ratelimit } from "@upstash/ratelimit";
+import { Redis } from "ioredis";
+import { UPSTASH } from "../../bars";
+import { upstashClient } from "../../peers/upstash-client";
+import { CONTAINERS, type Limit } from "../traces";
+import { keyOf, type Peer } from "./peer";
+
+/** Its own scripts on a Redis here, a limiter a limit as its documentation has it, with its memory of who was denied. */
+export function startUpstash(redisPort: number, limits: readonly Limit[]): Peer {
+  const containers = Array.from({ length: CONTAINERS }, () => {
+    const redis = upstashClient(new Redis(redisPort));
+    return limits.map(({ layer, max, windowMs }) => {
+      const limiter = Ratelimit.slidingWindow(max, `${windowMs} ms`);
+      return new Ratelimit({ redis, prefix: `upstash/${layer}/${windowMs}`, limiter, timeout: 0 });
+    });
+  });
+  return {
+    name: `${UPSTASH}, slidingWindow`,
+    limits,
+    cannot: "one limit after the other; no idempotency key",
+    windowsSeen: 2,
+    async decide(request) {
+      for (const [i, limiter] of (containers[request.container] as Ratelimit[]).entries()) {
+        const { success, reset } = await limiter.limit(keyOf(limits[i] as Limit, request), { rate: request.cost });
+        if (!success) return { allowed: false, told: { from: "epoch", ms: reset, roundedUpToMs: 1 } };
+      }
+      return { allowed: true };
+    },
+  };
+}

@@ -1,0 +1,215 @@
+import { Chance } from "../../test/simulation/chance";
+
+export interface Limit {
+  /** `caller` counts by the user, `ip` by the address. */
+  readonly layer: "caller" | "ip";
+  readonly max: number;
+  readonly windowMs: number;
+}
+
+/** Windows short enough for a run of minutes. Of each layer one of a second and one of ten: some peers know only one of them. */
+export const LIMITS: readonly Limit[] = [
+  { layer: "caller", max: 5, windowMs: 1_000 },
+  { layer: "caller", max: 20, windowMs: 10_000 },
+  { layer: "ip", max: 12, windowMs: 1_000 },
+  { layer: "ip", max: 40, windowMs: 10_000 },
+];
+
+/** While something is killed: long enough that no window ends before it is back, and a period that every peer knows. */
+export const HURT_LIMITS: readonly Limit[] = [{ layer: "caller", max: 20, windowMs: 60_000 }];
+
+export interface TraceRequest {
+  /** After the trace's start, which is a multiple of the longest window in Unix time: what is aligned to clocks is too. */
+  readonly atMs: number;
+  /** Which of the backend's containers it reaches. */
+  readonly container: number;
+  readonly user: string;
+  readonly ip: string;
+  readonly cost: number;
+  /** Names the message; its retries have the same. */
+  readonly key: string;
+  readonly isRetry: boolean;
+}
+
+export const TRACE_NAMES = ["steady", "bursts", "spread", "costs", "layers", "retries", "nat"] as const;
+export type TraceName = (typeof TRACE_NAMES)[number];
+
+export interface Trace {
+  readonly name: TraceName | "hurt";
+  readonly says: string;
+  readonly limits: readonly Limit[];
+  readonly requests: readonly TraceRequest[];
+}
+
+export const CONTAINERS = 10;
+/** Every trace ends before, so that the next begins with the next but one of the longest windows. */
+export const TRACE_MS = 19_500;
+
+type Message = Omit<TraceRequest, "key" | "isRetry" | "container"> & { readonly container?: number };
+
+/** Collects what a trace sends, in any order. */
+class Script {
+  readonly requests: TraceRequest[] = [];
+
+  constructor(
+    readonly chance: Chance,
+    private readonly name: string,
+    private readonly network: number,
+  ) {}
+
+  user = (i: number | string): string => `${this.name}-u${i}`;
+  ip = (i: number): string => `10.0.${this.network}.${i}`;
+  jitterMs = (mostMs: number): number => Math.floor(this.chance.next() * mostMs);
+
+  /** Unless it says where it goes, a user's requests all go to one container. */
+  send(message: Message, retriesAtMs: readonly number[] = []): void {
+    const container = message.container ?? containerOf(message.user);
+    const request = { ...message, container, key: `${this.name}-${this.requests.length}`, isRetry: false };
+    this.requests.push(request, ...retriesAtMs.map((atMs) => ({ ...request, atMs, isRetry: true })));
+  }
+
+  /** Several in a row, one every so often. */
+  sendMany(count: number, everyMs: number, message: Message): void {
+    for (let i = 0; i < count; i++)
+      this.send({ ...message, atMs: message.atMs + i * everyMs + this.jitterMs(everyMs / 4) });
+  }
+}
+
+function containerOf(user: string): number {
+  return [...user].reduce((sum, letter) => sum * 31 + letter.charCodeAt(0), 7) % CONTAINERS;
+}
+
+const WRITERS: Readonly<Record<TraceName, { says: string; write(script: Script): void }>> = {
+  steady: {
+    says: "twelve users, each somewhat faster than its limits allow, each on an address of its own",
+    write(script) {
+      for (let user = 0; user < 12; user++)
+        for (let atMs = script.jitterMs(600); atMs < TRACE_MS; atMs += 100 + script.jitterMs(600))
+          script.send({ atMs, user: script.user(user), ip: script.ip(user), cost: 1 });
+    },
+  },
+  bursts: {
+    says: "one request that opens the windows, then as much as they hold just before they end and just after",
+    write(script) {
+      for (let user = 0; user < 5; user++) {
+        const who = { user: script.user(user), ip: script.ip(user), cost: 1 };
+        for (const secondMs of [0, 4_000, 12_000, 16_000]) {
+          script.send({ ...who, atMs: secondMs + 20 });
+          script.sendMany(4, 20, { ...who, atMs: secondMs + 880 });
+          script.sendMany(5, 20, { ...who, atMs: secondMs + 1_080 });
+        }
+      }
+      for (let user = 5; user < 10; user++) {
+        const who = { user: script.user(user), ip: script.ip(user), cost: 1 };
+        script.send({ ...who, atMs: 20 });
+        script.sendMany(19, 230, { ...who, atMs: 5_400 });
+        script.sendMany(20, 230, { ...who, atMs: 10_100 });
+      }
+    },
+  },
+  spread: {
+    says: "three users whose requests go to the ten containers in turn",
+    write(script) {
+      for (let user = 0; user < 3; user++) {
+        let turn = script.chance.below(CONTAINERS);
+        for (let atMs = script.jitterMs(200); atMs < TRACE_MS; atMs += 40 + script.jitterMs(120))
+          script.send({ atMs, user: script.user(user), ip: script.ip(user), cost: 1, container: turn++ % CONTAINERS });
+      }
+    },
+  },
+  costs: {
+    says: "costs from 1 to 5",
+    write(script) {
+      for (let user = 0; user < 10; user++)
+        for (let atMs = script.jitterMs(400); atMs < TRACE_MS; atMs += 150 + script.jitterMs(700))
+          script.send({ atMs, user: script.user(user), ip: script.ip(user), cost: 1 + script.chance.below(5) });
+    },
+  },
+  layers: {
+    says: "an address that is full while its users are not, and a user who is full while its address is not",
+    write(script) {
+      for (let group = 0; group < 4; group++) {
+        const startMs = group < 2 ? 50 : 10_050;
+        fullAddress(script, group, startMs);
+        fullUser(script, group, startMs);
+        withinASecond(script, group, 4_000 * group + 3_050);
+      }
+    },
+  },
+  retries: {
+    says: "twenty messages that fit, whose answers are lost: each is sent up to three times again",
+    write(script) {
+      for (let user = 0; user < 6; user++)
+        for (let message = 0; message < 20; message++) {
+          const atMs = (user < 3 ? 0 : 9_800) + 20 + message * 475 + script.jitterMs(25);
+          const retries = Array.from({ length: script.chance.below(4) }, (_, i) => atMs + (i + 1) * 130);
+          script.send({ atMs, user: script.user(user), ip: script.ip(user), cost: 1 }, retries);
+        }
+    },
+  },
+  nat: {
+    says: "fifteen users on each of two addresses",
+    write(script) {
+      for (let user = 0; user < 30; user++)
+        for (let atMs = script.jitterMs(1_000); atMs < TRACE_MS; atMs += 500 + script.jitterMs(1_000))
+          script.send({ atMs, user: script.user(user), ip: script.ip(user % 2), cost: 1 });
+    },
+  },
+};
+
+/** Four users fill an address; three others are denied by it, and have all that is theirs when they come from elsewhere. */
+function fullAddress(script: Script, group: number, startMs: number): void {
+  const full = script.ip(10 * group);
+  for (let user = 0; user < 4; user++)
+    script.sendMany(10, 400, { atMs: startMs + user * 100, user: script.user(`${group}f${user}`), ip: full, cost: 1 });
+  for (let user = 0; user < 3; user++) {
+    const denied = { user: script.user(`${group}d${user}`), cost: 1 };
+    script.sendMany(18, 220, { ...denied, atMs: startMs + 4_400 + user * 50, ip: full });
+    script.sendMany(5, 60, { ...denied, atMs: startMs + 8_550 + user * 50, ip: script.ip(10 * group + 1 + user) });
+  }
+}
+
+/** A user is full and goes on; what its address has left is for others. */
+function fullUser(script: Script, group: number, startMs: number): void {
+  const ip = script.ip(10 * group + 5);
+  script.sendMany(42, 210, { atMs: startMs, user: script.user(`${group}full`), ip, cost: 1 });
+  for (let user = 0; user < 3; user++)
+    script.sendMany(3, 90, { atMs: startMs + 9_000 + user * 30, user: script.user(`${group}o${user}`), ip, cost: 1 });
+}
+
+/** Both again, for the limits of a second. */
+function withinASecond(script: Script, group: number, startMs: number): void {
+  const [full, elsewhere, shared] = [6, 7, 8].map((i) => script.ip(10 * group + i)) as [string, string, string];
+  for (let user = 0; user < 4; user++)
+    script.sendMany(3, 60, { atMs: startMs + user * 10, user: script.user(`${group}s${user}`), ip: full, cost: 1 });
+  const denied = { user: script.user(`${group}sd`), cost: 1 };
+  script.sendMany(4, 40, { ...denied, atMs: startMs + 260, ip: full });
+  script.sendMany(5, 40, { ...denied, atMs: startMs + 460, ip: elsewhere });
+  script.sendMany(9, 40, { atMs: startMs, user: script.user(`${group}sfull`), ip: shared, cost: 1 });
+  for (let user = 0; user < 7; user++)
+    script.send({ atMs: startMs + 420 + user * 40, user: script.user(`${group}so${user}`), ip: shared, cost: 1 });
+}
+
+/** The same seed, the same traces. */
+export function makeTraces(seed: number, names: readonly TraceName[] = TRACE_NAMES): Trace[] {
+  return names.map((name) => {
+    const at = TRACE_NAMES.indexOf(name);
+    const script = new Script(new Chance(seed + at), name, at);
+    const { says, write } = WRITERS[name];
+    write(script);
+    return { name, says, limits: LIMITS, requests: inOrder(script.requests) };
+  });
+}
+
+/** Five users fill their limit and go on; something is killed before it is full. */
+export function makeHurtTrace(seed: number): Trace {
+  const script = new Script(new Chance(seed - 1), "hurt", TRACE_NAMES.length);
+  for (let user = 0; user < 5; user++)
+    script.sendMany(70, 200, { atMs: user * 40, user: script.user(user), ip: script.ip(user), cost: 1, container: 0 });
+  const says = "five users fill their limit and go on";
+  return { name: "hurt", says, limits: HURT_LIMITS, requests: inOrder(script.requests) };
+}
+
+function inOrder(requests: readonly TraceRequest[]): TraceRequest[] {
+  return [...requests].sort((a, b) => a.atMs - b.atMs);
+}
