@@ -36,10 +36,11 @@ export function parseLimit(text: string): Limit {
 }
 
 /** The limit as `parseLimit` reads it, in the largest unit that it is whole in. */
-export function limitText({ max, windowMs }: Limit): string {
+export function limitText({ kind, max, windowMs }: Limit): string {
   const [unit, unitMs] = Object.entries(UNIT_MS).findLast(([, ms]) => windowMs % ms === 0) ?? ["second", 1_000];
   const count = windowMs / unitMs;
-  return count === 1 ? `${max}/${unit}` : `${max} per ${count} ${unit}s`;
+  const most = kind ? `${max} ${kind}` : `${max}`;
+  return count === 1 ? `${most}/${unit}` : `${most} per ${count} ${unit}s`;
 }
 
 export function longestWindowMs(limits: readonly Limit[]): number {

@@ -3,7 +3,8 @@ import { Caller, type DecisionBody, json, newSubject, type ProblemBody, type Tar
 
 /**
  * Limits on how many decisions are under way. The policy `jobs`: caller by user else ip, 2 concurrent per 5 minutes and
- * a cost of 10 per 5 minutes; ip, 3 concurrent per minute.
+ * a cost of 10 per 5 minutes; ip, 3 concurrent per minute. In shadow: the layer ip of `drill`, and all of `dream`, each
+ * 1 concurrent per minute.
  */
 export function concurrentSuite(name: string, target: Target): void {
   const caller = new Caller(target);
@@ -186,6 +187,31 @@ export function concurrentSuite(name: string, target: Target): void {
       expect(counters).toMatchObject([
         { policy: "jobs", limits: [{ concurrent: true, used: 1, remaining: 1 }, { used: 3 }] },
       ]);
+    });
+
+    test("in shadow deny nothing, and are released with the live ones, and without any by themselves", async () => {
+      const subject = newSubject();
+      const consumed = async (policy: string) => {
+        const body = await json<DecisionBody & { would_deny: boolean }>(
+          await caller.post("/v1/consume", { policy, subject }),
+        );
+        expect(body.allowed).toBe(true);
+        return { id: body.id, would_deny: body.would_deny };
+      };
+      const usedAfter = async (policy: string, id: unknown) =>
+        (await json<DecisionBody>(await release(subject, id, { policy }))).limits.map(({ used }) => used);
+      const [first, second] = [await consumed("drill"), await consumed("drill")];
+      expect([first.would_deny, second.would_deny]).toEqual([false, true]);
+      expect(await usedAfter("drill", first.id)).toEqual([1, 0]);
+      expect((await consumed("drill")).would_deny).toBe(false);
+      // It was never recorded in shadow, where another has taken the place.
+      expect(await usedAfter("drill", second.id)).toEqual([1, 1]);
+
+      const alone = await consumed("dream");
+      expect((await consumed("dream")).would_deny).toBe(true);
+      for (let i = 0; i < 2; i++) expect(await usedAfter("dream", alone.id)).toEqual([0]);
+      expect((await consumed("dream")).would_deny).toBe(false);
+      for (const policy of ["drill", "dream"]) expect((await release(subject, "nope", { policy })).status).toBe(404);
     });
 
     test("can be named inline, and released there", async () => {

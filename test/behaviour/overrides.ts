@@ -72,6 +72,24 @@ export function overrideSuite(name: string, target: Target): void {
       expect((await lift(key)).status).toBe(204);
     });
 
+    test("other limits may be on what is under way, and are written as they are read", async () => {
+      const subject = newSubject();
+      const key = `user:${subject.user}`;
+      const response = await put(key, { ...forAMinute, ...limitsOf("caller", "1 concurrent per 5 minutes") });
+      expect(await json(response)).toMatchObject({
+        override: { limits: [{ policy: "chat", layer: "caller", limits: ["1 concurrent per 5 minutes"] }] },
+      });
+      const first = await consume(subject, { cost: 5 });
+      expect(first.headers.get("RateLimit-Policy")).toBe(
+        '"caller/300s-concurrent";q=1;qu="concurrent-requests";w=300, "ip/60s";q=30;w=60',
+      );
+      const { id, limits } = await json<DecisionBody>(first);
+      expect(limits[0]).toMatchObject({ override: "limits", concurrent: true, limit: 1, used: 1 });
+      expect((await consume(subject)).status).toBe(429);
+      expect((await caller.post("/v1/release", { policy: "chat", subject, id })).status).toBe(200);
+      expect((await caller.consume("chat", subject)).limits.map(({ used }) => used)).toEqual([1, 6]);
+    });
+
     test("an exemption admits what the key's limits would not, and records it; other keys have their own", async () => {
       const subject = newSubject();
       const key = `user:${subject.user}`;

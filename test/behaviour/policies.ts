@@ -26,5 +26,12 @@ export const POLICIES = {
       { name: "ip", by: ["ip"], limits: ["3 concurrent/minute"] },
     ],
   },
+  drill: {
+    layers: [
+      { name: "caller", by: ["user"], limits: ["3 concurrent/minute"] },
+      { name: "ip", by: ["ip"], limits: ["1 concurrent/minute"], mode: "shadow" },
+    ],
+  },
+  dream: { mode: "shadow", layers: [{ name: "caller", by: ["user"], limits: ["1 concurrent/minute"] }] },
   burst: { layers: [{ name: "caller", by: ["user"], limits: ["1000/minute"] }] },
 };

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { POLICIES } from "./policies";
 import { Caller, type DecisionBody, json, newSubject, type ProblemBody, type Target } from "./target";
 
 /**
@@ -301,7 +302,7 @@ export function behaviourSuite(name: string, target: Target): void {
       });
       expect(response.status).toBe(200);
       const { policies } = await json<{ policies: { name: string }[] }>(response);
-      expect(policies.map(({ name }) => name)).toEqual(["chat", "upload", "trial", "rehearsal", "jobs", "burst"]);
+      expect(policies.map(({ name }) => name)).toEqual(["chat", ...Object.keys(POLICIES)]);
       expect(policies.slice(0, 2)).toEqual([
         {
           name: "chat",

@@ -58,9 +58,15 @@ test("tells the longest window of several limits", () => {
   expect(longestWindowMs([parseLimit("5/minute"), parseLimit("60/hour"), parseLimit("1/second")])).toBe(3_600_000);
 });
 
-test.each(["5/minute", "1/second", "600 per 2 hours", "2 per 90 seconds", "7/day", "10 per 31 days"])(
-  "writes a limit as it is read: %s",
-  (text) => {
-    expect(limitText(parseLimit(text))).toBe(text);
-  },
-);
+test.each([
+  "5/minute",
+  "1/second",
+  "600 per 2 hours",
+  "2 per 90 seconds",
+  "7/day",
+  "10 per 31 days",
+  "2 concurrent/minute",
+  "3 concurrent per 5 minutes",
+])("writes a limit as it is read: %s", (text) => {
+  expect(limitText(parseLimit(text))).toBe(text);
+});

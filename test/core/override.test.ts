@@ -44,6 +44,22 @@ test("a cost above an overridden limit waits until the override ends, whatever i
   expect(waitOf(counterOf(4, lower, 30_000), 2)).toBe(60_000);
 });
 
+test("a place under other limits is waited for whatever the cost, and a place of the counter's own once they end", () => {
+  const place = { kind: "concurrent", max: 1, windowMs: 10_000 } as const;
+  const withRunning = (counter: Counter, limits = counter.limits) => {
+    const running = new EventLog();
+    running.record(NOW_MS, 1);
+    return { ...counter, limits, running };
+  };
+  const other = { kind: "limits", limits: [place] } as const;
+  for (const cost of [1, 5]) {
+    expect(waitOf(withRunning(counterOf(0, other, 10_001)), cost)).toBe(10_000);
+    expect(waitOf(withRunning(counterOf(0, other, 9_999)), cost)).toBe(9_999);
+    expect(waitOf(withRunning(counterOf(0, { kind: "exempt" }, 1), [place]), cost)).toBe(0);
+    expect(waitOf(withRunning(counterOf(0, { kind: "ban" }, 1), [place]), cost)).toBe(10_000);
+  }
+});
+
 test("what overrides no counter is not told of", () => {
   expect(check([{ log: new EventLog(), limits: LIMITS }], 1, NOW_MS)).not.toHaveProperty("overrides");
 });
