@@ -12,7 +12,7 @@ const denied: Decided = {
   replayed: false,
   degraded: false,
   isRemembered: true,
-  wouldDeny: undefined,
+  wouldDeny: true,
   limits: [
     { layer: "caller", key: "user:u_1", limit: MINUTE, standing: standing(1_500), isShadow: false },
     {
@@ -23,6 +23,7 @@ const denied: Decided = {
       isShadow: false,
     },
     { layer: "ip", key: "ip:203.0.113.7", limit: MINUTE, standing: standing(0), isShadow: false },
+    { layer: "org", key: "org:o_1", limit: MINUTE, standing: standing(9_000), isShadow: true },
   ],
 };
 

@@ -115,7 +115,8 @@ describe("an object of a layer in shadow that cannot be reached", () => {
     async (fault) => {
       const asked = subject();
       const { caller } = watched("key", (call) => (isOf("org")(call) ? fault : "none"), {
-        RATE_LIMIT_DEADLINE_MS: "100",
+        // What hangs is waited for in each call; what doesn't must not be late on a machine that is busy.
+        RATE_LIMIT_DEADLINE_MS: fault === "hangs" ? "500" : "10000",
       });
       const admitted = { allowed: true, degraded: false, shadow: true, would_deny: false };
       expect(told(await caller.consume("trial", asked))).toEqual({ ...admitted, layers: ["ip 0", "caller 1"] });
@@ -128,6 +129,7 @@ describe("an object of a layer in shadow that cannot be reached", () => {
       });
       expect(errors).toHaveBeenCalled();
     },
+    20_000,
   );
 
   test("a settle is as the live layers have it, and without any is told apart from one of no decision", async () => {
@@ -251,7 +253,11 @@ describe("a policy in shadow counts exactly as the same policy does live:", () =
       const seen = { admitted: 0, denied: 0, replayed: 0, settled: 0 };
       const callers = (["live", "shadow"] as const).map((mode) => {
         // What is remembered of denials has figures that are as old, and a policy in shadow remembers none.
-        const variables = { LIMITER_PLACEMENT: placement, RATE_LIMIT_DENY_CACHE_MS: "0" };
+        const variables = {
+          LIMITER_PLACEMENT: placement,
+          RATE_LIMIT_DENY_CACHE_MS: "0",
+          RATE_LIMIT_DEADLINE_MS: "60000",
+        };
         const RATE_LIMIT_POLICIES = { [`twin-${mode}`]: { mode, layers } };
         return { policy: `twin-${mode}`, caller: new Caller(workerTarget({ ...variables, RATE_LIMIT_POLICIES })) };
       });
@@ -289,6 +295,8 @@ describe("a policy in shadow counts exactly as the same policy does live:", () =
         { numRuns: 15, endOnFailure: true },
       );
       for (const count of Object.values(seen)) expect(count).toBeGreaterThan(5);
+      // Nothing was silent, on a machine however busy.
+      expect(errors).not.toHaveBeenCalled();
     },
     120_000,
   );
