@@ -3,6 +3,7 @@ import { barsOf, LUA_PEER, SERVICE } from "./bars";
 import { countBilled } from "./billed";
 import { drawChart } from "./chart";
 import { type Contestant, startArena, temporaryFolder } from "./contestants";
+import { measureCounted } from "./counted";
 import { barLines, barTable, format, table, writeSection } from "./document";
 import type { Floor } from "./floors";
 import { type LatencyAtLoad, measureLatencies } from "./latency";
@@ -27,7 +28,11 @@ export async function benchThroughput(extent: Extent): Promise<void> {
   stopPrograms();
   const folder = temporaryFolder();
   const billed = [await countBilled("key", join(folder, "key")), await countBilled("shards:1", join(folder, "shards"))];
-  const bars = barsOf(measured, latencies, billed);
+  const counted = await measureCounted(extent, join(folder, "counts"));
+  const bars = [
+    ...barsOf(measured, latencies, billed),
+    { what: "admitted, with decisions counted, beside without", measured: counted, atLeast: 0.97 },
+  ];
 
   drawChart("bench-throughput", {
     title: "decisions a second",
