@@ -21,10 +21,14 @@ interface Asking {
   isVoid: boolean;
 }
 
-export interface Recalled {
-  /** Undefined when a lower cost was denied: so is this one, and for how long nobody knows. */
-  readonly answer: Answer | undefined;
-}
+/**
+ * What is known of a question that was denied before:
+ * - the denial, counted down;
+ * - `less`: a lower cost was denied, and so is this one: for how long, nobody knows;
+ * - `lapsed`: it was denied, and has not left the window, but that is believed no longer;
+ * - `soon`: the same, and somebody is asking again already.
+ */
+export type Recalled = Answer | "less" | "lapsed" | "soon";
 
 /**
  * What objects have denied lately, so that a flood is answered here and not by them. A denial holds until enough has
@@ -62,11 +66,8 @@ export class Denials {
     }
   }
 
-  /**
-   * The denial of a question that is certain to be denied; undefined when its objects must be asked. "soon": what was
-   * denied is believed no longer, but somebody is asking again about it already.
-   */
-  recall(question: Question): Recalled | "soon" | undefined {
+  /** What is known of a question; undefined when nothing is. */
+  recall(question: Question): Recalled | undefined {
     if (this.#subjects.size === 0) return undefined;
     const subject = nameOf(question);
     const costs = this.#subjects.get(subject);
@@ -74,11 +75,11 @@ export class Denials {
     const nowMs = this.now();
     const standing = [...costs].filter(([cost, denial]) => cost <= question.cost && stands(denial, nowMs));
     const believed = standing.filter(([, { askedAtMs }]) => nowMs - askedAtMs < this.mostMs);
-    if (believed.length > 0) {
-      const same = believed.find(([cost]) => cost === question.cost)?.[1];
-      return { answer: same && countedDown(same, nowMs) };
-    }
-    return standing.length > 0 && this.#isAsked(subject) ? "soon" : undefined;
+    const same = believed.find(([cost]) => cost === question.cost)?.[1];
+    if (same) return countedDown(same, nowMs);
+    if (believed.length > 0) return "less";
+    if (standing.length === 0) return undefined;
+    return this.#isAsked(subject) ? "soon" : "lapsed";
   }
 
   /** Forgets what was denied to the subject of a question, and what is on its way here about it. */

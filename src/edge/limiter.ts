@@ -99,12 +99,12 @@ export class Limiter {
     const keepMs = longestWindowOfMs(layersIn("live", policy));
     const charge = { id, subject, keepMs, policy: policy.name, cost, counters };
     // Whether an id was admitted before, only the objects know.
-    let denied = isNew ? this.denials.recall(charge) : undefined;
-    if (denied === "soon") denied = await this.#recallSoon(charge);
-    if (denied?.answer) return { replayed: false, conflicts: false, ...denied.answer, isRemembered: true };
+    let known = isNew ? this.denials.recall(charge) : undefined;
+    if (known === "soon" && !this.isBatch) known = await this.#recallSoon(charge);
+    if (typeof known === "object") return { replayed: false, conflicts: false, ...known, isRemembered: true };
     return this.denials.learning(charge, async () => {
-      // Denied for less already: to be told how long this one takes, it need not be charged and put back.
-      const checked = denied && (await this.#objects.check({ policy: policy.name, cost, counters }));
+      // What is denied most likely need not be charged by some objects, and put back there.
+      const checked = known && (await this.#objects.check({ policy: policy.name, cost, counters }));
       if (checked?.allowed === false) return { replayed: false, conflicts: false, ...checked };
       return this.#objects.consume(charge, waitUntil);
     });
@@ -112,13 +112,13 @@ export class Limiter {
 
   /** Of a flood, one asks the objects again when their denial has lapsed. The rest wait a moment for what it learns. */
   async #recallSoon(charge: Question): Promise<Recalled | undefined> {
-    for (let waits = 0; waits < MOST_WAITS && !this.isBatch; waits++) {
+    let known: Recalled | undefined = "soon";
+    for (let waits = 0; waits < MOST_WAITS && known === "soon"; waits++) {
       // By a timer of its own: the runtime cancels requests that wait for a promise of another one.
       await new Promise<void>((resolve) => void this.timing.after(WAIT_MS, resolve));
-      const denied = this.denials.recall(charge);
-      if (denied !== "soon") return denied;
+      known = this.denials.recall(charge);
     }
-    return undefined;
+    return known;
   }
 
   /** Corrects the cost of an earlier consume. */
