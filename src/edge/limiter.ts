@@ -1,6 +1,7 @@
 import type { Config } from "../config/config";
 import { layersIn, longestWindowOfMs } from "../core/policy";
 import type { ChargeAnswer, OverrideToSet, Question } from "../object/protocol";
+import type { KeyState, OverriddenKey } from "./admin-schema";
 import type { Counts } from "./counts";
 import { sharingTimers, type Timing } from "./deadline";
 import { type Decided, decided, degraded, type GivenAnswer, limitBody, limitState } from "./decision";
@@ -12,7 +13,7 @@ import type { ObjectNamespace } from "./objects";
 import { limitsInForce, overrideBody } from "./override";
 import { Refusal } from "./refusal";
 import type { Asked, AskedById, AskedToConsume } from "./request";
-import type { KeyState, OverriddenKey, PolicyList } from "./schema";
+import type { PolicyList } from "./schema";
 import { Shadow, type ShadowAnswer } from "./shadow";
 
 /** How often, and for how long each time, a request waits for what another one learns. */

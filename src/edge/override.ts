@@ -2,9 +2,9 @@ import type { Config } from "../config/config";
 import { type Limit, limitText } from "../core/limit";
 import type { OverrideKind } from "../core/override";
 import type { AskedOf, KeyOverride, OverrideToSet } from "../object/protocol";
+import { type KeyOverrideBody, LONGEST_OVERRIDE_S, overrideRequest } from "./admin-schema";
 import { type InvalidField, pointer } from "./refusal";
 import { fieldErrors, invalid, isRecord } from "./request";
-import { type KeyOverrideBody, LONGEST_OVERRIDE_S, overrideRequest } from "./schema";
 
 /**
  * Reads what is to override the limits of `key`, by its schema and by the policies in force, so that all mistakes are

@@ -1,8 +1,8 @@
 import * as z from "zod";
 import { OUTCOMES, type Tallies } from "../core/tally";
+import { DEFAULT_MINUTES, MOST_MINUTES, MOST_TOLD_KEYS, type Stats } from "../edge/admin-schema";
 import type { Counts } from "../edge/counts";
 import { fieldErrors, invalid } from "../edge/request";
-import { DEFAULT_MINUTES, MOST_MINUTES, MOST_TOLD_KEYS, type Stats } from "../edge/schema";
 import type { Service } from "../edge/service";
 import { Problem } from "./problem";
 

@@ -1,9 +1,9 @@
 import type { IRequest } from "itty-router";
 import * as z from "zod";
 import type { Config } from "../config/config";
+import { DEFAULT_EVENTS, MOST_EVENTS } from "../edge/admin-schema";
 import { Refusal } from "../edge/refusal";
 import { fieldErrors, invalid } from "../edge/request";
-import { DEFAULT_EVENTS, MOST_EVENTS } from "../edge/schema";
 import { mistakeInKey } from "../edge/subject";
 
 /**

@@ -1,9 +1,17 @@
 import * as z from "zod";
 import {
-  batchResults,
-  batchSent,
   DEFAULT_EVENTS,
   DEFAULT_MINUTES,
+  keyState,
+  MOST_EVENTS,
+  MOST_MINUTES,
+  overriddenKey,
+  overrideRequest,
+  stats,
+} from "../edge/admin-schema";
+import {
+  batchResults,
+  batchSent,
   decision,
   decisionRequest,
   ID_HEADER_PATTERN,
@@ -11,18 +19,12 @@ import {
   inlineReleaseRequest,
   inlineRequest,
   inlineSettleRequest,
-  keyState,
-  MOST_EVENTS,
-  MOST_MINUTES,
-  overriddenKey,
-  overrideRequest,
   policyList,
   problem,
   release,
   releaseRequest,
   settlement,
   settleRequest,
-  stats,
 } from "../edge/schema";
 import { KEY_SCHEMA, TEXT_SCHEMA } from "../edge/subject";
 import { PROMETHEUS_TYPE } from "./prometheus";

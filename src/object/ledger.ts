@@ -1,8 +1,8 @@
-import { type Counter, check, consume, keptMs, standingsOf, type Verdict } from "../core/decide";
+import { type Counter, check, consume, standingsOf, type Verdict } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
 import { Account } from "./account";
 import { layClaim, liftClaim } from "./claims";
-import { countersOf, type Opened } from "./opened";
+import { countersOf, keepMsOf, type Opened } from "./opened";
 import { PAGE_CHARS, type PagedEvent } from "./page";
 import type {
   Answer,
@@ -188,7 +188,7 @@ export class Ledger {
     if (verdict.allowed) {
       for (const { account, counters } of fresh) {
         const layers = counters.map(({ layer }) => layer);
-        const keepMs = keepMsOf(charge, account, counters, atMs);
+        const keepMs = keepMsOf(charge, { account, counters }, atMs);
         const charged = { policy, layers, keepMs };
         const claims = [attempt];
         account.append({ id, atMs, cost, charged, subject, claims, admittedCost: cost, released: false });
@@ -305,11 +305,4 @@ export class Ledger {
     this.#weight -= this.#accounts.get(key)?.weight ?? 0;
     this.#accounts.delete(key);
   }
-}
-
-/** Limits that override the policy's may have longer windows, which must see the event for as long. */
-function keepMsOf({ policy, keepMs }: Charge, account: Account, counters: AskedCounter[], atMs: number): number {
-  if (!account.overrideAt(atMs)) return keepMs;
-  const kept = counters.map(({ layer, limits }) => keptMs(account.counter(policy, layer, limits, atMs)));
-  return Math.max(keepMs, ...kept);
 }

@@ -1,8 +1,8 @@
 import { createExecutionContext } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Stats } from "../../src/edge/admin-schema";
 import { Counts } from "../../src/edge/counts";
-import type { Stats } from "../../src/edge/schema";
 import { appOf, ROUTES } from "../../src/http/app";
 import type { LimiterRpc } from "../../src/worker";
 import { Caller, json, newSubject, type ProblemBody, type Target } from "../behaviour/target";

@@ -1,0 +1,113 @@
+import * as z from "zod";
+import { limits, listOf } from "../config/policies";
+import { OUTCOMES } from "../core/tally";
+import { limitStanding, overrideKind, wholeNumber } from "./schema";
+
+/** What admins send and get. */
+
+/** So long an override can hold at most: a leap year. */
+export const LONGEST_OVERRIDE_S = 366 * 86_400;
+
+const longestReason = 500;
+const overrideReason = z
+  .string()
+  .trim()
+  .min(1, "must not be empty")
+  .max(longestReason, `must have at most ${longestReason} characters`);
+
+const overriddenLayer = z.strictObject({ policy: z.string(), layer: z.string(), limits });
+
+export const overrideRequest = z.strictObject({
+  kind: overrideKind.describe(
+    "Other limits, none at all (exempt), or a ban: nothing that counts by the key is admitted.",
+  ),
+  reason: overrideReason.describe("For whoever looks the key up."),
+  expires_at: z.iso
+    .datetime({ offset: true, error: "must be an instant, like 2030-01-01T00:00:00Z" })
+    .optional()
+    .describe("When it ends, at most 366 days ahead. This or `expires_in_seconds` is required."),
+  expires_in_seconds: wholeNumber()
+    .refine((seconds) => seconds >= 1 && seconds <= LONGEST_OVERRIDE_S, `must be from 1 to ${LONGEST_OVERRIDE_S}`)
+    .meta({ minimum: 1, maximum: LONGEST_OVERRIDE_S })
+    .optional()
+    .describe("The same, from now on."),
+  limits: listOf(
+    overriddenLayer,
+    256,
+    (one) =>
+      typeof one?.policy === "string" && typeof one.layer === "string" ? `${one.policy}/${one.layer}` : undefined,
+    "a layer stands twice",
+  )
+    .optional()
+    .describe("What holds in place of these layers' own limits: required of kind `limits`, and of it alone."),
+});
+
+const keyOverride = z.object({
+  kind: overrideKind,
+  reason: z.string(),
+  expires_at: z.iso.datetime(),
+  limits: z.array(z.object({ policy: z.string(), layer: z.string(), limits: z.array(z.string()) })).optional(),
+});
+export type KeyOverrideBody = z.infer<typeof keyOverride>;
+
+export const overriddenKey = z.object({ key: z.string(), override: keyOverride });
+export type OverriddenKey = z.infer<typeof overriddenKey>;
+
+export const MOST_EVENTS = 1_000;
+export const DEFAULT_EVENTS = 100;
+
+export const keyState = z.object({
+  key: z.string(),
+  override: keyOverride.nullable().describe("What is in force for the key in place of its policies' limits."),
+  counters: z.array(
+    z.object({
+      policy: z.string(),
+      layer: z.string(),
+      limits: z.array(z.object(limitStanding)),
+      events_total: wholeNumber().describe("How many admitted events count in the longest window."),
+      events: z
+        .array(z.object({ id: z.string(), at: z.iso.datetime(), cost: wholeNumber() }))
+        .describe("The newest of them, newest first."),
+    }),
+  ),
+});
+export type KeyState = z.infer<typeof keyState>;
+
+export const MOST_MINUTES = 1_440;
+export const DEFAULT_MINUTES = 60;
+export const MOST_TOLD_KEYS = 50;
+
+export const stats = z.object({
+  minutes: z
+    .array(
+      z.object({
+        at: z.iso.datetime().describe("The minute's beginning."),
+        counts: z.array(
+          z.object({
+            policy: z.string(),
+            layer: z
+              .string()
+              .nullable()
+              .describe("null: consumes, each once. A layer: how often it was a reason of the denial."),
+            outcome: z.enum(OUTCOMES),
+            count: wholeNumber(),
+          }),
+        ),
+      }),
+    )
+    .describe("The oldest first; those without decisions are left out."),
+  denied_keys: z
+    .array(
+      z.object({
+        key: z.string(),
+        policy: z.string(),
+        layer: z.string(),
+        count: wholeNumber().describe("How often it was denied in the last day, at most."),
+        error: wholeNumber().describe("By how much this may be too high."),
+      }),
+    )
+    .meta({ maxItems: MOST_TOLD_KEYS })
+    .describe("The keys denied most often in the last day, most first."),
+  error_at_most: wholeNumber().describe("A key that was not counted by itself was denied no more often than this."),
+});
+export type Stats = z.infer<typeof stats>;
