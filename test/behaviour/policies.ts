@@ -35,3 +35,6 @@ export const POLICIES = {
   dream: { mode: "shadow", layers: [{ name: "caller", by: ["user"], limits: ["1 concurrent/minute"] }] },
   burst: { layers: [{ name: "caller", by: ["user"], limits: ["1000/minute"] }] },
 };
+
+/** What is decided is what the suites are about: on a machine that is busy it may take its time. */
+export const PATIENT = { RATE_LIMIT_DEADLINE_MS: "10000" };

@@ -6,12 +6,13 @@ import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
 import { inlineSuite } from "../behaviour/inline";
 import { overrideSuite } from "../behaviour/overrides";
+import { PATIENT } from "../behaviour/policies";
 import { shadowSuite } from "../behaviour/shadow";
 import { behaviourSuite } from "../behaviour/suite";
 import { targetOf, variables } from "./service";
 
 for (const placement of ["shards:1", "key"]) {
-  const service = await ServiceProcess.start(variables({ LIMITER_PLACEMENT: placement }));
+  const service = await ServiceProcess.start(variables({ LIMITER_PLACEMENT: placement, ...PATIENT }));
   afterAll(async () => void (await service.stop()));
   behaviourSuite(`npm start, ${placement}`, targetOf(service));
   idempotencySuite(`npm start, ${placement}`, targetOf(service));

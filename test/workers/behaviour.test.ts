@@ -4,12 +4,13 @@ import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
 import { inlineSuite } from "../behaviour/inline";
 import { overrideSuite } from "../behaviour/overrides";
+import { PATIENT } from "../behaviour/policies";
 import { shadowSuite } from "../behaviour/shadow";
 import { behaviourSuite } from "../behaviour/suite";
 import { withClock, workerTarget } from "./target";
 
 for (const placement of ["key", "shards:1", "shards:3"]) {
-  const target = withClock(workerTarget({ LIMITER_PLACEMENT: placement }));
+  const target = withClock(workerTarget({ LIMITER_PLACEMENT: placement, ...PATIENT }));
   behaviourSuite(placement, target);
   idempotencySuite(placement, target);
   inlineSuite(placement, target);
