@@ -2,8 +2,10 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 
 const SIZE_MIB = 512;
+const REMOUNT_MS = 20_000;
 
 /** A disk of its own in memory, which can be filled and made read-only: only root may have one. */
 export class Disk {
@@ -35,9 +37,11 @@ export class Disk {
     rmSync(this.#filler, { force: true });
   }
 
-  setWritable(isWritable: boolean): void {
-    if (!this.#mount(["-o", `remount,${isWritable ? "rw" : "ro"}`]))
-      throw new Error(`${this.folder} can't be mounted again`);
+  /** A process that was killed may hold its files a while longer, and then it can't be read-only yet. */
+  async setWritable(isWritable: boolean): Promise<void> {
+    for (const giveUpAtMs = Date.now() + REMOUNT_MS; Date.now() < giveUpAtMs; await sleep(100))
+      if (this.#mount(["-o", `remount,${isWritable ? "rw" : "ro"}`])) return;
+    throw new Error(`${this.folder} can't be mounted again`);
   }
 
   get #filler(): string {

@@ -95,11 +95,11 @@ export class Faults {
   /** It must not start on what it can't write to, and say so in plain words. */
   async #readOnly(): Promise<void> {
     await this.#down((service) => service.killAll());
-    this.disk.setWritable(false);
+    await this.disk.setWritable(false);
     const { code, output } = await ServiceProcess.failing(this.variables);
     if (code !== 1 || !output.includes("can't be used") || output.includes("    at "))
       this.mistakes.push(`on a read-only data directory npm start ended with ${code}: ${output.slice(-500)}`);
-    this.disk.setWritable(true);
+    await this.disk.setWritable(true);
     await this.start();
   }
 

@@ -30,8 +30,9 @@ describe("the page of a key", () => {
     expect(await rows.nth(2).innerText()).toContain(at(0));
     expect((await rows.nth(2).innerText()).split("\t").slice(1)).toEqual([
       "2",
-      at(60_000).slice(0, 8),
-      at(3_600_000).slice(0, 8),
+      // With the day before it, if that is another one.
+      expect.stringMatching(new RegExp(`${at(60_000).slice(0, 8)}$`)),
+      expect.stringMatching(new RegExp(`${at(3_600_000).slice(0, 8)}$`)),
     ]);
 
     // One millisecond before it leaves, and when it does, by the page's own time.
