@@ -127,8 +127,6 @@ function requestOf(user: string, chance: Chance): RawRequest {
     () => requestTo("DELETE", `/v1/keys/${key}`),
     () => requestTo("PUT", `/v1/keys/${key}/override`, overrideOf(chance)),
     () => requestTo("DELETE", `/v1/keys/${key}/override`),
-    () =>
-      requestTo("GET", chance.of(["/console", "/console/", "/console/nope", "/console/%2e%2e%2fworker.js"]), undefined),
     () => requestTo("DELETE", `/v1/inline/keys/${key}`, undefined, token),
   ])();
 }
