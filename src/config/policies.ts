@@ -36,6 +36,7 @@ const attribute = z
 
 const limit = z
   .string()
+  .meta({ examples: ["10/minute", "2 per 5 seconds"] })
   .transform((text, context) => {
     try {
       return parseLimit(text);
@@ -43,8 +44,7 @@ const limit = z
       context.addIssue({ code: "custom", message: (error as RangeError).message });
       return z.NEVER;
     }
-  })
-  .meta({ examples: ["10/minute", "2 per 5 seconds"] });
+  });
 
 /** One to `most` items that differ in what `of` picks; looked at even when some of them are wrong in themselves. */
 export function listOf<Item extends z.ZodType>(

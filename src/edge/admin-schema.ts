@@ -17,7 +17,16 @@ const overrideReason = z
 
 const overriddenLayer = z.strictObject({ policy: z.string(), layer: z.string(), limits });
 
-export const overrideRequest = z.strictObject({
+/** `mistakesIn` of what is overridden, in the words of JSON Schema: read by people and generators, never by us. */
+const BETWEEN_FIELDS = {
+  oneOf: [{ required: ["expires_at"] }, { required: ["expires_in_seconds"] }],
+  if: { properties: { kind: { const: "limits" } } },
+  // biome-ignore lint/suspicious/noThenProperty: nobody awaits it
+  then: { required: ["limits"] },
+  else: { not: { required: ["limits"] } },
+};
+
+const overrideFields = z.strictObject({
   kind: overrideKind.describe(
     "Other limits, none at all (exempt), or a ban: nothing that counts by the key is admitted.",
   ),
@@ -41,6 +50,7 @@ export const overrideRequest = z.strictObject({
     .optional()
     .describe("What holds in place of these layers' own limits: required of kind `limits`, and of it alone."),
 });
+export const overrideRequest = overrideFields.meta(BETWEEN_FIELDS);
 
 const keyOverride = z.object({
   kind: overrideKind,

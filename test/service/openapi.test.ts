@@ -25,6 +25,14 @@ const document = (await (await service.fetch("/openapi.json")).json()) as {
   components: object;
 };
 
+function setOverride(key: string, body: object | string): Promise<Response> {
+  return service.fetch(`/v1/keys/${key}/override`, {
+    method: "PUT",
+    headers: { Authorization: "Bearer admin-token", "Content-Type": "application/json" },
+    body: typeof body === "string" ? body : JSON.stringify(body),
+  });
+}
+
 /** Checks a value against a schema of the document. */
 function mistakes(schema: object, value: unknown): unknown {
   const ajv = new Ajv2020({ strict: false, allErrors: true });
@@ -43,12 +51,7 @@ test("says what every call answers", async () => {
   const inline = { layers: [{ name: "login", key: "a/b", limits: ["5/minute"] }], cost: 5 };
   const overridden = { policy: "chat", subject: { ...subject, user: "overridden" } };
   const ban = { kind: "ban", reason: "a test", expires_in_seconds: 60 };
-  const put = (body: unknown) =>
-    service.fetch("/v1/keys/user:overridden/override", {
-      method: "PUT",
-      headers: { Authorization: "Bearer admin-token", "Content-Type": "application/json" },
-      body: typeof body === "string" ? body : JSON.stringify(body),
-    });
+  const put = (body: object | string) => setOverride("user:overridden", body);
   const noToken = { headers: {} };
   const caller401 = (path: string) => service.fetch(path, noToken);
   const answers: [path: string, method: string, status: number, response: Promise<Response>][] = [
@@ -123,17 +126,36 @@ test("says what every call answers", async () => {
 });
 
 describe("says what a request must be like:", () => {
-  const schema = document.paths["/v1/consume"]?.post?.requestBody?.content["application/json"]?.schema ?? {};
+  const check = { path: "/v1/check", method: "post", send: (body: object) => caller.post("/v1/check", body) };
+  const override = {
+    path: "/v1/keys/{key}/override",
+    method: "put",
+    send: (body: object) => setOverride("user:sent", body),
+  };
+  const ban = { kind: "ban", reason: "a test", expires_in_seconds: 60 };
+  const limits = [{ policy: "chat", layer: "caller", limits: ["9/minute"] }];
+  const { expires_in_seconds: _, ...endless } = ban;
   test.each([
-    [{ policy: "chat", subject: { ip: "1.2.3.4" } }, true],
-    [{ policy: "chat", subject: { ip: "1.2.3.4", user: null }, cost: 5 }, true],
-    [{ policy: "chat" }, false],
-    [{ policy: "chat", subject: { ip: 5 } }, false],
-    [{ policy: "chat", subject: {}, cost: 0 }, false],
-    [{ policy: "chat", subject: {}, cost: 1.5 }, false],
-    [{ policy: "chat", subject: {}, more: 1 }, false],
-  ])("%j", async (body, isValid) => {
+    [check, { policy: "chat", subject: { ip: "1.2.3.4" } }, true],
+    [check, { policy: "chat", subject: { ip: "1.2.3.4", user: null }, cost: 5 }, true],
+    [check, { policy: "chat" }, false],
+    [check, { policy: "chat", subject: { ip: 5 } }, false],
+    [check, { policy: "chat", subject: {}, cost: 0 }, false],
+    [check, { policy: "chat", subject: {}, cost: 1.5 }, false],
+    [check, { policy: "chat", subject: {}, more: 1 }, false],
+    [override, ban, true],
+    [override, { ...endless, expires_at: new Date(Date.now() + 60_000).toISOString() }, true],
+    [override, endless, false],
+    [override, { ...ban, expires_at: new Date(Date.now() + 60_000).toISOString() }, false],
+    [override, { ...ban, limits }, false],
+    [override, { ...ban, kind: "exempt", limits }, false],
+    [override, { ...ban, kind: "limits", limits }, true],
+    [override, { ...ban, kind: "limits" }, false],
+    [override, { ...ban, kind: "other" }, false],
+    [override, { ...ban, more: 1 }, false],
+  ])("$path is sent %j", async ({ path, method, send }, body, isValid) => {
+    const { schema = {} } = document.paths[path]?.[method]?.requestBody?.content["application/json"] ?? {};
     expect(mistakes(schema, body)).toEqual(isValid ? [] : expect.arrayContaining([expect.anything()]));
-    expect((await caller.post("/v1/check", body)).status === 200).toBe(isValid);
+    expect((await send(body)).status).toBe(isValid ? 200 : 400);
   });
 });
