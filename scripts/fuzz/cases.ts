@@ -123,6 +123,7 @@ function requestOf(user: string, chance: Chance): RawRequest {
     () => post("/v1/inline/settle", { layers, id, cost }),
     () => requestTo("GET", "/v1/policies", undefined, token),
     () => requestTo("GET", chance.of([`/v1/stats?minutes=${chance.below(3)}`, "/metrics"]), undefined, token),
+    () => requestTo("GET", `/console${chance.of(["", "/", "/main.js", "/console.css", "/icon.svg", "/nope"])}`),
     () => requestTo("GET", `/v1/keys/${key}?events=${chance.below(10)}`),
     () => requestTo("DELETE", `/v1/keys/${key}`),
     () => requestTo("PUT", `/v1/keys/${key}/override`, overrideOf(chance)),

@@ -5,6 +5,8 @@ import type { Answer, Exchange } from "./wire";
 /** What the runtime answers by itself to what is no HTTP, or none that it knows, before the service sees it. */
 const OF_THE_RUNTIME = /^(400 (ERROR: .*|Bad Request)|431 ERROR: .*|500 Internal Server Error|501 ERROR: .*)$/;
 
+const FILE_OF_THE_CONSOLE = /^(text\/(html|javascript|css); charset=utf-8|image\/svg\+xml)$/;
+
 /** What must never leave the service: where its code is, and what it is trusted with. */
 const INSIDE = new RegExp(`worker\\.js|node_modules|    at |${ADMIN_TOKEN}|${CALLER_TOKEN}`);
 
@@ -36,8 +38,10 @@ function mistakesInAnswer(asked: Case, { status, headers, body }: Answer): strin
   if (status >= 500) return ["a fault"];
   if (status === 204 || !headers.has("content-length")) return body === "" ? [] : ["a body where there is none"];
   const type = headers.get("content-type");
-  // What Prometheus reads, alone among the answers.
+  // What Prometheus reads, and what a browser does: the only answers that are no JSON.
   if (status === 200 && type?.startsWith("text/plain; version=")) return [];
+  if (status === 200 && FILE_OF_THE_CONSOLE.test(type ?? ""))
+    return headers.has("content-security-policy") ? [] : ["a file of the console that may run anything"];
   const content = parsed(body);
   if (content === undefined) return ["a body that is no JSON object"];
   if (status < 400) return type === "application/json" ? [] : [`a body of type ${type}`];

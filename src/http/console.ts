@@ -24,10 +24,15 @@ const HEADERS = {
   "Cross-Origin-Resource-Policy": "same-origin",
 };
 
-/** A file of the console. It goes through the Worker so that no way to it is without these headers. */
+/**
+ * A file of the console. It goes through the Worker so that no way to it is without these headers. Of what was sent the
+ * assets learn the path and what the browser has already: neither its tokens nor more headers than they can take (2,000).
+ */
 export async function consoleFile(request: IRequest, { ASSETS }: Env): Promise<Response> {
-  const { url, headers: conditions } = request;
-  const file = await ASSETS?.fetch(new Request(url, { headers: conditions }));
+  const known = request.headers.get("If-None-Match");
+  const file = await ASSETS?.fetch(
+    new Request(request.url, { headers: known === null ? {} : { "If-None-Match": known } }),
+  );
   if (!file?.ok && file?.status !== 304) throw new Problem(404, "Not Found", "The console has no such file.");
   const headers = new Headers(file.headers);
   for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);

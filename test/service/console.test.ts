@@ -45,6 +45,11 @@ describe("the console is served", () => {
     expect([first.headers.get("Cache-Control"), again.status]).toEqual(["public, max-age=0, must-revalidate", 304]);
     expect(again.headers.get("Content-Security-Policy")).toBe(first.headers.get("Content-Security-Policy"));
   });
+
+  test("with however many headers it is asked for", async () => {
+    const headers = Array.from({ length: 3_000 }, (_, i): [string, string] => [`X-${i}`, ""]);
+    expect((await service.fetch("/console/main.js", { headers })).status).toBe(200);
+  });
 });
 
 test.each(["/console/", "/console/nope", "/console.html", "/console/console.html", "/console/%2e%2e%2fconsole.html"])(
