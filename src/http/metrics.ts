@@ -35,7 +35,7 @@ export async function metrics({ config, counts }: Pick<Service, "config" | "coun
     },
     {
       name: "limiter_limit",
-      help: "The limits in force: the most cost in any window.",
+      help: "The limits in force: the most cost in any window, or the most under way.",
       type: "gauge",
       samples: policies.flatMap(limitSamples),
     },
@@ -76,8 +76,8 @@ function histogramSamples({ counts, sumMs }: Latencies): Sample[] {
 
 function limitSamples({ name: policy, layers }: Policy): Sample[] {
   return layers.flatMap(({ name: layer, limits }) =>
-    limits.map(({ max, windowMs }) => ({
-      labels: { policy, layer, window_seconds: String(windowMs / 1_000) },
+    limits.map(({ kind = "cost", max, windowMs }) => ({
+      labels: { policy, layer, window_seconds: String(windowMs / 1_000), kind },
       value: max,
     })),
   );

@@ -45,6 +45,12 @@ test("Prometheus is told of every decision, layer and call, and of what there wa
   expect(read("limiter_layer_denials_total", { ...layer, outcome: "denied" })).toBe(decisions("chat", "denied"));
   expect(read("limiter_layer_denials_total", { policy: "chat", layer: "ip", outcome: "denied" })).toBe(0);
   expect(read("limiter_limit", { ...layer, window_seconds: "3600" })).toBe(60);
+  const jobs = { policy: "jobs", layer: "caller", window_seconds: "300" };
+  expect(["cost", "concurrent"].map((kind) => read("limiter_limit", { ...jobs, kind }))).toEqual([10, 2]);
+  for (const { name, metrics } of families) {
+    const series = metrics.map(({ labels }) => JSON.stringify(labels));
+    expect([name, new Set(series).size]).toEqual([name, series.length]);
+  }
   const [calls] = families.find(({ type }) => type === "HISTOGRAM")?.metrics ?? [];
   expect(Number(calls?.count)).toBe(1 + decisions("chat", "denied"));
   expect(calls?.buckets?.["+Inf"]).toBe(calls?.count);
