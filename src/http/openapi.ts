@@ -1,68 +1,8 @@
-import * as z from "zod";
-import {
-  DEFAULT_EVENTS,
-  DEFAULT_MINUTES,
-  keyState,
-  MOST_EVENTS,
-  MOST_MINUTES,
-  overriddenKey,
-  overrideRequest,
-  stats,
-} from "../edge/admin-schema";
-import {
-  batchResults,
-  batchSent,
-  decision,
-  decisionRequest,
-  ID_HEADER_PATTERN,
-  inlineDecision,
-  inlineReleaseRequest,
-  inlineRequest,
-  inlineSettleRequest,
-  policyList,
-  problem,
-  release,
-  releaseRequest,
-  settlement,
-  settleRequest,
-} from "../edge/schema";
-import { KEY_SCHEMA, TEXT_SCHEMA } from "../edge/subject";
+import { DEFAULT_EVENTS, DEFAULT_MINUTES, MOST_EVENTS, MOST_MINUTES } from "../edge/admin-schema";
+import { ID_HEADER_PATTERN } from "../edge/schema";
+import { TEXT_SCHEMA } from "../edge/subject";
+import { content, type Json, KEY, problems, RATE_LIMIT, RETRY_AFTER, requestBody, schemas } from "./openapi-components";
 import { PROMETHEUS_TYPE } from "./prometheus";
-
-const quotaExceeded = {
-  type: z.literal("https://iana.org/assignments/http-problem-types#quota-exceeded"),
-  title: z.string(),
-  status: z.literal(429),
-  detail: z.string(),
-  "violated-policies": z.array(z.string()).describe("The limits that the cost does not fit, as the headers name them."),
-};
-const denied = decision.extend(quotaExceeded).describe("A denied decision, as a problem.");
-const inlineDenied = inlineDecision.extend(quotaExceeded).describe("A denied decision, as a problem.");
-
-const SCHEMAS = {
-  DecisionRequest: decisionRequest,
-  Decision: decision,
-  Denied: denied,
-  InlineDecision: inlineDecision,
-  InlineDenied: inlineDenied,
-  SettleRequest: settleRequest,
-  InlineDecisionRequest: inlineRequest,
-  InlineSettleRequest: inlineSettleRequest,
-  Settlement: settlement,
-  ReleaseRequest: releaseRequest,
-  InlineReleaseRequest: inlineReleaseRequest,
-  Release: release,
-  BatchRequest: batchSent,
-  BatchResults: batchResults,
-  PolicyList: policyList,
-  KeyState: keyState,
-  OverrideRequest: overrideRequest,
-  OverriddenKey: overriddenKey,
-  Stats: stats,
-  Problem: problem,
-};
-
-type Json = Readonly<Record<string, unknown>>;
 
 let document: Json | undefined;
 
@@ -247,14 +187,6 @@ function makeDocument(): Json {
   };
 }
 
-const KEY: Json = {
-  name: "key",
-  in: "path",
-  required: true,
-  description: "`<attribute>:<value>` in its normal form, percent-encoded.",
-  schema: { type: "string", ...KEY_SCHEMA, examples: ["user:u_1", "ip:2001:db8:1:2::/64"] },
-};
-
 /** Calls by a policy, and the same by limits that the request names. */
 type Kind = "" | "Inline";
 
@@ -337,65 +269,4 @@ function changeCall(operationId: string, change: keyof typeof CHANGES, kind: Kin
 
 function limitsOf(kind: Kind): string {
   return kind === "Inline" ? ", by limits that the request names" : "";
-}
-
-const INTEGER_HEADER = { required: true, schema: { type: "integer", minimum: 1 } };
-const RETRY_AFTER = { ...INTEGER_HEADER, description: "Seconds to wait." };
-const RATE_LIMIT = {
-  RateLimit: {
-    required: false,
-    description:
-      "Per limit of a live layer: `r`, what is left, and `t`, the seconds until some of it comes back (draft-ietf-httpapi-ratelimit-headers-10). Left out when there is none, and when the decision is degraded.",
-    schema: { type: "string", examples: ['"caller/60s";r=4;t=60'] },
-  },
-  "RateLimit-Policy": {
-    required: false,
-    description: "Per limit: `q`, the quota, and `w`, its window in seconds; `qu` where it counts what is under way.",
-    schema: { type: "string", examples: ['"caller/60s";q=5;w=60'] },
-  },
-};
-
-const PROBLEMS: Record<number, string> = {
-  400: "Malformed: not JSON, or a field is missing, unknown or invalid.",
-  401: "No token, or one that is not known.",
-  403: "A caller token on an admin call; or limits named inline, which the service has not switched on.",
-  404: "No such policy, no such decision, or nothing is counted.",
-  408: "The body took too long to arrive.",
-  413: "The body is too large.",
-  415: "The body is not `application/json`.",
-  422: "The cost is above a limit of the policy, so it could never be allowed; or the key was used with another cost or policy.",
-  500: "A fault of the service.",
-  503: "No tokens are configured, or the counters can't be reached.",
-};
-
-function problems(...statuses: number[]): Json {
-  return Object.fromEntries(
-    statuses.map((status) => [
-      status,
-      {
-        description: PROBLEMS[status],
-        ...(status === 503 && { headers: { "Retry-After": RETRY_AFTER } }),
-        ...(status === 401 && { headers: { "WWW-Authenticate": { required: true, schema: { const: "Bearer" } } } }),
-        content: content("Problem", "application/problem+json"),
-      },
-    ]),
-  );
-}
-
-function requestBody(schema: keyof typeof SCHEMAS): Json {
-  return { required: true, content: content(schema) };
-}
-
-function content(schema: keyof typeof SCHEMAS, type = "application/json"): Json {
-  return { [type]: { schema: { $ref: `#/components/schemas/${schema}` } } };
-}
-
-function schemas(): Json {
-  return Object.fromEntries(
-    Object.entries(SCHEMAS).map(([name, schema]) => {
-      // As input: what a caller may send, and must be ready to get, since further fields may come.
-      const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: "input" });
-      return [name, rest];
-    }),
-  );
 }
