@@ -31,7 +31,7 @@ export class UnauthorizedError extends LimiterError {
   override readonly name = "UnauthorizedError";
 }
 
-/** There is no such decision of this policy and subject in the window, or no such policy: its message says which. */
+/** There is no such decision of this policy and subject in the window. */
 export class UnknownDecisionError extends LimiterError {
   override readonly name = "UnknownDecisionError";
 }

@@ -196,7 +196,8 @@ export class Limiter {
 /** Why an earlier consume could not be changed. */
 function errorOfChange(answer: Answer): LimiterError {
   const error = errorOf(answer);
-  const isUnknown = error instanceof InvalidRequestError && error.status === 404;
+  // The other 404 points at the name of a policy that there is not.
+  const isUnknown = error instanceof InvalidRequestError && error.status === 404 && error.errors.length === 0;
   return isUnknown ? new UnknownDecisionError(error.detail) : error;
 }
 

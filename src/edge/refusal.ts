@@ -6,7 +6,7 @@ export interface InvalidField {
 
 /**
  * - `invalid`: the request is malformed; `errors` lists every mistake.
- * - `unknown-policy`: no such policy in force.
+ * - `unknown-policy`: no such policy in force; `errors` points at its name.
  * - `never-fits`: the cost is above a limit of the policy, so that no wait would help.
  * - `reused-id`: the idempotency key was used for the same subject with another policy or cost.
  * - `unknown-decision`: there is no such event of this policy and subject in the window.

@@ -111,7 +111,7 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
   const told = [...mistakes, ...(request.error ? fieldErrors(request.error) : [])];
   const untold = errors.filter((error) => !told.some(({ pointer }) => pointer === error.pointer));
   if (!request.success || told.length + untold.length > 0) throw invalid([...told, ...untold]);
-  if (!policy) throw new Refusal("unknown-policy", `There is no policy "${name}".`);
+  if (!policy) throw unknownPolicy(name);
   const countersIn = (mode: Mode): AskedCounter[] =>
     policy.layers.flatMap((layer, i) => {
       const key = keys[i];
@@ -119,6 +119,13 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
     });
   const counted = { counters: countersIn("live"), shadow: countersIn("shadow") };
   return { request: request.data, policy, ...counted, subject: digestOf(present, attributes) };
+}
+
+/** With a pointer, as what is malformed has: it tells callers of a settle this 404 from that of the decision. */
+function unknownPolicy(name: unknown): Refusal {
+  return new Refusal("unknown-policy", `There is no policy "${name}".`, [
+    { pointer: "/policy", detail: "names no policy in force" },
+  ]);
 }
 
 export function isRecord(value: unknown): value is Record<string, unknown> {

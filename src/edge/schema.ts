@@ -189,7 +189,7 @@ export const problem = z
     errors: z
       .array(z.object({ pointer: z.string().describe("A JSON pointer into the request."), detail: z.string() }))
       .optional()
-      .describe("Of a request that is malformed: every mistake in it."),
+      .describe("Of a request that is malformed: every mistake in it. Of one whose policy there is not: the policy."),
   })
   .describe("An error, as RFC 9457 has it.");
 

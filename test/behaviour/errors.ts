@@ -120,9 +120,10 @@ export function errorSuite(name: string, target: Target): void {
     });
 
     test.each(["nope", "", "Chat", "__proto__", "constructor", "chat "])(
-      "the unknown policy %j is a 404",
+      "the unknown policy %j is a 404 that points at it",
       async (policy) => {
-        await expectProblem(await caller.post("/v1/consume", { policy, subject }), 404);
+        const { errors } = await expectProblem(await caller.post("/v1/consume", { policy, subject }), 404);
+        expect(errors?.map(({ pointer }) => pointer)).toEqual(["/policy"]);
       },
     );
 

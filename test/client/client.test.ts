@@ -201,6 +201,14 @@ describe("a refusal is told as an error, at once:", () => {
     }
   });
 
+  test("a settle's 404 that points at the policy is an invalid request, and so is a release's", async () => {
+    const errors = [{ pointer: "/policy", detail: "names no policy in force" }];
+    const { url } = await startServer(problem(404, "There is none.", errors));
+    const limiter = limiterAt(url);
+    for (const change of [limiter.settle({ ...request, id: "k", cost: 0 }), limiter.release({ ...request, id: "k" })])
+      expect(await errorOf(change)).toMatchObject({ name: "InvalidRequestError", status: 404, errors });
+  });
+
   test("a release that was not acknowledged is none", async () => {
     const { url } = await startServer(answers(200, { ...ADMITTED, id: "k" }));
     const limiter = limiterAt(url, { deadlineMs: 50 });

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { onTestFinished } from "vitest";
+import type { InvalidField } from "../../src/client/index.js";
 
 /** A request that has arrived, body and all. */
 export interface Received {
@@ -54,8 +55,8 @@ export function answers(status: number, body: unknown, headers: Record<string, s
   };
 }
 
-export function problem(status: number, detail: string): Behaviour {
-  return answers(status, { type: "about:blank", title: "", status, detail });
+export function problem(status: number, detail: string, errors?: readonly InvalidField[]): Behaviour {
+  return answers(status, { type: "about:blank", title: "", status, detail, errors });
 }
 
 export const hangs: Behaviour = () => {};

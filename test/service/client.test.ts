@@ -150,11 +150,13 @@ describe.each(kinds)("the client %s is refused by the service", (_, limiter) => 
     expect(errors.map((error) => (error as InvalidRequestError).status)).toEqual([404, 422, 422]);
   });
 
-  test("for a decision that it does not know, whose policy there may not even be", async () => {
-    const request = { policy: "chat", subject: newSubject(), id: "never", cost: 0 };
-    for (const policy of ["chat", "nope"])
-      for (const change of [limiter.settle({ ...request, policy }), limiter.release({ ...request, policy })])
-        expect(await errorOf(change)).toBeInstanceOf(UnknownDecisionError);
+  test.each([
+    ["a decision that it does not know", "chat", UnknownDecisionError],
+    ["a policy that there is not", "nope", InvalidRequestError],
+  ])("to settle or release by %s", async (_, policy, kind) => {
+    const request = { policy, subject: newSubject(), id: "never", cost: 0 };
+    for (const change of [limiter.settle(request), limiter.release(request)])
+      expect(await errorOf(change)).toBeInstanceOf(kind);
   });
 
   test("for a token that is not in force", async () => {

@@ -80,7 +80,7 @@ describe("RPC", () => {
   test.each([
     ["invalid", { policy: "chat", subject: { ip: "x" }, cost: 0 }, ["/cost", "/subject/ip"]],
     ["invalid", { policy: "chat" } as DecisionRequest, ["/subject"]],
-    ["unknown-policy", { policy: "nope", subject: {} }, []],
+    ["unknown-policy", { policy: "nope", subject: {} }, ["/policy"]],
     ["never-fits", { policy: "chat", subject: { ip: "1.2.3.4" }, cost: 6 }, []],
   ])("a refusal is thrown as %s, and says what is wrong with %j", async (kind, request, pointers) => {
     for (const call of [rpc.check(request), rpc.consume(request)]) {

@@ -196,7 +196,8 @@ def _change_of(answer: Answer, read: Callable[[Mapping[str, Any]], T]) -> T:
         except (ValueError, KeyError, TypeError) as error:
             raise UnavailableError(_NOT_THE_SERVICE.format(answer.status)) from error
     refusal = _error_of(answer)
-    if isinstance(refusal, InvalidRequestError) and refusal.status == 404 and not refusal.detail.startswith(_NO_POLICY):
+    # The other 404 points at the name of a policy that there is not.
+    if isinstance(refusal, InvalidRequestError) and refusal.status == 404 and not refusal.errors:
         raise UnknownDecisionError(refusal.detail)
     raise refusal
 
@@ -216,8 +217,6 @@ def undecided(
     return degraded_decision(on_error == "allow", policy, cost, idempotency_key)
 
 
-#: The other 404 of a settle or a release.
-_NO_POLICY = 'There is no policy "'
 _NOT_THE_SERVICE = "An answer with status {} that is none of the limiter's: is its URL right?"
 
 
