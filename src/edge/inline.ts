@@ -1,5 +1,5 @@
 import type * as z from "zod";
-import { fnv1a } from "./hash";
+import { digestOf } from "./hash";
 import type { InvalidField } from "./refusal";
 import {
   type Asked,
@@ -31,7 +31,7 @@ export function readInlineCheck(input: unknown): Asked {
 export function readInlineConsume(input: unknown, attempt: Attempt): AskedToConsume {
   const { mistakes, ...id } = idOf(attempt);
   const { cost = 1, layers } = read(inlineRequest, input, mistakes);
-  return { ...admissible(resolve(layers, cost)), ...id };
+  return { ...admissible(resolve(layers, cost)), ...id, aliases: [] };
 }
 
 /** @throws Refusal `invalid` */
@@ -67,10 +67,7 @@ function resolve(layers: Layers, cost: number): Asked {
     name: "inline",
     layers: layers.map(({ name, limits }) => ({ name, by: [], limits, mode: "live" as const })),
   };
-  return { policy, cost, counters, shadow: [], subject: digestOf(counters) };
-}
-
-/** Of the layers too: the policy is the same for all limits named inline, and another layer is another decision. */
-function digestOf(counters: Asked["counters"]): string {
-  return fnv1a(JSON.stringify(counters.map(({ layer, key }) => [layer, key]))).toString(36);
+  // With the layers: the policy is the same for all limits named inline, and another layer is another decision.
+  const subject = digestOf(JSON.stringify(counters.map(({ layer, key }) => [layer, key])));
+  return { policy, cost, counters, shadow: [], subject };
 }

@@ -96,9 +96,9 @@ export class Limiter {
 
   /** What the live layers say, or have said: then their objects are not asked. */
   async #charge(asked: AskedToConsume, waitUntil: WaitUntil): Promise<ChargeAnswer & GivenAnswer> {
-    const { id, policy, cost, counters, subject, isNew } = asked;
+    const { id, policy, cost, counters, subject, aliases, isNew } = asked;
     const keepMs = longestWindowOfMs(layersIn("live", policy));
-    const charge = { id, subject, keepMs, policy: policy.name, cost, counters };
+    const charge = { id, subject, aliases, keepMs, policy: policy.name, cost, counters };
     // Whether an id was admitted before, only the objects know.
     let known = isNew ? this.denials.recall(charge) : undefined;
     if (known === "soon" && !this.isBatch) known = await this.#recallSoon(charge);

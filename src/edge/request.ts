@@ -2,9 +2,10 @@ import type * as z from "zod";
 import type { Config } from "../config/config";
 import { layersIn, type Mode, type Policy, smallestMax } from "../core/policy";
 import type { AskedCounter } from "../object/protocol";
+import { digestOf } from "./hash";
 import { type InvalidField, pointer, Refusal } from "./refusal";
 import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
-import { digestOf, keysOf, presentIn, type Subject } from "./subject";
+import { keysOf, presentIn, type Subject, subjectText } from "./subject";
 
 type Reading = Pick<Config, "policies" | "attributes" | "ipv6PrefixBits">;
 
@@ -16,7 +17,7 @@ export interface Asked {
   readonly counters: readonly AskedCounter[];
   /** Likewise of the layers in shadow, those that the subject has an attribute for. */
   readonly shadow: readonly AskedCounter[];
-  /** A digest of whom it is about. */
+  /** A digest of whom it is about, as the policy sees it. */
   readonly subject: string;
 }
 
@@ -28,6 +29,8 @@ export interface AskedById extends Asked {
 export interface AskedToConsume extends AskedById {
   /** Nobody has sent this id before. */
   readonly isNew: boolean;
+  /** Digests of the same subject as other policies see it: none for an id that is new. */
+  readonly aliases: readonly string[];
 }
 
 /** What a consume goes by: its idempotency key, if it has one, and which attempt with that key it is, if that is known. */
@@ -52,7 +55,15 @@ export function readCheck(input: unknown, config: Reading): Asked {
 export function readConsume(input: unknown, attempt: Attempt, config: Reading): AskedToConsume {
   const { mistakes, id, isNew } = idOf(attempt);
   const { request, ...asked } = read(decisionRequest, input, config, mistakes);
-  return admissible({ ...asked, cost: request.cost ?? 1, id, isNew });
+  const aliases = isNew ? [] : aliasesOf(asked.subject, request.subject, config);
+  return admissible({ ...asked, cost: request.cost ?? 1, id, isNew, aliases });
+}
+
+/** What the other policies make of a subject, where that is not the same. */
+function aliasesOf(digest: string, subject: Subject, { policies, attributes, ipv6PrefixBits }: Reading): string[] {
+  const present = presentIn(subject, attributes, ipv6PrefixBits);
+  const texts = new Set([...policies.values()].map((policy) => subjectText(keysOf(policy, present).keys)));
+  return [...texts].map(digestOf).filter((alias) => alias !== digest);
 }
 
 /**
@@ -118,7 +129,7 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
       return layer.mode === mode && key !== undefined ? [{ layer: layer.name, key, limits: layer.limits }] : [];
     });
   const counted = { counters: countersIn("live"), shadow: countersIn("shadow") };
-  return { request: request.data, policy, ...counted, subject: digestOf(present, attributes) };
+  return { request: request.data, policy, ...counted, subject: digestOf(subjectText(keys)) };
 }
 
 /** With a pointer, as what is malformed has: it tells callers of a settle this 404 from that of the decision. */

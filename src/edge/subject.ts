@@ -1,6 +1,5 @@
 import type { Layer, Policy } from "../core/policy";
 import { normalAddress } from "./address";
-import { fnv1a } from "./hash";
 import { type InvalidField, pointer } from "./refusal";
 
 /** Who is asking: attributes by name. */
@@ -59,15 +58,11 @@ export function keysOf(policy: Policy, present: Present): { keys: (string | unde
 }
 
 /**
- * A digest of the subject, the same however it is spelt and whichever policy asks: of the attributes that some policy
- * counts by. It keeps apart the ids of different subjects that share a key.
+ * A subject as a policy sees it, the same however it is spelt: all keys that it is counted by. A digest of it keeps apart
+ * the ids of different subjects that share a key.
  */
-export function digestOf(present: Present, attributes: readonly string[]): string {
-  const values = attributes.map((attribute) => {
-    const normal = present.get(attribute);
-    return normal?.ok ? normal.value : "";
-  });
-  return fnv1a(JSON.stringify(values)).toString(36);
+export function subjectText(keys: readonly (string | undefined)[]): string {
+  return JSON.stringify([...new Set(keys.filter(Boolean))].sort());
 }
 
 /** What is wrong with a key, undefined if it is in its normal form `<attribute>:<value>`. */

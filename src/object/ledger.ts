@@ -174,9 +174,12 @@ export class Ledger {
 
   #consume(charge: Charge, wallMs: number): ChargeAnswer {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
-    const { id, subject, policy, cost, attempt, alone } = charge;
+    const { id, subject, aliases = [], policy, cost, attempt, alone } = charge;
     const known = opened.map(({ account }) => account.find(id, subject, atMs));
-    const conflicts = known.some((event) => event && (event.charged.policy !== policy || event.admittedCost !== cost));
+    const elsewhere = aliases.flatMap((alias) => opened.map(({ account }) => account.find(id, alias, atMs)));
+    const conflicts =
+      known.some((event) => event && (event.charged.policy !== policy || event.admittedCost !== cost)) ||
+      elsewhere.some((event) => event && event.charged.policy !== policy);
     const fresh = opened.filter((_, i) => known[i] === undefined);
     const verdict: Verdict = conflicts
       ? { allowed: false, standings: [] }

@@ -26,7 +26,7 @@ export interface AskedCounter {
 /** A question about an event, which its id names together with the subject that it is of. */
 export interface EventQuestion extends Question {
   readonly id: string;
-  /** A digest of the subject's keys: the same id of another subject is another event. */
+  /** A digest of the keys that the policy counts the subject by: the same id of another subject is another event. */
   readonly subject: string;
 }
 
@@ -36,6 +36,8 @@ export interface Charge extends EventQuestion {
   readonly keepMs: number;
   /** The attempt that asks, however often it has to: it lays a claim on the event, and its undo lifts that claim alone. */
   readonly attempt: string;
+  /** The same subject as other policies see it: an event of theirs with the same id is a conflict. */
+  readonly aliases?: readonly string[];
   /** No other object is asked: nothing is ever put back, and a replay need lay no claim. */
   readonly alone?: boolean;
 }

@@ -79,6 +79,16 @@ export function idempotencySuite(name: string, target: Target): void {
       expect(await json(await consume(key, { policy: "chat", subject: spelt }))).toMatchObject({ replayed: true });
     });
 
+    test("a subject is what its policy counts it by: a retry from another address, or without one, is a replay", async () => {
+      const { user, ip } = newSubject();
+      const key = newKey();
+      await consume(key, { policy: "burst", subject: { user, ip } });
+      for (const subject of [{ user, ip: newSubject().ip }, { user }])
+        expect(await json(await consume(key, { policy: "burst", subject }))).toMatchObject({ replayed: true });
+      expect((await settle({ policy: "burst", subject: { user }, id: key, cost: 3 })).status).toBe(200);
+      expect(await caller.used("burst", { user })).toEqual([3]);
+    });
+
     test("the same key and subject with another cost or policy is a 422, and charges nothing", async () => {
       const subject = newSubject();
       const key = newKey();

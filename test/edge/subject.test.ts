@@ -3,7 +3,9 @@ import { describe, expect, test } from "vitest";
 import { readConfig } from "../../src/config/config";
 import type { Policy } from "../../src/core/policy";
 import { normalAddress } from "../../src/edge/address";
+import { digestOf, fnv1a } from "../../src/edge/hash";
 import { objectOf } from "../../src/edge/placement";
+import { readCheck } from "../../src/edge/request";
 import { keysOf as keysOfPresent, mistakeInKey, presentIn, type Subject } from "../../src/edge/subject";
 
 const keysOf = (policy: Policy, subject: Subject) => keysOfPresent(policy, presentIn(subject, ["ip", "user"], 64));
@@ -72,6 +74,25 @@ describe("addresses", () => {
       }),
       { numRuns: 20_000 },
     );
+  });
+});
+
+describe("the digest of a subject", () => {
+  const ask = (user: string, policies = {}) =>
+    readCheck({ policy: "chat", subject: { user, ip: "1.2.3.4" } }, readConfig({ RATE_LIMIT_POLICIES: policies }));
+
+  test("is the same whichever other policies are in force, so that none of them takes a retry for a new decision", () => {
+    const org = { layers: [{ name: "org", by: ["org"], limits: ["3/second"] }] };
+    expect(ask("u_1", { org }).subject).toBe(ask("u_1").subject);
+  });
+
+  test("is another for each of so many users that one of 32 bits would be the same for some", () => {
+    const users = Array.from(
+      { length: 300_000 },
+      (_, i) => `["ip:1.2.3.4","user:${(i * 48271) % 65_537}-${i}-${(i * i) % 9973}"]`,
+    );
+    expect(new Set(users.map(digestOf)).size).toBe(users.length);
+    expect(new Set(users.map(fnv1a)).size).toBeLessThan(users.length);
   });
 });
 

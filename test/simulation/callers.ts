@@ -124,7 +124,7 @@ export class Callers {
           ? await limiter.check(asked)
           : op === "settle" || op === "release"
             ? await limiter[op](asked)
-            : await limiter.consume({ ...asked, isNew: asked.isNew ?? false }, () => {});
+            : await limiter.consume({ ...asked, isNew: asked.isNew ?? false, aliases: [] }, () => {});
       const [toldAtMs, after] = [scheduler.nowMs, network.deeds.length];
       this.told.push({ op, isolate, asked, decided, askedAtMs, toldAtMs, before, after, ...(place && { place }) });
       return true;
