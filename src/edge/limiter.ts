@@ -1,16 +1,14 @@
 import type { Config } from "../config/config";
 import { layersIn, longestWindowOfMs } from "../core/policy";
-import type { ChargeAnswer, OverrideToSet, Question } from "../object/protocol";
-import type { KeyState, OverriddenKey } from "./admin-schema";
+import type { ChargeAnswer, Question } from "../object/protocol";
 import type { Counts } from "./counts";
 import { sharingTimers, type Timing } from "./deadline";
-import { type Decided, decided, degraded, type GivenAnswer, limitBody, limitState } from "./decision";
+import { type Decided, decided, degraded, type GivenAnswer, limitBody } from "./decision";
 import type { DenialLog } from "./denial-log";
 import type { Denials, Recalled } from "./denials";
 import { FanOut, type WaitUntil } from "./fan-out";
 import { GatheredObjects } from "./gathered";
-import type { ObjectNamespace } from "./objects";
-import { limitsInForce, overrideBody } from "./override";
+import type { DecidingStub, ObjectNamespace } from "./objects";
 import { Refusal } from "./refusal";
 import type { Asked, AskedById, AskedToConsume } from "./request";
 import type { PolicyList } from "./schema";
@@ -26,13 +24,13 @@ export interface Watchers {
   readonly denialLog?: DenialLog | undefined;
 }
 
-/** What the service does, whoever asks: HTTP and RPC only read requests (`request.ts`) and translate answers. */
+/** What the service decides, whoever asks: HTTP and RPC only read requests (`request.ts`) and translate answers. */
 export class Limiter {
   readonly #objects: FanOut;
 
   constructor(
     private readonly config: Config,
-    private readonly namespace: ObjectNamespace,
+    private readonly namespace: ObjectNamespace<DecidingStub>,
     private readonly timing: Timing,
     private readonly denials: Denials,
     private readonly watchers: Watchers = {},
@@ -157,49 +155,6 @@ export class Limiter {
         })),
       })),
     };
-  }
-
-  /** Every counter of a key in its normal form, what overrides it, and of each the newest `mostEvents` events that still count. */
-  async inspect(key: string, mostEvents: number): Promise<KeyState> {
-    const asked = [...this.config.policies.values()].flatMap((policy) =>
-      policy.layers.map(({ name, limits }) => ({ policy: policy.name, layer: name, limits })),
-    );
-    const inspected = await this.#objects.inspect(key, asked, mostEvents);
-    const override = inspected[0]?.override;
-    const counters = asked.map((counter, i) => {
-      const { policy, layer } = counter;
-      const { standings = [], total = 0, events = [] } = inspected[i] ?? {};
-      const { limits, kind } = limitsInForce(counter, override);
-      return {
-        policy,
-        layer,
-        limits: limits.flatMap((limit, l) => (standings[l] ? [limitState(limit, standings[l], kind)] : [])),
-        events_total: total,
-        events: events.map(({ id, atMs, cost }) => ({ id, at: new Date(atMs).toISOString(), cost })),
-      };
-    });
-    return {
-      key,
-      override: override ? overrideBody(override) : null,
-      counters: counters.filter(({ events_total }) => events_total > 0),
-    };
-  }
-
-  /** Overrides the limits of a key, in place of what overrides them now, until it ends. */
-  async setOverride(key: string, override: OverrideToSet): Promise<OverriddenKey> {
-    const set = await this.#objects.setOverride(key, override);
-    this.denials.forgetKey(key);
-    return { key, override: overrideBody(set) };
-  }
-
-  async liftOverride(key: string): Promise<void> {
-    await this.#objects.liftOverride(key);
-    this.denials.forgetKey(key);
-  }
-
-  async forget(key: string): Promise<void> {
-    await this.#objects.forget(key);
-    this.denials.forgetKey(key);
   }
 
   /** Asks the objects again about everything that they have denied. */

@@ -98,28 +98,28 @@ function ifInline(call: Call): Call {
   };
 }
 
-async function inspectKey(request: IRequest, { config, limiter }: Service): Promise<Response> {
-  return json(await limiter.inspect(keyOf(request, config), eventsOf(request)));
+async function inspectKey(request: IRequest, { config, keys }: Service): Promise<Response> {
+  return json(await keys.inspect(keyOf(request, config), eventsOf(request)));
 }
 
-async function forgetInlineKey(request: IRequest, { limiter }: Service): Promise<Response> {
-  await limiter.forget(readInlineKey(decodedKey(request)));
+async function forgetInlineKey(request: IRequest, { keys }: Service): Promise<Response> {
+  await keys.forget(readInlineKey(decodedKey(request)));
   return new Response(null, { status: 204 });
 }
 
-async function forgetKey(request: IRequest, { config, limiter }: Service): Promise<Response> {
-  await limiter.forget(keyOf(request, config));
+async function forgetKey(request: IRequest, { config, keys }: Service): Promise<Response> {
+  await keys.forget(keyOf(request, config));
   return new Response(null, { status: 204 });
 }
 
-async function setOverride(request: IRequest, { config, limiter, now }: Service): Promise<Response> {
+async function setOverride(request: IRequest, { config, keys, now }: Service): Promise<Response> {
   const body = await readJson(request);
   const key = keyOf(request, config);
-  return json(await limiter.setOverride(key, readOverride(body, key, config, now())));
+  return json(await keys.setOverride(key, readOverride(body, key, config, now())));
 }
 
-async function liftOverride(request: IRequest, { config, limiter }: Service): Promise<Response> {
-  await limiter.liftOverride(keyOf(request, config));
+async function liftOverride(request: IRequest, { config, keys }: Service): Promise<Response> {
+  await keys.liftOverride(keyOf(request, config));
   return new Response(null, { status: 204 });
 }
 
