@@ -1,16 +1,7 @@
 import type * as z from "zod";
 import { fnv1a } from "./hash";
-import type { InvalidField } from "./refusal";
-import {
-  type Asked,
-  type AskedById,
-  type AskedToConsume,
-  type Attempt,
-  admissible,
-  fieldErrors,
-  idOf,
-  invalid,
-} from "./request";
+import { fieldErrors, type InvalidField, invalid } from "./refusal";
+import { type Asked, type AskedById, type AskedToConsume, type Attempt, admissible, idOf } from "./request";
 import { inlineKey, inlineReleaseRequest, inlineRequest, inlineSettleRequest } from "./schema";
 
 /**

@@ -3,8 +3,7 @@ import { type Limit, limitText } from "../core/limit";
 import type { OverrideKind } from "../core/override";
 import type { AskedOf, KeyOverride, OverrideToSet } from "../object/protocol";
 import { type KeyOverrideBody, LONGEST_OVERRIDE_S, overrideRequest } from "./admin-schema";
-import { type InvalidField, pointer } from "./refusal";
-import { fieldErrors, invalid, isRecord } from "./request";
+import { fieldErrors, type InvalidField, invalid, isRecord, pointer } from "./refusal";
 
 /**
  * Reads what is to override the limits of `key`, by its schema and by the policies in force, so that all mistakes are

@@ -2,7 +2,7 @@ import type * as z from "zod";
 import type { Config } from "../config/config";
 import { layersIn, type Mode, type Policy, smallestMax } from "../core/policy";
 import type { AskedCounter } from "../object/protocol";
-import { type InvalidField, pointer, Refusal } from "./refusal";
+import { fieldErrors, type InvalidField, invalid, isRecord, Refusal } from "./refusal";
 import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
 import { digestOf, keysOf, presentIn, type Subject } from "./subject";
 
@@ -78,19 +78,6 @@ export function idOf({ idempotencyKey, attempt }: Attempt): { id: string; isNew:
   return { id: key.data ?? "", isNew: attempt === 1, mistakes };
 }
 
-export function invalid(errors: readonly InvalidField[]): Refusal {
-  const count = errors.length === 1 ? "a mistake" : `${errors.length} mistakes`;
-  return new Refusal("invalid", `The request has ${count}; "errors" says where.`, errors);
-}
-
-export function fieldErrors(error: z.ZodError): InvalidField[] {
-  return error.issues.flatMap((issue) =>
-    issue.code === "unrecognized_keys"
-      ? issue.keys.map((key) => ({ pointer: pointer([...issue.path, key]), detail: "unknown field" }))
-      : [{ pointer: pointer(issue.path), detail: issue.message }],
-  );
-}
-
 /** A request as its schema has it, with what to count and by which keys. */
 interface Read<T> extends Omit<Asked, "cost"> {
   readonly request: T;
@@ -119,10 +106,6 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
     });
   const counted = { counters: countersIn("live"), shadow: countersIn("shadow") };
   return { request: request.data, policy, ...counted, subject: digestOf(present, attributes) };
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** The attributes of a subject that are strings: about the others the schema has something to say. */
