@@ -1,11 +1,12 @@
 import type { Config } from "../config/config";
+import { overrideOf } from "../core/override";
 import type { OverrideToSet } from "../object/protocol";
 import type { KeyState, OverriddenKey } from "./admin-schema";
 import type { Timing } from "./deadline";
 import { limitState } from "./decision";
 import type { Denials } from "./denials";
 import { callObject, type ObjectNamespace, type ObjectStub, unreachable } from "./objects";
-import { limitsInForce, overrideBody } from "./override";
+import { overrideBody } from "./override";
 import { objectOf } from "./placement";
 
 /** What is done about one key, in its normal form, by the one object that holds it. */
@@ -24,14 +25,15 @@ export class Keys {
     );
     const inspected = await this.#call(key, (stub) => stub.inspect(key, asked, mostEvents));
     const override = inspected[0]?.override;
-    const counters = asked.map((counter, i) => {
-      const { policy, layer } = counter;
+    const counters = asked.map(({ policy, layer, limits }, i) => {
       const { standings = [], total = 0, events = [] } = inspected[i] ?? {};
-      const { limits, kind } = limitsInForce(counter, override);
+      const inForce = override && overrideOf(override, policy, layer);
       return {
         policy,
         layer,
-        limits: limits.flatMap((limit, l) => (standings[l] ? [limitState(limit, standings[l], kind)] : [])),
+        limits: (inForce?.limits ?? limits).flatMap((limit, l) =>
+          standings[l] ? [limitState(limit, standings[l], inForce?.kind)] : [],
+        ),
         events_total: total,
         events: events.map(({ id, atMs, cost }) => ({ id, at: new Date(atMs).toISOString(), cost })),
       };

@@ -1,5 +1,6 @@
 import type { Config } from "../config/config";
-import type { AskedOf, Call, Inspected, KeyOverride, Outcome, OverrideToSet } from "../object/protocol";
+import type { KeyOverride, LayerLimits } from "../core/override";
+import type { Call, Inspected, Outcome, OverrideToSet } from "../object/protocol";
 import { callWithin, type Timing } from "./deadline";
 import { logFault } from "./log";
 import { Refusal } from "./refusal";
@@ -17,7 +18,7 @@ export interface DecidingStub {
 
 /** All calls of an object: those about one key, too. */
 export interface ObjectStub extends DecidingStub {
-  inspect(key: string, asked: readonly AskedOf[], mostEvents: number): Promise<Inspected[]>;
+  inspect(key: string, asked: readonly LayerLimits[], mostEvents: number): Promise<Inspected[]>;
   forget(key: string): Promise<void>;
   setOverride(key: string, override: OverrideToSet): Promise<KeyOverride>;
   liftOverride(key: string): Promise<void>;

@@ -1,5 +1,6 @@
 import { type Counter, check, consume, standingsOf, type Verdict } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
+import type { KeyOverride, LayerLimits } from "../core/override";
 import { Account } from "./account";
 import { layClaim, liftClaim } from "./claims";
 import { countersOf, keepMsOf, type Opened } from "./opened";
@@ -8,14 +9,12 @@ import type {
   Answer,
   AnswerOf,
   AskedCounter,
-  AskedOf,
   Call,
   Charge,
   ChargeAnswer,
   EventAnswer,
   EventQuestion,
   Inspected,
-  KeyOverride,
   Method,
   Outcome,
   OverrideToSet,
@@ -100,7 +99,7 @@ export class Ledger {
   }
 
   /** How the counters of a key stand, in the order asked; of each counter's events, the newest `most`. */
-  inspect(key: string, asked: readonly AskedOf[], most: number, wallMs: number): Inspected[] {
+  inspect(key: string, asked: readonly LayerLimits[], most: number, wallMs: number): Inspected[] {
     return this.#transact(() => {
       const { account, atMs } = this.#openKey(key, wallMs);
       if (account.isEmpty) return [];

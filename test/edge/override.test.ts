@@ -1,13 +1,13 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Limit } from "../../src/core/limit";
+import type { KeyOverride } from "../../src/core/override";
 import { realTiming } from "../../src/edge/deadline";
 import { type Decided, decided, retryAfterSeconds } from "../../src/edge/decision";
 import { FanOut } from "../../src/edge/fan-out";
 import type { DecidingStub } from "../../src/edge/objects";
 import { objectOf } from "../../src/edge/placement";
 import { Ledger } from "../../src/object/ledger";
-import type { KeyOverride } from "../../src/object/protocol";
 import { Oracle } from "../core/oracle";
 import { Disk } from "../simulation/disk";
 
