@@ -39,8 +39,8 @@ export class LimiterRpc extends WorkerEntrypoint<Env> {
 
   async consume(request: ConsumeRequest): Promise<Decision> {
     const { config, limiter } = serviceOf(this.env);
-    const { idempotency_key: idempotencyKey, attempt, ...rest } = Object(request) as ConsumeRequest;
-    const asked = async () => limiter.consume(readConsume(rest, { idempotencyKey, attempt }, config), this.#waitUntil);
+    const { idempotency_key: key, attempt, ...rest } = Object(request) as ConsumeRequest;
+    const asked = async () => limiter.consume(readConsume(rest, { key, attempt }, config), this.#waitUntil);
     return bodyOf(await answered(asked));
   }
 

@@ -1,7 +1,7 @@
 import type * as z from "zod";
 import { fnv1a } from "./hash";
 import { fieldErrors, type InvalidField, invalid } from "./refusal";
-import { type Asked, type AskedById, type AskedToConsume, type Attempt, admissible, idOf } from "./request";
+import { type Asked, type AskedById, type AskedToConsume, admissible, type Idempotency, idOf } from "./request";
 import { inlineKey, inlineReleaseRequest, inlineRequest, inlineSettleRequest } from "./schema";
 
 /**
@@ -19,8 +19,8 @@ export function readInlineCheck(input: unknown): Asked {
 }
 
 /** @throws Refusal as `readInlineCheck` does. */
-export function readInlineConsume(input: unknown, attempt: Attempt): AskedToConsume {
-  const { mistakes, ...id } = idOf(attempt);
+export function readInlineConsume(input: unknown, idempotency: Idempotency): AskedToConsume {
+  const { mistakes, ...id } = idOf(idempotency);
   const { cost = 1, layers } = read(inlineRequest, input, mistakes);
   return { ...admissible(resolve(layers, cost)), ...id };
 }
@@ -58,7 +58,7 @@ function resolve(layers: Layers, cost: number): Asked {
     name: "inline",
     layers: layers.map(({ name, limits }) => ({ name, by: [], limits, mode: "live" as const })),
   };
-  return { policy, cost, counters, shadow: [], subject: digestOf(counters) };
+  return { policy, cost, counters, shadow: [], subjectDigest: digestOf(counters) };
 }
 
 /** Of the layers too: the policy is the same for all limits named inline, and another layer is another decision. */

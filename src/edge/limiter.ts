@@ -94,7 +94,7 @@ export class Limiter {
 
   /** What the live layers say, or have said: then their objects are not asked. */
   async #charge(asked: AskedToConsume, waitUntil: WaitUntil): Promise<ChargeAnswer & GivenAnswer> {
-    const { id, policy, cost, counters, subject, isNew } = asked;
+    const { id, policy, cost, counters, subjectDigest: subject, isNew } = asked;
     const keepMs = longestWindowOfMs(layersIn("live", policy));
     const charge = { id, subject, keepMs, policy: policy.name, cost, counters };
     // Whether an id was admitted before, only the objects know.
@@ -132,7 +132,7 @@ export class Limiter {
 
   /** Changes an earlier consume, which may make room. */
   async #change(asked: AskedById, method: "settle" | "release"): Promise<Decided> {
-    const { id, policy, cost, counters, subject } = asked;
+    const { id, policy, cost, counters, subjectDigest: subject } = asked;
     const question = { id, subject, policy: policy.name, cost, counters };
     const answer = await this.#objects[method](question);
     this.denials.forget(question);

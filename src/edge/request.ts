@@ -16,8 +16,8 @@ export interface Asked {
   readonly counters: readonly AskedCounter[];
   /** Likewise of the layers in shadow, those that the subject has an attribute for. */
   readonly shadow: readonly AskedCounter[];
-  /** A digest of whom it is about. */
-  readonly subject: string;
+  /** Of whom it is about: the subject of an event, to objects. */
+  readonly subjectDigest: string;
 }
 
 /** About one decision, by its id. */
@@ -31,8 +31,8 @@ export interface AskedToConsume extends AskedById {
 }
 
 /** What a consume goes by: its idempotency key, if it has one, and which attempt with that key it is, if that is known. */
-export interface Attempt {
-  readonly idempotencyKey?: unknown;
+export interface Idempotency {
+  readonly key?: unknown;
   readonly attempt?: unknown;
 }
 
@@ -49,8 +49,8 @@ export function readCheck(input: unknown, config: Reading): Asked {
  * Reads a consume, whose id is the idempotency key or a new one.
  * @throws Refusal as `readCheck` does.
  */
-export function readConsume(input: unknown, attempt: Attempt, config: Reading): AskedToConsume {
-  const { mistakes, id, isNew } = idOf(attempt);
+export function readConsume(input: unknown, idempotency: Idempotency, config: Reading): AskedToConsume {
+  const { mistakes, id, isNew } = idOf(idempotency);
   const { request, ...asked } = read(decisionRequest, input, config, mistakes);
   return admissible({ ...asked, cost: request.cost ?? 1, id, isNew });
 }
@@ -71,11 +71,11 @@ export function readRelease(input: unknown, config: Reading): AskedById {
 }
 
 /** The id that a consume goes by: its idempotency key, or a new one. */
-export function idOf({ idempotencyKey, attempt }: Attempt): { id: string; isNew: boolean; mistakes: InvalidField[] } {
-  if (idempotencyKey === undefined) return { id: crypto.randomUUID(), isNew: true, mistakes: [] };
-  const key = decisionId.safeParse(idempotencyKey);
-  const mistakes = (key.error?.issues ?? []).map(({ message }) => ({ pointer: "/idempotency_key", detail: message }));
-  return { id: key.data ?? "", isNew: attempt === 1, mistakes };
+export function idOf({ key, attempt }: Idempotency): { id: string; isNew: boolean; mistakes: InvalidField[] } {
+  if (key === undefined) return { id: crypto.randomUUID(), isNew: true, mistakes: [] };
+  const id = decisionId.safeParse(key);
+  const mistakes = (id.error?.issues ?? []).map(({ message }) => ({ pointer: "/idempotency_key", detail: message }));
+  return { id: id.data ?? "", isNew: attempt === 1, mistakes };
 }
 
 /** A request as its schema has it, with what to count and by which keys. */
@@ -105,7 +105,7 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
       return layer.mode === mode && key !== undefined ? [{ layer: layer.name, key, limits: layer.limits }] : [];
     });
   const counted = { counters: countersIn("live"), shadow: countersIn("shadow") };
-  return { request: request.data, policy, ...counted, subject: digestOf(present, attributes) };
+  return { request: request.data, policy, ...counted, subjectDigest: digestOf(present, attributes) };
 }
 
 /** The attributes of a subject that are strings: about the others the schema has something to say. */

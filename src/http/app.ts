@@ -7,7 +7,7 @@ import {
   type Asked,
   type AskedById,
   type AskedToConsume,
-  type Attempt,
+  type Idempotency,
   readCheck,
   readConsume,
   readRelease,
@@ -17,7 +17,7 @@ import { type Env, type Service, serviceOf } from "../edge/service";
 import type { Role } from "../edge/tokens";
 import { authorize } from "./auth";
 import { batch } from "./batch";
-import { attemptOf, LONGEST_BATCH_BYTES, readJson } from "./body";
+import { idempotencyOf, LONGEST_BATCH_BYTES, readJson } from "./body";
 import { consoleFile } from "./console";
 import { stats } from "./counts";
 import { type BodyOf, consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
@@ -64,9 +64,12 @@ function health(_: IRequest, env: Env): Response {
   return json({ status: "ok" });
 }
 
-function consume(read: (body: unknown, attempt: Attempt, config: Config) => AskedToConsume, bodyOf: BodyOf): Call {
+function consume(
+  read: (body: unknown, idempotency: Idempotency, config: Config) => AskedToConsume,
+  bodyOf: BodyOf,
+): Call {
   return async (request, { config, limiter }, context) => {
-    const asked = read(await readJson(request), attemptOf(request), config);
+    const asked = read(await readJson(request), idempotencyOf(request), config);
     return responseOf(consumeReply(await limiter.consume(asked, (work) => context.waitUntil(work)), bodyOf));
   };
 }

@@ -35,6 +35,6 @@ async function one(item: unknown, { config, limiter }: Service, waitUntil: WaitU
   if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config)));
   if (op === "release") return releaseReply(await limiter.release(readRelease(request, config)));
   if (op !== "consume") throw invalid([{ pointer: "/op", detail: "must be consume, check, settle or release" }]);
-  const { idempotency_key: idempotencyKey, attempt, ...rest } = request;
-  return consumeReply(await limiter.consume(readConsume(rest, { idempotencyKey, attempt }, config), waitUntil), bodyOf);
+  const { idempotency_key: key, attempt, ...rest } = request;
+  return consumeReply(await limiter.consume(readConsume(rest, { key, attempt }, config), waitUntil), bodyOf);
 }

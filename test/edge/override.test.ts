@@ -192,7 +192,7 @@ test.each([
           }
           if (one.do === "consume") {
             const { cost } = one;
-            const asked = { policy: POLICY, cost, counters, shadow: [], subject: "s" };
+            const asked = { policy: POLICY, cost, counters, shadow: [], subjectDigest: "s" };
             const question = { policy: "chat", cost, counters };
             judge(decided(asked, await fanOut.check(question)), cost);
             const charge = { ...question, id: crypto.randomUUID(), subject: "s", keepMs: KEEP_MS };

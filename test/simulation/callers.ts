@@ -149,7 +149,7 @@ export class Callers {
 
   /** Not every caller says which attempt it is. */
   #consume({ id, subject, cost }: Wish, attempt: number): Ask {
-    const known = { idempotencyKey: id, ...(this.chance.is(0.7) && { attempt }) };
+    const known = { key: id, ...(this.chance.is(0.7) && { attempt }) };
     return { op: "consume", asked: readConsume({ policy: "small", subject, cost }, known, this.config) };
   }
 
