@@ -55,6 +55,12 @@ export function readConsume(input: unknown, idempotency: Idempotency, config: Re
   return admissible({ ...asked, cost: request.cost ?? 1, id, isNew });
 }
 
+/** The same, whose idempotency key is a field: over RPC and in a batch. */
+export function readConsumeWithKey(input: unknown, config: Reading): AskedToConsume {
+  const { idempotency_key: key, attempt, ...request } = Object(input) as Record<string, unknown>;
+  return readConsume(request, { key, attempt }, config);
+}
+
 /**
  * Reads a settle, whose cost may be above every limit: what is spent is spent.
  * @throws Refusal `invalid` or `unknown-policy`.

@@ -1,7 +1,7 @@
 import { bodyOf } from "../edge/decision";
 import type { WaitUntil } from "../edge/fan-out";
 import { invalid, isRecord, parsed } from "../edge/refusal";
-import { readCheck, readConsume, readRelease, readSettle } from "../edge/request";
+import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../edge/request";
 import { type BatchResults, batchRequest } from "../edge/schema";
 import type { Service } from "../edge/service";
 import { consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
@@ -35,6 +35,5 @@ async function one(item: unknown, { config, limiter }: Service, waitUntil: WaitU
   if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config)));
   if (op === "release") return releaseReply(await limiter.release(readRelease(request, config)));
   if (op !== "consume") throw invalid([{ pointer: "/op", detail: "must be consume, check, settle or release" }]);
-  const { idempotency_key: key, attempt, ...rest } = request;
-  return consumeReply(await limiter.consume(readConsume(rest, { key, attempt }, config), waitUntil), bodyOf);
+  return consumeReply(await limiter.consume(readConsumeWithKey(request, config), waitUntil), bodyOf);
 }
