@@ -3,7 +3,7 @@ import { layersIn, longestWindowOfMs } from "../core/policy";
 import type { ChargeAnswer, Question } from "../object/protocol";
 import type { Counts } from "./counts";
 import { sharingTimers, type Timing } from "./deadline";
-import { type Decided, decided, degraded, type GivenAnswer, limitBody } from "./decision";
+import { type Changed, changed, type Decided, decided, degraded, type GivenAnswer, limitBody } from "./decision";
 import type { DenialLog } from "./denial-log";
 import type { Denials, Recalled } from "./denials";
 import { FanOut, type WaitUntil } from "./fan-out";
@@ -121,25 +121,24 @@ export class Limiter {
   }
 
   /** Corrects the cost of an earlier consume. */
-  settle(asked: AskedById): Promise<Decided> {
+  settle(asked: AskedById): Promise<Changed> {
     return this.#change(asked, "settle");
   }
 
   /** Says that what an earlier consume was for is over, and gives back its place in limits on what is under way. */
-  release(asked: AskedById): Promise<Decided> {
+  release(asked: AskedById): Promise<Changed> {
     return this.#change(asked, "release");
   }
 
   /** Changes an earlier consume, which may make room. */
-  async #change(asked: AskedById, method: "settle" | "release"): Promise<Decided> {
+  async #change(asked: AskedById, method: "settle" | "release"): Promise<Changed> {
     const { id, policy, cost, counters, subjectDigest: subject } = asked;
     const question = { id, subject, policy: policy.name, cost, counters };
     const answer = await this.#objects[method](question);
     this.denials.forget(question);
     const hasLive = counters.length > 0;
     const inShadow = hasLive && !answer.found ? undefined : await this.#shadowOf(asked)?.change(method, id);
-    const changed = { ...answer, allowed: true };
-    if (hasLive ? answer.found : inShadow?.found) return decided(asked, changed, { id, replayed: false }, inShadow);
+    if (hasLive ? answer.found : inShadow?.found) return changed(asked, answer, inShadow);
     throw new Refusal("unknown-decision", "There is no such decision of this policy and subject in the window.");
   }
 

@@ -123,7 +123,7 @@ export class Callers {
         op === "check"
           ? await limiter.check(asked)
           : op === "settle" || op === "release"
-            ? await limiter[op](asked)
+            ? { allowed: true, replayed: false, ...(await limiter[op](asked)) }
             : await limiter.consume({ ...asked, isNew: asked.isNew ?? false }, () => {});
       const [toldAtMs, after] = [scheduler.nowMs, network.deeds.length];
       this.told.push({ op, isolate, asked, decided, askedAtMs, toldAtMs, before, after, ...(place && { place }) });

@@ -9,7 +9,7 @@ export interface Told {
   readonly isolate: number;
   /** The id of a check is empty. */
   readonly asked: AskedById & { readonly isNew?: boolean };
-  readonly decided: Decided;
+  readonly decided: Pick<Decided, "allowed" | "replayed" | "limits">;
   readonly askedAtMs: number;
   readonly toldAtMs: number;
   /** How many deeds of the objects there were when it was asked, and when it was told. */
