@@ -131,6 +131,11 @@ export function violated(decided: Decided): DecidedLimit[] {
   return decided.allowed ? [] : liveLimits(decided).filter(({ standing }) => standing.fitsInMs > 0);
 }
 
+/** The layers that the cost does not fit, each with its key. */
+export function reasonsOf(decided: Decided): ReadonlyMap<string, string> {
+  return new Map(violated(decided).map(({ layer, key }) => [layer, key]));
+}
+
 export function bodyOf(decided: Decided): Decision {
   const { allowed, id, policy, cost, replayed, degraded, wouldDeny } = decided;
   return {
