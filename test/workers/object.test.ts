@@ -2,12 +2,12 @@ import { abortAllDurableObjects, env, runDurableObjectAlarm, runInDurableObject 
 import fc from "fast-check";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { type Limit, longestWindowMs } from "../../src/core/limit";
-import { Ledger } from "../../src/object/ledger";
 import type { LimiterObject } from "../../src/object/object";
 import type { AskedCounter, Call, Charge } from "../../src/object/protocol";
 import { type PageStore, Store } from "../../src/object/store";
 import { Oracle } from "../core/oracle";
 import { Disk } from "../simulation/disk";
+import { AskedLedger } from "./ledger";
 import { ask, type Bindings } from "./target";
 
 const objects = (env as unknown as Bindings).LIMITER_OBJECTS;
@@ -57,12 +57,12 @@ beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: START_MS }));
 
 describe("rows written", () => {
   /** Rows that `work` writes, on a ledger of its own over the storage of an object that has been used before. */
-  const rowsOf = (work: (ledger: Ledger, rows: () => number) => void) =>
+  const rowsOf = (work: (ledger: AskedLedger, rows: () => number) => void) =>
     inside(newObject(), (storage) => {
       const store = new Store(storage);
-      new Ledger(store).consume(charge([caller("user:earlier")]), START_MS);
+      new AskedLedger(store).consume(charge([caller("user:earlier")]), START_MS);
       let before = store.rowsWritten;
-      work(new Ledger(store), () => {
+      work(new AskedLedger(store), () => {
         const rows = store.rowsWritten - before;
         before = store.rowsWritten;
         return rows;
@@ -90,7 +90,7 @@ describe("rows written", () => {
   test("the very first write to an object makes its table, which is billed as two rows more", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      new Ledger(store).consume(charge([caller("user:u")]), START_MS);
+      new AskedLedger(store).consume(charge([caller("user:u")]), START_MS);
       expect(store.rowsWritten).toBe(3);
     });
   });
@@ -177,7 +177,7 @@ describe("rows written", () => {
   test("storage does not grow with time: expired pages are overwritten", async () => {
     const stub = newObject();
     await inside(stub, (storage) => {
-      const ledger = new Ledger(new Store(storage));
+      const ledger = new AskedLedger(new Store(storage));
       // 360 events an hour: some nine pages at any time.
       for (let i = 0; i < 10_000; i++) ledger.consume(charge([caller("user:u", 30)]), START_MS + i * 10_000);
     });
@@ -222,7 +222,7 @@ describe("storage", () => {
     const stub = newObject();
     const asked = ip("ip:1", 1_000_000);
     await inside(stub, (storage) => {
-      const ledger = new Ledger(new Store(storage));
+      const ledger = new AskedLedger(new Store(storage));
       for (let i = 0; i < 20_000; i++) ledger.consume(charge([asked]), START_MS);
     });
     await abortAllDurableObjects();
@@ -235,7 +235,7 @@ describe("storage", () => {
 
   test("memory is bounded: accounts beyond the bound are dropped, and lose nothing", async () => {
     await inside(newObject(), (storage) => {
-      const ledger = new Ledger(new Store(storage), 20_000);
+      const ledger = new AskedLedger(new Store(storage), 20_000);
       for (let round = 1; round <= 5; round++)
         for (let key = 0; key < 100; key++)
           expect(ledger.consume(charge([caller(`user:${key}`)]), START_MS).standings[0]?.[0]?.used).toBe(round);
@@ -248,14 +248,14 @@ describe("storage", () => {
   test("a write that fails charges nothing, in memory neither", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       ledger.consume(charge([caller("user:u"), ip("ip:1")]), START_MS);
       storage.sql.exec(
         "CREATE TRIGGER full BEFORE UPDATE ON pages_v1 WHEN new.key = 'ip:1' BEGIN SELECT RAISE(ABORT, 'disk full'); END",
       );
       expect(() => ledger.consume(charge([caller("user:u"), ip("ip:1")]), START_MS)).toThrow(/disk full/);
       storage.sql.exec("DROP TRIGGER full");
-      for (const reader of [ledger, new Ledger(store)])
+      for (const reader of [ledger, new AskedLedger(store)])
         expect(reader.check(charge([caller("user:u"), ip("ip:1")]), START_MS).standings).toMatchObject([
           [{ used: 1 }, { used: 1 }],
           [{ used: 1 }],
@@ -266,14 +266,14 @@ describe("storage", () => {
   test("a charge put back is as if it had never been, wherever its page is", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       const charges = Array.from({ length: 200 }, (_, i) => charge([caller("user:u", 1_000)], 1 + (i % 3)));
       for (const one of charges) ledger.consume(one, START_MS);
       const total = charges.reduce((sum, { cost }) => sum + cost, 0);
       const back = [charges[0], charges[57], charges[199]] as Charge[];
       for (const one of back) ledger.undo(one, START_MS);
       const left = total - back.reduce((sum, { cost }) => sum + cost, 0);
-      for (const reader of [ledger, new Ledger(store)])
+      for (const reader of [ledger, new AskedLedger(store)])
         expect(reader.check(charge([caller("user:u", 1_000)]), START_MS).standings).toMatchObject([
           [{ used: left }, { used: left }],
         ]);
@@ -288,7 +288,7 @@ describe("calls that arrive together", () => {
   test("write a page once, however many of them changed it", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       ledger.consume(charge([caller("user:u", 100)]), START_MS);
       const before = store.rowsWritten;
       const same = consumes(Array.from({ length: 20 }, () => [caller("user:u", 100)]));
@@ -298,7 +298,7 @@ describe("calls that arrive together", () => {
       ledger.decide(others, START_MS);
       // Many pages are one row of the journal, whose table is made with the first one.
       expect(store.rowsWritten - before).toBe(1 + 1 + 2);
-      for (const reader of [ledger, new Ledger(store)]) {
+      for (const reader of [ledger, new AskedLedger(store)]) {
         expect(reader.check(charge([caller("user:u", 100)]), START_MS).standings).toMatchObject([[{ used: 21 }, {}]]);
         expect(reader.check(charge([ip("ip:1", 100)]), START_MS).standings).toMatchObject([[{ used: 40 }]]);
       }
@@ -316,7 +316,7 @@ describe("calls that arrive together", () => {
   test("fail each alone: the others are decided and stored", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       ledger.consume(charge([caller("user:bad")]), START_MS);
       storage.sql.exec(
         "CREATE TRIGGER full BEFORE UPDATE ON pages_v1 WHEN new.key = 'user:bad' BEGIN SELECT RAISE(ABORT, 'disk full'); END",
@@ -328,7 +328,7 @@ describe("calls that arrive together", () => {
         { error: expect.stringContaining("disk full") },
         { answer: { allowed: true, replayed: false } },
       ]);
-      for (const reader of [ledger, new Ledger(store)])
+      for (const reader of [ledger, new AskedLedger(store)])
         for (const [key, used] of [["user:a", 1] as const, ["user:bad", 1] as const, ["user:b", 1] as const])
           expect([key, reader.check(charge([caller(key)]), START_MS).standings[0]?.[0]?.used]).toEqual([key, used]);
     });
@@ -352,7 +352,7 @@ describe("calls that arrive together", () => {
       fc.assert(
         fc.property(calls, (asked) => {
           for (const key of ["user:0", "user:1", "ip:1"]) for (const store of stores) store.deleteKey(key);
-          const ledgers = stores.map((store) => new Ledger(store as PageStore)) as [Ledger, Ledger];
+          const ledgers = stores.map((store) => new AskedLedger(store as PageStore)) as [AskedLedger, AskedLedger];
           let atMs = START_MS;
           for (let i = 0; i < asked.length; ) {
             const group = asked.slice(i, i + 1 + (asked[i]?.size ?? 0));
@@ -378,13 +378,13 @@ describe("calls that arrive together", () => {
 });
 
 describe("claims", () => {
-  const used = (ledger: Ledger) => ledger.check(charge([caller("user:u")]), START_MS).standings[0]?.[0]?.used;
+  const used = (ledger: AskedLedger) => ledger.check(charge([caller("user:u")]), START_MS).standings[0]?.[0]?.used;
 
   /** On a ledger over real storage, and on one that read it back. */
-  const onBoth = (work: (reopened: () => Ledger) => void) =>
+  const onBoth = (work: (reopened: () => AskedLedger) => void) =>
     inside(newObject(), (storage) => {
       const store = new Store(storage);
-      work(() => new Ledger(store));
+      work(() => new AskedLedger(store));
     });
 
   test("an event is taken back only when the last attempt that relies on it lifts its claim", async () => {
@@ -424,7 +424,7 @@ describe("claims", () => {
 });
 
 describe("what is under way", () => {
-  const running = (ledger: Ledger, atMs = START_MS) => {
+  const running = (ledger: AskedLedger, atMs = START_MS) => {
     const [[standing] = []] = ledger.check(charge([job("user:u")]), atMs).standings;
     return standing?.used;
   };
@@ -432,7 +432,7 @@ describe("what is under way", () => {
   test("comes back after an eviction, from pages that turned, whatever was released, settled and undone on them", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       const charges = Array.from({ length: 200 }, () => charge([job("user:u", 1_000)], 3));
       for (const [i, one] of charges.entries()) ledger.consume(one, START_MS + i);
       const nowMs = START_MS + 200;
@@ -443,7 +443,7 @@ describe("what is under way", () => {
         if (i % 7 === 0) ledger.release({ event: one }, nowMs);
       }
       const left = charges.filter((_, i) => i % 2 !== 0 && i % 5 !== 0 && i % 7 !== 0).length;
-      for (const reader of [ledger, new Ledger(store)]) {
+      for (const reader of [ledger, new AskedLedger(store)]) {
         expect(running(reader, nowMs)).toBe(left);
         // The last one that is still under way is the 200th.
         expect(running(reader, START_MS + 199 + 299_999)).toBe(1);
@@ -456,7 +456,7 @@ describe("what is under way", () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const before = { ...job("user:u"), limits: [{ max: 1_000_000, windowMs: 3_600_000 }] };
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       const released = charge([job("user:u")]);
       ledger.consume(released, START_MS);
       ledger.release({ event: released }, START_MS);
@@ -466,15 +466,15 @@ describe("what is under way", () => {
         { method: "consume", question: charge([before]) } as Call,
       ];
       // Opened anew, it has no log of what is under way until the check asks for it.
-      const outcomes = new Ledger(store).decide(calls, START_MS);
+      const outcomes = new AskedLedger(store).decide(calls, START_MS);
       expect(outcomes.at(-2)).toMatchObject({ answer: { standings: [[{ used: 60 }, { used: 61 }]] } });
-      expect(running(new Ledger(store))).toBe(61);
+      expect(running(new AskedLedger(store))).toBe(61);
     });
   });
 
   test("goes on being counted while no limit asks about it", async () => {
     await inside(newObject(), (storage) => {
-      const ledger = new Ledger(new Store(storage));
+      const ledger = new AskedLedger(new Store(storage));
       ledger.consume(charge([job("user:u")]), START_MS);
       const without = { ...job("user:u"), limits: [{ max: 1_000_000, windowMs: 3_600_000 }] };
       ledger.consume(charge([without]), START_MS);
@@ -486,7 +486,7 @@ describe("what is under way", () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const weight = (asked: AskedCounter) => {
-        const ledger = new Ledger(store);
+        const ledger = new AskedLedger(store);
         for (let i = 0; i < 50; i++) ledger.consume(charge([asked]), START_MS);
         return ledger.memoryInUse;
       };
@@ -499,7 +499,7 @@ describe("what is under way", () => {
   test("is taken back with its charge, released before or not", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       const [one, other] = [charge([job("user:u")], 2), charge([job("user:u")], 2)];
       for (const charge of [one, other]) ledger.consume(charge, START_MS);
       ledger.release({ event: one }, START_MS);
@@ -508,14 +508,14 @@ describe("what is under way", () => {
         [other, 0],
       ] as const) {
         ledger.undo(undone, START_MS);
-        for (const reader of [ledger, new Ledger(store)]) expect(running(reader)).toBe(left);
+        for (const reader of [ledger, new AskedLedger(store)]) expect(running(reader)).toBe(left);
       }
     });
   });
 
   test("is stored in what older code does not look at", async () => {
     await inside(newObject(), (storage) => {
-      const ledger = new Ledger(new Store(storage));
+      const ledger = new AskedLedger(new Store(storage));
       const charges = ["a", "b", "c"].map((id) => ({ ...charge([job("user:u", 9)], 2), id }));
       for (const one of charges) ledger.consume(one, START_MS);
       ledger.release({ event: charges[1] as Charge }, START_MS);
@@ -531,7 +531,7 @@ describe("what is under way", () => {
 
   test("is released by no object that takes a release for a settle, as older ones do: it fails", async () => {
     await inside(newObject(), (storage) => {
-      const ledger = new Ledger(new Store(storage));
+      const ledger = new AskedLedger(new Store(storage));
       const one = charge([job("user:u")], 5);
       ledger.consume(one, START_MS);
       const [taken] = ledger.decide([{ method: "settle", question: { event: one } } as unknown as Call], START_MS);
@@ -546,16 +546,18 @@ describe("what is under way", () => {
 test("an idempotency key is found on whichever page its event is, before and after an eviction", async () => {
   await inside(newObject(), (storage) => {
     const store = new Store(storage);
-    const writer = new Ledger(store);
+    const writer = new AskedLedger(store);
     const charges = Array.from({ length: 300 }, () => charge([ip("ip:1", 1_000)], 2));
     for (const one of charges) writer.consume(one, START_MS);
-    for (const ledger of [writer, new Ledger(store)])
+    for (const ledger of [writer, new AskedLedger(store)])
       for (const one of charges) {
         expect(ledger.consume({ ...one, attempt: "b" }, START_MS)).toMatchObject({ allowed: true, replayed: true });
         expect(ledger.settle({ ...one, cost: 1 }, START_MS).found).toBe(true);
         expect(ledger.consume({ ...one, subject: "another", cost: 1_000 }, START_MS).allowed).toBe(false);
       }
-    expect(new Ledger(store).check(charge([ip("ip:1", 1_000)]), START_MS).standings).toMatchObject([[{ used: 300 }]]);
+    expect(new AskedLedger(store).check(charge([ip("ip:1", 1_000)]), START_MS).standings).toMatchObject([
+      [{ used: 300 }],
+    ]);
   });
 });
 
@@ -564,7 +566,7 @@ test.each([0, 30])(
   async (between) => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledgers = [new Ledger(store), new Ledger(new Disk())];
+      const ledgers = [new AskedLedger(store), new AskedLedger(new Disk())];
       const asked = ip("ip:1", 1_000);
       const once = charge([asked]);
       const forgottenAtMs = START_MS + 60_000;
@@ -579,13 +581,13 @@ test.each([0, 30])(
         ledger.settle({ ...once, cost: 0 }, forgottenAtMs + 1);
         expect(ledger.check(charge([asked]), forgottenAtMs + 1).standings[0]?.[0]?.used).toBe(between);
       }
-      expect(new Ledger(store).consume({ ...once, attempt: "e" }, forgottenAtMs + 2).replayed).toBe(true);
+      expect(new AskedLedger(store).consume({ ...once, attempt: "e" }, forgottenAtMs + 2).replayed).toBe(true);
     });
   },
 );
 test("an idempotency key that is used again after its window is remembered anew", async () => {
   await inside(newObject(), (storage) => {
-    const ledger = new Ledger(new Store(storage));
+    const ledger = new AskedLedger(new Store(storage));
     const one = { ...charge([ip("ip:1")]), keepMs: 60_000 };
     const replayed = [0, 60_000, 60_001, 119_999, 120_000].map(
       (ms) => ledger.consume({ ...one, attempt: `at ${ms}` }, START_MS + ms).replayed,
@@ -608,7 +610,7 @@ describe("time", () => {
   test("a page that was emptied by an undo and written again comes back in its order", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       const asked = ip("ip:1", 1_000_000);
       for (let i = 0; i < 100; i++) {
         const atMs = START_MS + i * 1_000;
@@ -618,8 +620,8 @@ describe("time", () => {
         ledger.consume(charge([asked]), atMs);
         const warm = ledger.check(charge([asked]), atMs + 1);
         // A clock that is behind tells whether the newest event is known for what it is.
-        expect(new Ledger(store).check(charge([asked]), atMs + 1)).toEqual(warm);
-        expect(new Ledger(store).check(charge([asked]), START_MS).atMs).toBe(atMs);
+        expect(new AskedLedger(store).check(charge([asked]), atMs + 1)).toEqual(warm);
+        expect(new AskedLedger(store).check(charge([asked]), START_MS).atMs).toBe(atMs);
       }
     });
   });
@@ -627,7 +629,7 @@ describe("time", () => {
   test("pages that begin in the same millisecond come back in their order", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       const asked = ip("ip:1", 1_000_000);
       // A clock that was set back stands still: many events share an instant, over pages whose slots are used again.
       for (let round = 0; round < 8; round++) {
@@ -635,7 +637,7 @@ describe("time", () => {
         for (let i = 0; i < 10; i++) ledger.consume(charge([asked]), START_MS + round * 25_000 + i);
         const atMs = START_MS + round * 25_000 + 30;
         const warm = ledger.check(charge([asked]), atMs);
-        expect(new Ledger(store).check(charge([asked]), atMs)).toEqual(warm);
+        expect(new AskedLedger(store).check(charge([asked]), atMs)).toEqual(warm);
       }
     });
   });
@@ -721,7 +723,7 @@ describe("the alarm", () => {
   test("sweeps an object of many keys step by step, and answers between the steps", async () => {
     const stub = newObject();
     await inside(stub, (storage) => {
-      const ledger = new Ledger(new Store(storage));
+      const ledger = new AskedLedger(new Store(storage));
       for (let key = 0; key < 2_000; key++)
         ledger.consume(charge([key % 2 ? caller(`user:${key}`) : ip(`ip:${key}`)]), START_MS);
       const steps = ledger.sweep(START_MS + 60_000);
@@ -786,7 +788,7 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
         fc.array(step, { minLength: 300, maxLength: 300, size: "max" }),
         (limits, history) => {
           storage.sql.exec("DROP TABLE IF EXISTS pages_v1");
-          let ledger = new Ledger(new Store(storage));
+          let ledger = new AskedLedger(new Store(storage));
           const oracles = new Map<string, Oracle>();
           const oracleOf = (key: string) => oracles.get(key) ?? (oracles.set(key, new Oracle()).get(key) as Oracle);
           const admitted: Charge[] = [];
@@ -831,7 +833,7 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
               for (const key of keys) oracleOf(key).events.pop();
             }
             if (afterwards === "evict") {
-              ledger = new Ledger(new Store(storage));
+              ledger = new AskedLedger(new Store(storage));
               lastMs = 0;
             }
             if (afterwards === "sweep") for (const _ of ledger.sweep(wallMs));

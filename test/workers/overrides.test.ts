@@ -1,11 +1,11 @@
 import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { Ledger } from "../../src/object/ledger";
 import type { LimiterObject } from "../../src/object/object";
 import type { AskedCounter, Charge, OverrideToSet } from "../../src/object/protocol";
 import { Store } from "../../src/object/store";
 import { Caller, newSubject } from "../behaviour/target";
+import { AskedLedger } from "./ledger";
 import { ask, type Bindings, workerTarget } from "./target";
 
 const objects = (env as unknown as Bindings).LIMITER_OBJECTS;
@@ -129,15 +129,15 @@ describe("an override in its object", () => {
         },
       });
       const open = () => {
-        const ledger = new Ledger(new Store({ ...storage, sql: counted } as DurableObjectStorage));
+        const ledger = new AskedLedger(new Store({ ...storage, sql: counted } as DurableObjectStorage));
         statements = [];
         ledger.check(charge(), START_MS);
         ledger.check(charge(), START_MS);
         return statements.length;
       };
-      new Ledger(new Store(storage)).consume(charge(), START_MS);
+      new AskedLedger(new Store(storage)).consume(charge(), START_MS);
       expect(open()).toBe(1);
-      new Ledger(new Store(storage)).setOverride("user:other", ban(1_000), START_MS);
+      new AskedLedger(new Store(storage)).setOverride("user:other", ban(1_000), START_MS);
       expect(open()).toBe(2);
     });
   });
@@ -145,7 +145,7 @@ describe("an override in its object", () => {
   test("writes one row, the very first one its table besides; lifting it one, and none where there is none", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       const rowsOf = (work: () => void) => {
         const before = store.rowsWritten;
         work();
@@ -164,11 +164,11 @@ describe("an override in its object", () => {
   test("that can't be stored is not in force, in memory neither", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       ledger.setOverride(KEY, { kind: "exempt", reason: "a test", ends: { inMs: 1_000 } }, START_MS);
       storage.sql.exec("CREATE TRIGGER full BEFORE UPDATE ON overrides_v1 BEGIN SELECT RAISE(ABORT, 'disk full'); END");
       expect(() => ledger.setOverride(KEY, ban(1_000), START_MS)).toThrow(/disk full/);
-      for (const reader of [ledger, new Ledger(store)])
+      for (const reader of [ledger, new AskedLedger(store)])
         expect(reader.check(charge(), START_MS)).toMatchObject({ allowed: true, overrides: [{ kind: "exempt" }] });
     });
   });
@@ -176,14 +176,14 @@ describe("an override in its object", () => {
   test("with a wider window has events kept for it, on their page and in memory", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       const limits = [{ max: 100, windowMs: 10 * HOUR_MS }];
       const layers = [{ policy: "chat", layer: "caller", limits }];
       ledger.setOverride(KEY, { kind: "limits", reason: "a test", layers, ends: { inMs: 24 * HOUR_MS } }, START_MS);
       for (let i = 0; i < 100; i++) ledger.consume(charge(), START_MS + i * 1_000);
       const lastMs = START_MS + 10 * HOUR_MS - 1;
       for (const _ of ledger.sweep(lastMs));
-      for (const reader of [ledger, new Ledger(store)])
+      for (const reader of [ledger, new AskedLedger(store)])
         expect(reader.consume(charge(), lastMs)).toMatchObject({
           allowed: false,
           standings: [[{ used: 100, fitsInMs: 1 }]],
