@@ -1,17 +1,12 @@
-import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
-import { env } from "cloudflare:workers";
+import { abortAllDurableObjects, runDurableObjectAlarm } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { LimiterObject } from "../../src/object/object";
 import type { AskedCounter, Charge, OverrideToSet } from "../../src/object/protocol";
 import { Store } from "../../src/object/store";
 import { Caller, newSubject } from "../behaviour/target";
-import { AskedLedger } from "./ledger";
-import { ask, type Bindings, workerTarget } from "./target";
+import { AskedLedger, HOUR_MS, inside, newObject, objects, START_MS } from "./ledger";
+import { ask, workerTarget } from "./target";
 
-const objects = (env as unknown as Bindings).LIMITER_OBJECTS;
-/** In the future: alarms go by the real clock, and must not ring by themselves. */
-const START_MS = Date.UTC(2040, 0, 1);
-const HOUR_MS = 3_600_000;
 const KEY = "user:u";
 const COUNTER: AskedCounter = { layer: "caller", key: KEY, limits: [{ max: 5, windowMs: 60_000 }] };
 
@@ -26,10 +21,7 @@ const charge = (cost = 1): Charge => ({
 });
 const ban = (inMs: number): OverrideToSet => ({ kind: "ban", reason: "a test", ends: { inMs } });
 
-const newObject = () => objects.getByName(crypto.randomUUID());
 type Stub = DurableObjectStub<LimiterObject>;
-const inside = <T>(stub: Stub, work: (storage: DurableObjectStorage) => T | Promise<T>) =>
-  runInDurableObject(stub, (_, state) => work(state.storage));
 const alarmOf = (stub: Stub) => inside(stub, (storage) => storage.getAlarm());
 const tablesOf = (stub: Stub) =>
   inside(stub, ({ sql }) =>
