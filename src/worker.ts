@@ -1,7 +1,7 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { bodyOf, releaseOf, settlementOf } from "./edge/decision";
 import type { WaitUntil } from "./edge/fan-out";
-import { logFault } from "./edge/log";
+import { logFault } from "./edge/fault";
 import { Refusal } from "./edge/refusal";
 import { readCheck, readConsumeWithKey, readRelease, readSettle } from "./edge/request";
 import type {

@@ -16,7 +16,7 @@ import type { Recent, Sums, Totals } from "../stats/protocol";
 import { callWithin, type Timing, within } from "./deadline";
 import { type Decided, reasonsOf } from "./decision";
 import type { WaitUntil } from "./fan-out";
-import { logFault } from "./log";
+import { logFault } from "./fault";
 import { Refusal } from "./refusal";
 
 /** The calls of the object that adds up. */

@@ -1,7 +1,7 @@
 import type { Config } from "../config/config";
 import { type Decided, reasonsOf, retryAfterSeconds } from "./decision";
 import type { WaitUntil } from "./fan-out";
-import { logFault } from "./log";
+import { logFault } from "./fault";
 
 const utf8 = new TextEncoder();
 const DIGEST_BYTES = 8;

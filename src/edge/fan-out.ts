@@ -14,7 +14,7 @@ import type {
   QuestionOf,
 } from "../object/protocol";
 import type { Timing } from "./deadline";
-import { logFault } from "./log";
+import { logFault } from "./fault";
 import { callObject, type DecidingStub, type ObjectNamespace, silent, unreachable } from "./objects";
 import { objectOf } from "./placement";
 import { Refusal } from "./refusal";

@@ -2,7 +2,7 @@ import type { Config } from "../config/config";
 import type { KeyOverride, LayerLimits } from "../core/override";
 import type { Call, Inspected, Outcome, OverrideToSet } from "../object/protocol";
 import { callWithin, type Timing } from "./deadline";
-import { logFault } from "./log";
+import { logFault } from "./fault";
 import { Refusal } from "./refusal";
 
 /** Where to create an object that is not there yet. */
