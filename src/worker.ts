@@ -1,9 +1,9 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { bodyOf, releaseOf, settlementOf } from "./edge/decision";
 import type { WaitUntil } from "./edge/fan-out";
-import { logFault } from "./edge/log";
+import { logFault } from "./edge/fault";
 import { Refusal } from "./edge/refusal";
-import { readCheck, readConsume, readRelease, readSettle } from "./edge/request";
+import { readCheck, readConsumeWithKey, readRelease, readSettle } from "./edge/request";
 import type {
   BatchRequest,
   BatchResults,
@@ -39,9 +39,7 @@ export class LimiterRpc extends WorkerEntrypoint<Env> {
 
   async consume(request: ConsumeRequest): Promise<Decision> {
     const { config, limiter } = serviceOf(this.env);
-    const { idempotency_key: idempotencyKey, attempt, ...rest } = Object(request) as ConsumeRequest;
-    const asked = async () => limiter.consume(readConsume(rest, { idempotencyKey, attempt }, config), this.#waitUntil);
-    return bodyOf(await answered(asked));
+    return bodyOf(await answered(async () => limiter.consume(readConsumeWithKey(request, config), this.#waitUntil)));
   }
 
   async settle(request: SettleRequest): Promise<Settlement> {

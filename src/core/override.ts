@@ -5,12 +5,38 @@ import { type Logs, standingOf } from "./standing";
 export const OVERRIDE_KINDS = ["limits", "exempt", "ban"] as const;
 export type OverrideKind = (typeof OVERRIDE_KINDS)[number];
 
+/** The limits of one of a key's counters. */
+export interface LayerLimits {
+  readonly policy: string;
+  readonly layer: string;
+  readonly limits: readonly Limit[];
+}
+
+/** What was set for a key, of all counters or of some. Objects store it and send it as it is. */
+export interface KeyOverride {
+  readonly kind: OverrideKind;
+  /** For whoever looks the key up. */
+  readonly reason: string;
+  /** The object's own time: the instant from which on it holds no longer. */
+  readonly endsAtMs: number;
+  /** The counters that have other limits, and those limits: of kind `limits` alone. */
+  readonly layers?: readonly LayerLimits[];
+}
+
 /** What holds for a counter in place of its own limits, before `endsAtMs` and not from then on. */
 export interface Override {
   readonly kind: OverrideKind;
   readonly endsAtMs: number;
   /** Those in force: of kind `limits`, and of no other. */
   readonly limits?: readonly Limit[] | undefined;
+}
+
+/** What an override of a key is to one of its counters, if anything. */
+export function overrideOf(override: KeyOverride, policy: string, layer: string): Override | undefined {
+  const { kind, endsAtMs, layers } = override;
+  if (kind !== "limits") return { kind, endsAtMs };
+  const own = layers?.find((other) => other.policy === policy && other.layer === layer);
+  return own && { kind, endsAtMs, limits: own.limits };
 }
 
 /** What a verdict says of a counter that is overridden. All waits are from the verdict on, if nobody consumes. */

@@ -14,9 +14,9 @@ import {
 } from "../core/tally";
 import type { Recent, Sums, Totals } from "../stats/protocol";
 import { callWithin, type Timing, within } from "./deadline";
-import { type Decided, violated } from "./decision";
+import { type Decided, reasonsOf } from "./decision";
 import type { WaitUntil } from "./fan-out";
-import { logFault } from "./log";
+import { logFault } from "./fault";
 import { Refusal } from "./refusal";
 
 /** The calls of the object that adds up. */
@@ -117,10 +117,9 @@ export class Counts {
 
   #countReasons(decided: Decided, outcome: DecisionOutcome): void {
     const { policy } = decided;
-    const reasons = new Map(violated(decided).map(({ layer, key }) => [layer, key]));
     // Layers that callers name are as many as they like.
     const isConfigured = this.config.policies.get(policy.name) === policy;
-    for (const [layer, key] of reasons) {
+    for (const [layer, key] of reasonsOf(decided)) {
       if (isConfigured) countIn(this.#tallies, `${policy.name}/${layer}`, outcome);
       this.#deniedKeys.add(`${policy.name}\n${layer}\n${key}`);
     }

@@ -3,14 +3,14 @@ import type { Standing } from "../core/log";
 import type { Overridden, OverrideKind } from "../core/override";
 import type { Policy } from "../core/policy";
 import type { Answer, AskedCounter } from "../object/protocol";
-import type { Asked } from "./request";
+import type { Asked, AskedById } from "./request";
 import type { Decision, InlineDecision, Release, Settlement } from "./schema";
 import type { ShadowAnswer } from "./shadow";
 
 /** A decision with everything that its body and its headers are made from. */
 export interface Decided {
   readonly allowed: boolean;
-  /** Of a consume that was admitted, or settled. */
+  /** Of a consume that was admitted. */
   readonly id: string | undefined;
   readonly policy: Policy;
   readonly cost: number;
@@ -21,6 +21,15 @@ export interface Decided {
   readonly isRemembered: boolean;
   /** Whether the layers in shadow would have denied it; undefined when there are none. */
   readonly wouldDeny: boolean | undefined;
+  readonly limits: readonly DecidedLimit[];
+}
+
+/** An earlier consume that was settled or released, likewise. */
+export interface Changed {
+  readonly id: string;
+  readonly policy: Policy;
+  /** What it was settled at. */
+  readonly cost: number;
   readonly limits: readonly DecidedLimit[];
 }
 
@@ -43,25 +52,29 @@ interface Named {
   readonly replayed: boolean;
 }
 
-export function decided(
-  { policy, cost, counters, shadow }: Asked,
-  answer: GivenAnswer,
-  named?: Named,
-  inShadow?: ShadowAnswer,
-): Decided {
+export function decided(asked: Asked, answer: GivenAnswer, named?: Named, inShadow?: ShadowAnswer): Decided {
   const { allowed, isRemembered = false } = answer;
-  const live = limitsAsTold(counters, answer, false);
   return {
     allowed,
     id: allowed ? named?.id : undefined,
-    policy,
-    cost,
+    policy: asked.policy,
+    cost: asked.cost,
     replayed: allowed && named?.replayed === true,
     degraded: false,
     isRemembered,
     wouldDeny: inShadow?.wouldDeny,
-    limits: inShadow ? inOrder(policy, [...live, ...limitsAsTold(shadow, inShadow, true)]) : live,
+    limits: allLimits(asked, answer, inShadow),
   };
+}
+
+export function changed(asked: AskedById, answer: Answer, inShadow?: ShadowAnswer): Changed {
+  const { id, policy, cost } = asked;
+  return { id, policy, cost, limits: allLimits(asked, answer, inShadow) };
+}
+
+function allLimits({ policy, counters, shadow }: Asked, answer: Answer, inShadow?: ShadowAnswer): DecidedLimit[] {
+  const live = limitsAsTold(counters, answer, false);
+  return inShadow ? inOrder(policy, [...live, ...limitsAsTold(shadow, inShadow, true)]) : live;
 }
 
 function limitsAsTold(
@@ -89,7 +102,7 @@ export function degraded({ policy, cost }: Asked, id?: string): Decided {
 }
 
 /** The limits that decide. */
-export function liveLimits({ limits }: Decided): readonly DecidedLimit[] {
+export function liveLimits({ limits }: Pick<Decided, "limits">): readonly DecidedLimit[] {
   return limits.filter(({ isShadow }) => !isShadow);
 }
 
@@ -118,6 +131,11 @@ export function violated(decided: Decided): DecidedLimit[] {
   return decided.allowed ? [] : liveLimits(decided).filter(({ standing }) => standing.fitsInMs > 0);
 }
 
+/** The layers that the cost does not fit, each with its key. */
+export function reasonsOf(decided: Decided): ReadonlyMap<string, string> {
+  return new Map(violated(decided).map(({ layer, key }) => [layer, key]));
+}
+
 export function bodyOf(decided: Decided): Decision {
   const { allowed, id, policy, cost, replayed, degraded, wouldDeny } = decided;
   return {
@@ -142,15 +160,15 @@ export function inlineBodyOf(decided: Decided): InlineDecision {
   return { ...body, limits };
 }
 
-export function settlementOf(decided: Decided): Settlement {
-  return { id: decided.id ?? "", policy: decided.policy.name, cost: decided.cost, limits: limitsOf(decided) };
+export function settlementOf(settled: Changed): Settlement {
+  return { id: settled.id, policy: settled.policy.name, cost: settled.cost, limits: limitsOf(settled) };
 }
 
-export function releaseOf(decided: Decided): Release {
-  return { id: decided.id ?? "", policy: decided.policy.name, released: true, limits: limitsOf(decided) };
+export function releaseOf(released: Changed): Release {
+  return { id: released.id, policy: released.policy.name, released: true, limits: limitsOf(released) };
 }
 
-function limitsOf({ limits }: Decided): Decision["limits"] {
+function limitsOf({ limits }: Pick<Decided, "limits">): Decision["limits"] {
   return limits.map(({ layer, key, limit, standing, isShadow, override }) => ({
     layer,
     key,

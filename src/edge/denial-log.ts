@@ -1,7 +1,7 @@
 import type { Config } from "../config/config";
-import { type Decided, retryAfterSeconds, violated } from "./decision";
+import { type Decided, reasonsOf, retryAfterSeconds } from "./decision";
 import type { WaitUntil } from "./fan-out";
-import { logFault } from "./log";
+import { logFault } from "./fault";
 
 const utf8 = new TextEncoder();
 const DIGEST_BYTES = 8;
@@ -23,8 +23,7 @@ export class DenialLog {
   }
 
   async #write(decided: Decided): Promise<void> {
-    const reasons = new Map(violated(decided).map(({ layer, key }) => [layer, key]));
-    const layers = [...reasons].map(async ([layer, key]) => ({
+    const layers = [...reasonsOf(decided)].map(async ([layer, key]) => ({
       layer,
       key: this.config.logKeys ? key : await this.#digest(key),
     }));

@@ -2,8 +2,8 @@ import type { Standing } from "../core/log";
 import type { Overridden } from "../core/override";
 import type { Answer, Question } from "../object/protocol";
 
-/** Subjects that are remembered at most, those that were denied last, and costs of each: a dozen megabytes in all. */
-const MOST_SUBJECTS = 5_000;
+/** Questions that are remembered at most, those that were denied last, and costs of each: a dozen megabytes in all. */
+const MOST_QUESTIONS = 5_000;
 const MOST_COSTS = 8;
 
 /** A denial, and when it was asked for and answered: the object's own time of it was somewhere between. */
@@ -13,9 +13,10 @@ interface Denial {
   readonly answeredAtMs: number;
 }
 
-/** The objects are being asked about a subject. */
+/** The objects are being asked a question. */
 interface Asking {
-  readonly subject: string;
+  /** Its name. */
+  readonly question: string;
   readonly askedAtMs: number;
   /** Something has made room meanwhile: what they answer may be older than that. */
   isVoid: boolean;
@@ -33,7 +34,7 @@ export type Recalled = Answer | "less" | "lapsed" | "soon";
 /**
  * What objects have denied lately, so that a flood is answered here and not by them. A denial holds until enough has
  * left the window, and it is believed for `mostMs` at most, since a settle, a release or a reset elsewhere may make room before.
- * It is remembered for the whole subject: what one of its counters had was perhaps about to be put back, and nobody else
+ * It is remembered of the whole question: what one of its counters had was perhaps about to be put back, and nobody else
  * shall be denied for that. Nothing here ever admits.
  *
  * It lives as long as the configuration that it was decided by. Times are those of this isolate, so only durations of
@@ -41,8 +42,8 @@ export type Recalled = Answer | "less" | "lapsed" | "soon";
  * neither is wrong by more than the way there and back, to the side that costs nobody a request.
  */
 export class Denials {
-  /** What was denied to a subject, by cost. */
-  readonly #subjects = new Map<string, Map<number, Denial>>();
+  /** What was denied, by the name of the question, which is without its cost, and by cost. */
+  readonly #questions = new Map<string, Map<number, Denial>>();
   readonly #underWay = new Set<Asking>();
 
   /** `mostMs` of 0 remembers nothing. */
@@ -54,11 +55,11 @@ export class Denials {
   /** Asks the objects, and remembers when they deny; an admission makes what was denied before doubtful. */
   async learning<A extends Answer>(question: Question, ask: () => Promise<A>): Promise<A> {
     if (this.mostMs === 0) return ask();
-    const asking: Asking = { subject: nameOf(question), askedAtMs: this.now(), isVoid: false };
+    const asking: Asking = { question: nameOf(question), askedAtMs: this.now(), isVoid: false };
     this.#underWay.add(asking);
     try {
       const answer = await ask();
-      if (answer.allowed) this.#subjects.delete(asking.subject);
+      if (answer.allowed) this.#questions.delete(asking.question);
       else if (!asking.isVoid) this.#learn(asking, question.cost, answer);
       return answer;
     } finally {
@@ -68,9 +69,9 @@ export class Denials {
 
   /** What is known of a question; undefined when nothing is. */
   recall(question: Question): Recalled | undefined {
-    if (this.#subjects.size === 0) return undefined;
-    const subject = nameOf(question);
-    const costs = this.#subjects.get(subject);
+    if (this.#questions.size === 0) return undefined;
+    const name = nameOf(question);
+    const costs = this.#questions.get(name);
     if (!costs) return undefined;
     const nowMs = this.now();
     const standing = [...costs].filter(([cost, denial]) => cost <= question.cost && stands(denial, nowMs));
@@ -79,49 +80,49 @@ export class Denials {
     if (same) return countedDown(same, nowMs);
     if (believed.length > 0) return "less";
     if (standing.length === 0) return undefined;
-    return this.#isAsked(subject) ? "soon" : "lapsed";
+    return this.#isAsked(name) ? "soon" : "lapsed";
   }
 
-  /** Forgets what was denied to the subject of a question, and what is on its way here about it. */
+  /** Forgets what was denied of a question, at any cost, and what is on its way here about it. */
   forget(question: Question): void {
     const name = nameOf(question);
-    this.#subjects.delete(name);
-    this.#makeVoid((subject) => subject === name);
+    this.#questions.delete(name);
+    this.#makeVoid((question) => question === name);
   }
 
   /** Forgets what was denied to whoever is counted by a key. */
   forgetKey(key: string): void {
-    const isCounted = (subject: string) => subject.includes(`\n${key}\n`);
-    for (const subject of this.#subjects.keys()) if (isCounted(subject)) this.#subjects.delete(subject);
-    this.#makeVoid(isCounted);
+    const isAbout = (question: string) => question.includes(`\n${key}\n`);
+    for (const question of this.#questions.keys()) if (isAbout(question)) this.#questions.delete(question);
+    this.#makeVoid(isAbout);
   }
 
   forgetAll(): void {
-    this.#subjects.clear();
+    this.#questions.clear();
     this.#makeVoid(() => true);
   }
 
-  #makeVoid(isOf: (subject: string) => boolean): void {
-    for (const asking of this.#underWay) if (isOf(asking.subject)) asking.isVoid = true;
+  #makeVoid(isOne: (question: string) => boolean): void {
+    for (const asking of this.#underWay) if (isOne(asking.question)) asking.isVoid = true;
   }
 
-  #isAsked(subject: string): boolean {
-    for (const asking of this.#underWay) if (asking.subject === subject) return true;
+  #isAsked(question: string): boolean {
+    for (const asking of this.#underWay) if (asking.question === question) return true;
     return false;
   }
 
-  #learn({ subject, askedAtMs }: Asking, cost: number, answer: Answer): void {
-    const costs = this.#subjects.get(subject) ?? new Map<number, Denial>();
+  #learn({ question, askedAtMs }: Asking, cost: number, answer: Answer): void {
+    const costs = this.#questions.get(question) ?? new Map<number, Denial>();
     if (costs.size >= MOST_COSTS) costs.clear();
     costs.set(cost, { answer, askedAtMs, answeredAtMs: this.now() });
-    this.#subjects.delete(subject);
-    this.#subjects.set(subject, costs);
-    if (this.#subjects.size > MOST_SUBJECTS) this.#forgetOldest();
+    this.#questions.delete(question);
+    this.#questions.set(question, costs);
+    if (this.#questions.size > MOST_QUESTIONS) this.#forgetOldest();
   }
 
   #forgetOldest(): void {
-    const [oldest] = this.#subjects.keys();
-    if (oldest !== undefined) this.#subjects.delete(oldest);
+    const [oldest] = this.#questions.keys();
+    if (oldest !== undefined) this.#questions.delete(oldest);
   }
 }
 

@@ -3,23 +3,19 @@ import type {
   Answer,
   AnswerOf,
   AskedCounter,
-  AskedOf,
   Call,
   Charge,
   ChargeAnswer,
   EventAnswer,
   EventQuestion,
-  Inspected,
-  KeyOverride,
   Method,
   Outcome,
-  OverrideToSet,
   Question,
   QuestionOf,
 } from "../object/protocol";
-import { callWithin, type Timing } from "./deadline";
-import { logFault } from "./log";
-import type { ObjectNamespace, ObjectStub } from "./objects";
+import type { Timing } from "./deadline";
+import { logFault } from "./fault";
+import { callObject, type DecidingStub, type ObjectNamespace, silent, unreachable } from "./objects";
 import { objectOf } from "./placement";
 import { Refusal } from "./refusal";
 
@@ -48,7 +44,7 @@ interface AskedPart {
  */
 export class FanOut {
   constructor(
-    private readonly objects: ObjectNamespace,
+    private readonly objects: ObjectNamespace<DecidingStub>,
     private readonly config: Pick<Config, "placement" | "locationHint" | "deadlineMs">,
     private readonly timing: Timing,
     private readonly ifSilent: IfSilent = "refuse",
@@ -129,24 +125,6 @@ export class FanOut {
     return { ...join(parts, answers), found: answers.some((answer) => answer?.found === true) };
   }
 
-  async inspect(key: string, asked: readonly AskedOf[], mostEvents: number): Promise<Inspected[]> {
-    const object = objectOf(key, this.config.placement);
-    return this.#call(object, (stub) => stub.inspect(key, asked, mostEvents)).catch(unreachable);
-  }
-
-  async forget(key: string): Promise<void> {
-    await this.#call(objectOf(key, this.config.placement), (stub) => stub.forget(key)).catch(unreachable);
-  }
-
-  async setOverride(key: string, override: OverrideToSet): Promise<KeyOverride> {
-    const object = objectOf(key, this.config.placement);
-    return this.#call(object, (stub) => stub.setOverride(key, override)).catch(unreachable);
-  }
-
-  async liftOverride(key: string): Promise<void> {
-    await this.#call(objectOf(key, this.config.placement), (stub) => stub.liftOverride(key)).catch(unreachable);
-  }
-
   /** What an object answers; undefined when it is silent, and that is no reason to refuse. */
   #hear<M extends Method>(object: string, method: M, question: QuestionOf<M>): Promise<AnswerOf<M> | undefined> {
     const heard = this.#ask(object, method, question);
@@ -155,18 +133,12 @@ export class FanOut {
 
   #ask<M extends Method>(object: string, method: M, question: QuestionOf<M>): Promise<AnswerOf<M>> {
     const calls = [{ method, question } as Call];
-    return this.#call(object, async (stub) => {
+    const decide = async (stub: DecidingStub) => {
       const [outcome] = (await stub.decide(calls)) as Outcome<AnswerOf<M>>[];
       if (outcome && "answer" in outcome) return outcome.answer;
       throw new Error(outcome?.error ?? "an object left a call unanswered");
-    });
-  }
-
-  /** Each try takes a new stub: one that broke repeats its error. */
-  #call<T>(object: string, call: (stub: ObjectStub) => Promise<T>): Promise<T> {
-    const { locationHint, deadlineMs } = this.config;
-    const options = locationHint === undefined ? {} : { locationHint };
-    return callWithin(deadlineMs, () => call(this.objects.getByName(object, options)), this.timing);
+    };
+    return callObject(this.objects, object, decide, this.config, this.timing);
   }
 
   #split({ counters }: Question): Part[] {
@@ -219,14 +191,4 @@ function joinCharge(parts: readonly Part[], answers: readonly (ChargeAnswer | un
     replayed: answers[0]?.replayed ?? false,
     conflicts: answers.some((answer) => answer?.conflicts === true),
   };
-}
-
-/** Whether a part that is silent did its work is not known. */
-function silent(error: unknown): undefined {
-  logFault("an object could not be reached", error);
-}
-
-function unreachable(error?: unknown): never {
-  if (error !== undefined) silent(error);
-  throw new Refusal("unreachable", "The counters could not be reached; nothing was decided.");
 }

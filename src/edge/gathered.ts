@@ -1,6 +1,6 @@
 import type { Call, Outcome } from "../object/protocol";
 import { type Timing, within } from "./deadline";
-import type { ObjectNamespace, ObjectStub } from "./objects";
+import type { DecidingStub, ObjectNamespace } from "./objects";
 
 interface Asked {
   readonly nth: number;
@@ -11,7 +11,7 @@ interface Asked {
 
 /** The calls to one object that travel together. */
 interface Parcel {
-  readonly stub: () => ObjectStub;
+  readonly stub: () => DecidingStub;
   readonly asked: Asked[];
 }
 
@@ -25,24 +25,19 @@ export class GatheredObjects {
   #isUnderWay = false;
 
   constructor(
-    private readonly objects: ObjectNamespace,
+    private readonly objects: ObjectNamespace<DecidingStub>,
     /** How long a round waits for an object that is silent. */
     private readonly deadlineMs: number,
     private readonly timing: Timing,
   ) {}
 
   /** The objects, to the decision that is the `nth` of the batch. */
-  forDecision(nth: number): ObjectNamespace {
-    return { getByName: (name, where) => this.#gatheredStub(nth, name, () => this.objects.getByName(name, where)) };
-  }
-
-  #gatheredStub(nth: number, name: string, stub: Parcel["stub"]): ObjectStub {
+  forDecision(nth: number): ObjectNamespace<DecidingStub> {
     return {
-      decide: (calls) => this.#gather(nth, name, stub, calls),
-      inspect: (key, asked, mostEvents) => stub().inspect(key, asked, mostEvents),
-      forget: (key) => stub().forget(key),
-      setOverride: (key, override) => stub().setOverride(key, override),
-      liftOverride: (key) => stub().liftOverride(key),
+      getByName: (name, where) => {
+        const stub = () => this.objects.getByName(name, where);
+        return { decide: (calls) => this.#gather(nth, name, stub, calls) };
+      },
     };
   }
 

@@ -1,16 +1,7 @@
 import type * as z from "zod";
 import { digestOf } from "./hash";
-import type { InvalidField } from "./refusal";
-import {
-  type Asked,
-  type AskedById,
-  type AskedToConsume,
-  type Attempt,
-  admissible,
-  fieldErrors,
-  idOf,
-  invalid,
-} from "./request";
+import { fieldErrors, type InvalidField, invalid } from "./refusal";
+import { type Asked, type AskedById, type AskedToConsume, admissible, type Idempotency, idOf } from "./request";
 import { inlineKey, inlineReleaseRequest, inlineRequest, inlineSettleRequest } from "./schema";
 
 /**
@@ -28,8 +19,8 @@ export function readInlineCheck(input: unknown): Asked {
 }
 
 /** @throws Refusal as `readInlineCheck` does. */
-export function readInlineConsume(input: unknown, attempt: Attempt): AskedToConsume {
-  const { mistakes, ...id } = idOf(attempt);
+export function readInlineConsume(input: unknown, idempotency: Idempotency): AskedToConsume {
+  const { mistakes, ...id } = idOf(idempotency);
   const { cost = 1, layers } = read(inlineRequest, input, mistakes);
   return { ...admissible(resolve(layers, cost)), ...id, aliases: [] };
 }
@@ -68,6 +59,6 @@ function resolve(layers: Layers, cost: number): Asked {
     layers: layers.map(({ name, limits }) => ({ name, by: [], limits, mode: "live" as const })),
   };
   // With the layers: the policy is the same for all limits named inline, and another layer is another decision.
-  const subject = digestOf(JSON.stringify(counters.map(({ layer, key }) => [layer, key])));
-  return { policy, cost, counters, shadow: [], subject };
+  const subjectDigest = digestOf(JSON.stringify(counters.map(({ layer, key }) => [layer, key])));
+  return { policy, cost, counters, shadow: [], subjectDigest };
 }

@@ -1,16 +1,14 @@
 import type { Config } from "../config/config";
 import { layersIn, longestWindowOfMs } from "../core/policy";
-import type { ChargeAnswer, OverrideToSet, Question } from "../object/protocol";
-import type { KeyState, OverriddenKey } from "./admin-schema";
+import type { ChargeAnswer, Question } from "../object/protocol";
 import type { Counts } from "./counts";
 import { sharingTimers, type Timing } from "./deadline";
-import { type Decided, decided, degraded, type GivenAnswer, limitBody, limitState } from "./decision";
+import { type Changed, changed, type Decided, decided, degraded, type GivenAnswer, limitBody } from "./decision";
 import type { DenialLog } from "./denial-log";
 import type { Denials, Recalled } from "./denials";
 import { FanOut, type WaitUntil } from "./fan-out";
 import { GatheredObjects } from "./gathered";
-import type { ObjectNamespace } from "./objects";
-import { limitsInForce, overrideBody } from "./override";
+import type { DecidingStub, ObjectNamespace } from "./objects";
 import { Refusal } from "./refusal";
 import type { Asked, AskedById, AskedToConsume } from "./request";
 import type { PolicyList } from "./schema";
@@ -26,13 +24,13 @@ export interface Watchers {
   readonly denialLog?: DenialLog | undefined;
 }
 
-/** What the service does, whoever asks: HTTP and RPC only read requests (`request.ts`) and translate answers. */
+/** What the service decides, whoever asks: HTTP and RPC only read requests (`request.ts`) and translate answers. */
 export class Limiter {
   readonly #objects: FanOut;
 
   constructor(
     private readonly config: Config,
-    private readonly namespace: ObjectNamespace,
+    private readonly namespace: ObjectNamespace<DecidingStub>,
     private readonly timing: Timing,
     private readonly denials: Denials,
     private readonly watchers: Watchers = {},
@@ -96,7 +94,7 @@ export class Limiter {
 
   /** What the live layers say, or have said: then their objects are not asked. */
   async #charge(asked: AskedToConsume, waitUntil: WaitUntil): Promise<ChargeAnswer & GivenAnswer> {
-    const { id, policy, cost, counters, subject, aliases, isNew } = asked;
+    const { id, policy, cost, counters, subjectDigest: subject, aliases, isNew } = asked;
     const keepMs = longestWindowOfMs(layersIn("live", policy));
     const charge = { id, subject, aliases, keepMs, policy: policy.name, cost, counters };
     // Whether an id was admitted before, only the objects know.
@@ -123,25 +121,24 @@ export class Limiter {
   }
 
   /** Corrects the cost of an earlier consume. */
-  settle(asked: AskedById): Promise<Decided> {
+  settle(asked: AskedById): Promise<Changed> {
     return this.#change(asked, "settle");
   }
 
   /** Says that what an earlier consume was for is over, and gives back its place in limits on what is under way. */
-  release(asked: AskedById): Promise<Decided> {
+  release(asked: AskedById): Promise<Changed> {
     return this.#change(asked, "release");
   }
 
   /** Changes an earlier consume, which may make room. */
-  async #change(asked: AskedById, method: "settle" | "release"): Promise<Decided> {
-    const { id, policy, cost, counters, subject } = asked;
+  async #change(asked: AskedById, method: "settle" | "release"): Promise<Changed> {
+    const { id, policy, cost, counters, subjectDigest: subject } = asked;
     const question = { id, subject, policy: policy.name, cost, counters };
     const answer = await this.#objects[method](question);
     this.denials.forget(question);
     const hasLive = counters.length > 0;
     const inShadow = hasLive && !answer.found ? undefined : await this.#shadowOf(asked)?.change(method, id);
-    const changed = { ...answer, allowed: true };
-    if (hasLive ? answer.found : inShadow?.found) return decided(asked, changed, { id, replayed: false }, inShadow);
+    if (hasLive ? answer.found : inShadow?.found) return changed(asked, answer, inShadow);
     throw new Refusal("unknown-decision", "There is no such decision of this policy and subject in the window.");
   }
 
@@ -157,49 +154,6 @@ export class Limiter {
         })),
       })),
     };
-  }
-
-  /** Every counter of a key in its normal form, what overrides it, and of each the newest `mostEvents` events that still count. */
-  async inspect(key: string, mostEvents: number): Promise<KeyState> {
-    const asked = [...this.config.policies.values()].flatMap((policy) =>
-      policy.layers.map(({ name, limits }) => ({ policy: policy.name, layer: name, limits })),
-    );
-    const inspected = await this.#objects.inspect(key, asked, mostEvents);
-    const override = inspected[0]?.override;
-    const counters = asked.map((counter, i) => {
-      const { policy, layer } = counter;
-      const { standings = [], total = 0, events = [] } = inspected[i] ?? {};
-      const { limits, kind } = limitsInForce(counter, override);
-      return {
-        policy,
-        layer,
-        limits: limits.flatMap((limit, l) => (standings[l] ? [limitState(limit, standings[l], kind)] : [])),
-        events_total: total,
-        events: events.map(({ id, atMs, cost }) => ({ id, at: new Date(atMs).toISOString(), cost })),
-      };
-    });
-    return {
-      key,
-      override: override ? overrideBody(override) : null,
-      counters: counters.filter(({ events_total }) => events_total > 0),
-    };
-  }
-
-  /** Overrides the limits of a key, in place of what overrides them now, until it ends. */
-  async setOverride(key: string, override: OverrideToSet): Promise<OverriddenKey> {
-    const set = await this.#objects.setOverride(key, override);
-    this.denials.forgetKey(key);
-    return { key, override: overrideBody(set) };
-  }
-
-  async liftOverride(key: string): Promise<void> {
-    await this.#objects.liftOverride(key);
-    this.denials.forgetKey(key);
-  }
-
-  async forget(key: string): Promise<void> {
-    await this.#objects.forget(key);
-    this.denials.forgetKey(key);
   }
 
   /** Asks the objects again about everything that they have denied. */

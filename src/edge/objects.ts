@@ -1,23 +1,55 @@
-import type { AskedOf, Call, Inspected, KeyOverride, Outcome, OverrideToSet } from "../object/protocol";
+import type { Config } from "../config/config";
+import type { KeyOverride, LayerLimits } from "../core/override";
+import type { Call, Inspected, Outcome, OverrideToSet } from "../object/protocol";
+import { callWithin, type Timing } from "./deadline";
+import { logFault } from "./fault";
+import { Refusal } from "./refusal";
 
 /** Where to create an object that is not there yet. */
 export interface Where {
   readonly locationHint?: DurableObjectLocationHint;
 }
 
-/** The calls of an object, each of which may be lost on its way there or back. */
-export interface ObjectStub {
+/** What decisions need of an object. Each call may be lost on its way there or back. */
+export interface DecidingStub {
   /** Decides all of these in their order. */
   decide(calls: readonly Call[]): Promise<Outcome[]>;
-  inspect(key: string, asked: readonly AskedOf[], mostEvents: number): Promise<Inspected[]>;
+}
+
+/** All calls of an object: those about one key, too. */
+export interface ObjectStub extends DecidingStub {
+  inspect(key: string, asked: readonly LayerLimits[], mostEvents: number): Promise<Inspected[]>;
   forget(key: string): Promise<void>;
   setOverride(key: string, override: OverrideToSet): Promise<KeyOverride>;
   liftOverride(key: string): Promise<void>;
 }
 
 /** Where objects are reached by name. */
-export interface ObjectNamespace {
-  getByName(name: string, where: Where): ObjectStub;
+export interface ObjectNamespace<S extends DecidingStub = ObjectStub> {
+  getByName(name: string, where: Where): S;
+}
+
+/** Calls an object until it answers, within the deadline. Each try takes a new stub: one that broke repeats its error. */
+export function callObject<S extends DecidingStub, T>(
+  objects: ObjectNamespace<S>,
+  name: string,
+  call: (stub: S) => Promise<T>,
+  { locationHint, deadlineMs }: Pick<Config, "locationHint" | "deadlineMs">,
+  timing: Timing,
+): Promise<T> {
+  const where = locationHint === undefined ? {} : { locationHint };
+  return callWithin(deadlineMs, () => call(objects.getByName(name, where)), timing);
+}
+
+/** Whether an object that is silent did its work is not known. */
+export function silent(error: unknown): undefined {
+  logFault("an object could not be reached", error);
+}
+
+/** @throws Refusal `unreachable` */
+export function unreachable(error?: unknown): never {
+  if (error !== undefined) silent(error);
+  throw new Refusal("unreachable", "The counters could not be reached; nothing was decided.");
 }
 
 /** An object as the runtime hands it out: calls that decide, and what became of them, are JSON. */

@@ -1,10 +1,9 @@
 import type { Config } from "../config/config";
-import { type Limit, limitText } from "../core/limit";
-import type { OverrideKind } from "../core/override";
-import type { AskedOf, KeyOverride, OverrideToSet } from "../object/protocol";
+import { limitText } from "../core/limit";
+import type { KeyOverride } from "../core/override";
+import type { OverrideToSet } from "../object/protocol";
 import { type KeyOverrideBody, LONGEST_OVERRIDE_S, overrideRequest } from "./admin-schema";
-import { type InvalidField, pointer } from "./refusal";
-import { fieldErrors, invalid, isRecord } from "./request";
+import { fieldErrors, type InvalidField, invalid, isRecord, pointer } from "./refusal";
 
 /**
  * Reads what is to override the limits of `key`, by its schema and by the policies in force, so that all mistakes are
@@ -31,16 +30,6 @@ export function readOverride(
 export function overrideBody({ kind, reason, endsAtMs, layers }: KeyOverride): KeyOverrideBody {
   const limits = layers?.map(({ policy, layer, limits }) => ({ policy, layer, limits: limits.map(limitText) }));
   return { kind, reason, expires_at: new Date(endsAtMs).toISOString(), ...(limits && { limits }) };
-}
-
-/** The limits of one of a key's counters, and what kind of override they are in force by, if any. */
-export function limitsInForce(
-  { policy, layer, limits }: AskedOf,
-  override: KeyOverride | undefined,
-): { limits: readonly Limit[]; kind: OverrideKind | undefined } {
-  if (override?.kind !== "limits") return { limits, kind: override?.kind };
-  const own = override.layers?.find((other) => other.policy === policy && other.layer === layer);
-  return own ? { limits: own.limits, kind: "limits" } : { limits, kind: undefined };
 }
 
 /** What no single field shows. */

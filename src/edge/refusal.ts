@@ -1,3 +1,5 @@
+import type * as z from "zod";
+
 /** One mistake in a request, at a JSON pointer (RFC 6901) into it. */
 export interface InvalidField {
   readonly pointer: string;
@@ -36,4 +38,29 @@ export class Refusal extends Error {
 /** `/subject/ip` for `["subject", "ip"]`. */
 export function pointer(path: readonly PropertyKey[]): string {
   return path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("");
+}
+
+export function invalid(errors: readonly InvalidField[]): Refusal {
+  const count = errors.length === 1 ? "a mistake" : `${errors.length} mistakes`;
+  return new Refusal("invalid", `The request has ${count}; "errors" says where.`, errors);
+}
+
+/** What a schema has to say of a request, in the words of the wire. */
+export function fieldErrors(error: z.ZodError): InvalidField[] {
+  return error.issues.flatMap((issue) =>
+    issue.code === "unrecognized_keys"
+      ? issue.keys.map((key) => ({ pointer: pointer([...issue.path, key]), detail: "unknown field" }))
+      : [{ pointer: pointer(issue.path), detail: issue.message }],
+  );
+}
+
+/** What a request is by its schema. @throws Refusal `invalid` with every mistake */
+export function parsed<T>(schema: z.ZodType<T>, input: unknown): T {
+  const request = schema.safeParse(input);
+  if (!request.success) throw invalid(fieldErrors(request.error));
+  return request.data;
+}
+
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

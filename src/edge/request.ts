@@ -3,7 +3,7 @@ import type { Config } from "../config/config";
 import { layersIn, type Mode, type Policy, smallestMax } from "../core/policy";
 import type { AskedCounter } from "../object/protocol";
 import { digestOf } from "./hash";
-import { type InvalidField, pointer, Refusal } from "./refusal";
+import { fieldErrors, type InvalidField, invalid, isRecord, Refusal } from "./refusal";
 import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
 import { keysOf, presentIn, type Subject, subjectText } from "./subject";
 
@@ -17,8 +17,8 @@ export interface Asked {
   readonly counters: readonly AskedCounter[];
   /** Likewise of the layers in shadow, those that the subject has an attribute for. */
   readonly shadow: readonly AskedCounter[];
-  /** A digest of whom it is about, as the policy sees it. */
-  readonly subject: string;
+  /** Of whom it is about, as the policy sees it: the subject of an event, to objects. */
+  readonly subjectDigest: string;
 }
 
 /** About one decision, by its id. */
@@ -34,8 +34,8 @@ export interface AskedToConsume extends AskedById {
 }
 
 /** What a consume goes by: its idempotency key, if it has one, and which attempt with that key it is, if that is known. */
-export interface Attempt {
-  readonly idempotencyKey?: unknown;
+export interface Idempotency {
+  readonly key?: unknown;
   readonly attempt?: unknown;
 }
 
@@ -52,10 +52,10 @@ export function readCheck(input: unknown, config: Reading): Asked {
  * Reads a consume, whose id is the idempotency key or a new one.
  * @throws Refusal as `readCheck` does.
  */
-export function readConsume(input: unknown, attempt: Attempt, config: Reading): AskedToConsume {
-  const { mistakes, id, isNew } = idOf(attempt);
+export function readConsume(input: unknown, idempotency: Idempotency, config: Reading): AskedToConsume {
+  const { mistakes, id, isNew } = idOf(idempotency);
   const { request, ...asked } = read(decisionRequest, input, config, mistakes);
-  const aliases = isNew ? [] : aliasesOf(asked.subject, request.subject, config);
+  const aliases = isNew ? [] : aliasesOf(asked.subjectDigest, request.subject, config);
   return admissible({ ...asked, cost: request.cost ?? 1, id, isNew, aliases });
 }
 
@@ -64,6 +64,12 @@ function aliasesOf(digest: string, subject: Subject, { policies, attributes, ipv
   const present = presentIn(subject, attributes, ipv6PrefixBits);
   const texts = new Set([...policies.values()].map((policy) => subjectText(keysOf(policy, present).keys)));
   return [...texts].map(digestOf).filter((alias) => alias !== digest);
+}
+
+/** The same, whose idempotency key is a field: over RPC and in a batch. */
+export function readConsumeWithKey(input: unknown, config: Reading): AskedToConsume {
+  const { idempotency_key: key, attempt, ...request } = Object(input) as Record<string, unknown>;
+  return readConsume(request, { key, attempt }, config);
 }
 
 /**
@@ -82,24 +88,11 @@ export function readRelease(input: unknown, config: Reading): AskedById {
 }
 
 /** The id that a consume goes by: its idempotency key, or a new one. */
-export function idOf({ idempotencyKey, attempt }: Attempt): { id: string; isNew: boolean; mistakes: InvalidField[] } {
-  if (idempotencyKey === undefined) return { id: crypto.randomUUID(), isNew: true, mistakes: [] };
-  const key = decisionId.safeParse(idempotencyKey);
-  const mistakes = (key.error?.issues ?? []).map(({ message }) => ({ pointer: "/idempotency_key", detail: message }));
-  return { id: key.data ?? "", isNew: attempt === 1, mistakes };
-}
-
-export function invalid(errors: readonly InvalidField[]): Refusal {
-  const count = errors.length === 1 ? "a mistake" : `${errors.length} mistakes`;
-  return new Refusal("invalid", `The request has ${count}; "errors" says where.`, errors);
-}
-
-export function fieldErrors(error: z.ZodError): InvalidField[] {
-  return error.issues.flatMap((issue) =>
-    issue.code === "unrecognized_keys"
-      ? issue.keys.map((key) => ({ pointer: pointer([...issue.path, key]), detail: "unknown field" }))
-      : [{ pointer: pointer(issue.path), detail: issue.message }],
-  );
+export function idOf({ key, attempt }: Idempotency): { id: string; isNew: boolean; mistakes: InvalidField[] } {
+  if (key === undefined) return { id: crypto.randomUUID(), isNew: true, mistakes: [] };
+  const id = decisionId.safeParse(key);
+  const mistakes = (id.error?.issues ?? []).map(({ message }) => ({ pointer: "/idempotency_key", detail: message }));
+  return { id: id.data ?? "", isNew: attempt === 1, mistakes };
 }
 
 /** A request as its schema has it, with what to count and by which keys. */
@@ -129,7 +122,7 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
       return layer.mode === mode && key !== undefined ? [{ layer: layer.name, key, limits: layer.limits }] : [];
     });
   const counted = { counters: countersIn("live"), shadow: countersIn("shadow") };
-  return { request: request.data, policy, ...counted, subject: digestOf(subjectText(keys)) };
+  return { request: request.data, policy, ...counted, subjectDigest: digestOf(subjectText(keys)) };
 }
 
 /** With a pointer, as what is malformed has: it tells callers of a settle this 404 from that of the decision. */
@@ -137,10 +130,6 @@ function unknownPolicy(name: unknown): Refusal {
   return new Refusal("unknown-policy", `There is no policy "${name}".`, [
     { pointer: "/policy", detail: "names no policy in force" },
   ]);
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** The attributes of a subject that are strings: about the others the schema has something to say. */

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { layersOf, limits, name } from "../config/policies";
+import { layersOf, limits, mode, name } from "../config/policies";
 import { LARGEST_MAX } from "../core/limit";
 import { OVERRIDE_KINDS } from "../core/override";
 import { normalText, TEXT_SCHEMA } from "./subject";
@@ -214,7 +214,7 @@ export const policyList = z.object({
         z.object({
           name: z.string(),
           by: z.array(z.string()).describe("The subject attributes it counts by; the first one present wins."),
-          mode: z.enum(["live", "shadow"]).describe("In shadow it counts, and denies nothing."),
+          mode: mode.describe("In shadow it counts, and denies nothing."),
           limits: z.array(z.object(limitInForce)),
         }),
       ),

@@ -4,6 +4,7 @@ import { type Analytics, Counts, type StatsNamespace } from "./counts";
 import { realTiming } from "./deadline";
 import { DenialLog } from "./denial-log";
 import { Denials } from "./denials";
+import { Keys } from "./keys";
 import { Limiter } from "./limiter";
 import { type BoundNamespace, BoundObjects } from "./objects";
 import { encodeTokens, type Tokens } from "./tokens";
@@ -24,6 +25,7 @@ export interface Env {
 export interface Service {
   readonly config: Config;
   readonly limiter: Limiter;
+  readonly keys: Keys;
   readonly tokens: Tokens;
   readonly counts: Counts | undefined;
   readonly now: () => number;
@@ -49,7 +51,8 @@ function start(env: Env): Service | ConfigError {
     const denialLog = new DenialLog(config, realTiming.random);
     const denials = new Denials(config.denyCacheMs, now);
     const limiter = new Limiter(config, objects, realTiming, denials, { counts, denialLog });
-    return { config, tokens, limiter, counts, now };
+    const keys = new Keys(config, objects, realTiming, denials);
+    return { config, tokens, limiter, keys, counts, now };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     console.error({ message: error.message, mistakes: error.mistakes });

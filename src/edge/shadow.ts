@@ -63,7 +63,7 @@ export class Shadow {
   }
 
   #questionOf(id: string): EventQuestion {
-    return { ...this.#question, id, subject: this.asked.subject + SUBJECT_SUFFIX };
+    return { ...this.#question, id, subject: this.asked.subjectDigest + SUBJECT_SUFFIX };
   }
 }
 

@@ -7,7 +7,7 @@ import {
   type Asked,
   type AskedById,
   type AskedToConsume,
-  type Attempt,
+  type Idempotency,
   readCheck,
   readConsume,
   readRelease,
@@ -17,7 +17,7 @@ import { type Env, type Service, serviceOf } from "../edge/service";
 import type { Role } from "../edge/tokens";
 import { authorize } from "./auth";
 import { batch } from "./batch";
-import { attemptOf, LONGEST_BATCH_BYTES, readJson } from "./body";
+import { idempotencyOf, LONGEST_BATCH_BYTES, readJson } from "./body";
 import { consoleFile } from "./console";
 import { stats } from "./counts";
 import { type BodyOf, consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
@@ -64,9 +64,12 @@ function health(_: IRequest, env: Env): Response {
   return json({ status: "ok" });
 }
 
-function consume(read: (body: unknown, attempt: Attempt, config: Config) => AskedToConsume, bodyOf: BodyOf): Call {
+function consume(
+  read: (body: unknown, idempotency: Idempotency, config: Config) => AskedToConsume,
+  bodyOf: BodyOf,
+): Call {
   return async (request, { config, limiter }, context) => {
-    const asked = read(await readJson(request), attemptOf(request), config);
+    const asked = read(await readJson(request), idempotencyOf(request), config);
     return responseOf(consumeReply(await limiter.consume(asked, (work) => context.waitUntil(work)), bodyOf));
   };
 }
@@ -98,28 +101,28 @@ function ifInline(call: Call): Call {
   };
 }
 
-async function inspectKey(request: IRequest, { config, limiter }: Service): Promise<Response> {
-  return json(await limiter.inspect(keyOf(request, config), eventsOf(request)));
+async function inspectKey(request: IRequest, { config, keys }: Service): Promise<Response> {
+  return json(await keys.inspect(keyOf(request, config), eventsOf(request)));
 }
 
-async function forgetInlineKey(request: IRequest, { limiter }: Service): Promise<Response> {
-  await limiter.forget(readInlineKey(decodedKey(request)));
+async function forgetInlineKey(request: IRequest, { keys }: Service): Promise<Response> {
+  await keys.forget(readInlineKey(decodedKey(request)));
   return new Response(null, { status: 204 });
 }
 
-async function forgetKey(request: IRequest, { config, limiter }: Service): Promise<Response> {
-  await limiter.forget(keyOf(request, config));
+async function forgetKey(request: IRequest, { config, keys }: Service): Promise<Response> {
+  await keys.forget(keyOf(request, config));
   return new Response(null, { status: 204 });
 }
 
-async function setOverride(request: IRequest, { config, limiter, now }: Service): Promise<Response> {
+async function setOverride(request: IRequest, { config, keys, now }: Service): Promise<Response> {
   const body = await readJson(request);
   const key = keyOf(request, config);
-  return json(await limiter.setOverride(key, readOverride(body, key, config, now())));
+  return json(await keys.setOverride(key, readOverride(body, key, config, now())));
 }
 
-async function liftOverride(request: IRequest, { config, limiter }: Service): Promise<Response> {
-  await limiter.liftOverride(keyOf(request, config));
+async function liftOverride(request: IRequest, { config, keys }: Service): Promise<Response> {
+  await keys.liftOverride(keyOf(request, config));
   return new Response(null, { status: 204 });
 }
 

@@ -1,6 +1,7 @@
 import { bodyOf } from "../edge/decision";
 import type { WaitUntil } from "../edge/fan-out";
-import { fieldErrors, invalid, readCheck, readConsume, readRelease, readSettle } from "../edge/request";
+import { invalid, isRecord, parsed } from "../edge/refusal";
+import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../edge/request";
 import { type BatchResults, batchRequest } from "../edge/schema";
 import type { Service } from "../edge/service";
 import { consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
@@ -13,14 +14,11 @@ import type { Reply } from "./reply";
  * @throws Refusal `invalid` when it is no batch; what is wrong with one of its calls is in that call's result.
  */
 export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {
-  const request = batchRequest.safeParse(input);
-  if (!request.success) throw invalid(fieldErrors(request.error));
-  const { requests } = request.data;
+  const { requests, headers: hasHeaders = false } = parsed(batchRequest, input);
   const limiterOf = service.limiter.gathered();
   const replies = await Promise.all(
     requests.map((item, nth) => one(item, { ...service, limiter: limiterOf(nth) }, waitUntil).catch(errorReply)),
   );
-  const hasHeaders = request.data.headers === true;
   return {
     results: replies.map(({ status, headers, body }) => ({
       status,
@@ -31,13 +29,11 @@ export async function batch(input: unknown, service: Service, waitUntil: WaitUnt
 }
 
 async function one(item: unknown, { config, limiter }: Service, waitUntil: WaitUntil): Promise<Reply> {
-  if (typeof item !== "object" || item === null || Array.isArray(item))
-    throw invalid([{ pointer: "", detail: "must be an object" }]);
-  const { op, ...request } = item as Record<string, unknown>;
+  if (!isRecord(item)) throw invalid([{ pointer: "", detail: "must be an object" }]);
+  const { op, ...request } = item;
   if (op === "check") return decisionReply(await limiter.check(readCheck(request, config)), bodyOf);
   if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config)));
   if (op === "release") return releaseReply(await limiter.release(readRelease(request, config)));
   if (op !== "consume") throw invalid([{ pointer: "/op", detail: "must be consume, check, settle or release" }]);
-  const { idempotency_key: idempotencyKey, attempt, ...rest } = request;
-  return consumeReply(await limiter.consume(readConsume(rest, { idempotencyKey, attempt }, config), waitUntil), bodyOf);
+  return consumeReply(await limiter.consume(readConsumeWithKey(request, config), waitUntil), bodyOf);
 }

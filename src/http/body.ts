@@ -1,6 +1,6 @@
 import { DeadlineError, realTiming, within } from "../edge/deadline";
 import { Refusal } from "../edge/refusal";
-import type { Attempt } from "../edge/request";
+import type { Idempotency } from "../edge/request";
 import { Problem } from "./problem";
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
@@ -11,13 +11,13 @@ export const LONGEST_BATCH_BYTES = 64 * 1_024;
  * The value of an Idempotency-Key header, a string of structured fields (RFC 9651) or the same unquoted, and that of
  * Idempotency-Attempt, in which a caller that made its key up says how often it has sent it.
  */
-export function attemptOf({ headers }: Request): Attempt {
-  const idempotencyKey = headers
+export function idempotencyOf({ headers }: Request): Idempotency {
+  const key = headers
     .get("Idempotency-Key")
     ?.trim()
     .replace(/^"(.*)"$/, "$1");
-  if (idempotencyKey === undefined) return {};
-  return { idempotencyKey, attempt: headers.get("Idempotency-Attempt") === "1" ? 1 : undefined };
+  if (key === undefined) return {};
+  return { key, attempt: headers.get("Idempotency-Attempt") === "1" ? 1 : undefined };
 }
 
 /** What of a request its body is read from. */

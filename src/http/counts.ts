@@ -2,7 +2,7 @@ import * as z from "zod";
 import { OUTCOMES, type Tallies } from "../core/tally";
 import { DEFAULT_MINUTES, MOST_MINUTES, MOST_TOLD_KEYS, type Stats } from "../edge/admin-schema";
 import type { Counts } from "../edge/counts";
-import { fieldErrors, invalid } from "../edge/request";
+import { parsed } from "../edge/refusal";
 import type { Service } from "../edge/service";
 import { Problem } from "./problem";
 
@@ -18,9 +18,8 @@ const query = z.strictObject({
 
 /** What was counted in the minutes that the query asks for. @throws Problem, Refusal `invalid` or `unreachable` */
 export async function stats({ url }: Request, { counts }: Pick<Service, "counts">): Promise<Stats> {
-  const read = query.safeParse(queryOf(url));
-  if (!read.success) throw invalid(fieldErrors(read.error));
-  const { minutes, deniedKeys, errorAtMost } = await countsOf(counts).recent(read.data.minutes);
+  const asked = parsed(query, queryOf(url));
+  const { minutes, deniedKeys, errorAtMost } = await countsOf(counts).recent(asked.minutes);
   return {
     minutes: minutes.map(({ atMs, tallies }) => ({ at: new Date(atMs).toISOString(), counts: entriesOf(tallies) })),
     denied_keys: deniedKeys.slice(0, MOST_TOLD_KEYS).map(({ item, count, error }) => {

@@ -2,6 +2,7 @@ import { type BareItem, type Item, serializeItem, serializeList } from "structur
 import type { Limit } from "../core/limit";
 import { type Layer, layersIn, limitName, type Policy } from "../core/policy";
 import {
+  type Changed,
   ceilSeconds,
   type Decided,
   type DecidedLimit,
@@ -19,7 +20,7 @@ export type BodyOf = (decided: Decided) => Decision;
 
 /** What a check answers, and a consume that was admitted. */
 export function decisionReply(decided: Decided, bodyOf: BodyOf): Reply {
-  return ok(bodyOf(decided), rateLimitHeaders(decided));
+  return ok(bodyOf(decided), decided.degraded ? {} : rateLimitHeaders(decided));
 }
 
 /** What a consume answers: a backend can pass a 429 on to its own client as it is. */
@@ -38,24 +39,24 @@ export function consumeReply(decided: Decided, bodyOf: BodyOf): Reply {
   return { status: 429, headers: { "Retry-After": String(retryAfter), ...rateLimitHeaders(decided) }, body };
 }
 
-export function settleReply(decided: Decided): Reply {
-  return ok(settlementOf(decided), rateLimitHeaders(decided));
+export function settleReply(settled: Changed): Reply {
+  return ok(settlementOf(settled), rateLimitHeaders(settled));
 }
 
-export function releaseReply(decided: Decided): Reply {
-  return ok(releaseOf(decided), rateLimitHeaders(decided));
+export function releaseReply(released: Changed): Reply {
+  return ok(releaseOf(released), rateLimitHeaders(released));
 }
 
 /**
  * draft-ietf-httpapi-ratelimit-headers-10: `t` is the wait until some quota comes back, left out when all is there. Of
  * live layers alone: a client must not slow down for what nobody would deny it.
  */
-function rateLimitHeaders(decided: Decided): Record<string, string> {
-  const live = liveLimits(decided);
-  const policy = policyHeader(decided.policy, live);
-  if (decided.degraded || policy === "") return {};
+function rateLimitHeaders({ policy, limits }: Pick<Decided, "policy" | "limits">): Record<string, string> {
+  const live = liveLimits({ limits });
+  const header = policyHeader(policy, live);
+  if (header === "") return {};
   return {
-    "RateLimit-Policy": policy,
+    "RateLimit-Policy": header,
     RateLimit: live
       .map(({ layer, limit, standing: { used, freesInMs } }) => {
         const wait = used > 0 ? `;t=${ceilSeconds(freesInMs)}` : "";

@@ -2,8 +2,7 @@ import type { IRequest } from "itty-router";
 import * as z from "zod";
 import type { Config } from "../config/config";
 import { DEFAULT_EVENTS, MOST_EVENTS } from "../edge/admin-schema";
-import { Refusal } from "../edge/refusal";
-import { fieldErrors, invalid } from "../edge/request";
+import { parsed, Refusal } from "../edge/refusal";
 import { mistakeInKey } from "../edge/subject";
 
 /**
@@ -45,7 +44,5 @@ const query = z.strictObject({
  * @throws Refusal `invalid`
  */
 export function eventsOf(request: IRequest): number {
-  const read = query.safeParse({ ...request.query });
-  if (!read.success) throw invalid(fieldErrors(read.error));
-  return read.data.events;
+  return parsed(query, { ...request.query }).events;
 }

@@ -1,5 +1,5 @@
 import { ConfigError } from "../config/mistake";
-import { logFault } from "../edge/log";
+import { logFault } from "../edge/fault";
 import { type InvalidField, Refusal, type RefusalKind } from "../edge/refusal";
 import type { Reply } from "./reply";
 

@@ -1,10 +1,11 @@
 import type { Counter } from "../core/decide";
 import type { Limit } from "../core/limit";
 import { EventLog } from "../core/log";
-import { overrideOf, overrideText, readOverride } from "./override";
+import { type KeyOverride, overrideOf } from "../core/override";
+import { overrideText, readOverride } from "./override";
 import { Page, type PagedEvent, readPage } from "./page";
 import type { Row } from "./page-table";
-import type { KeyOverride, StoredEvent } from "./protocol";
+import type { StoredEvent } from "./protocol";
 import { SlotIndex } from "./slot-index";
 import type { PageStore } from "./store";
 

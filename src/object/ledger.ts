@@ -1,6 +1,8 @@
 import { type Counter, check, consume, standingsOf, type Verdict } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
+import type { KeyOverride, LayerLimits } from "../core/override";
 import { Account } from "./account";
+import { AccountCache } from "./account-cache";
 import { layClaim, liftClaim } from "./claims";
 import { countersOf, keepMsOf, type Opened } from "./opened";
 import { PAGE_CHARS, type PagedEvent } from "./page";
@@ -8,25 +10,19 @@ import type {
   Answer,
   AnswerOf,
   AskedCounter,
-  AskedOf,
   Call,
   Charge,
   ChargeAnswer,
   EventAnswer,
   EventQuestion,
   Inspected,
-  KeyOverride,
   Method,
   Outcome,
   OverrideToSet,
   Question,
-  ReleaseQuestion,
 } from "./protocol";
 import type { PageStore } from "./store";
 import { sweepPages } from "./sweep";
-
-/** An isolate has 128 MB, which several objects may share. */
-const MEMORY_BYTES = 32 * 1_048_576;
 
 /**
  * The accounts of all keys that live in one object. Every method reads, decides and writes in one synchronous stretch and
@@ -36,9 +32,7 @@ const MEMORY_BYTES = 32 * 1_048_576;
  * that was dropped is opened again from there.
  */
 export class Ledger {
-  /** In the order of use, the latest last. */
-  readonly #accounts = new Map<string, { account: Account; weight: number }>();
-  #weight = 0;
+  readonly #accounts: AccountCache;
   /** The accounts of the transaction under way, by key. */
   readonly #opened = new Map<string, Account>();
   /** The last time used: time never runs backwards here, whatever the machine's clock does. */
@@ -46,38 +40,10 @@ export class Ledger {
 
   constructor(
     private readonly store: PageStore,
-    private readonly memoryBytes = MEMORY_BYTES,
+    memoryBytes?: number,
     private readonly pageChars = PAGE_CHARS,
-  ) {}
-
-  check(question: Question, wallMs: number): Answer {
-    return this.#transact(() => this.#check(question, wallMs));
-  }
-
-  /**
-   * Records the charge in all of its counters, or in none. One that was recorded before, and is still remembered, is not
-   * recorded again.
-   */
-  consume(charge: Charge, wallMs: number): ChargeAnswer {
-    return this.#transact(() => this.#consume(charge, wallMs));
-  }
-
-  /**
-   * Lifts the claim of an attempt that was denied elsewhere, and takes the event back when no other attempt relies on it:
-   * one may have been told that it is admitted. Answers how the counters stand then.
-   */
-  undo(charge: Charge, wallMs: number): Answer {
-    return this.#transact(() => this.#undo(charge, wallMs));
-  }
-
-  /** Sets the cost of an event in all of its counters, also above their limits: what is spent is spent. */
-  settle(question: EventQuestion, wallMs: number): EventAnswer {
-    return this.#transact(() => this.#settle(question, wallMs));
-  }
-
-  /** Ends an event for the limits that count what is under way; of a key that has none of them, nothing is written. */
-  release({ event }: ReleaseQuestion, wallMs: number): EventAnswer {
-    return this.#transact(() => this.#release(event, wallMs));
+  ) {
+    this.#accounts = new AccountCache(memoryBytes);
   }
 
   /**
@@ -96,11 +62,11 @@ export class Ledger {
 
   /** About how many bytes the accounts in memory take. */
   get memoryInUse(): number {
-    return this.#weight;
+    return this.#accounts.weight;
   }
 
   /** How the counters of a key stand, in the order asked; of each counter's events, the newest `most`. */
-  inspect(key: string, asked: readonly AskedOf[], most: number, wallMs: number): Inspected[] {
+  inspect(key: string, asked: readonly LayerLimits[], most: number, wallMs: number): Inspected[] {
     return this.#transact(() => {
       const { account, atMs } = this.#openKey(key, wallMs);
       if (account.isEmpty) return [];
@@ -137,7 +103,7 @@ export class Ledger {
 
   /** Forgets what was admitted. The override of the key stays. */
   forget(key: string): void {
-    this.#drop(key);
+    this.#accounts.drop(key);
     this.store.deleteKey(key);
   }
 
@@ -152,8 +118,8 @@ export class Ledger {
     this.#lastMs = Math.max(this.#lastMs, wallMs);
     while (this.store.retire()) yield;
     const ended = this.store.overrides.deleteEnded(this.#lastMs);
-    for (const key of ended.keys) this.#drop(key);
-    const meanExpiryMs = yield* sweepPages(this.store, this.#lastMs, (key) => this.#drop(key));
+    for (const key of ended.keys) this.#accounts.drop(key);
+    const meanExpiryMs = yield* sweepPages(this.store, this.#lastMs, (key) => this.#accounts.drop(key));
     const next = [meanExpiryMs, ended.nextEndMs].filter((ms) => ms !== undefined);
     return next.length > 0 ? Math.min(...next) : undefined;
   }
@@ -172,6 +138,10 @@ export class Ledger {
     return { atMs, ...check(countersOf(question, opened, atMs), question.cost, atMs) };
   }
 
+  /**
+   * Records the charge in all of its counters, or in none. One that was recorded before, and is still remembered, is not
+   * recorded again.
+   */
   #consume(charge: Charge, wallMs: number): ChargeAnswer {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
     const { id, subject, aliases = [], policy, cost, attempt, alone } = charge;
@@ -206,6 +176,10 @@ export class Ledger {
     return { ...standing, atMs, allowed: verdict.allowed, replayed, conflicts };
   }
 
+  /**
+   * Lifts the claim of an attempt that was denied elsewhere, and takes the event back when no other attempt relies on it:
+   * one may have been told that it is admitted. Answers how the counters stand then.
+   */
   #undo(charge: Charge, wallMs: number): Answer {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
     const { id, subject, attempt } = charge;
@@ -216,12 +190,13 @@ export class Ledger {
     return { atMs, ...check(countersOf(charge, opened, atMs), charge.cost, atMs) };
   }
 
+  /** Sets the cost of an event in all of its counters, also above their limits: what is spent is spent. */
   #settle(question: EventQuestion, wallMs: number): EventAnswer {
     const { cost } = question;
     return this.#change(question, wallMs, (event) => (event.cost === cost ? event : { ...event, cost }));
   }
 
-  /** An event of whose counters none has a limit on what is under way is left as it is: nobody looks. */
+  /** Ends an event for the limits that count what is under way; of a key that has none of them, nothing is written. */
   #release(question: EventQuestion, wallMs: number): EventAnswer {
     return this.#change(question, wallMs, (event, counters) => {
       const isCounted = counters.some(({ running }) => running !== undefined);
@@ -256,11 +231,11 @@ export class Ledger {
     try {
       const result = work();
       this.store.put([...this.#opened.values()].flatMap((account) => account.takeChanges()));
-      for (const account of this.#opened.values()) this.#keep(account);
+      for (const account of this.#opened.values()) this.#accounts.keep(account);
       return result;
     } catch (error) {
       // What was stored is as before, and memory is not: open these accounts from there.
-      for (const key of this.#opened.keys()) this.#drop(key);
+      for (const key of this.#opened.keys()) this.#accounts.drop(key);
       throw error;
     } finally {
       this.#opened.clear();
@@ -286,26 +261,8 @@ export class Ledger {
   }
 
   #account(key: string): Account {
-    const account =
-      this.#opened.get(key) ?? this.#accounts.get(key)?.account ?? new Account(this.store, key, this.pageChars);
+    const account = this.#opened.get(key) ?? this.#accounts.get(key) ?? new Account(this.store, key, this.pageChars);
     this.#opened.set(key, account);
     return account;
-  }
-
-  #keep(account: Account): void {
-    this.#drop(account.key);
-    if (account.isEmpty) return;
-    const weight = account.weight;
-    this.#accounts.set(account.key, { account, weight });
-    this.#weight += weight;
-    for (const key of this.#accounts.keys()) {
-      if (this.#weight <= this.memoryBytes || key === account.key) break;
-      this.#drop(key);
-    }
-  }
-
-  #drop(key: string): void {
-    this.#weight -= this.#accounts.get(key)?.weight ?? 0;
-    this.#accounts.delete(key);
   }
 }

@@ -1,7 +1,8 @@
 import { DurableObject } from "cloudflare:workers";
+import type { KeyOverride, LayerLimits } from "../core/override";
 import { Group } from "./group";
 import { Ledger } from "./ledger";
-import type { AskedOf, Call, Inspected, KeyOverride, Outcome, OverrideToSet } from "./protocol";
+import type { Call, Inspected, Outcome, OverrideToSet } from "./protocol";
 import { Store } from "./store";
 
 /** Until the next sweep at least: forgetting is cheap while it is rare, and each alarm is billed. */
@@ -39,7 +40,7 @@ export class LimiterObject extends DurableObject {
     return JSON.stringify(await this.#group.add(JSON.parse(calls) as Call[]));
   }
 
-  inspect(key: string, asked: readonly AskedOf[], most: number): Inspected[] {
+  inspect(key: string, asked: readonly LayerLimits[], most: number): Inspected[] {
     return this.ledger.inspect(key, asked, most, this.now());
   }
 

@@ -1,6 +1,6 @@
 import type { Verdict } from "../core/decide";
 import type { Limit } from "../core/limit";
-import type { OverrideKind } from "../core/override";
+import type { KeyOverride } from "../core/override";
 
 /**
  * What the edge and the objects say to each other. During a deploy old and new code talk for minutes, so a change
@@ -71,24 +71,6 @@ export interface StoredEvent {
   readonly id: string;
   readonly atMs: number;
   readonly cost: number;
-}
-
-/** A counter of a key that is named beside it. */
-export interface AskedOf {
-  readonly policy: string;
-  readonly layer: string;
-  readonly limits: readonly Limit[];
-}
-
-/** What was set for a key, of all counters or of some. */
-export interface KeyOverride {
-  readonly kind: OverrideKind;
-  /** For whoever looks the key up. */
-  readonly reason: string;
-  /** The object's own time: the instant from which on it holds no longer. */
-  readonly endsAtMs: number;
-  /** The counters that have other limits, and those limits: of kind `limits` alone. */
-  readonly layers?: readonly AskedOf[];
 }
 
 /** An override to be set. It ends at an instant, or after a time that the object counts from its own. */

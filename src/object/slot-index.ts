@@ -31,7 +31,10 @@ export class SlotIndex {
   }
 }
 
-/** 53 bits: two of a million ids are the same once in twenty thousand times. FNV-1a, twice, from different offsets. */
+/**
+ * 53 bits: two of a million ids are the same once in twenty thousand times. The high part is FNV-1a; the
+ * low one takes its steps from another offset and by another multiplier, so that texts which share one differ in the other.
+ */
 function hash(text: string): number {
   let high = 0x811c9dc5;
   let low = 0x01234567;

@@ -1,7 +1,7 @@
 import type { IRequest } from "itty-router";
 import * as z from "zod";
 import { STATS_NAME } from "../edge/counts";
-import { fieldErrors, invalid } from "../edge/request";
+import { invalid, parsed } from "../edge/refusal";
 import { type Env, serviceOf } from "../edge/service";
 import type { Route } from "../http/app";
 import { readJson } from "../http/body";
@@ -35,9 +35,7 @@ const move = z
   );
 
 async function moveClock(request: IRequest): Promise<Response> {
-  const read = move.safeParse(await readJson(request));
-  if (!read.success) throw invalid(fieldErrors(read.error));
-  const { advance_seconds: seconds = 0, now } = read.data;
+  const { advance_seconds: seconds = 0, now } = parsed(move, await readJson(request));
   const ms = now === undefined ? clock.nowMs + Math.round(seconds * 1_000) : Date.parse(now);
   const field = now === undefined ? "/advance_seconds" : "/now";
   if (!(ms <= LATEST_MS)) throw invalid([{ pointer: field, detail: "must stay before the year 9999" }]);

@@ -1,12 +1,13 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Limit } from "../../src/core/limit";
+import type { KeyOverride } from "../../src/core/override";
 import { realTiming } from "../../src/edge/deadline";
 import { type Decided, decided, retryAfterSeconds } from "../../src/edge/decision";
 import { FanOut } from "../../src/edge/fan-out";
-import type { ObjectStub } from "../../src/edge/objects";
+import type { DecidingStub } from "../../src/edge/objects";
+import { objectOf } from "../../src/edge/placement";
 import { Ledger } from "../../src/object/ledger";
-import type { KeyOverride } from "../../src/object/protocol";
 import { Oracle } from "../core/oracle";
 import { Disk } from "../simulation/disk";
 
@@ -80,13 +81,8 @@ class Objects {
     for (const ledger of this.#ledgers.values()) for (const _ of ledger.sweep(this.nowMs));
   }
 
-  getByName(name: string): ObjectStub {
-    const asked = () => this.ledger(name);
-    return {
-      decide: async (calls: never) => asked().decide(calls, this.nowMs),
-      setOverride: async (key: string, override: never) => asked().setOverride(key, override, this.nowMs),
-      liftOverride: async (key: string) => asked().liftOverride(key, this.nowMs),
-    } as unknown as ObjectStub;
+  getByName(name: string): DecidingStub {
+    return { decide: async (calls) => this.ledger(name).decide(calls, this.nowMs) };
   }
 }
 
@@ -150,6 +146,7 @@ test.each([
           deadlineMs: 1_000,
         };
         const fanOut = new FanOut(objects, config, realTiming);
+        const ledgerOf = (key: string) => objects.ledger(objectOf(key, config.placement));
         const overrides = new Map<string, KeyOverride>();
         const counters = LAYERS.map((layer, i) => ({ layer: layer.name, key: keys[i] ?? "", limits: layer.limits }));
         const judges = LAYERS.map((layer, i) => new JudgedCounter(layer, () => overrides.get(keys[i] ?? "")));
@@ -179,8 +176,9 @@ test.each([
           if (one.do === "evict") objects.evict();
           if (one.do === "sweep") objects.sweep();
           if (one.do === "lift") {
-            await fanOut.liftOverride(keys[one.key] ?? "");
-            overrides.delete(keys[one.key] ?? "");
+            const key = keys[one.key] ?? "";
+            ledgerOf(key).liftOverride(key, nowMs);
+            overrides.delete(key);
           }
           if (one.do === "override") {
             const key = keys[one.key] ?? "";
@@ -189,12 +187,12 @@ test.each([
               limits ? [{ policy: "chat", layer: LAYERS[i]?.name ?? "", limits }] : [],
             );
             const set = { kind, reason: "r", ...(kind === "limits" && { layers }) };
-            overrides.set(key, await fanOut.setOverride(key, { ...set, ends: { inMs: one.forMs } }));
+            overrides.set(key, ledgerOf(key).setOverride(key, { ...set, ends: { inMs: one.forMs } }, nowMs));
             expect(overrides.get(key)?.endsAtMs).toBe(nowMs + one.forMs);
           }
           if (one.do === "consume") {
             const { cost } = one;
-            const asked = { policy: POLICY, cost, counters, shadow: [], subject: "s" };
+            const asked = { policy: POLICY, cost, counters, shadow: [], subjectDigest: "s" };
             const question = { policy: "chat", cost, counters };
             judge(decided(asked, await fanOut.check(question)), cost);
             const charge = { ...question, id: crypto.randomUUID(), subject: "s", keepMs: KEEP_MS };

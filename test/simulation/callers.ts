@@ -123,7 +123,7 @@ export class Callers {
         op === "check"
           ? await limiter.check(asked)
           : op === "settle" || op === "release"
-            ? await limiter[op](asked)
+            ? { allowed: true, replayed: false, ...(await limiter[op](asked)) }
             : await limiter.consume({ ...asked, isNew: asked.isNew ?? false, aliases: [] }, () => {});
       const [toldAtMs, after] = [scheduler.nowMs, network.deeds.length];
       this.told.push({ op, isolate, asked, decided, askedAtMs, toldAtMs, before, after, ...(place && { place }) });
@@ -149,7 +149,7 @@ export class Callers {
 
   /** Not every caller says which attempt it is. */
   #consume({ id, subject, cost }: Wish, attempt: number): Ask {
-    const known = { idempotencyKey: id, ...(this.chance.is(0.7) && { attempt }) };
+    const known = { key: id, ...(this.chance.is(0.7) && { attempt }) };
     return { op: "consume", asked: readConsume({ policy: "small", subject, cost }, known, this.config) };
   }
 

@@ -1,4 +1,4 @@
-import type { ObjectNamespace, ObjectStub } from "../../src/edge/objects";
+import type { DecidingStub, ObjectNamespace } from "../../src/edge/objects";
 import { Group } from "../../src/object/group";
 import { Ledger } from "../../src/object/ledger";
 import type { AnswerOf, Call, EventQuestion, Method, Outcome, QuestionOf } from "../../src/object/protocol";
@@ -88,7 +88,7 @@ export interface Deed {
 }
 
 /** Between edge and objects: delays, reorders, loses and repeats calls and answers, and crashes objects in the middle. */
-export class Network implements ObjectNamespace {
+export class Network implements ObjectNamespace<DecidingStub> {
   readonly objects = new Map<string, SimulatedObject>();
   readonly deeds: Deed[] = [];
   /** Questions that were refused by an object that had too much to do, and by which methods. */
@@ -103,10 +103,9 @@ export class Network implements ObjectNamespace {
     private readonly machine: Machine,
   ) {}
 
-  getByName(name: string): ObjectStub {
+  getByName(name: string): DecidingStub {
     const object = this.#object(name);
-    // Keys are neither inspected nor forgotten here.
-    return { decide: (calls) => this.#send(object, calls) } as ObjectStub;
+    return { decide: (calls) => this.#send(object, calls) };
   }
 
   #object(name: string): SimulatedObject {

@@ -2,7 +2,6 @@ import { expect, test } from "vitest";
 import { readConfig } from "../../src/config/config";
 import { Denials } from "../../src/edge/denials";
 import { Limiter } from "../../src/edge/limiter";
-import type { ObjectStub } from "../../src/edge/objects";
 import { readConsume } from "../../src/edge/request";
 import { Ledger } from "../../src/object/ledger";
 import type { Call } from "../../src/object/protocol";
@@ -32,12 +31,12 @@ test.each([
   const ledger = new Ledger(new Disk(() => false));
   const objectOf = (name: string) => ({
     decide: async (calls: readonly Call[]) => {
-      if (name !== "user:u") return new Promise(() => {});
+      if (name !== "user:u") return new Promise<never>(() => {});
       await scheduler.sleep(liveMs);
       return ledger.decide(calls, scheduler.nowMs);
     },
   });
-  const objects = { getByName: (name: string) => objectOf(name) as unknown as ObjectStub };
+  const objects = { getByName: objectOf };
   const limiter = new Limiter(config, objects, scheduler, new Denials(0, scheduler.now));
   const asked = readConsume({ policy: "trial", subject: { user: "u", ip: "1.2.3.4" } }, {}, config);
   const askedAtMs = scheduler.nowMs;

@@ -1,5 +1,6 @@
 import type { Decided, DecidedLimit } from "../../src/edge/decision";
 import type { AskedById } from "../../src/edge/request";
+import type { EventQuestion } from "../../src/object/protocol";
 import type { Deed, Done } from "./network";
 
 /** A call that was answered: what was asked, when and of which isolate, and what its caller was told. */
@@ -8,7 +9,7 @@ export interface Told {
   readonly isolate: number;
   /** The id of a check is empty. */
   readonly asked: AskedById & { readonly isNew?: boolean };
-  readonly decided: Decided;
+  readonly decided: Pick<Decided, "allowed" | "replayed" | "limits">;
   readonly askedAtMs: number;
   readonly toldAtMs: number;
   /** How many deeds of the objects there were when it was asked, and when it was told. */
@@ -21,8 +22,9 @@ export interface Told {
 /** For so long a call may wait for what another one learns before it asks the objects itself. */
 const LONGEST_PATIENCE_MS = 50;
 
-export function nameOf({ id, subject }: { readonly id: string; readonly subject: string }): string {
-  return `${id} ${subject}`;
+/** Of an event, or of the call that asks about it. */
+export function nameOf(one: Pick<EventQuestion, "id" | "subject"> | Pick<AskedById, "id" | "subjectDigest">): string {
+  return `${one.id} ${"subject" in one ? one.subject : one.subjectDigest}`;
 }
 
 /**
@@ -74,7 +76,9 @@ function isMemoryOf(earlier: Told, one: Told, told: readonly Told[], denyCacheMs
   if (one.op !== "consume" || asked.isNew !== true || decided.allowed) return false;
   if (earlier.op !== "consume" || earlier.decided.allowed || earlier.asked.cost !== asked.cost) return false;
   const isOfMine = (other: Told) =>
-    other.isolate === one.isolate && other.asked.subject === asked.subject && other.asked.policy === asked.policy;
+    other.isolate === one.isolate &&
+    other.asked.subjectDigest === asked.subjectDigest &&
+    other.asked.policy === asked.policy;
   if (!isOfMine(earlier) || earlier.toldAtMs > nowMs) return false;
   // It may have waited for another one before it asked.
   const waited = told.some((other) => other !== earlier && isOfMine(other) && overlap(other, earlier));

@@ -1,17 +1,12 @@
-import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
-import { env } from "cloudflare:workers";
+import { abortAllDurableObjects, runDurableObjectAlarm } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { Ledger } from "../../src/object/ledger";
 import type { LimiterObject } from "../../src/object/object";
 import type { AskedCounter, Charge, OverrideToSet } from "../../src/object/protocol";
 import { Store } from "../../src/object/store";
 import { Caller, newSubject } from "../behaviour/target";
-import { ask, type Bindings, workerTarget } from "./target";
+import { AskedLedger, HOUR_MS, inside, newObject, objects, START_MS } from "./ledger";
+import { ask, workerTarget } from "./target";
 
-const objects = (env as unknown as Bindings).LIMITER_OBJECTS;
-/** In the future: alarms go by the real clock, and must not ring by themselves. */
-const START_MS = Date.UTC(2040, 0, 1);
-const HOUR_MS = 3_600_000;
 const KEY = "user:u";
 const COUNTER: AskedCounter = { layer: "caller", key: KEY, limits: [{ max: 5, windowMs: 60_000 }] };
 
@@ -26,10 +21,7 @@ const charge = (cost = 1): Charge => ({
 });
 const ban = (inMs: number): OverrideToSet => ({ kind: "ban", reason: "a test", ends: { inMs } });
 
-const newObject = () => objects.getByName(crypto.randomUUID());
 type Stub = DurableObjectStub<LimiterObject>;
-const inside = <T>(stub: Stub, work: (storage: DurableObjectStorage) => T | Promise<T>) =>
-  runInDurableObject(stub, (_, state) => work(state.storage));
 const alarmOf = (stub: Stub) => inside(stub, (storage) => storage.getAlarm());
 const tablesOf = (stub: Stub) =>
   inside(stub, ({ sql }) =>
@@ -129,15 +121,15 @@ describe("an override in its object", () => {
         },
       });
       const open = () => {
-        const ledger = new Ledger(new Store({ ...storage, sql: counted } as DurableObjectStorage));
+        const ledger = new AskedLedger(new Store({ ...storage, sql: counted } as DurableObjectStorage));
         statements = [];
         ledger.check(charge(), START_MS);
         ledger.check(charge(), START_MS);
         return statements.length;
       };
-      new Ledger(new Store(storage)).consume(charge(), START_MS);
+      new AskedLedger(new Store(storage)).consume(charge(), START_MS);
       expect(open()).toBe(1);
-      new Ledger(new Store(storage)).setOverride("user:other", ban(1_000), START_MS);
+      new AskedLedger(new Store(storage)).setOverride("user:other", ban(1_000), START_MS);
       expect(open()).toBe(2);
     });
   });
@@ -145,7 +137,7 @@ describe("an override in its object", () => {
   test("writes one row, the very first one its table besides; lifting it one, and none where there is none", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       const rowsOf = (work: () => void) => {
         const before = store.rowsWritten;
         work();
@@ -164,11 +156,11 @@ describe("an override in its object", () => {
   test("that can't be stored is not in force, in memory neither", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       ledger.setOverride(KEY, { kind: "exempt", reason: "a test", ends: { inMs: 1_000 } }, START_MS);
       storage.sql.exec("CREATE TRIGGER full BEFORE UPDATE ON overrides_v1 BEGIN SELECT RAISE(ABORT, 'disk full'); END");
       expect(() => ledger.setOverride(KEY, ban(1_000), START_MS)).toThrow(/disk full/);
-      for (const reader of [ledger, new Ledger(store)])
+      for (const reader of [ledger, new AskedLedger(store)])
         expect(reader.check(charge(), START_MS)).toMatchObject({ allowed: true, overrides: [{ kind: "exempt" }] });
     });
   });
@@ -176,14 +168,14 @@ describe("an override in its object", () => {
   test("with a wider window has events kept for it, on their page and in memory", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new Ledger(store);
+      const ledger = new AskedLedger(store);
       const limits = [{ max: 100, windowMs: 10 * HOUR_MS }];
       const layers = [{ policy: "chat", layer: "caller", limits }];
       ledger.setOverride(KEY, { kind: "limits", reason: "a test", layers, ends: { inMs: 24 * HOUR_MS } }, START_MS);
       for (let i = 0; i < 100; i++) ledger.consume(charge(), START_MS + i * 1_000);
       const lastMs = START_MS + 10 * HOUR_MS - 1;
       for (const _ of ledger.sweep(lastMs));
-      for (const reader of [ledger, new Ledger(store)])
+      for (const reader of [ledger, new AskedLedger(store)])
         expect(reader.consume(charge(), lastMs)).toMatchObject({
           allowed: false,
           standings: [[{ used: 100, fitsInMs: 1 }]],

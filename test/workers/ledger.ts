@@ -1,0 +1,94 @@
+import { env, runInDurableObject } from "cloudflare:test";
+import { longestWindowMs } from "../../src/core/limit";
+import { Ledger } from "../../src/object/ledger";
+import type { LimiterObject } from "../../src/object/object";
+import type {
+  Answer,
+  AnswerOf,
+  AskedCounter,
+  Call,
+  Charge,
+  ChargeAnswer,
+  EventAnswer,
+  EventQuestion,
+  Method,
+  Outcome,
+  Question,
+  QuestionOf,
+  ReleaseQuestion,
+} from "../../src/object/protocol";
+import type { Bindings } from "./target";
+
+export const objects = (env as unknown as Bindings).LIMITER_OBJECTS;
+/** In the future: alarms go by the real clock, and must not ring by themselves. */
+export const START_MS = Date.UTC(2040, 0, 1);
+export const HOUR_MS = 3_600_000;
+
+export const caller = (key: string, max = 5): AskedCounter => ({
+  layer: "caller",
+  key,
+  limits: [
+    { max, windowMs: 60_000 },
+    { max: 12 * max, windowMs: 3_600_000 },
+  ],
+});
+/** So many under way at once, and an hour's cost that is never used up. */
+export const job = (key: string, max = 2): AskedCounter => ({
+  layer: "job",
+  key,
+  limits: [
+    { kind: "concurrent", max, windowMs: 300_000 },
+    { max: 1_000_000, windowMs: 3_600_000 },
+  ],
+});
+export const ip = (key: string, max = 30): AskedCounter => ({ layer: "ip", key, limits: [{ max, windowMs: 60_000 }] });
+
+export function charge(counters: AskedCounter[], cost = 1): Charge {
+  const keepMs = Math.max(...counters.map(({ limits }) => longestWindowMs(limits)));
+  return { id: crypto.randomUUID(), subject: "s", attempt: "a", keepMs, policy: "chat", cost, counters };
+}
+
+export function newObject(): DurableObjectStub<LimiterObject> {
+  return objects.getByName(crypto.randomUUID());
+}
+
+export const inside = <T>(
+  stub: DurableObjectStub<LimiterObject>,
+  work: (storage: DurableObjectStorage) => T | Promise<T>,
+) => runInDurableObject(stub, (_, state) => work(state.storage));
+
+export const countPages = (stub: DurableObjectStub<LimiterObject>) =>
+  inside(stub, ({ sql }) =>
+    sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'pages_v1'").toArray().length === 0
+      ? undefined
+      : Number(sql.exec("SELECT count(*) AS pages FROM pages_v1").one().pages),
+  );
+
+/** A ledger that is asked one thing at a time, and as objects ask it: by `decide`. A call that fails throws. */
+export class AskedLedger extends Ledger {
+  check(question: Question, wallMs: number): Answer {
+    return this.#ask("check", question, wallMs);
+  }
+
+  consume(charge: Charge, wallMs: number): ChargeAnswer {
+    return this.#ask("consume", charge, wallMs);
+  }
+
+  undo(charge: Charge, wallMs: number): Answer {
+    return this.#ask("undo", charge, wallMs);
+  }
+
+  settle(question: EventQuestion, wallMs: number): EventAnswer {
+    return this.#ask("settle", question, wallMs);
+  }
+
+  release(question: ReleaseQuestion, wallMs: number): EventAnswer {
+    return this.#ask("release", question, wallMs);
+  }
+
+  #ask<M extends Method>(method: M, question: QuestionOf<M>, wallMs: number): AnswerOf<M> {
+    const [outcome] = this.decide([{ method, question } as Call], wallMs) as Outcome<AnswerOf<M>>[];
+    if (outcome && "answer" in outcome) return outcome.answer;
+    throw new Error(outcome?.error);
+  }
+}

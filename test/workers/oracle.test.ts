@@ -1,0 +1,100 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { type Limit, longestWindowMs } from "../../src/core/limit";
+import type { Charge } from "../../src/object/protocol";
+import { Store } from "../../src/object/store";
+import { Oracle } from "../core/oracle";
+import { AskedLedger, charge, inside, newObject, START_MS } from "./ledger";
+
+test("over real storage, many keys, evictions and a clock that jumps both ways, decides as the oracle does", async () => {
+  /** Full again and again, on one page a key; and so wide that events go over many pages. */
+  const narrow: Limit[] = [
+    { max: 7, windowMs: 2_000 },
+    { max: 40, windowMs: 20_000 },
+    { kind: "concurrent", max: 9, windowMs: 20_000 },
+  ];
+  const wide: Limit[] = [
+    { max: 60, windowMs: 2_000 },
+    { max: 2_000, windowMs: 200_000 },
+    { kind: "concurrent", max: 130, windowMs: 200_000 },
+  ];
+  const step = fc.record({
+    key: fc.nat({ max: 3 }),
+    other: fc.nat({ max: 3 }),
+    cost: fc.integer({ min: 1, max: 4 }),
+    advanceMs: fc.oneof(fc.constantFrom(0, 0, 1, 1_999, 2_000), fc.integer({ min: -3_000, max: 4_000 })),
+    afterwards: fc.oneof(
+      { weight: 12, arbitrary: fc.constant("nothing") },
+      { weight: 8, arbitrary: fc.constantFrom("release", "settle") },
+      { weight: 4, arbitrary: fc.constantFrom("undo", "evict", "sweep", "forget") },
+    ),
+    /** Which of the last admitted is released or settled. */
+    back: fc.nat({ max: 40 }),
+  });
+  await inside(newObject(), (storage) => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom(narrow, wide),
+        fc.array(step, { minLength: 300, maxLength: 300, size: "max" }),
+        (limits, history) => {
+          storage.sql.exec("DROP TABLE IF EXISTS pages_v1");
+          let ledger = new AskedLedger(new Store(storage));
+          const oracles = new Map<string, Oracle>();
+          const oracleOf = (key: string) => oracles.get(key) ?? (oracles.set(key, new Oracle()).get(key) as Oracle);
+          const admitted: Charge[] = [];
+          let wallMs = START_MS;
+          let lastMs = 0;
+          for (const { key, other, cost, advanceMs, afterwards, back } of history) {
+            wallMs += advanceMs;
+            const keys = [...new Set([`user:${key}`, `ip:${other}`])];
+            const one = charge(
+              keys.map((key) => ({ layer: "caller", key, limits })),
+              cost,
+            );
+            const answer = ledger.consume(one, wallMs);
+            // After an eviction the last time used is that of the newest event, which is all that exactness needs.
+            expect(answer.atMs).toBeGreaterThanOrEqual(wallMs);
+            expect(answer.atMs).toBeGreaterThanOrEqual(lastMs);
+            lastMs = answer.atMs;
+            expect(answer.allowed).toBe(
+              keys.every((key) => limits.every((limit) => oracleOf(key).fits(cost, answer.atMs, limit))),
+            );
+            if (answer.allowed) {
+              admitted.push(one);
+              for (const key of keys) oracleOf(key).record(answer.atMs, cost, longestWindowMs(limits), one.id);
+            }
+            keys.forEach((key, k) => {
+              expect(answer.standings[k]).toEqual(
+                limits.map((limit) => oracleOf(key).standing(limit, cost, answer.atMs)),
+              );
+            });
+            const changed = admitted.at(-1 - back);
+            if (changed && afterwards === "release") ledger.release({ event: changed }, wallMs);
+            if (changed && afterwards === "settle") ledger.settle({ ...changed, cost: cost - 1 }, wallMs);
+            for (const { key } of changed?.counters ?? [])
+              for (const event of oracleOf(key).events)
+                if (event.id === changed?.id && event.atMs > lastMs - longestWindowMs(limits)) {
+                  if (afterwards === "release") event.released = true;
+                  if (afterwards === "settle") event.cost = cost - 1;
+                }
+            if (afterwards === "undo" && answer.allowed) {
+              ledger.undo(one, wallMs);
+              admitted.pop();
+              for (const key of keys) oracleOf(key).events.pop();
+            }
+            if (afterwards === "evict") {
+              ledger = new AskedLedger(new Store(storage));
+              lastMs = 0;
+            }
+            if (afterwards === "sweep") for (const _ of ledger.sweep(wallMs));
+            if (afterwards === "forget") {
+              ledger.forget(`user:${key}`);
+              oracles.delete(`user:${key}`);
+            }
+          }
+        },
+      ),
+      { numRuns: 30 },
+    );
+  });
+}, 60_000);

@@ -1,0 +1,75 @@
+import { abortAllDurableObjects, runDurableObjectAlarm } from "cloudflare:test";
+import { beforeEach, describe, expect, test, vi } from "vitest";
+import { Store } from "../../src/object/store";
+import { AskedLedger, caller, charge, HOUR_MS, inside, ip, newObject, objects, START_MS } from "./ledger";
+import { ask } from "./target";
+
+beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: START_MS }));
+
+describe("time", () => {
+  test("does not run backwards when an alarm has emptied the object", async () => {
+    const stub = newObject();
+    await ask(stub, "consume", charge([caller("user:u")]));
+    vi.setSystemTime(START_MS + HOUR_MS);
+    await runDurableObjectAlarm(stub);
+    vi.setSystemTime(START_MS + HOUR_MS - 30_000);
+    expect((await ask(stub, "check", charge([caller("user:u")]))).atMs).toBe(START_MS + HOUR_MS);
+  });
+
+  test("a page that was emptied by an undo and written again comes back in its order", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const ledger = new AskedLedger(store);
+      const asked = ip("ip:1", 1_000_000);
+      for (let i = 0; i < 100; i++) {
+        const atMs = START_MS + i * 1_000;
+        const back = charge([asked]);
+        ledger.consume(back, atMs);
+        ledger.undo(back, atMs);
+        ledger.consume(charge([asked]), atMs);
+        const warm = ledger.check(charge([asked]), atMs + 1);
+        // A clock that is behind tells whether the newest event is known for what it is.
+        expect(new AskedLedger(store).check(charge([asked]), atMs + 1)).toEqual(warm);
+        expect(new AskedLedger(store).check(charge([asked]), START_MS).atMs).toBe(atMs);
+      }
+    });
+  });
+
+  test("pages that begin in the same millisecond come back in their order", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const ledger = new AskedLedger(store);
+      const asked = ip("ip:1", 1_000_000);
+      // A clock that was set back stands still: many events share an instant, over pages whose slots are used again.
+      for (let round = 0; round < 8; round++) {
+        for (let i = 0; i < 100; i++) ledger.consume(charge([asked]), START_MS + round * 25_000);
+        for (let i = 0; i < 10; i++) ledger.consume(charge([asked]), START_MS + round * 25_000 + i);
+        const atMs = START_MS + round * 25_000 + 30;
+        const warm = ledger.check(charge([asked]), atMs);
+        expect(new AskedLedger(store).check(charge([asked]), atMs)).toEqual(warm);
+      }
+    });
+  });
+
+  test("a clock that jumps back changes nothing, before and after an eviction", async () => {
+    const stub = newObject();
+    vi.setSystemTime(START_MS + 30_000);
+    await ask(stub, "consume", charge([caller("user:u")], 5));
+    vi.setSystemTime(START_MS);
+    expect(await ask(stub, "consume", charge([caller("user:u")]))).toMatchObject({
+      allowed: false,
+      atMs: START_MS + 30_000,
+      standings: [[{ fitsInMs: 60_000 }, { fitsInMs: 0 }]],
+    });
+    await abortAllDurableObjects();
+    const again = objects.get(stub.id);
+    expect(await ask(again, "check", charge([caller("user:u")]))).toMatchObject({
+      allowed: false,
+      atMs: START_MS + 30_000,
+    });
+    vi.setSystemTime(START_MS + 89_999);
+    expect((await ask(again, "consume", charge([caller("user:u")]))).allowed).toBe(false);
+    vi.setSystemTime(START_MS + 90_000);
+    expect((await ask(again, "consume", charge([caller("user:u")]))).allowed).toBe(true);
+  });
+});
