@@ -38,10 +38,10 @@ export function consume(counters: readonly Counter[], cost: number, nowMs: numbe
   const verdict = check(counters, cost, nowMs);
   if (!verdict.allowed) return verdict;
   for (const counter of counters) {
-    const { log, running } = counter;
+    const { log, underWay } = counter;
     log.record(nowMs, cost);
-    running?.record(nowMs, 1);
-    for (const one of [log, running]) one?.dropBefore(keptMs(counter), nowMs);
+    underWay?.record(nowMs, 1);
+    for (const one of [log, underWay]) one?.dropBefore(keptMs(counter), nowMs);
   }
   return { ...check(counters, cost, nowMs), allowed: true };
 }

@@ -35,7 +35,7 @@ export class Account {
   readonly newestMs: number;
   readonly #logs = new Map<string, EventLog>();
   /** Of the events under way, by counter: made when a limit that counts them is first asked about. */
-  readonly #running = new Map<string, EventLog>();
+  readonly #underWay = new Map<string, EventLog>();
   readonly #sealed: Sealed[] = [];
   #tail: Page | undefined;
   /** As it is stored, also when it has ended. */
@@ -73,7 +73,7 @@ export class Account {
   /** About how many bytes of memory the account takes. */
   get weight(): number {
     let bytes = 1_000 + 2 * this.key.length + 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.length;
-    for (const log of [...this.#logs.values(), ...this.#running.values()]) bytes += 500 + 24 * log.size;
+    for (const log of [...this.#logs.values(), ...this.#underWay.values()]) bytes += 500 + 24 * log.size;
     if (this.#override) bytes += 1_000 + 1_000 * (this.#override.layers?.length ?? 0);
     return bytes + (this.#sealedIds?.weight ?? 0);
   }
@@ -84,8 +84,8 @@ export class Account {
     const inForce = this.overrideAt(nowMs);
     const override = inForce && overrideOf(inForce, policy, layer);
     const isCounted = [limits, override?.limits ?? []].flat().some(({ kind }) => kind === "concurrent");
-    const running = isCounted ? this.#runningLog(policy, layer) : this.#running.get(nameOf(policy, layer));
-    return { log, running, limits, override };
+    const underWay = isCounted ? this.#underWayLog(policy, layer) : this.#underWay.get(nameOf(policy, layer));
+    return { log, underWay, limits, override };
   }
 
   /** The override in force at `nowMs`. */
@@ -133,7 +133,7 @@ export class Account {
     const { policy, layers } = old.charged;
     for (const layer of layers) {
       this.#log(policy, layer).recost(old.atMs, old.cost, event?.cost ?? 0);
-      this.#running
+      this.#underWay
         .get(nameOf(policy, layer))
         ?.recost(old.atMs, old.released ? 0 : 1, !event || event.released ? 0 : 1);
     }
@@ -175,9 +175,9 @@ export class Account {
   }
 
   /** From the pages: what was settled at 0 is in no other log, and is under way all the same. */
-  #runningLog(policy: string, layer: string): EventLog {
+  #underWayLog(policy: string, layer: string): EventLog {
     const name = nameOf(policy, layer);
-    const known = this.#running.get(name);
+    const known = this.#underWay.get(name);
     if (known) return known;
     const atMs: number[] = [];
     for (const { text } of this.#pages())
@@ -188,7 +188,7 @@ export class Account {
     const log = new EventLog();
     // A page that has taken the slot of an expired one stands in that one's place until it is stored.
     for (const ms of atMs.sort((a, b) => a - b)) log.record(ms, 1);
-    this.#running.set(name, log);
+    this.#underWay.set(name, log);
     return log;
   }
 

@@ -199,7 +199,7 @@ export class Ledger {
   /** Ends an event for the limits that count what is under way; of a key that has none of them, nothing is written. */
   #release(question: EventQuestion, wallMs: number): EventAnswer {
     return this.#change(question, wallMs, (event, counters) => {
-      const isCounted = counters.some(({ running }) => running !== undefined);
+      const isCounted = counters.some(({ underWay }) => underWay !== undefined);
       return event.released || !isCounted ? event : { ...event, released: true };
     });
   }

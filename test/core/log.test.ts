@@ -109,7 +109,7 @@ describe("a limit on what is under way", () => {
   ];
 
   test("counts events, whatever they cost, until they are released or their window has passed", () => {
-    const counter = { log: new EventLog(), running: new EventLog(), limits };
+    const counter = { log: new EventLog(), underWay: new EventLog(), limits };
     const decide = (cost: number, atMs: number) => consume([counter], cost, atMs).allowed;
     expect([decide(7, 0), decide(1, 100), decide(1, 200)]).toEqual([true, true, false]);
     expect(standingsOf(counter, 1, 200)).toEqual([
@@ -117,7 +117,7 @@ describe("a limit on what is under way", () => {
       { used: 2, fitsInMs: 4_800, freesInMs: 4_800, resetsInMs: 4_900 },
     ]);
     expect([decide(1, 4_999), decide(10, 5_000), decide(1, 5_000)]).toEqual([false, true, false]);
-    counter.running.recost(100, 1, 0);
+    counter.underWay.recost(100, 1, 0);
     // Nine are too many for the window of costs alone.
     expect(standingsOf(counter, 9, 5_000).map(({ fitsInMs }) => fitsInMs)).toEqual([1_000, 0]);
     expect([decide(1, 5_999), decide(1, 6_000), decide(1, 6_000)]).toEqual([false, true, false]);

@@ -55,7 +55,7 @@ test("decides as an oracle does that keeps every event for ever and adds up", ()
     fc.property(fc.array(limits, { minLength: 1, maxLength: 3 }), history, (initial, history) => {
       const counters = initial.map((limits) => ({
         log: new EventLog(),
-        running: new EventLog(),
+        underWay: new EventLog(),
         limits,
         oracle: new Oracle(),
       }));
@@ -74,10 +74,10 @@ test("decides as an oracle does that keeps every event for ever and adds up", ()
             event.cost = step.to;
           }
         } else if ("ended" in step) {
-          for (const { running, oracle } of counters) {
+          for (const { underWay, oracle } of counters) {
             const [event] = oracle.events.filter(({ forgettable }) => !forgettable).slice(-1 - step.ended);
             if (!event) continue;
-            running.recost(event.atMs, event.released ? 0 : 1, 0);
+            underWay.recost(event.atMs, event.released ? 0 : 1, 0);
             event.released = true;
           }
         } else {

@@ -47,9 +47,9 @@ test("a cost above an overridden limit waits until the override ends, whatever i
 test("a place under other limits is waited for whatever the cost, and a place of the counter's own once they end", () => {
   const place = { kind: "concurrent", max: 1, windowMs: 10_000 } as const;
   const withRunning = (counter: Counter, limits = counter.limits) => {
-    const running = new EventLog();
-    running.record(NOW_MS, 1);
-    return { ...counter, limits, running };
+    const underWay = new EventLog();
+    underWay.record(NOW_MS, 1);
+    return { ...counter, limits, underWay };
   };
   const other = { kind: "limits", limits: [place] } as const;
   for (const cost of [1, 5]) {

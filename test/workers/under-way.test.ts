@@ -4,7 +4,7 @@ import { Store } from "../../src/object/store";
 import { AskedLedger, charge, inside, job, newObject, START_MS } from "./ledger";
 
 describe("what is under way", () => {
-  const running = (ledger: AskedLedger, atMs = START_MS) => {
+  const underWay = (ledger: AskedLedger, atMs = START_MS) => {
     const [[standing] = []] = ledger.check(charge([job("user:u")]), atMs).standings;
     return standing?.used;
   };
@@ -24,10 +24,10 @@ describe("what is under way", () => {
       }
       const left = charges.filter((_, i) => i % 2 !== 0 && i % 5 !== 0 && i % 7 !== 0).length;
       for (const reader of [ledger, new AskedLedger(store)]) {
-        expect(running(reader, nowMs)).toBe(left);
+        expect(underWay(reader, nowMs)).toBe(left);
         // The last one that is still under way is the 200th.
-        expect(running(reader, START_MS + 199 + 299_999)).toBe(1);
-        expect(running(reader, START_MS + 199 + 300_000)).toBe(0);
+        expect(underWay(reader, START_MS + 199 + 299_999)).toBe(1);
+        expect(underWay(reader, START_MS + 199 + 300_000)).toBe(0);
       }
     });
   });
@@ -48,7 +48,7 @@ describe("what is under way", () => {
       // Opened anew, it has no log of what is under way until the check asks for it.
       const outcomes = new AskedLedger(store).decide(calls, START_MS);
       expect(outcomes.at(-2)).toMatchObject({ answer: { standings: [[{ used: 60 }, { used: 61 }]] } });
-      expect(running(new AskedLedger(store))).toBe(61);
+      expect(underWay(new AskedLedger(store))).toBe(61);
     });
   });
 
@@ -58,7 +58,7 @@ describe("what is under way", () => {
       ledger.consume(charge([job("user:u")]), START_MS);
       const without = { ...job("user:u"), limits: [{ max: 1_000_000, windowMs: 3_600_000 }] };
       ledger.consume(charge([without]), START_MS);
-      expect(running(ledger)).toBe(2);
+      expect(underWay(ledger)).toBe(2);
     });
   });
 
@@ -88,7 +88,7 @@ describe("what is under way", () => {
         [other, 0],
       ] as const) {
         ledger.undo(undone, START_MS);
-        for (const reader of [ledger, new AskedLedger(store)]) expect(running(reader)).toBe(left);
+        for (const reader of [ledger, new AskedLedger(store)]) expect(underWay(reader)).toBe(left);
       }
     });
   });
