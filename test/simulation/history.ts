@@ -2,6 +2,7 @@ import { type Config, readConfig } from "../../src/config/config";
 import { Denials } from "../../src/edge/denials";
 import { Limiter } from "../../src/edge/limiter";
 import { readCheck } from "../../src/edge/request";
+import { Admins } from "./admins";
 import { Callers } from "./callers";
 import { Chance } from "./chance";
 import { Judge } from "./judge";
@@ -32,10 +33,12 @@ const CONFIGS = LAYERS.flatMap((layers) =>
     ),
   ),
 );
-const LONGEST_WINDOW_MS = 20_000;
+/** Of all policies, and of what overrides them. */
+const LONGEST_WINDOW_MS = 25_000;
 const MOST_ISOLATES = 3;
 const MOST_CALLERS = 4;
 const MOST_REQUESTS = 5;
+const MOST_ORDERS = 5;
 
 /**
  * One history from its seed: a few callers, the real edge and the real ledgers, and between them a network that may do
@@ -52,14 +55,16 @@ export async function runHistory(seed: number): Promise<string[]> {
     limiter: newLimiter(config, network, scheduler, chance.below(100_000)),
   }));
   const callers = new Callers(config, isolates, network, scheduler, chance, chance.of([0, 0.5, 1]));
+  const admins = new Admins(config, isolates, network, scheduler, chance);
   const requests = 1 + chance.below(MOST_REQUESTS);
-  const all = Promise.all(
-    Array.from({ length: 1 + chance.below(MOST_CALLERS) }, (_, name) => callers.run(name, requests)),
-  );
+  const all = Promise.all([
+    ...Array.from({ length: 1 + chance.below(MOST_CALLERS) }, (_, name) => callers.run(name, requests)),
+    ...Array.from({ length: chance.of([0, 0, 1, 2]) }, () => admins.run(1 + chance.below(MOST_ORDERS))),
+  ]);
   await scheduler.run();
   await all;
   const isUndisturbed = isFaultless && [...network.objects.values()].every(({ life }) => life === 0);
-  const mistakes = new Judge(network, callers.told, config.denyCacheMs).judge(isUndisturbed);
+  const mistakes = new Judge(network, callers.told, admins.told, config.denyCacheMs).judge(isUndisturbed);
   return [...mistakes, ...(await afterOneWindow(network, config, scheduler))];
 }
 

@@ -1,6 +1,8 @@
 import type { Decided, DecidedLimit } from "../../src/edge/decision";
 import type { AskedById } from "../../src/edge/request";
+import type { AskedCounter } from "../../src/object/protocol";
 import type { Deed, Done } from "./network";
+import type { ToldOrder } from "./orders";
 
 /** A call that was answered: what was asked, when and of which isolate, and what its caller was told. */
 export interface Told {
@@ -30,10 +32,15 @@ export function nameOf({ id, subject }: { readonly id: string; readonly subject:
  * the isolate had from the objects just before, counted down. The network takes a millisecond at least, so what was told
  * in no time did not come from the objects.
  */
-export function untruthsIn(told: readonly Told[], deeds: readonly Deed[], denyCacheMs: number): string[] {
+export function untruthsIn(
+  told: readonly Told[],
+  orders: readonly ToldOrder[],
+  deeds: readonly Deed[],
+  denyCacheMs: number,
+): string[] {
   const isTrue = (one: Told) =>
     (one.toldAtMs > one.askedAtMs && isHeard(one, deeds)) ||
-    told.some((earlier) => earlier !== one && isMemoryOf(earlier, one, told, denyCacheMs));
+    told.some((earlier) => earlier !== one && isMemoryOf(earlier, one, told, orders, denyCacheMs));
   return told
     .filter((one) => !isTrue(one))
     .map((one) => `nobody said what was told to ${one.op} ${nameOf(one.asked)}: ${JSON.stringify(one.decided)}`);
@@ -43,9 +50,15 @@ function isHeard(one: Told, deeds: readonly Deed[]): boolean {
   const { decided, asked, before, after } = one;
   const standings = deeds.slice(before, after).filter(({ committed, what }) => committed && isAbout(one, what));
   const saysWhy = decided.allowed
-    ? decided.limits.length === asked.counters.flatMap(({ limits }) => limits).length
+    ? asked.counters.every((counter) => isWhole(counter, decided.limits))
     : decided.limits.some(({ standing }) => standing.fitsInMs > 0);
   return saysWhy && decided.limits.every((limit) => standings.some(({ what }) => says(what, limit)));
+}
+
+/** Every limit in force of a counter was told. */
+function isWhole({ layer, key, limits }: AskedCounter, told: readonly DecidedLimit[]): boolean {
+  const mine = told.filter((limit) => limit.layer === layer && limit.key === key);
+  return mine.length === (mine[0]?.override?.limits ?? limits).length;
 }
 
 /** A deed was done for a call. Checks are all alike that ask for the same cost. */
@@ -56,20 +69,32 @@ function isAbout({ op, asked }: Told, { method, question }: Done): boolean {
   return isOfOne("settle") && isOfOne("release") && nameOf(question) === nameOf(asked);
 }
 
-function says({ question, answer }: Done, { layer, key, limit, standing }: DecidedLimit): boolean {
-  return question.counters.some(
-    (counter, c) =>
+function says({ question, answer }: Done, { layer, key, limit, standing, override }: DecidedLimit): boolean {
+  return question.counters.some((counter, c) => {
+    const overridden = answer.overrides?.[c] ?? undefined;
+    return (
       counter.key === key &&
       counter.layer === layer &&
-      counter.limits.some(({ kind, windowMs }, l) => {
-        const said = answer.standings[c]?.[l];
-        return kind === limit.kind && windowMs === limit.windowMs && JSON.stringify(said) === JSON.stringify(standing);
-      }),
-  );
+      isSame(overridden, override) &&
+      (overridden?.limits ?? counter.limits).some(
+        (one, l) => isSame(one, limit) && isSame(answer.standings[c]?.[l], standing),
+      )
+    );
+  });
 }
 
-/** `one` is what is left of the denial `earlier`, which no settle or release has made void. */
-function isMemoryOf(earlier: Told, one: Told, told: readonly Told[], denyCacheMs: number): boolean {
+function isSame(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
+
+/** `one` is what is left of the denial `earlier`, which no settle, release or order of the same isolate has made void. */
+function isMemoryOf(
+  earlier: Told,
+  one: Told,
+  told: readonly Told[],
+  orders: readonly ToldOrder[],
+  denyCacheMs: number,
+): boolean {
   const { asked, decided, toldAtMs: nowMs } = one;
   if (one.op !== "consume" || asked.isNew !== true || decided.allowed) return false;
   if (earlier.op !== "consume" || earlier.decided.allowed || earlier.asked.cost !== asked.cost) return false;
@@ -82,9 +107,12 @@ function isMemoryOf(earlier: Told, one: Told, told: readonly Told[], denyCacheMs
   const longestMs = Math.max(...earlier.decided.limits.map(({ standing }) => standing.fitsInMs));
   if (nowMs - askedAtMs >= Math.min(denyCacheMs, longestMs)) return false;
   const makesRoom = ({ op }: Told) => op === "settle" || op === "release";
-  const isVoid = told.some(
-    (other) => makesRoom(other) && isOfMine(other) && askedAtMs < other.toldAtMs && other.toldAtMs < nowMs,
-  );
+  const isBetween = ({ toldAtMs }: { readonly toldAtMs: number }) => askedAtMs < toldAtMs && toldAtMs < nowMs;
+  const isOfMyKey = ({ isolate, key }: ToldOrder) =>
+    isolate === one.isolate && asked.counters.some((counter) => counter.key === key);
+  const isVoid =
+    told.some((other) => makesRoom(other) && isOfMine(other) && isBetween(other)) ||
+    orders.some((order) => isOfMyKey(order) && isBetween(order));
   const sinceMs = nowMs - earlier.toldAtMs;
   return !isVoid && decided.limits.every((limit, i) => isLeftOf(earlier.decided.limits[i], limit, sinceMs));
 }
@@ -93,8 +121,10 @@ function overlap(one: Told, other: Told): boolean {
   return one.askedAtMs <= other.toldAtMs && other.askedAtMs <= one.toldAtMs;
 }
 
-function isLeftOf(earlier: DecidedLimit | undefined, { standing }: DecidedLimit, sinceMs: number): boolean {
+function isLeftOf(earlier: DecidedLimit | undefined, { standing, override }: DecidedLimit, sinceMs: number): boolean {
   if (!earlier || standing.used !== earlier.standing.used) return false;
+  if (override?.kind !== earlier.override?.kind) return false;
+  if (override && override.endsInMs !== (earlier.override?.endsInMs ?? 0) - sinceMs) return false;
   return standing.fitsInMs === Math.max(0, earlier.standing.fitsInMs - sinceMs);
 }
 
