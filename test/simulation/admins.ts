@@ -63,7 +63,7 @@ export class Admins {
   #override(key: string): object {
     const { chance, scheduler } = this;
     const kind = chance.of(["ban", "exempt", "limits"]);
-    const seconds = 1 + chance.below(chance.is(0.5) ? 4 : 20);
+    const seconds = 1 + chance.below(chance.of([4, 20, 40]));
     const at = new Date(scheduler.nowMs + seconds * 1_000 - chance.below(1_000)).toISOString();
     const ends = chance.is(0.5) ? { expires_in_seconds: seconds } : { expires_at: at };
     const counted = key.startsWith("ip:") ? chance.of([["caller"], ["ip"], ["caller", "ip"]]) : ["caller"];

@@ -19,25 +19,35 @@ const UNDER_WAY = [
   { ...WINDOWS[0], limits: ["2 concurrent per 20 seconds", "6 per 2 seconds", "20 per 20 seconds"] },
   { ...WINDOWS[1], limits: ["9 per 5 seconds", "3 concurrent per 5 seconds"] },
 ];
-const LAYERS = [WINDOWS, WINDOWS, UNDER_WAY, [UNDER_WAY[0], WINDOWS[1]]];
+/** What is forgotten soon: limits that override these have windows that reach far behind that. */
+const SHORT = [{ ...WINDOWS[0], limits: ["3 per 2 seconds", "8 per 12 seconds"] }, WINDOWS[1]];
+/** Large limits, and more to fill them: with small pages an account has dozens. */
+const LARGE = [
+  { ...WINDOWS[0], limits: ["40 per 5 seconds", "90 per 20 seconds", "30 concurrent per 10 seconds"] },
+  { ...WINDOWS[1], limits: ["60 per 5 seconds"] },
+];
+const POLICIES = [
+  ...[WINDOWS, WINDOWS, UNDER_WAY, [UNDER_WAY[0], WINDOWS[1]], SHORT].map((layers) => ({ layers, mostRequests: 5 })),
+  { layers: LARGE, mostRequests: 20 },
+];
 /** Denials are believed not at all, as long as they are by default, and longer than the short windows. */
-const CONFIGS = LAYERS.flatMap((layers) =>
+const VARIANTS = POLICIES.flatMap(({ layers, mostRequests }) =>
   ["key", "key", "shards:2", "shards:1"].flatMap((placement) =>
-    ["0", "1000", "5000"].map((denyCacheMs) =>
-      readConfig({
+    ["0", "1000", "5000"].map((denyCacheMs) => ({
+      mostRequests,
+      config: readConfig({
         RATE_LIMIT_POLICIES: { small: { layers } },
         RATE_LIMIT_DEADLINE_MS: "300",
         RATE_LIMIT_DENY_CACHE_MS: denyCacheMs,
         LIMITER_PLACEMENT: placement,
       }),
-    ),
+    })),
   ),
 );
 /** Of all policies, and of what overrides them. */
 const LONGEST_WINDOW_MS = 25_000;
 const MOST_ISOLATES = 3;
 const MOST_CALLERS = 4;
-const MOST_REQUESTS = 5;
 const MOST_ORDERS = 5;
 
 /**
@@ -49,14 +59,14 @@ export async function runHistory(seed: number): Promise<string[]> {
   const scheduler = new Scheduler(chance);
   const isFaultless = chance.is(0.25);
   const network = new Network(scheduler, chance, isFaultless ? NO_FAULTS : someFaults(chance), someMachine(chance));
-  const config = chance.of(CONFIGS);
+  const { config, mostRequests } = chance.of(VARIANTS);
   const isolates = Array.from({ length: 1 + chance.below(MOST_ISOLATES) }, (_, number) => ({
     number,
     limiter: newLimiter(config, network, scheduler, chance.below(100_000)),
   }));
   const callers = new Callers(config, isolates, network, scheduler, chance, chance.of([0, 0.5, 1]));
   const admins = new Admins(config, isolates, network, scheduler, chance);
-  const requests = 1 + chance.below(MOST_REQUESTS);
+  const requests = 1 + chance.below(mostRequests);
   const all = Promise.all([
     ...Array.from({ length: 1 + chance.below(MOST_CALLERS) }, (_, name) => callers.run(name, requests)),
     ...Array.from({ length: chance.of([0, 0, 1, 2]) }, () => admins.run(1 + chance.below(MOST_ORDERS))),
@@ -106,6 +116,7 @@ function someMachine(chance: Chance): Machine {
     tickMs: chance.of([1, 100, 500]),
     memoryBytes: chance.of([1, 5_000, 1_000_000]),
     pageChars: chance.of([1, 150, 2_000]),
+    sweeps: chance.of([0, 0, 0.02, 0.2]),
   };
 }
 

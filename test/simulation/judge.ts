@@ -201,7 +201,7 @@ export class Judge {
 
   /** Nothing is charged twice, nothing is lost, nothing is made up: the disks hold what the model does. */
   #comparesWithDisks(): void {
-    for (const [name, { disk }] of this.network.objects) {
+    for (const [name, { disk, latestMs }] of this.network.objects) {
       const stored = [...disk.rows.values()].flatMap(({ key, text }) =>
         readPage(text).map(
           ({ id, subject, cost, released, atMs }) => `${name} ${key} ${id} ${subject} ${cost} ${released} ${atMs}`,
@@ -215,14 +215,14 @@ export class Judge {
       if (new Set(stored).size !== stored.length) this.#mistake(`${name} has an event twice`);
       // A page that was rewritten may have left out what no window can see any more.
       for (const { event, texts } of model)
-        if (isKept(event, this.#newestMs) && !texts.some((text) => stored.includes(text)))
+        if (isKept(event, latestMs) && !texts.some((text) => stored.includes(text)))
           this.#mistake(`recorded, and not stored: ${texts[0]}`);
     }
   }
 
   /** What overrides a key on the disks is what overrides it in the model: until it ends it is neither lost nor another. */
   #comparesOverrides(): void {
-    for (const [name, { disk }] of this.network.objects) {
+    for (const [name, { disk, sweptMs }] of this.network.objects) {
       const stored = [...disk.overrideRows].map(([key, { endsAtMs, text }]): [string, KeyOverride] => [
         placeOf(name, key),
         readOverride(text, endsAtMs),
@@ -233,13 +233,9 @@ export class Judge {
       for (const one of stored)
         if (!model.some((other) => textOf(other) === textOf(one))) this.#mistake(`nobody overrode ${textOf(one)}`);
       for (const one of model)
-        if (!stored.some((other) => textOf(other) === textOf(one)))
+        if (one[1].endsAtMs > sweptMs && !stored.some((other) => textOf(other) === textOf(one)))
           this.#mistake(`not stored: override ${textOf(one)}`);
     }
-  }
-
-  get #newestMs(): number {
-    return Math.max(...this.network.deeds.map(({ what }) => what.answer.atMs));
   }
 
   /** Of all the times that a decision was acknowledged, at most one was no replay. */

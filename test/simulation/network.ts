@@ -44,6 +44,8 @@ export interface Machine {
   readonly memoryBytes: number;
   /** With small pages a few events are many pages. */
   readonly pageChars: number;
+  /** How often an alarm comes with a call, from 0 to 1. */
+  readonly sweeps: number;
 }
 
 /** An object: its ledger in memory, its disk, and a clock of its own that need not be right. */
@@ -54,6 +56,10 @@ class SimulatedObject {
   clockOffsetMs = 0;
   /** How far its clock has ever been from the true time. */
   furthestOffsetMs = 0;
+  /** The latest time that its clock has ever shown. */
+  latestMs = 0;
+  /** And until the last sweep. */
+  sweptMs = 0;
   uncommitted: { committed: boolean }[] = [];
   /** Goes up with every crash: what was under way before it gets no answer. */
   life = 0;
@@ -180,6 +186,7 @@ export class Network implements ObjectNamespace {
     const { faults, chance, scheduler } = this;
     const { life } = object;
     if (chance.is(faults.crash)) scheduler.after(chance.below(3), () => object.crash());
+    if (chance.is(this.machine.sweeps)) this.#sweep(object);
     const done = await work();
     // The output gate: answers leave when what was written is durable. A crash before that loses both.
     scheduler.after(chance.below(3), () => {
@@ -239,12 +246,24 @@ export class Network implements ObjectNamespace {
     object.uncommitted.push(deed);
   }
 
-  /** The time on the object's clock, which may just have been put forward or back. */
+  /** Its alarm: what has expired is deleted. */
+  #sweep(object: SimulatedObject): void {
+    const wallMs = this.#wallMs(object);
+    object.sweptMs = object.latestMs;
+    for (const _ of object.ledger.sweep(wallMs));
+  }
+
+  /**
+   * The time on the object's clock, which may just have been put forward or back: not back behind a sweep, which has
+   * deleted what would count again then.
+   */
   #wallMs(object: SimulatedObject): number {
     const { faults, chance } = this;
     if (chance.is(faults.clockJump)) object.clockOffsetMs += chance.below(8_000) - 4_000;
     object.furthestOffsetMs = Math.max(object.furthestOffsetMs, Math.abs(object.clockOffsetMs));
-    return this.#tick(this.scheduler.nowMs + object.clockOffsetMs);
+    const wallMs = Math.max(object.sweptMs, this.#tick(this.scheduler.nowMs + object.clockOffsetMs));
+    object.latestMs = Math.max(object.latestMs, wallMs);
+    return wallMs;
   }
 
   #tick(ms: number): number {
