@@ -26,8 +26,21 @@ const LARGE = [
   { ...WINDOWS[0], limits: ["40 per 5 seconds", "90 per 20 seconds", "30 concurrent per 10 seconds"] },
   { ...WINDOWS[1], limits: ["60 per 5 seconds"] },
 ];
+/**
+ * One layer in shadow, or the other, both of which may count by the same key. The live one has a long window too: an id is
+ * remembered for no longer than it counts there.
+ */
+const inShadow = ([caller, ip]: readonly { readonly limits: readonly string[] }[]) => [
+  [
+    { ...caller, mode: "shadow" },
+    { ...ip, limits: [...(ip?.limits ?? []), "12 per 20 seconds"] },
+  ],
+  [caller, { ...ip, mode: "shadow" }],
+];
 const POLICIES = [
-  ...[WINDOWS, WINDOWS, UNDER_WAY, [UNDER_WAY[0], WINDOWS[1]], SHORT].map((layers) => ({ layers, mostRequests: 5 })),
+  ...[WINDOWS, WINDOWS, UNDER_WAY, [UNDER_WAY[0], WINDOWS[1]], SHORT, ...inShadow(WINDOWS), ...inShadow(UNDER_WAY)].map(
+    (layers) => ({ layers, mostRequests: 5 }),
+  ),
   { layers: LARGE, mostRequests: 20 },
 ];
 /** Denials are believed not at all, as long as they are by default, and longer than the short windows. */

@@ -13,6 +13,7 @@ import type {
 import { type Event, isKept, Model, placeOf } from "./model";
 import type { Deed, Network } from "./network";
 import { admittedInSpiteOfBans, mistakesInEnds, type Order, type ToldOrder, undoneIn } from "./orders";
+import { isCountedInShadow, mistakesInShadow, shadowNameOf } from "./shadows";
 import { nameOf, outOfOrder, type Told, untruthsIn } from "./told";
 
 /** Judges a history from what objects did, and callers and admins were told, by a model of the objects. */
@@ -44,6 +45,7 @@ export class Judge {
     this.#settled();
     this.#released();
     this.mistakes.push(...untruthsIn(this.told, this.toldOrders, this.network.deeds, this.denyCacheMs));
+    this.mistakes.push(...mistakesInShadow(this.told, isFaultless));
     this.mistakes.push(...undoneIn(this.toldOrders, this.network.orders));
     this.mistakes.push(...mistakesInEnds(this.network));
     this.mistakes.push(...admittedInSpiteOfBans(this.told, this.toldOrders, this.network));
@@ -181,13 +183,17 @@ export class Judge {
 
   /** What was acknowledged is stored, in every layer that the objects were asked about. */
   #stored(one: Told): void {
-    if (!isAdmission(one)) return;
-    const id = nameOf(one.asked);
-    const asked = this.#askedAbout(id);
-    if (asked.size === 0) this.#mistake(`${id} was admitted, and nobody was asked`);
-    for (const place of asked)
-      if (!this.#model.events.get(place)?.some(({ name }) => name === id))
-        this.#mistake(`${id} was acknowledged, and ${place} has it not`);
+    const names = [
+      ...(isAdmission(one) ? [nameOf(one.asked)] : []),
+      ...(isCountedInShadow(one) ? [shadowNameOf(one)] : []),
+    ];
+    for (const name of names) {
+      const asked = this.#askedAbout(name);
+      if (asked.size === 0) this.#mistake(`${name} was admitted, and nobody was asked`);
+      for (const place of asked)
+        if (!this.#model.events.get(place)?.some((event) => event.name === name))
+          this.#mistake(`${name} was acknowledged, and ${place} has it not`);
+    }
   }
 
   /** Every object and key that a decision was ever to be charged to. */
@@ -283,7 +289,10 @@ export class Judge {
 
   /** When nothing failed, only what was acknowledged is charged. */
   #nothingLeftOver(): void {
-    const acknowledged = new Set(this.told.filter(isAdmission).map(({ asked }) => nameOf(asked)));
+    const acknowledged = new Set([
+      ...this.told.filter(isAdmission).map(({ asked }) => nameOf(asked)),
+      ...this.told.filter(isCountedInShadow).map(shadowNameOf),
+    ]);
     for (const [place, events] of this.#model.events)
       for (const { name } of events)
         if (!acknowledged.has(name)) this.#mistake(`${name} was denied, and is charged at ${place}`);

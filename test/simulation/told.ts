@@ -3,6 +3,7 @@ import type { AskedById } from "../../src/edge/request";
 import type { AskedCounter } from "../../src/object/protocol";
 import type { Deed, Done } from "./network";
 import type { ToldOrder } from "./orders";
+import { shadowNameOf } from "./shadows";
 
 /** A call that was answered: what was asked, when and of which isolate, and what its caller was told. */
 export interface Told {
@@ -48,25 +49,36 @@ export function untruthsIn(
 
 function isHeard(one: Told, deeds: readonly Deed[]): boolean {
   const { decided, asked, before, after } = one;
-  const standings = deeds.slice(before, after).filter(({ committed, what }) => committed && isAbout(one, what));
+  const done = deeds.slice(before, after).filter(({ committed }) => committed);
+  const isSaid = (limit: DecidedLimit) =>
+    done.some(({ what }) => isAbout(one, what, limit.isShadow) && says(what, limit));
+  // The live layers decide alone.
   const saysWhy = decided.allowed
     ? asked.counters.every((counter) => isWhole(counter, decided.limits))
-    : decided.limits.some(({ standing }) => standing.fitsInMs > 0);
-  return saysWhy && decided.limits.every((limit) => standings.some(({ what }) => says(what, limit)));
+    : liveOf(one).some(({ standing }) => standing.fitsInMs > 0);
+  return saysWhy && decided.limits.every(isSaid);
+}
+
+function liveOf({ decided }: Told): DecidedLimit[] {
+  return decided.limits.filter(({ isShadow }) => !isShadow);
 }
 
 /** Every limit in force of a counter was told. */
-function isWhole({ layer, key, limits }: AskedCounter, told: readonly DecidedLimit[]): boolean {
+export function isWhole({ layer, key, limits }: AskedCounter, told: readonly DecidedLimit[]): boolean {
   const mine = told.filter((limit) => limit.layer === layer && limit.key === key);
   return mine.length === (mine[0]?.override?.limits ?? limits).length;
 }
 
 /** A deed was done for a call. Checks are all alike that ask for the same cost. */
-function isAbout({ op, asked }: Told, { method, question }: Done): boolean {
-  // A new consume may be checked first, when less than it asks for was denied a moment ago.
-  if (method === "check") return question.cost === asked.cost && (op === "check" || asked.isNew === true);
+function isAbout(one: Told, { method, question }: Done, isShadow: boolean): boolean {
+  const { op, asked } = one;
+  // A new consume may be checked first, when less than it asks for was denied a moment ago; one that was denied is
+  // only checked in shadow.
+  const mayCheck = op === "check" || (op === "consume" && (isShadow || asked.isNew === true));
+  if (method === "check") return question.cost === asked.cost && mayCheck;
   const isOfOne = (change: string) => (op === change) === (method === change);
-  return isOfOne("settle") && isOfOne("release") && nameOf(question) === nameOf(asked);
+  const name = isShadow ? shadowNameOf(one) : nameOf(asked);
+  return isOfOne("settle") && isOfOne("release") && nameOf(question) === name;
 }
 
 function says({ question, answer }: Done, { layer, key, limit, standing, override }: DecidedLimit): boolean {
@@ -98,34 +110,49 @@ function isMemoryOf(
   const { asked, decided, toldAtMs: nowMs } = one;
   if (one.op !== "consume" || asked.isNew !== true || decided.allowed) return false;
   if (earlier.op !== "consume" || earlier.decided.allowed || earlier.asked.cost !== asked.cost) return false;
-  const isOfMine = (other: Told) =>
-    other.isolate === one.isolate && other.asked.subject === asked.subject && other.asked.policy === asked.policy;
-  if (!isOfMine(earlier) || earlier.toldAtMs > nowMs) return false;
+  // To the live layers all subjects are the same that they count by the same keys.
+  const isOfMine = (other: Told) => other.isolate === one.isolate && isSame(other.asked.counters, asked.counters);
+  // One that is told later, because layers in shadow were asked too, is remembered from when the live ones had answered.
+  const inShadow = asked.policy.layers.some(({ mode }) => mode === "shadow");
+  if (!isOfMine(earlier) || (inShadow ? earlier.askedAtMs : earlier.toldAtMs) > nowMs) return false;
   // It may have waited for another one before it asked.
   const waited = told.some((other) => other !== earlier && isOfMine(other) && overlap(other, earlier));
   const askedAtMs = earlier.askedAtMs + (waited && !earlier.place ? LONGEST_PATIENCE_MS : 0);
-  const longestMs = Math.max(...earlier.decided.limits.map(({ standing }) => standing.fitsInMs));
+  const longestMs = Math.max(...liveOf(earlier).map(({ standing }) => standing.fitsInMs));
   if (nowMs - askedAtMs >= Math.min(denyCacheMs, longestMs)) return false;
   const makesRoom = ({ op }: Told) => op === "settle" || op === "release";
-  const isBetween = ({ toldAtMs }: { readonly toldAtMs: number }) => askedAtMs < toldAtMs && toldAtMs < nowMs;
+  // What makes room makes it when the live layers have answered.
+  const isBetween = (other: Pick<Told, "askedAtMs" | "toldAtMs">) =>
+    askedAtMs < (inShadow ? other.askedAtMs : other.toldAtMs) && other.toldAtMs < nowMs;
   const isOfMyKey = ({ isolate, key }: ToldOrder) =>
     isolate === one.isolate && asked.counters.some((counter) => counter.key === key);
   const isVoid =
     told.some((other) => makesRoom(other) && isOfMine(other) && isBetween(other)) ||
     orders.some((order) => isOfMyKey(order) && isBetween(order));
-  const sinceMs = nowMs - earlier.toldAtMs;
-  return !isVoid && decided.limits.every((limit, i) => isLeftOf(earlier.decided.limits[i], limit, sinceMs));
+  const leastMs = Math.max(0, nowMs - earlier.toldAtMs);
+  const sinceMs: Span = [leastMs, inShadow ? nowMs - earlier.askedAtMs : leastMs];
+  return !isVoid && decided.limits.every((limit, i) => isLeftOf(liveOf(earlier)[i], limit, sinceMs));
 }
 
 function overlap(one: Told, other: Told): boolean {
   return one.askedAtMs <= other.toldAtMs && other.askedAtMs <= one.toldAtMs;
 }
 
-function isLeftOf(earlier: DecidedLimit | undefined, { standing, override }: DecidedLimit, sinceMs: number): boolean {
+type Span = readonly [leastMs: number, mostMs: number];
+
+function isLeftOf(earlier: DecidedLimit | undefined, { standing, override }: DecidedLimit, sinceMs: Span): boolean {
   if (!earlier || standing.used !== earlier.standing.used) return false;
   if (override?.kind !== earlier.override?.kind) return false;
-  if (override && override.endsInMs !== (earlier.override?.endsInMs ?? 0) - sinceMs) return false;
-  return standing.fitsInMs === Math.max(0, earlier.standing.fitsInMs - sinceMs);
+  if (override && earlier.override && !isIn(sinceMs, earlier.override.endsInMs - override.endsInMs)) return false;
+  const [leastMs, mostMs] = sinceMs.map((ms) => Math.max(0, earlier.standing.fitsInMs - ms)).reverse() as [
+    number,
+    number,
+  ];
+  return isIn([leastMs, mostMs], standing.fitsInMs);
+}
+
+function isIn([leastMs, mostMs]: Span, ms: number): boolean {
+  return leastMs <= ms && ms <= mostMs;
 }
 
 /** Calls of one batch that meet in one object are decided in their order: while nothing is lost and asked again. */
