@@ -20,22 +20,20 @@ const UNDER_WAY = [
   { ...WINDOWS[1], limits: ["9 per 5 seconds", "3 concurrent per 5 seconds"] },
 ];
 /** What is forgotten soon: limits that override these have windows that reach far behind that. */
-const SHORT = [{ ...WINDOWS[0], limits: ["3 per 2 seconds", "8 per 12 seconds"] }, WINDOWS[1]];
+const SHORT = [{ ...WINDOWS[0], limits: ["3 per 2 seconds", "8 per 5 seconds"] }, WINDOWS[1]];
 /** Large limits, and more to fill them: with small pages an account has dozens. */
 const LARGE = [
   { ...WINDOWS[0], limits: ["40 per 5 seconds", "90 per 20 seconds", "30 concurrent per 10 seconds"] },
   { ...WINDOWS[1], limits: ["60 per 5 seconds"] },
 ];
-/**
- * One layer in shadow, or the other, both of which may count by the same key. The live one has a long window too: an id is
- * remembered for no longer than it counts there.
- */
-const inShadow = ([caller, ip]: readonly { readonly limits: readonly string[] }[]) => [
+/** One layer in shadow, which may count by the same key as the live one, or the other, or both. */
+const inShadow = ([caller, ip]: readonly object[]) => [
+  [{ ...caller, mode: "shadow" }, ip],
+  [caller, { ...ip, mode: "shadow" }],
   [
     { ...caller, mode: "shadow" },
-    { ...ip, limits: [...(ip?.limits ?? []), "12 per 20 seconds"] },
+    { ...ip, mode: "shadow" },
   ],
-  [caller, { ...ip, mode: "shadow" }],
 ];
 const POLICIES = [
   ...[WINDOWS, WINDOWS, UNDER_WAY, [UNDER_WAY[0], WINDOWS[1]], SHORT, ...inShadow(WINDOWS), ...inShadow(UNDER_WAY)].map(

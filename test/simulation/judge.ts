@@ -1,5 +1,3 @@
-import { readOverride } from "../../src/object/override";
-import { readPage } from "../../src/object/page";
 import type {
   Answer,
   AskedCounter,
@@ -7,10 +5,10 @@ import type {
   ChargeAnswer,
   EventAnswer,
   EventQuestion,
-  KeyOverride,
   Question,
 } from "../../src/object/protocol";
-import { type Event, isKept, Model, placeOf } from "./model";
+import { mistakesOnDisks } from "./disks";
+import { type Event, Model, placeOf } from "./model";
 import type { Deed, Network } from "./network";
 import { admittedInSpiteOfBans, mistakesInEnds, type Order, type ToldOrder, undoneIn } from "./orders";
 import { isCountedInShadow, mistakesInShadow, shadowNameOf } from "./shadows";
@@ -35,15 +33,13 @@ export class Judge {
     this.network.deeds.forEach((deed, i) => {
       while ((orders[0]?.at ?? Number.POSITIVE_INFINITY) <= i) this.#obey(orders.shift() as Order);
       while ((told[0]?.after ?? Number.POSITIVE_INFINITY) <= i) this.#stored(told.shift() as Told);
-      if (deed.committed) this.#replay(deed);
+      if (deed.committed) this.#replay(deed, i);
     });
     for (const order of orders) this.#obey(order);
     for (const one of told) this.#stored(one);
-    this.#comparesWithDisks();
-    this.#comparesOverrides();
+    this.mistakes.push(...mistakesOnDisks(this.network, this.#model));
     this.#toldOnce();
-    this.#settled();
-    this.#released();
+    this.#changed();
     this.mistakes.push(...untruthsIn(this.told, this.toldOrders, this.network.deeds, this.denyCacheMs));
     this.mistakes.push(...mistakesInShadow(this.told, isFaultless));
     this.mistakes.push(...undoneIn(this.toldOrders, this.network.orders));
@@ -55,11 +51,11 @@ export class Judge {
     return this.mistakes;
   }
 
-  #replay({ object, wallMs, what }: Deed): void {
+  #replay({ object, wallMs, what }: Deed, deed: number): void {
     const { method, question, answer } = what;
     if (answer.atMs < wallMs) this.#mistake(`${object} decided before the time on its clock`);
-    if (method === "consume") this.#consume(object, question, answer);
-    else if (method === "undo") this.#undo(object, question);
+    if (method === "consume") this.#consume(object, question, answer, deed);
+    else if (method === "undo") this.#undo(object, question, answer);
     else if (method === "settle") this.#settle(object, question, answer);
     else if (method === "release") this.#release(object, question, answer);
     else this.#decides(object, question, answer);
@@ -122,7 +118,7 @@ export class Judge {
       this.#mistake(`${object} said of ${counter.key} ${JSON.stringify(said)}, not ${JSON.stringify(expected)}`);
   }
 
-  #consume(object: string, charge: Charge, answer: ChargeAnswer): void {
+  #consume(object: string, charge: Charge, answer: ChargeAnswer, deed: number): void {
     const { atMs } = answer;
     const keys = [...new Set(charge.counters.map(({ key }) => key))];
     const known = keys.map((key) => this.#model.find(object, key, nameOf(charge), atMs));
@@ -140,24 +136,15 @@ export class Judge {
       // Limits that override the policy's may have longer windows.
       const inForce = mine.flatMap((counter) => this.#model.ruleOf(object, policy, counter, atMs).limits);
       const keepMs = Math.max(charge.keepMs, ...inForce.map(({ windowMs }) => windowMs));
-      const claims = new Set([attempt]);
-      const event = { name: nameOf(charge), atMs, keepMs, counters: mine, policy, cost, isOver: false, claims };
+      const changes = { cost, isOver: false, claims: new Set([attempt]) };
+      const event = { name: nameOf(charge), place, atMs, keepMs, deed, counters: mine, policy, ...changes };
       this.#model.events.set(place, [...(this.#model.events.get(place) ?? []), event]);
     }
   }
 
-  #undo(object: string, charge: Charge): void {
-    for (const key of new Set(charge.counters.map(({ key }) => key))) {
-      const place = placeOf(object, key);
-      for (const event of this.#model.events.get(place) ?? []) {
-        if (event.name !== nameOf(charge)) continue;
-        if (event.claims.delete(charge.attempt) && event.claims.size === 0)
-          this.#model.events.set(
-            place,
-            (this.#model.events.get(place) ?? []).filter((other) => other !== event),
-          );
-      }
-    }
+  #undo(object: string, charge: Charge, { atMs }: Answer): void {
+    for (const event of this.#model.named(object, charge, atMs))
+      if (event.claims.delete(charge.attempt) && event.claims.size === 0) this.#model.remove(event);
   }
 
   #settle(object: string, question: EventQuestion, { found, atMs }: EventAnswer): void {
@@ -205,85 +192,50 @@ export class Judge {
     return places;
   }
 
-  /** Nothing is charged twice, nothing is lost, nothing is made up: the disks hold what the model does. */
-  #comparesWithDisks(): void {
-    for (const [name, { disk, latestMs }] of this.network.objects) {
-      const stored = [...disk.rows.values()].flatMap(({ key, text }) =>
-        readPage(text).map(
-          ({ id, subject, cost, released, atMs }) => `${name} ${key} ${id} ${subject} ${cost} ${released} ${atMs}`,
-        ),
-      );
-      const model = [...this.#model.events]
-        .filter(([place]) => place.startsWith(`${name} `))
-        .flatMap(([place, events]) => events.map((event) => ({ event, texts: textsOf(place, event) })));
-      const texts = new Set(model.flatMap(({ texts }) => texts));
-      for (const event of stored) if (!texts.has(event)) this.#mistake(`stored, and never recorded: ${event}`);
-      if (new Set(stored).size !== stored.length) this.#mistake(`${name} has an event twice`);
-      // A page that was rewritten may have left out what no window can see any more.
-      for (const { event, texts } of model)
-        if (isKept(event, latestMs) && !texts.some((text) => stored.includes(text)))
-          this.#mistake(`recorded, and not stored: ${texts[0]}`);
-    }
-  }
-
-  /** What overrides a key on the disks is what overrides it in the model: until it ends it is neither lost nor another. */
-  #comparesOverrides(): void {
-    for (const [name, { disk, sweptMs }] of this.network.objects) {
-      const stored = [...disk.overrideRows].map(([key, { endsAtMs, text }]): [string, KeyOverride] => [
-        placeOf(name, key),
-        readOverride(text, endsAtMs),
-      ]);
-      const model = [...this.#model.overrides].filter(([place]) => place.startsWith(`${name} `));
-      const textOf = ([place, { kind, reason, endsAtMs, layers }]: [string, KeyOverride]) =>
-        `${place} ${kind} ${reason} ${endsAtMs} ${JSON.stringify(layers)}`;
-      for (const one of stored)
-        if (!model.some((other) => textOf(other) === textOf(one))) this.#mistake(`nobody overrode ${textOf(one)}`);
-      for (const one of model)
-        if (one[1].endsAtMs > sweptMs && !stored.some((other) => textOf(other) === textOf(one)))
-          this.#mistake(`not stored: override ${textOf(one)}`);
-    }
-  }
-
-  /** Of all the times that a decision was acknowledged, at most one was no replay. */
+  /** Of all the times that a decision was acknowledged while it was remembered, at most one was no replay. */
   #toldOnce(): void {
-    const firsts = new Map<string, number>();
+    const firsts = new Map<string, Told>();
     for (const one of this.told.filter(isAdmission)) {
+      if (one.decided.replayed) continue;
       const name = nameOf(one.asked);
-      if (!one.decided.replayed) firsts.set(name, (firsts.get(name) ?? 0) + 1);
+      const first = firsts.get(name);
+      if (!first) firsts.set(name, one);
+      else if (this.#isRemembered(first, one)) this.#mistake(`${name} was admitted more than once as if it were new`);
     }
-    for (const [name, count] of firsts)
-      if (count > 1) this.#mistake(`${name} was admitted ${count} times as if it were new`);
   }
 
-  /** What a settle that was acknowledged said is so everywhere. */
-  #settled(): void {
+  /** By every clock there is. */
+  #isRemembered(first: Told, again: Told): boolean {
+    const furthestMs = Math.max(...[...this.network.objects.values()].map((object) => object.furthestOffsetMs));
+    const keepMs = Math.max(...first.asked.counters.flatMap(({ limits }) => limits.map(({ windowMs }) => windowMs)));
+    const apartMs = Math.max(again.toldAtMs, first.toldAtMs) - Math.min(again.askedAtMs, first.askedAtMs);
+    return apartMs + 2 * furthestMs + this.network.machine.tickMs < keepMs;
+  }
+
+  /** What a settle or a release that was acknowledged said is so everywhere. */
+  #changed(): void {
     for (const { op, asked } of this.told)
-      if (op === "settle")
-        for (const [place, events] of this.#model.events)
-          for (const { name, cost, atMs, keepMs } of events)
-            if (name === nameOf(asked) && cost !== asked.cost && !this.#wasForgotten(place, name, atMs + keepMs))
-              this.#mistake(`${name} is settled at ${asked.cost}, at ${place} ${cost}`);
+      for (const [place, events] of this.#model.events)
+        for (const event of events) {
+          if (event.name !== nameOf(asked) || this.#isMissed(place, event)) continue;
+          if (op === "settle" && event.cost !== asked.cost)
+            this.#mistake(`${event.name} is settled at ${asked.cost}, at ${place} ${event.cost}`);
+          if (op === "release" && !event.isOver) this.#mistake(`${event.name} is released, and under way at ${place}`);
+        }
   }
 
-  /** What a release that was acknowledged said is so everywhere. */
-  #released(): void {
-    for (const { op, asked } of this.told)
-      if (op === "release")
-        for (const [place, events] of this.#model.events)
-          for (const { name, isOver, atMs, keepMs } of events)
-            if (name === nameOf(asked) && !isOver && !this.#wasForgotten(place, name, atMs + keepMs))
-              this.#mistake(`${name} is released, and under way at ${place}`);
-  }
-
-  /** An object whose clock is ahead of the others' had forgotten the event when it was asked to change it. */
-  #wasForgotten(place: string, name: string, expiresAtMs: number): boolean {
+  /**
+   * An object had forgotten the event when it was asked to change it, its clock being ahead of the others', and perhaps
+   * recorded it anew after that, for an attempt that came late.
+   */
+  #isMissed(place: string, { name, atMs, keepMs, deed }: Event): boolean {
     return this.network.deeds.some(
-      ({ object, committed, what }) =>
+      ({ object, committed, what }, i) =>
         committed &&
         (what.method === "settle" || what.method === "release") &&
         nameOf(what.question) === name &&
         place.startsWith(`${object} `) &&
-        what.answer.atMs >= expiresAtMs,
+        (what.answer.atMs >= atMs + keepMs || i < deed),
     );
   }
 
@@ -303,13 +255,7 @@ export class Judge {
   }
 }
 
-function isAdmission({ op, decided }: Told): boolean {
-  return op === "consume" && decided.allowed;
-}
-
-/** As it may be stored. */
-function textsOf(place: string, { name, cost, isOver, atMs }: Event): string[] {
-  return (isOver === "perhaps" ? [true, false] : [isOver]).map(
-    (released) => `${place} ${name} ${cost} ${released} ${atMs}`,
-  );
+/** By live layers: without any, everything is admitted. */
+function isAdmission({ op, asked, decided }: Told): boolean {
+  return op === "consume" && decided.allowed && asked.counters.length > 0;
 }

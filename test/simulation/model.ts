@@ -5,9 +5,13 @@ import { nameOf } from "./told";
 
 export interface Event {
   readonly name: string;
+  /** The object and the key. */
+  readonly place: string;
   readonly atMs: number;
   /** For so long it is remembered; what is older may be forgotten, and need not be. */
   readonly keepMs: number;
+  /** Which deed recorded it. */
+  readonly deed: number;
   readonly counters: readonly AskedCounter[];
   readonly policy: string;
   cost: number;
@@ -113,6 +117,11 @@ export class Model {
         (event) => event.name === nameOf(question) && isKept(event, atMs),
       ),
     );
+  }
+
+  remove(event: Event): void {
+    const others = (this.events.get(event.place) ?? []).filter((other) => other !== event);
+    this.events.set(event.place, others);
   }
 
   #admits(

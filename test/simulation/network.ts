@@ -49,7 +49,7 @@ export interface Machine {
 }
 
 /** An object: its ledger in memory, its disk, and a clock of its own that need not be right. */
-class SimulatedObject {
+export class SimulatedObject {
   readonly disk: Disk;
   ledger: Ledger;
   group: Group;
@@ -121,7 +121,7 @@ export class Network implements ObjectNamespace {
     private readonly scheduler: Scheduler,
     private readonly chance: Chance,
     public faults: Faults,
-    private readonly machine: Machine,
+    readonly machine: Machine,
   ) {}
 
   getByName(name: string): ObjectStub {
