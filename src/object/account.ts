@@ -13,6 +13,7 @@ import type { PageStore } from "./store";
 interface Sealed {
   readonly slot: number;
   expiresAtMs: number;
+  readonly lastAtMs: number;
 }
 
 /** A counter of the key, and since when its events count. */
@@ -31,7 +32,10 @@ interface CounterSince {
  * this account unlike its rows; whoever holds it drops it and opens it anew.
  */
 export class Account {
-  /** When the newest event was admitted: no decision about this key may be made at an earlier time. */
+  /**
+   * When the newest event was admitted: no decision about this key may be made at an earlier time. Also when that event was
+   * put back since: its page may stand in the place of one that had expired by then, and would count again before.
+   */
   readonly newestMs: number;
   readonly #logs = new Map<string, EventLog>();
   /** Of the events under way, by counter: made when a limit that counts them is first asked about. */
@@ -52,17 +56,19 @@ export class Account {
   ) {
     const override = store.overrides.load(key);
     if (override) this.#override = readOverride(override.text, override.endsAtMs);
-    let last: { slot: number; events: PagedEvent[] } | undefined;
-    for (const { slot, expiresAtMs, text } of store.pages(key)) {
-      last = { slot, events: readPage(text) };
+    let newestMs = 0;
+    let last: { slot: number; events: PagedEvent[]; lastAtMs: number } | undefined;
+    for (const { slot, expiresAtMs, lastAtMs, text } of store.pages(key)) {
+      newestMs = Math.max(newestMs, lastAtMs);
+      last = { slot, events: readPage(text), lastAtMs };
       for (const { atMs, cost, charged } of last.events)
         if (cost > 0) for (const layer of charged.layers) this.#log(charged.policy, layer).record(atMs, cost);
-      this.#sealed.push({ slot, expiresAtMs });
+      this.#sealed.push({ slot, expiresAtMs, lastAtMs });
     }
-    this.newestMs = last?.events.at(-1)?.atMs ?? 0;
+    this.newestMs = newestMs;
     if (!last) return;
     this.#sealed.pop();
-    this.#tail = Page.holding(last.slot, last.events);
+    this.#tail = Page.holding(last.slot, last.events, last.lastAtMs);
   }
 
   /** Nothing is stored about the key. */
@@ -137,11 +143,12 @@ export class Account {
         .get(nameOf(policy, layer))
         ?.recost(old.atMs, old.released ? 0 : 1, !event || event.released ? 0 : 1);
     }
+    const sealed = this.#sealed.find((other) => other.slot === slot);
     const page = Page.holding(
       slot,
       events.flatMap((other) => (other === old ? (event ?? []) : other)),
+      (sealed ?? this.#tail)?.lastAtMs,
     );
-    const sealed = this.#sealed.find((other) => other.slot === slot);
     if (sealed) sealed.expiresAtMs = page.expiresAtMs;
     else this.#tail = page;
     this.#changed.set(slot, page);
@@ -228,7 +235,7 @@ export class Account {
     const compacted = Page.holding(tail.slot, live);
     if (compacted.length <= tail.length / 2) return compacted;
     const next = new Page(this.#freeSlot(nowMs));
-    this.#sealed.push({ slot: tail.slot, expiresAtMs: tail.expiresAtMs });
+    this.#sealed.push({ slot: tail.slot, expiresAtMs: tail.expiresAtMs, lastAtMs: tail.lastAtMs });
     for (const { id, subject } of live) this.#sealedIds?.add(id, subject, tail.slot);
     // Entries of slots that were used again pile up: rather than look for them, make the index anew when it is needed.
     if ((this.#sealedIds?.size ?? 0) > 1_000 + 100 * this.#sealed.length) this.#sealedIds = undefined;

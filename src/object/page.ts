@@ -46,7 +46,7 @@ interface PageText {
 export class Page {
   /** When the last of the events is forgotten. */
   expiresAtMs = 0;
-  /** When the first and the last of the events were admitted: 0 while there are none. */
+  /** When the first and the last of the events were admitted: 0 while there are none, or were none yet. */
   firstAtMs = 0;
   lastAtMs = 0;
   readonly #charged: Charged[] = [];
@@ -54,9 +54,11 @@ export class Page {
 
   constructor(readonly slot: number) {}
 
-  static holding(slot: number, events: readonly PagedEvent[]): Page {
+  /** `lastAtMs`: when its last event was admitted, also if that was taken out since. */
+  static holding(slot: number, events: readonly PagedEvent[], lastAtMs = 0): Page {
     const page = new Page(slot);
     for (const event of events) page.append(event);
+    page.lastAtMs = Math.max(page.lastAtMs, lastAtMs);
     return page;
   }
 

@@ -1,4 +1,5 @@
 import type { Config } from "../../src/config/config";
+import type { Keys } from "../../src/edge/keys";
 import type { Limiter } from "../../src/edge/limiter";
 import { Refusal } from "../../src/edge/refusal";
 import { type Asked, readCheck, readConsume, readRelease, readSettle } from "../../src/edge/request";
@@ -13,6 +14,7 @@ const MOST_IN_A_BATCH = 6;
 export interface Isolate {
   readonly number: number;
   readonly limiter: Limiter;
+  readonly keys: Keys;
 }
 
 /** What a caller consumes under one id, however often it has to ask. */

@@ -10,7 +10,7 @@ export const DISK_FULL = "the disk is full";
  */
 export class Disk implements PageStore {
   readonly rows = new Map<string, Row>();
-  readonly #overrides = new Map<string, OverrideRow>();
+  readonly overrideRows = new Map<string, OverrideRow>();
   #uncommitted: (() => void)[] = [];
 
   /** `isFull` is asked before each write, which then fails as a whole. */
@@ -49,16 +49,16 @@ export class Disk implements PageStore {
   }
 
   readonly overrides: PageStore["overrides"] = {
-    load: (key) => this.#overrides.get(key),
+    load: (key) => this.overrideRows.get(key),
     put: (key, row) => {
       if (this.isFull()) throw new Error(DISK_FULL);
-      this.#change(this.#overrides, key, row);
+      this.#change(this.overrideRows, key, row);
     },
-    delete: (key) => this.#change(this.#overrides, key, undefined),
+    delete: (key) => this.#change(this.overrideRows, key, undefined),
     deleteEnded: (nowMs) => {
-      const keys = [...this.#overrides].filter(([, { endsAtMs }]) => endsAtMs <= nowMs).map(([key]) => key);
+      const keys = [...this.overrideRows].filter(([, { endsAtMs }]) => endsAtMs <= nowMs).map(([key]) => key);
       for (const key of keys) this.overrides.delete(key);
-      const ends = [...this.#overrides.values()].map(({ endsAtMs }) => endsAtMs);
+      const ends = [...this.overrideRows.values()].map(({ endsAtMs }) => endsAtMs);
       return { keys, nextEndMs: ends.length > 0 ? Math.min(...ends) : undefined };
     },
   };

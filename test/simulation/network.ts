@@ -1,9 +1,19 @@
-import type { DecidingStub, ObjectNamespace } from "../../src/edge/objects";
+import type { KeyOverride } from "../../src/core/override";
+import type { ObjectNamespace, ObjectStub } from "../../src/edge/objects";
 import { Group } from "../../src/object/group";
 import { Ledger } from "../../src/object/ledger";
-import type { AnswerOf, Call, EventQuestion, Method, Outcome, QuestionOf } from "../../src/object/protocol";
+import type {
+  AnswerOf,
+  Call,
+  EventQuestion,
+  Method,
+  Outcome,
+  OverrideToSet,
+  QuestionOf,
+} from "../../src/object/protocol";
 import type { Chance } from "./chance";
 import { DISK_FULL, Disk } from "./disk";
+import type { Order } from "./orders";
 import type { Scheduler } from "./scheduler";
 
 /** How often things go wrong, each from 0 to 1. */
@@ -34,17 +44,23 @@ export interface Machine {
   readonly memoryBytes: number;
   /** With small pages a few events are many pages. */
   readonly pageChars: number;
+  /** How often an alarm comes with a call, from 0 to 1. */
+  readonly sweeps: number;
 }
 
 /** An object: its ledger in memory, its disk, and a clock of its own that need not be right. */
-class SimulatedObject {
+export class SimulatedObject {
   readonly disk: Disk;
   ledger: Ledger;
   group: Group;
   clockOffsetMs = 0;
   /** How far its clock has ever been from the true time. */
   furthestOffsetMs = 0;
-  uncommitted: Deed[] = [];
+  /** The latest time that its clock has ever shown. */
+  latestMs = 0;
+  /** And until the last sweep. */
+  sweptMs = 0;
+  uncommitted: { committed: boolean }[] = [];
   /** Goes up with every crash: what was under way before it gets no answer. */
   life = 0;
 
@@ -87,10 +103,15 @@ export interface Deed {
   committed: boolean;
 }
 
+/** What became of an order. */
+type Ordered = { readonly set: KeyOverride | undefined } | { readonly error: string };
+
 /** Between edge and objects: delays, reorders, loses and repeats calls and answers, and crashes objects in the middle. */
-export class Network implements ObjectNamespace<DecidingStub> {
+export class Network implements ObjectNamespace {
   readonly objects = new Map<string, SimulatedObject>();
   readonly deeds: Deed[] = [];
+  /** What objects were ordered about overrides, and did: in its order too. */
+  readonly orders: Order[] = [];
   /** Questions that were refused by an object that had too much to do, and by which methods. */
   readonly #overloaded = new WeakMap<object, Set<Method>>();
   /** Calls that were repeated although their object had said that it is overloaded. */
@@ -100,12 +121,24 @@ export class Network implements ObjectNamespace<DecidingStub> {
     private readonly scheduler: Scheduler,
     private readonly chance: Chance,
     public faults: Faults,
-    private readonly machine: Machine,
+    readonly machine: Machine,
   ) {}
 
-  getByName(name: string): DecidingStub {
+  getByName(name: string): ObjectStub {
     const object = this.#object(name);
-    return { decide: (calls) => this.#send(object, calls) };
+    const ordered = async (key: string, override?: OverrideToSet) => {
+      // As it would be sent.
+      const asked = override && (JSON.parse(JSON.stringify(override)) as OverrideToSet);
+      const done = await this.#send(object, async () => this.#order(object, key, asked));
+      if ("error" in done) throw new Error(done.error);
+      return done.set;
+    };
+    // Keys are neither inspected nor forgotten here.
+    return {
+      decide: (calls) => this.#decided(object, calls),
+      setOverride: (key, override) => ordered(key, override),
+      liftOverride: (key) => ordered(key),
+    } as ObjectStub;
   }
 
   #object(name: string): SimulatedObject {
@@ -117,7 +150,14 @@ export class Network implements ObjectNamespace<DecidingStub> {
     return object;
   }
 
-  #send(object: SimulatedObject, calls: readonly Call[]): Promise<Outcome[]> {
+  #decided(object: SimulatedObject, calls: readonly Call[]): Promise<Outcome[]> {
+    // As they would be sent: the object shares nothing with the edge.
+    const work = () => object.group.add(JSON.parse(JSON.stringify(calls)) as Call[]);
+    return this.#send(object, work, calls).then((outcomes) => outcomes.map(sent));
+  }
+
+  /** `work` is what the object does when this arrives, which may be more than once. */
+  #send<T>(object: SimulatedObject, work: () => Promise<T>, calls: readonly Call[] = []): Promise<T> {
     // The edge sends the same question again when it tries again, and another when its caller does.
     const refused = ({ method, question }: Call) => this.#overloaded.get(question)?.has(method);
     if (calls.some(refused)) this.pushed++;
@@ -129,32 +169,32 @@ export class Network implements ObjectNamespace<DecidingStub> {
         this.scheduler.after(this.#delayMs(), () => reject(failure({ overloaded: true, retryable: true })));
         return;
       }
-      const deliver = (answer: (outcomes: Outcome[]) => void) =>
-        this.scheduler.after(this.#delayMs(), () => void this.#arrive(object, calls, answer, reject));
+      const deliver = (answer: (done: T) => void) =>
+        this.scheduler.after(this.#delayMs(), () => void this.#arrive(object, work, answer, reject));
       if (chance.is(faults.repeated)) deliver(() => {});
       if (chance.is(faults.lost)) this.scheduler.after(this.#delayMs(), () => reject(failure({ retryable: true })));
       else deliver(resolve);
     });
   }
 
-  async #arrive(
+  async #arrive<T>(
     object: SimulatedObject,
-    calls: readonly Call[],
-    answer: (outcomes: Outcome[]) => void,
+    work: () => Promise<T>,
+    answer: (done: T) => void,
     reject: (error: unknown) => void,
   ): Promise<void> {
     const { faults, chance, scheduler } = this;
     const { life } = object;
     if (chance.is(faults.crash)) scheduler.after(chance.below(3), () => object.crash());
-    // As they would be sent: the object shares nothing with the edge.
-    const outcomes = await object.group.add(JSON.parse(JSON.stringify(calls)) as Call[]);
+    if (chance.is(this.machine.sweeps)) this.#sweep(object);
+    const done = await work();
     // The output gate: answers leave when what was written is durable. A crash before that loses both.
     scheduler.after(chance.below(3), () => {
       const hasCrashed = object.life !== life;
       if (!hasCrashed) object.disk.commit();
       if (!hasCrashed) for (const deed of object.uncommitted.splice(0)) deed.committed = true;
       if (hasCrashed || chance.is(faults.lost)) return reject(failure({ retryable: true }));
-      scheduler.after(this.#delayMs(), () => answer(outcomes.map(sent)));
+      scheduler.after(this.#delayMs(), () => answer(done));
     });
   }
 
@@ -171,13 +211,27 @@ export class Network implements ObjectNamespace<DecidingStub> {
   }
 
   #decide(object: SimulatedObject, calls: readonly Call[]): Outcome[] {
-    const { faults, chance } = this;
-    if (chance.is(faults.clockJump)) object.clockOffsetMs += chance.below(8_000) - 4_000;
-    object.furthestOffsetMs = Math.max(object.furthestOffsetMs, Math.abs(object.clockOffsetMs));
-    const wallMs = this.#tick(this.scheduler.nowMs + object.clockOffsetMs);
+    const wallMs = this.#wallMs(object);
     const outcomes = object.ledger.decide(calls, wallMs);
     for (const [i, call] of calls.entries()) this.#note(object, wallMs, call, outcomes[i] as Outcome);
     return outcomes;
+  }
+
+  /** Sets a key's override, or lifts it; it does so at once, in a turn of its own. */
+  #order(object: SimulatedObject, key: string, asked: OverrideToSet | undefined): Ordered {
+    const wallMs = this.#wallMs(object);
+    let set: KeyOverride | undefined;
+    try {
+      if (asked) set = object.ledger.setOverride(key, asked, wallMs);
+      else object.ledger.liftOverride(key, wallMs);
+    } catch (error) {
+      if (error instanceof Error && error.message.includes(DISK_FULL)) return { error: DISK_FULL };
+      throw error;
+    }
+    const order = { object: object.name, key, wallMs, asked, set, at: this.deeds.length, committed: false };
+    this.orders.push(order);
+    object.uncommitted.push(order);
+    return { set };
   }
 
   #note(object: SimulatedObject, wallMs: number, call: Call, outcome: Outcome): void {
@@ -190,6 +244,26 @@ export class Network implements ObjectNamespace<DecidingStub> {
     const deed = { object: object.name, wallMs, what, committed: false };
     this.deeds.push(deed);
     object.uncommitted.push(deed);
+  }
+
+  /** Its alarm: what has expired is deleted. */
+  #sweep(object: SimulatedObject): void {
+    const wallMs = this.#wallMs(object);
+    object.sweptMs = object.latestMs;
+    for (const _ of object.ledger.sweep(wallMs));
+  }
+
+  /**
+   * The time on the object's clock, which may just have been put forward or back: not back behind a sweep, which has
+   * deleted what would count again then.
+   */
+  #wallMs(object: SimulatedObject): number {
+    const { faults, chance } = this;
+    if (chance.is(faults.clockJump)) object.clockOffsetMs += chance.below(8_000) - 4_000;
+    object.furthestOffsetMs = Math.max(object.furthestOffsetMs, Math.abs(object.clockOffsetMs));
+    const wallMs = Math.max(object.sweptMs, this.#tick(this.scheduler.nowMs + object.clockOffsetMs));
+    object.latestMs = Math.max(object.latestMs, wallMs);
+    return wallMs;
   }
 
   #tick(ms: number): number {

@@ -16,6 +16,21 @@ describe("time", () => {
     expect((await ask(stub, "check", charge([caller("user:u")]))).atMs).toBe(START_MS + HOUR_MS);
   });
 
+  test("does not run backwards behind an event that was put back, which had taken the place of an expired one", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const ledger = new AskedLedger(store, undefined, 1);
+      const asked = ip("ip:1", 1);
+      ledger.consume(charge([asked]), START_MS);
+      const back = charge([asked]);
+      ledger.consume(back, START_MS + 60_000);
+      ledger.undo(back, START_MS + 60_000);
+      // The first event is gone, and would count again by a clock that is behind.
+      const again = new AskedLedger(store, undefined, 1);
+      expect(again.consume(charge([asked]), START_MS + 59_999)).toMatchObject({ atMs: START_MS + 60_000 });
+    });
+  });
+
   test("a page that was emptied by an undo and written again comes back in its order", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);

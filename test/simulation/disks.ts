@@ -1,0 +1,59 @@
+import type { KeyOverride } from "../../src/core/override";
+import { readOverride } from "../../src/object/override";
+import { readPage } from "../../src/object/page";
+import { type Event, isKept, type Model, placeOf } from "./model";
+import type { Network, SimulatedObject } from "./network";
+
+/** Nothing is charged twice, nothing is lost, nothing is made up: the disks hold what the model does. */
+export function mistakesOnDisks({ objects }: Network, model: Model): string[] {
+  return [...objects.values()].flatMap((object) => [
+    ...mistakesInPages(object, model),
+    ...mistakesInOverrides(object, model),
+  ]);
+}
+
+function mistakesInPages({ name, disk, latestMs }: SimulatedObject, model: Model): string[] {
+  const stored = [...disk.rows.values()].flatMap(({ key, text }) =>
+    readPage(text).map(
+      ({ id, subject, cost, released, atMs }) => `${placeOf(name, key)} ${id} ${subject} ${cost} ${released} ${atMs}`,
+    ),
+  );
+  const events = [...model.events]
+    .filter(([place]) => place.startsWith(`${name} `))
+    .flatMap(([, events]) => events.map((event) => ({ event, texts: textsOf(event) })));
+  const recorded = new Set(events.flatMap(({ texts }) => texts));
+  // A page that was rewritten may have left out what no window can see any more.
+  const lost = events.filter(
+    ({ event, texts }) => isKept(event, latestMs) && !texts.some((text) => stored.includes(text)),
+  );
+  return [
+    ...stored.filter((event) => !recorded.has(event)).map((event) => `stored, and never recorded: ${event}`),
+    ...lost.map(({ texts }) => `recorded, and not stored: ${texts[0]}`),
+    ...(new Set(stored).size === stored.length ? [] : [`${name} has an event twice`]),
+  ];
+}
+
+/** What overrides a key is what was set last: until it ends it is neither lost nor another. */
+function mistakesInOverrides({ name, disk, sweptMs }: SimulatedObject, model: Model): string[] {
+  const stored = [...disk.overrideRows].map(([key, { endsAtMs, text }]) =>
+    textOf(placeOf(name, key), readOverride(text, endsAtMs)),
+  );
+  const set = [...model.overrides].filter(([place]) => place.startsWith(`${name} `));
+  const texts = set.map(([place, override]) => textOf(place, override));
+  const held = set.filter(([, { endsAtMs }]) => endsAtMs > sweptMs).map(([place, override]) => textOf(place, override));
+  return [
+    ...stored.filter((text) => !texts.includes(text)).map((text) => `stored, and never set: override of ${text}`),
+    ...held.filter((text) => !stored.includes(text)).map((text) => `set, and not stored: override of ${text}`),
+  ];
+}
+
+/** As it may be stored. */
+function textsOf({ place, name, cost, isOver, atMs }: Event): string[] {
+  return (isOver === "perhaps" ? [true, false] : [isOver]).map(
+    (released) => `${place} ${name} ${cost} ${released} ${atMs}`,
+  );
+}
+
+function textOf(place: string, { kind, reason, endsAtMs, layers }: KeyOverride): string {
+  return `${place} ${kind} ${reason} ${endsAtMs} ${JSON.stringify(layers)}`;
+}
