@@ -1,8 +1,8 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { ServiceProcess } from "../scripts/local/process";
-import { ensurePython } from "../scripts/local/python";
+import { ServiceProcess } from "../scripts/tools/process";
+import { ensurePython } from "../scripts/tools/python";
 import { FLEXIBLE, LUA_PEER, SERVICE, SLOWAPI, UPSTASH } from "./bars";
 import { type Floor, startFloors } from "./floors";
 import { TOKEN } from "./load";

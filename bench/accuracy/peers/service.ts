@@ -1,4 +1,4 @@
-import { ServiceProcess } from "../../../scripts/local/process";
+import { ServiceProcess } from "../../../scripts/tools/process";
 import { SERVICE } from "../../bars";
 import { TOKEN } from "../../load";
 import type { Limit, TraceRequest } from "../traces";
