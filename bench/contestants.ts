@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { ServiceProcess } from "../scripts/tools/process";
 import { ensurePython } from "../scripts/tools/python";
-import { FLEXIBLE, LUA_PEER, SERVICE, SLOWAPI, UPSTASH } from "./bars";
 import { type Floor, startFloors } from "./floors";
 import { TOKEN } from "./load";
+import { FLEXIBLE, LUA_PEER, SERVICE, SLOWAPI, UPSTASH } from "./names";
 import { freePort, startProgram, startRedis } from "./programs";
 import { LIMIT_VARIABLES, LIMITS, WORKLOADS, type WorkloadName } from "./workloads";
 
