@@ -5,9 +5,9 @@ import { type Replayed, replay } from "./accuracy/replay";
 import { hurtTable, isExact, mainTable, writeReport } from "./accuracy/report";
 import { startAll, startTwo, startVictims, VERSIONS } from "./accuracy/roster";
 import { CONTAINERS, LIMITS, makeTraces } from "./accuracy/traces";
-import { SERVICE } from "./bars";
 import { temporaryFolder } from "./contestants";
 import { showProgress } from "./measure";
+import { SERVICE } from "./names";
 import { stopPrograms } from "./programs";
 
 /**

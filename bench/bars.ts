@@ -2,6 +2,7 @@ import type { Billed } from "./billed";
 import type { FloorName } from "./floors";
 import type { LatencyAtLoad } from "./latency";
 import type { Measured } from "./measure";
+import { FLEXIBLE, LUA_PEER, SERVICE, SLOWAPI, UPSTASH } from "./names";
 import type { WorkloadName } from "./workloads";
 
 /** Something that is asked of the service, and how it stands. */
@@ -43,9 +44,3 @@ export function barsOf(measured: readonly Measured[], latencies: readonly Latenc
     );
   return bars;
 }
-
-export const SERVICE = "this service";
-export const LUA_PEER = "Redis, one Lua script";
-export const FLEXIBLE = "rate-limiter-flexible";
-export const UPSTASH = "@upstash/ratelimit";
-export const SLOWAPI = "FastAPI, slowapi";

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ServiceProcess } from "../scripts/local/process";
+import { ServiceProcess } from "../scripts/tools/process";
 import { Limiter } from "../src/client";
 import { consume } from "../src/core/decide";
 import { EventLog } from "../src/core/log";

@@ -1,11 +1,11 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { ServiceProcess } from "../scripts/local/process";
-import { ensurePython } from "../scripts/local/python";
-import { FLEXIBLE, LUA_PEER, SERVICE, SLOWAPI, UPSTASH } from "./bars";
+import { ServiceProcess } from "../scripts/tools/process";
+import { ensurePython } from "../scripts/tools/python";
 import { type Floor, startFloors } from "./floors";
 import { TOKEN } from "./load";
+import { FLEXIBLE, LUA_PEER, SERVICE, SLOWAPI, UPSTASH } from "./names";
 import { freePort, startProgram, startRedis } from "./programs";
 import { LIMIT_VARIABLES, LIMITS, WORKLOADS, type WorkloadName } from "./workloads";
 

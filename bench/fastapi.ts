@@ -3,8 +3,8 @@ import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import autocannon from "autocannon";
-import { ServiceProcess } from "../scripts/local/process";
-import { ensurePython } from "../scripts/local/python";
+import { ServiceProcess } from "../scripts/tools/process";
+import { ensurePython } from "../scripts/tools/python";
 import { median, TOKEN } from "./load";
 import { startProgram, startRedis, stopPrograms } from "./programs";
 

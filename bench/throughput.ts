@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { barsOf, LUA_PEER, SERVICE } from "./bars";
+import { barsOf } from "./bars";
 import { countBilled } from "./billed";
 import { drawChart } from "./chart";
 import { type Contestant, startArena, temporaryFolder } from "./contestants";
@@ -9,6 +9,7 @@ import type { Floor } from "./floors";
 import { type LatencyAtLoad, measureLatencies } from "./latency";
 import { describeMachine } from "./machine";
 import { type Extent, type Measured, measureAll } from "./measure";
+import { LUA_PEER, SERVICE } from "./names";
 import { stopPrograms } from "./programs";
 import { WORKLOADS, type WorkloadName } from "./workloads";
 

@@ -1,6 +1,6 @@
 import { html, nothing, type TemplateResult } from "lit-html";
 import type { Limit } from "../src/core/limit";
-import { eventsOf, inWindow, isWhole, limitOf, type Wait, waitOf } from "./counters";
+import { eventsOf, inWindow, isOnCosts, isWhole, limitOf, type Wait, waitOf } from "./counters";
 import { count, exactText, instantText, limitText, plural, waitText, windowText } from "./format";
 import { timeline } from "./timeline";
 import type { CounterState, LimitState, StoredEvent } from "./wire";
@@ -8,20 +8,22 @@ import type { CounterState, LimitState, StoredEvent } from "./wire";
 /** One limit of a counter: how it stands, and its window. */
 export function limitView(counter: CounterState, state: LimitState, cost: number, nowMs: number): TemplateResult {
   const limit = limitOf(state);
-  const isConcurrent = state.concurrent === true;
-  const events = eventsOf(counter);
-  const wait = waitOf(counter, limit, cost, nowMs);
-  const fitsAtMs = wait.kind === "in" && wait.ms > 0 ? nowMs + wait.ms : undefined;
-  const used = isConcurrent || !isWhole(counter, limit, nowMs) ? state.used : usedOf(counter, limit, nowMs);
+  const used = isOnCosts(limit) && isWhole(counter, limit, nowMs) ? usedOf(counter, limit, nowMs) : state.used;
   const left = Math.max(0, limit.max - used);
   return html`
     <div class="limit">
-      <h4>${limitText({ ...limit, isConcurrent })}</h4>
-      <p class="used"><b>${count(used)}</b> ${isConcurrent ? "under way" : "used"}, <b>${count(left)}</b> left</p>
-      <meter min="0" max=${limit.max} value=${Math.min(used, limit.max)} aria-label="Used of ${limitText({ ...limit, isConcurrent })}"></meter>
-      ${isConcurrent ? nothing : timeline(events, limit, nowMs, fitsAtMs)}
+      <h4>${limitText(limit)}</h4>
+      <p class="used"><b>${count(used)}</b> ${isOnCosts(limit) ? "used" : "under way"}, <b>${count(left)}</b> left</p>
+      <meter min="0" max=${limit.max} value=${Math.min(used, limit.max)} aria-label="Used of ${limitText(limit)}"></meter>
+      ${isOnCosts(limit) ? windowView(counter, limit, cost, nowMs) : nothing}
     </div>
   `;
+}
+
+function windowView(counter: CounterState, limit: Limit, cost: number, nowMs: number): TemplateResult {
+  const wait = waitOf(counter, limit, cost, nowMs);
+  const fitsAtMs = wait.kind === "in" && wait.ms > 0 ? nowMs + wait.ms : undefined;
+  return timeline(eventsOf(counter), limit, nowMs, fitsAtMs);
 }
 
 function usedOf(counter: CounterState, { windowMs }: Limit, nowMs: number): number {
@@ -40,7 +42,10 @@ export function waitView(wait: Wait, cost: number, nowMs: number): TemplateResul
 
 /** Every event with the instants at which it leaves the windows. */
 export function eventTable(counter: CounterState, nowMs: number): TemplateResult {
-  const windows = counter.limits.filter(({ concurrent }) => !concurrent).map((state) => limitOf(state).windowMs);
+  const windows = counter.limits
+    .map(limitOf)
+    .filter(isOnCosts)
+    .map(({ windowMs }) => windowMs);
   return html`
     <div class="scroll" tabindex="0" role="region" aria-label="Events of ${counter.policy} / ${counter.layer}">
       <table class="events">

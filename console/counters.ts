@@ -1,6 +1,6 @@
 import type { Limit } from "../src/core/limit";
 import { EventLog } from "../src/core/log";
-import type { CounterState, LimitState, Override } from "./wire";
+import type { CounterState, LayerState, Override } from "./wire";
 
 /** An admitted event, its time in milliseconds. */
 export interface CountedEvent {
@@ -19,8 +19,13 @@ export type Wait =
 
 const NOW: Wait = { kind: "in", ms: 0 };
 
-export function limitOf(state: Pick<LimitState, "limit" | "window_seconds">): Limit {
-  return { max: state.limit, windowMs: state.window_seconds * 1_000 };
+export function limitOf({ limit, window_seconds, concurrent }: LayerState["limits"][number]): Limit {
+  return { ...(concurrent && { kind: "concurrent" }), max: limit, windowMs: window_seconds * 1_000 };
+}
+
+/** The others count what is under way. A release frees that, of which the events say nothing: they tell no wait. */
+export function isOnCosts({ kind }: Limit): boolean {
+  return kind === undefined;
 }
 
 /** The events of a counter that weigh anything, oldest first. */
@@ -36,7 +41,7 @@ export function inWindow(events: readonly CountedEvent[], windowMs: number, nowM
   return events.filter(({ atMs }) => atMs > nowMs - windowMs);
 }
 
-/** When the cost fits one limit, by the service's own arithmetic over the same events. */
+/** When the cost fits one limit on costs, by the service's own arithmetic over the same events. */
 export function waitOf(counter: CounterState, limit: Limit, cost: number, nowMs: number): Wait {
   if (cost > limit.max) return { kind: "never" };
   const events = eventsOf(counter);
@@ -79,13 +84,15 @@ export function waitOfCounter(
   cost: number,
   nowMs: number,
 ): Wait {
-  const under = (limits: readonly Limit[]) => longest(limits.map((limit) => waitOf(counter, limit, cost, nowMs)));
-  if (counter.limits.some(({ concurrent, remaining }) => concurrent && remaining === 0)) return { kind: "unknown" };
-  const timed = counter.limits.filter(({ concurrent }) => !concurrent);
+  const isFull = counter.limits.some(({ concurrent, remaining }) => concurrent && remaining === 0);
+  const place: Wait = isFull ? { kind: "unknown" } : NOW;
+  const under = (limits: readonly Limit[]) =>
+    longest([place, ...limits.filter(isOnCosts).map((limit) => waitOf(counter, limit, cost, nowMs))]);
   const endsInMs = override === null ? 0 : Date.parse(override.expires_at) - nowMs;
-  if (override === null || endsInMs <= 0 || !isOverridden(counter, override)) return under(timed.map(limitOf));
+  const inForce = counter.limits.map(limitOf);
+  if (override === null || endsInMs <= 0 || !isOverridden(counter, override)) return under(inForce);
   if (override.kind === "exempt") return NOW;
-  const until = override.kind === "limits" ? under(timed.map(limitOf)) : ({ kind: "never" } as const);
+  const until = override.kind === "limits" ? under(inForce) : ({ kind: "never" } as const);
   if (until.kind === "in" && until.ms < endsInMs) return until;
   if (until.kind === "unknown") return until;
   return longest([{ kind: "in", ms: endsInMs }, under(own)]);

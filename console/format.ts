@@ -35,8 +35,8 @@ const UNITS = [
 ] as const;
 
 /** `5 per minute`, `2 per 5 seconds`, `2 concurrent per 5 minutes`. */
-export function limitText({ max, windowMs, isConcurrent = false }: Limit & { isConcurrent?: boolean }): string {
-  return `${count(max)}${isConcurrent ? " concurrent" : ""} per ${windowText(windowMs)}`;
+export function limitText({ kind, max, windowMs }: Limit): string {
+  return `${count(max)}${kind ? ` ${kind}` : ""} per ${windowText(windowMs)}`;
 }
 
 /** A length in the largest unit of which it is a whole number: `minute`, `5 seconds`, `90 minutes`. */

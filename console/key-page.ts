@@ -1,4 +1,5 @@
 import { html, nothing, type TemplateResult } from "lit-html";
+import type { OverrideKind } from "../src/core/override";
 import { eventTable, limitView, waitView } from "./counter-view";
 import { eventsOf, isOverridden, limitOf, waitOfCounter } from "./counters";
 import { openDialog } from "./dialog";
@@ -7,7 +8,7 @@ import { openOverrideDialog } from "./override-dialog";
 import type { Page, Surroundings } from "./page";
 import { Failure } from "./service";
 import { WhatIf } from "./what-if";
-import type { CounterState, KeyState, LayerLimits, Override, OverrideKind, PolicyState } from "./wire";
+import type { CounterState, KeyState, LayerLimits, Override, PolicyState } from "./wire";
 
 const KINDS: Readonly<Record<OverrideKind, string>> = { ban: "Banned", exempt: "Exempt", limits: "Other limits" };
 
@@ -119,8 +120,7 @@ export class KeyPage implements Page {
 
   #ownLimits({ policy, layer }: CounterState) {
     const layers = this.#policies.find(({ name }) => name === policy)?.layers ?? [];
-    const limits = layers.find(({ name }) => name === layer)?.limits ?? [];
-    return limits.filter(({ concurrent }) => !concurrent).map(limitOf);
+    return layers.find(({ name }) => name === layer)?.limits.map(limitOf) ?? [];
   }
 
   #whatIf(name: string): WhatIf {

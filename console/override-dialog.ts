@@ -1,10 +1,11 @@
 import { html, nothing, type TemplateResult } from "lit-html";
+import type { OverrideKind } from "../src/core/override";
 import { limitOf } from "./counters";
 import { openDialog } from "./dialog";
 import { instantText, limitText, waitText } from "./format";
 import type { Surroundings } from "./page";
 import { limitTexts } from "./replay";
-import type { LayerLimits, LayerState, OverrideKind, OverrideRequest, PolicyState } from "./wire";
+import type { LayerLimits, LayerState, OverrideRequest, PolicyState } from "./wire";
 
 interface Words {
   readonly title: string;
@@ -93,7 +94,7 @@ function limitFields(key: string, policies: readonly PolicyState[]): TemplateRes
 }
 
 function limitField(policy: string, { name, limits }: LayerState): TemplateResult {
-  const own = limits.map((limit) => limitText({ ...limitOf(limit), isConcurrent: limit.concurrent === true }));
+  const own = limits.map((limit) => limitText(limitOf(limit)));
   return html`
     <label><span>${policy} / ${name} <small>${own.join(", ")}</small></span>
       <input name=${`limits/${policy}/${name}`} autocomplete="off" autocapitalize="none" spellcheck="false" />

@@ -42,7 +42,7 @@ function layerView({ name, by, mode, limits }: LayerState): TemplateResult {
     <tr>
       <th scope="row">${name} ${mode === "shadow" ? html`<span class="chip">shadow</span>` : nothing}</th>
       <td>${by.join(", else ")}</td>
-      <td>${limits.map((limit) => html`<div>${limitText({ ...limitOf(limit), isConcurrent: limit.concurrent === true })}</div>`)}</td>
+      <td>${limits.map((limit) => html`<div>${limitText(limitOf(limit))}</div>`)}</td>
     </tr>
   `;
 }

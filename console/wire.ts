@@ -1,3 +1,5 @@
+import type { OverrideKind } from "../src/core/override";
+
 /** What the service answers, as far as the console reads it: its OpenAPI document says all of it. */
 
 export interface LimitState {
@@ -24,8 +26,6 @@ export interface CounterState {
   /** Newest first, and not all of them where there are more than were asked for. */
   readonly events: readonly StoredEvent[];
 }
-
-export type OverrideKind = "limits" | "exempt" | "ban";
 
 export interface LayerLimits {
   readonly policy: string;

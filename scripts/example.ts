@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { ExampleProcesses } from "./local/example";
+import { ExampleProcesses } from "./example/processes";
 import { StartFailure } from "./local/failure";
 
 /**

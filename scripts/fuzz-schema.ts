@@ -4,8 +4,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { StartFailure } from "./local/failure";
-import { ServiceProcess } from "./local/process";
-import { ensurePython } from "./local/python";
+import { ServiceProcess } from "./tools/process";
+import { ensurePython } from "./tools/python";
 
 /**
  * `npm run fuzz:schema`: schemathesis holds the real service to its own OpenAPI document, with every check it has;

@@ -8,7 +8,7 @@ import { mistakesInReading, variablesOf } from "./fuzz/configuration";
 import { mistakesIn, usedAsTold } from "./fuzz/judge";
 import { ADMIN_TOKEN, CALLER_TOKEN } from "./fuzz/request";
 import { exchange } from "./fuzz/wire";
-import { ServiceProcess } from "./local/process";
+import { ServiceProcess } from "./tools/process";
 
 /**
  * `npm run fuzz -- --requests 100000`: the real service is sent what nobody should send, over sockets of our own, and

@@ -2,8 +2,8 @@ import { readTraffic, USAGE, UsageError } from "./scale/options";
 import { documented, ownTables } from "./scale/tables";
 
 /**
- * `npm run scale` prints the tables of docs/scale.md; with any option, the bill of that traffic. The arithmetic is in
- * `scale/model.ts`, the prices, to be changed when they do, in `scale/prices.ts`.
+ * `npm run scale` prints the tables of docs/scale.md; with any option, the bill of that traffic. What is estimated is in
+ * `scale/assumptions.ts`, the prices, to be changed when they do, in `scale/prices.ts`.
  */
 const args = process.argv.slice(2);
 try {

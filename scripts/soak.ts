@@ -5,12 +5,12 @@ import { table, writeSection } from "../bench/document";
 import { describeHost } from "../bench/machine";
 import { type Resources, resourcesOf } from "../bench/runtime";
 import { Chance } from "../test/simulation/chance";
-import type { ServiceProcess } from "./local/process";
 import { Callers, HEADERS, LIMITS, TOKEN } from "./soak/callers";
 import { soakClock } from "./soak/clock";
 import { Disk } from "./soak/disk";
 import { Faults } from "./soak/faults";
 import { type Counter, judge, newVerdict, type Wish } from "./soak/told";
+import type { ServiceProcess } from "./tools/process";
 
 /**
  * `npm run soak -- --minutes 30`: the real service under mixed traffic while faults befall it, and a second one whose

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { StartFailure } from "./local/failure";
-import { ensurePython } from "./local/python";
+import { ensurePython } from "./tools/python";
 
 /**
  * `npm run test:python`: the Python client. Its types and style; its tests with the newest and with the oldest versions

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { ServiceProcess } from "./local/process";
+import { ServiceProcess } from "./tools/process";
 
 /**
  * `npm run torture -- --kills 50`: the real service with its data on disk is killed in mid-load, again and again, while

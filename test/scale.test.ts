@@ -2,29 +2,29 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import {
+  cloudflareBill,
+  cloudflareMillion,
+  itemsOf,
+  upstashFixed,
+  upstashPayAsYouGo,
+  valkeyCluster,
+} from "../scripts/scale/bill";
+import { callsAtAddress, decisionsPerDayUntilFull, shardsNeeded } from "../scripts/scale/capacity";
+import { readTraffic, UsageError } from "../scripts/scale/options";
+import { CLOUDFLARE, costOf } from "../scripts/scale/prices";
+import { documented, ownTables } from "../scripts/scale/tables";
+import { TYPICAL } from "../scripts/scale/traffic";
+import {
   admittedAnonymous,
   admittedSignedIn,
   batchOfManyUsers,
   batchOfOneUser,
-  callsAtAddress,
   checked,
-  cloudflareBill,
-  cloudflareMillion,
-  decisionsPerDayUntilFull,
   deniedByAll,
   deniedByOne,
   flooded,
-  itemsOf,
-  shardsNeeded,
-  TYPICAL,
-  upstashFixed,
-  upstashPayAsYouGo,
   usageOf,
-  valkeyCluster,
-} from "../scripts/scale/model";
-import { readTraffic, UsageError } from "../scripts/scale/options";
-import { CLOUDFLARE, costOf } from "../scripts/scale/prices";
-import { documented, ownTables } from "../scripts/scale/tables";
+} from "../scripts/scale/usage";
 
 const MILLION = 1_000_000;
 const BILLION = 1_000_000_000;

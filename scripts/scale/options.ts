@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import { type Traffic, TYPICAL } from "./model";
+import { type Traffic, TYPICAL } from "./traffic";
 
 interface Bounds {
   readonly least: number;

@@ -1,28 +1,28 @@
+import { ASSUMED } from "./assumptions";
 import {
-  ASSUMED,
+  cloudflareBill,
+  cloudflareMillion,
+  itemsOf,
+  monthly,
+  upstashFixed,
+  upstashPayAsYouGo,
+  valkeyCluster,
+} from "./bill";
+import { decisionsPerDayUntilFull, shardsNeeded } from "./capacity";
+import { ALL_PRICES, CLOUDFLARE, costOf } from "./prices";
+import { type Traffic, TYPICAL } from "./traffic";
+import {
   admittedAnonymous,
   admittedSignedIn,
   batchOfManyUsers,
   batchOfOneUser,
   checked,
-  cloudflareBill,
-  cloudflareMillion,
-  decisionsPerDayUntilFull,
   deniedByAll,
   deniedByOne,
   flooded,
-  itemsOf,
-  monthly,
-  shardsNeeded,
-  type Traffic,
-  TYPICAL,
   type Usage,
-  upstashFixed,
-  upstashPayAsYouGo,
   usageOf,
-  valkeyCluster,
-} from "./model";
-import { ALL_PRICES, CLOUDFLARE, costOf } from "./prices";
+} from "./usage";
 
 const BATCH = 32;
 const MILLION = 1_000_000;
@@ -40,7 +40,7 @@ const kinds = (perVisit: number): [kind: string, usage: Usage][] => [
   [`batches of ${BATCH}, as many users`, batchOfManyUsers(BATCH, perVisit)],
 ];
 
-export function pricesTable(): string {
+function pricesTable(): string {
   const rows = ALL_PRICES.map(({ what, usd, unit, included, source, asOf }) => [
     what,
     `$${usd} a ${unit}`,
@@ -51,7 +51,7 @@ export function pricesTable(): string {
   return table(["what", "price", "included a month", "page", "as of"], rows);
 }
 
-export function kindsTable(): string {
+function kindsTable(): string {
   const { perVisit } = TYPICAL;
   const staying = kinds(Number.POSITIVE_INFINITY);
   const rows = kinds(perVisit).map(([kind, visiting], i) => {
@@ -66,7 +66,7 @@ export function kindsTable(): string {
 }
 
 /** Each cell for the first of these loads, then for the second. */
-export function monthTable(decisionsPerDay: readonly number[]): string {
+function monthTable(decisionsPerDay: readonly number[]): string {
   const { perVisit, peak } = TYPICAL;
   const rows = kinds(perVisit).map(([kind, usage]) => {
     const loads = decisionsPerDay.map((decisionsPerDay) => ({ decisionsPerDay, peak, logged: 0 }));
@@ -90,7 +90,7 @@ function elsewhere(usage: Usage, load: Pick<Traffic, "decisionsPerDay" | "peak" 
 }
 
 /** A bill in all its items, for each of these traffics. */
-export function billTable(traffics: readonly Traffic[]): string {
+function billTable(traffics: readonly Traffic[]): string {
   const usages = traffics.map((traffic) => ({ traffic, usage: usageOf(traffic) }));
   const items = usages.map(({ traffic, usage }) => itemsOf(usage, monthly(traffic.decisionsPerDay), traffic));
   const rows = (items[0] ?? []).map(({ price }, i) => [
@@ -115,7 +115,7 @@ export function billTable(traffics: readonly Traffic[]): string {
 /** Prices are by the million where units are many: so are their amounts. */
 const unitOf = (unit: string) => (unit.startsWith("million") ? MILLION : 1);
 
-export function objectsTable(traffic: Traffic, decisionsPerDay: readonly number[]): string {
+function objectsTable(traffic: Traffic, decisionsPerDay: readonly number[]): string {
   const cells = (cell: (callsPerSecond: number) => number) => ASSUMED.callsPerSecond.map((c) => amount(cell(c)));
   return table(
     ["if an object takes", ...ASSUMED.callsPerSecond.map((calls) => `${amount(calls)} calls/s`)],
@@ -138,7 +138,7 @@ export function objectsTable(traffic: Traffic, decisionsPerDay: readonly number[
   );
 }
 
-export function latencyTable(): string {
+function latencyTable(): string {
   const { near, far, commit: c, pause, deadline } = ASSUMED.latency;
   const answers: [answer: string, formula: string, ms: (e: number, o: number) => number][] = [
     ["denied, known to the isolate", "E", (e) => e],

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Chance } from "../../test/simulation/chance";
-import type { ServiceProcess } from "../local/process";
+import type { ServiceProcess } from "../tools/process";
 import type { Wish } from "./told";
 
 export const TOKEN = "soak-token";

@@ -1,6 +1,6 @@
 import { Oracle } from "../../test/core/oracle";
 import type { Chance } from "../../test/simulation/chance";
-import { ServiceProcess } from "../local/process";
+import { ServiceProcess } from "../tools/process";
 import { HEADERS, TOKEN } from "./callers";
 
 const LIMITS = [

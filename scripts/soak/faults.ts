@@ -2,7 +2,7 @@ import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Chance } from "../../test/simulation/chance";
 import { bytesOf, requestTo } from "../fuzz/request";
-import { ServiceProcess } from "../local/process";
+import { ServiceProcess } from "../tools/process";
 import { type Callers, HEADERS, TOKEN } from "./callers";
 import type { Disk } from "./disk";
 

@@ -1,17 +1,8 @@
 import type { Config } from "../config/config";
+import { addLatencies, type Latencies, noLatencies, observe } from "../core/latencies";
 import type { Policy } from "../core/policy";
 import { SpaceSaving } from "../core/space-saving";
-import {
-  addLatencies,
-  addTallies,
-  countIn,
-  type DecisionOutcome,
-  type Latencies,
-  MOST_DENIED_KEYS,
-  noLatencies,
-  observe,
-  type Tallies,
-} from "../core/tally";
+import { addTallies, countIn, type DecisionOutcome, MOST_DENIED_KEYS, type Tallies } from "../core/tally";
 import type { Recent, Sums, Totals } from "../stats/protocol";
 import { callWithin, type Timing, within } from "./deadline";
 import { type Decided, reasonsOf } from "./decision";

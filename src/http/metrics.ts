@@ -1,5 +1,6 @@
+import { LATENCY_BOUNDS_MS, type Latencies } from "../core/latencies";
 import type { Policy } from "../core/policy";
-import { LATENCY_BOUNDS_MS, LAYER_OUTCOMES, type Latencies, OUTCOMES, type Tallies } from "../core/tally";
+import { LAYER_OUTCOMES, OUTCOMES, type Tallies } from "../core/tally";
 import type { Service } from "../edge/service";
 import { countsOf } from "./counts";
 import { PROMETHEUS_TYPE, prometheusText, type Sample } from "./prometheus";

@@ -1,13 +1,6 @@
+import { addLatencies, type Latencies, noLatencies } from "../core/latencies";
 import { type Estimate, SpaceSaving } from "../core/space-saving";
-import {
-  addLatencies,
-  addTallies,
-  type Latencies,
-  MOST_DENIED_KEYS,
-  noLatencies,
-  type Tallies,
-  type Tally,
-} from "../core/tally";
+import { addTallies, MOST_DENIED_KEYS, type Tallies, type Tally } from "../core/tally";
 import type { Recent, Sums, Totals } from "./protocol";
 import type { StatsRow, StatsStore } from "./store";
 

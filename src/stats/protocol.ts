@@ -1,5 +1,6 @@
+import type { Latencies } from "../core/latencies";
 import type { Estimate } from "../core/space-saving";
-import type { Latencies, Tallies } from "../core/tally";
+import type { Tallies } from "../core/tally";
 
 /**
  * What the edge and the object that adds up say to each other. As with the objects that decide, a change here must be

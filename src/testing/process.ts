@@ -11,7 +11,7 @@ const PACKAGE = resolve(fileURLToPath(import.meta.url), "../../..");
  * What `npm start -- --test-clock` runs: a process of its own, which ends when it is told to, and with the one that
  * started it at the latest.
  */
-export class ServiceProcess {
+export class LimiterProcess {
   output = "";
   readonly #process: ChildProcess;
   readonly #ended: Promise<unknown>;
@@ -20,8 +20,8 @@ export class ServiceProcess {
    * Starts it, and waits until it serves.
    * @throws Error with what it printed, when it ends before.
    */
-  static async start(variables: Readonly<Record<string, string>>): Promise<{ service: ServiceProcess; url: string }> {
-    const service = new ServiceProcess(variables);
+  static async start(variables: Readonly<Record<string, string>>): Promise<{ service: LimiterProcess; url: string }> {
+    const service = new LimiterProcess(variables);
     return { service, url: await service.#serves() };
   }
 

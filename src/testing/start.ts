@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { Limiter } from "../client/index.js";
-import { ServiceProcess } from "./process.js";
+import { LimiterProcess } from "./process.js";
 
 export interface StartOptions {
   /** Of the service, as its README lists them: `{ RATE_LIMIT_CHAT_PER_MIN: "3" }`. */
@@ -39,7 +39,7 @@ const DEADLINE_MS = 30_000;
 export async function startLimiter({ variables = {} }: StartOptions = {}): Promise<TestLimiter> {
   const token = randomBytes(16).toString("hex");
   const adminToken = randomBytes(16).toString("hex");
-  const { service, url } = await ServiceProcess.start({
+  const { service, url } = await LimiterProcess.start({
     PORT: "0",
     HOST: "127.0.0.1",
     LIMITER_TOKENS: token,

@@ -1,9 +1,8 @@
 import { type Browser, type BrowserContextOptions, chromium } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { ensureChromium } from "../../scripts/local/chromium";
-import { ExampleProcesses } from "../../scripts/local/example";
+import { ExampleProcesses } from "../../scripts/example/processes";
 import { ChatPage } from "./chat-page";
-import { CHROMIUM_ARGUMENTS } from "./chromium";
+import { CHROMIUM_ARGUMENTS, ensureChromium } from "./chromium";
 
 /** More than fit a minute, so that a wait and the paywall can each be reached without the other. */
 const FREE_MESSAGES = 8;

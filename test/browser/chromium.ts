@@ -1,3 +1,9 @@
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { StartFailure } from "../../scripts/local/failure";
+
+const CHROMIUM = "/usr/bin/chromium";
+
 /** A browser that asks nobody for anything by itself. */
 export const CHROMIUM_ARGUMENTS = [
   "--no-sandbox",
@@ -8,3 +14,28 @@ export const CHROMIUM_ARGUMENTS = [
   "--disable-component-update",
   "--disable-sync",
 ];
+
+/**
+ * Installs Debian's Chromium unless it is there.
+ * @returns its path
+ * @throws StartFailure on a machine where that can't be done.
+ */
+export function ensureChromium(): string {
+  if (existsSync(CHROMIUM)) return CHROMIUM;
+  console.error("Installing Chromium");
+  try {
+    for (const args of [
+      ["update", "-qq"],
+      ["install", "-qq", "--yes", "--no-install-recommends", "chromium", "fonts-inter"],
+    ])
+      execFileSync("apt-get", args, {
+        env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
+        stdio: ["ignore", "ignore", process.stderr],
+      });
+  } catch (error) {
+    throw new StartFailure(
+      `${(error as Error).message}\nChromium is needed at ${CHROMIUM}; here only root installs it.`,
+    );
+  }
+  return CHROMIUM;
+}

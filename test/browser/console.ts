@@ -4,11 +4,10 @@
  */
 import { type Browser, type BrowserContextOptions, chromium } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
-import { ensureChromium } from "../../scripts/local/chromium";
-import { ServiceProcess } from "../../scripts/local/process";
+import { ServiceProcess } from "../../scripts/tools/process";
 import { Caller, json } from "../behaviour/target";
 import { targetOf, variables } from "../service/service";
-import { CHROMIUM_ARGUMENTS } from "./chromium";
+import { CHROMIUM_ARGUMENTS, ensureChromium } from "./chromium";
 import { ConsolePage } from "./console-page";
 
 const ADDRESS = "203.0.113.7";

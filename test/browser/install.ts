@@ -1,6 +1,6 @@
-import { ensureChromium } from "../../scripts/local/chromium";
-import { REQUIREMENTS } from "../../scripts/local/example";
-import { ensurePython } from "../../scripts/local/python";
+import { REQUIREMENTS } from "../../scripts/example/processes";
+import { ensurePython } from "../../scripts/tools/python";
+import { ensureChromium } from "./chromium";
 
 /** Before all tests, where it may take its time. */
 export default function install(): void {

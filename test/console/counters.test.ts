@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { eventsOf, longest, waitOf, waitOfCounter } from "../../console/counters";
+import { eventsOf, limitOf, longest, waitOf, waitOfCounter } from "../../console/counters";
 import type { CounterState, Override } from "../../console/wire";
 import { parseLimit } from "../../src/core/limit";
 
@@ -18,6 +18,11 @@ function overrideOf(kind: Override["kind"], endsInMs: number, more: Partial<Over
 }
 
 const TWO_A_MINUTE = parseLimit("2/minute");
+
+test("a limit is one on costs, or on what is under way", () => {
+  expect(limitOf({ limit: 2, window_seconds: 60 })).toEqual(TWO_A_MINUTE);
+  expect(limitOf({ limit: 2, window_seconds: 60, concurrent: true })).toEqual(parseLimit("2 concurrent per minute"));
+});
 
 describe("when a cost fits a limit", () => {
   test("is now, as long as what it would add up to is allowed", () => {
@@ -81,11 +86,27 @@ describe("when a cost fits a key that is overridden", () => {
     expect(fits(overrideOf("limits", 1_000, named))).toEqual({ kind: "in", ms: 60_000 });
   });
 
-  test("is not known when decisions that count until they are released use up the limit", () => {
-    const limits = [{ limit: 1, window_seconds: 60, used: 1, remaining: 0, reset_seconds: 9, concurrent: true }];
-    expect(fits(null, { ...full, limits })).toEqual({ kind: "unknown" });
-    const free = limits.map((limit) => ({ ...limit, remaining: 1 }));
-    expect(fits(null, { ...full, limits: free })).toEqual({ kind: "in", ms: 0 });
+  describe("where decisions that count until they are released", () => {
+    const taken = { limit: 1, window_seconds: 60, used: 1, remaining: 0, reset_seconds: 9, concurrent: true };
+    const withTaken = { ...full, limits: [taken] };
+
+    test("use up the limit is not known", () => {
+      expect(fits(null, withTaken)).toEqual({ kind: "unknown" });
+      expect(fits(overrideOf("ban", 60_001), withTaken)).toEqual({ kind: "unknown" });
+    });
+
+    test("leave a place is what limits on costs say", () => {
+      expect(fits(null, { ...full, limits: [{ ...taken, remaining: 1 }] })).toEqual({ kind: "in", ms: 0 });
+    });
+
+    test("use up the limit is now under an exemption all the same", () => {
+      expect(fits(overrideOf("exempt", 1), withTaken)).toEqual({ kind: "in", ms: 0 });
+    });
+
+    test("use up the limit is never for a cost that is above another", () => {
+      const counter = { ...full, limits: [taken, ...full.limits] };
+      expect(waitOfCounter(counter, [], null, 3, NOW_MS)).toEqual({ kind: "never" });
+    });
   });
 });
 

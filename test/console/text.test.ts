@@ -19,12 +19,16 @@ test.each([
   expect(waitText(ms)).toBe(text);
 });
 
-test.each(["5 per minute", "2 per 5 seconds", "90 per 90 minutes", "1 per day", "1,000,000 per 31 days"])(
-  "the limit %s is written as it is read",
-  (text) => {
-    expect(limitText(parseLimit(text.replaceAll(",", "")))).toBe(text);
-  },
-);
+test.each([
+  "5 per minute",
+  "2 per 5 seconds",
+  "90 per 90 minutes",
+  "1 per day",
+  "1,000,000 per 31 days",
+  "2 concurrent per 5 minutes",
+])("the limit %s is written as it is read", (text) => {
+  expect(limitText(parseLimit(text.replaceAll(",", "")))).toBe(text);
+});
 
 test("an instant has its date unless it is today, and its year unless it is this one", () => {
   const nowMs = new Date(2026, 10, 24, 20, 0, 0).getTime();

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "vitest";
-import { ServiceProcess } from "../../scripts/local/process";
+import { ServiceProcess } from "../../scripts/tools/process";
 import { InvalidRequestError, Limiter, UnauthorizedError, UnknownDecisionError } from "../../src/client/index.js";
 import { newSubject } from "../behaviour/target";
 import { variables } from "./service";

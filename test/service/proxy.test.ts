@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
-import { startProxy } from "../../scripts/local/proxy";
+import { startProxy } from "../../scripts/example/proxy";
 
 test.each(["GET", "POST"])("a server that goes away once it has read a %s is a 502", async (method) => {
   const server = createServer((request) => request.resume().on("end", () => request.socket.destroy()));

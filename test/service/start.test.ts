@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
-import { ServiceProcess } from "../../scripts/local/process";
+import { ServiceProcess } from "../../scripts/tools/process";
 import { Caller, newSubject } from "../behaviour/target";
 import { newDirectory, targetOf, variables } from "./service";
 

@@ -1,7 +1,8 @@
 import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import { type DecisionOutcome, noLatencies, observe } from "../../src/core/tally";
+import { noLatencies, observe } from "../../src/core/latencies";
+import type { DecisionOutcome } from "../../src/core/tally";
 import { Book } from "../../src/stats/book";
 import type { StatsObject } from "../../src/stats/object";
 import type { Sums } from "../../src/stats/protocol";

@@ -1,6 +1,6 @@
 import { Redis } from "ioredis";
 import { RateLimiterRedis, RateLimiterRes, RateLimiterUnion } from "rate-limiter-flexible";
-import { FLEXIBLE } from "../../bars";
+import { FLEXIBLE } from "../../names";
 import { CONTAINERS, type Limit } from "../traces";
 import { keyOf, longestOf, type Peer } from "./peer";
 

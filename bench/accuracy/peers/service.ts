@@ -1,6 +1,6 @@
-import { ServiceProcess } from "../../../scripts/local/process";
-import { SERVICE } from "../../bars";
+import { ServiceProcess } from "../../../scripts/tools/process";
 import { TOKEN } from "../../load";
+import { SERVICE } from "../../names";
 import type { Limit, TraceRequest } from "../traces";
 import type { Answer, Victim } from "./peer";
 

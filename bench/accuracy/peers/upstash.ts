@@ -1,6 +1,6 @@
 import { Ratelimit } from "@upstash/ratelimit";
 import { Redis } from "ioredis";
-import { UPSTASH } from "../../bars";
+import { UPSTASH } from "../../names";
 import { upstashClient } from "../../peers/upstash-client";
 import { CONTAINERS, type Limit } from "../traces";
 import { keyOf, type Peer } from "./peer";

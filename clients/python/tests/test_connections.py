@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from types import SimpleNamespace
 from unittest import mock
@@ -31,6 +31,7 @@ class Server:
         self.silent = False
         self.under_way = 0
         self.open = 0
+        self._has_closed = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -51,8 +52,17 @@ class Server:
         except asyncio.IncompleteReadError:
             pass
         finally:
-            self.open -= 1
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+            self.open -= 1
+            self._has_closed.set()
+
+    async def has_open(self, connections: int) -> None:
+        """Waits until no more than these are open: the server has seen the others close."""
+        while self.open > connections:
+            self._has_closed.clear()
+            await asyncio.wait_for(self._has_closed.wait(), 5)
 
 
 @asynccontextmanager
@@ -110,7 +120,7 @@ async def test_a_connection_that_the_service_closed_is_not_used_again() -> None:
         connections = Connections(10)
         for _ in range(3):
             assert await ask(connections, server) == "ok"
-            await asyncio.sleep(0.02)
+            await server.has_open(0)
         assert server.connections == 3
         await connections.aclose()
 
@@ -156,7 +166,7 @@ async def test_a_connection_that_was_idle_for_long_is_closed_whichever_it_is() -
         with mock.patch("httpcore._async.http11.time", SimpleNamespace(monotonic=lambda: time.monotonic() + 5.001)):
             for _ in range(3):
                 assert await ask(connections, server) == "ok"
-                await asyncio.sleep(0.01)
+        await server.has_open(1)
         assert (server.connections, server.open) == (4, 1)
         await connections.aclose()
 
@@ -175,5 +185,9 @@ async def test_a_request_that_is_cancelled_at_any_moment_leaves_no_connection_op
             with pytest.raises(asyncio.CancelledError):
                 await task
         await connections.aclose()
-        await asyncio.sleep(0.05)
-        assert server.open == 0
+        server.silent = False
+        # Its turn comes after those of all that were connected before: then they are counted.
+        last = Connections(1)
+        assert await ask(last, server) == "ok"
+        await last.aclose()
+        await server.has_open(0)

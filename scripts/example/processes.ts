@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import type { Server } from "node:http";
+import { killWhenWeDie } from "../local/watchdog";
+import { ServiceProcess } from "../tools/process";
+import { CLIENT_WITH_FASTAPI, ensurePython } from "../tools/python";
 import { BackendProcess } from "./backend";
-import { ServiceProcess } from "./process";
 import { startProxy } from "./proxy";
-import { CLIENT_WITH_FASTAPI, ensurePython } from "./python";
-import { killWhenWeDie } from "./watchdog";
 
 /** What the chat's backend runs on. */
 export const REQUIREMENTS = [CLIENT_WITH_FASTAPI, "uvicorn==0.54.0"];

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { StartFailure } from "./failure";
+import { StartFailure } from "../local/failure";
 
 const PROJECT = resolve(import.meta.dirname, "../..");
 /** Says what the client needs: when it changes, what is installed may no longer do. */

@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join, resolve } from "node:path";
-import { StartFailure } from "./failure";
-import { killWhenWeDie } from "./watchdog";
+import { StartFailure } from "../local/failure";
+import { killWhenWeDie } from "../local/watchdog";
 
 const DIRECTORY = resolve(import.meta.dirname, "../../examples/chat");
 

@@ -1,0 +1,7 @@
+/** What results, charts and documents call this service and its peers. */
+
+export const SERVICE = "this service";
+export const LUA_PEER = "Redis, one Lua script";
+export const FLEXIBLE = "rate-limiter-flexible";
+export const UPSTASH = "@upstash/ratelimit";
+export const SLOWAPI = "FastAPI, slowapi";
