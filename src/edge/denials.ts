@@ -11,14 +11,22 @@ interface Denial {
   readonly answer: Answer;
   readonly askedAtMs: number;
   readonly answeredAtMs: number;
+  /** Something may have made room since. */
+  isDoubtful: boolean;
+}
+
+/** What was denied of one question, by cost. */
+interface Denied {
+  readonly keys: readonly string[];
+  readonly costs: Map<number, Denial>;
 }
 
 /** The objects are being asked a question. */
 interface Asking {
-  /** Its name. */
-  readonly question: string;
+  readonly name: string;
+  readonly keys: readonly string[];
   readonly askedAtMs: number;
-  /** Something has made room meanwhile: what they answer may be older than that. */
+  /** Something may have made room meanwhile: what they answer may be older than that. */
   isVoid: boolean;
 }
 
@@ -26,14 +34,15 @@ interface Asking {
  * What is known of a question that was denied before:
  * - the denial, counted down;
  * - `less`: a lower cost was denied, and so is this one: for how long, nobody knows;
- * - `lapsed`: it was denied, and has not left the window, but that is believed no longer;
+ * - `lapsed`: it was denied, and has not left the window, but that is believed no longer: it is too old, or doubtful;
  * - `soon`: the same, and somebody is asking again already.
  */
 export type Recalled = Answer | "less" | "lapsed" | "soon";
 
 /**
  * What objects have denied lately, so that a flood is answered here and not by them. A denial holds until enough has
- * left the window, and it is believed for `mostMs` at most, since a settle, a release or a reset elsewhere may make room before.
+ * left the window, and it is believed for `mostMs` at most, since a settle, a release or a reset elsewhere may make room before;
+ * one that is heard of here makes doubtful what was denied by its keys, to whomever.
  * It is remembered of the whole question: what one of its counters had was perhaps about to be put back, and nobody else
  * shall be denied for that. Nothing here ever admits.
  *
@@ -42,8 +51,10 @@ export type Recalled = Answer | "less" | "lapsed" | "soon";
  * neither is wrong by more than the way there and back, to the side that costs nobody a request.
  */
 export class Denials {
-  /** What was denied, by the name of the question, which is without its cost, and by cost. */
-  readonly #questions = new Map<string, Map<number, Denial>>();
+  /** By the name of the question, which is without its cost. */
+  readonly #questions = new Map<string, Denied>();
+  /** The names of the questions that are counted by a key. */
+  readonly #namesOf = new Map<string, Set<string>>();
   readonly #underWay = new Set<Asking>();
 
   /** `mostMs` of 0 remembers nothing. */
@@ -55,11 +66,12 @@ export class Denials {
   /** Asks the objects, and remembers when they deny; an admission makes what was denied before doubtful. */
   async learning<A extends Answer>(question: Question, ask: () => Promise<A>): Promise<A> {
     if (this.mostMs === 0) return ask();
-    const asking: Asking = { question: nameOf(question), askedAtMs: this.now(), isVoid: false };
+    const keys = question.counters.map(({ key }) => key);
+    const asking: Asking = { name: nameOf(question), keys, askedAtMs: this.now(), isVoid: false };
     this.#underWay.add(asking);
     try {
       const answer = await ask();
-      if (answer.allowed) this.#questions.delete(asking.question);
+      if (answer.allowed) this.#forget(asking.name);
       else if (!asking.isVoid) this.#learn(asking, question.cost, answer);
       return answer;
     } finally {
@@ -71,11 +83,11 @@ export class Denials {
   recall(question: Question): Recalled | undefined {
     if (this.#questions.size === 0) return undefined;
     const name = nameOf(question);
-    const costs = this.#questions.get(name);
-    if (!costs) return undefined;
+    const denied = this.#questions.get(name);
+    if (!denied) return undefined;
     const nowMs = this.now();
-    const standing = [...costs].filter(([cost, denial]) => cost <= question.cost && stands(denial, nowMs));
-    const believed = standing.filter(([, { askedAtMs }]) => nowMs - askedAtMs < this.mostMs);
+    const standing = [...denied.costs].filter(([cost, denial]) => cost <= question.cost && stands(denial, nowMs));
+    const believed = standing.filter(([, { askedAtMs, isDoubtful }]) => !isDoubtful && nowMs - askedAtMs < this.mostMs);
     const same = believed.find(([cost]) => cost === question.cost)?.[1];
     if (same) return countedDown(same, nowMs);
     if (believed.length > 0) return "less";
@@ -83,46 +95,45 @@ export class Denials {
     return this.#isAsked(name) ? "soon" : "lapsed";
   }
 
-  /** Forgets what was denied of a question, at any cost, and what is on its way here about it. */
-  forget(question: Question): void {
-    const name = nameOf(question);
-    this.#questions.delete(name);
-    this.#makeVoid((question) => question === name);
-  }
-
-  /** Forgets what was denied to whoever is counted by a key. */
-  forgetKey(key: string): void {
-    const isAbout = (question: string) => question.includes(`\n${key}\n`);
-    for (const question of this.#questions.keys()) if (isAbout(question)) this.#questions.delete(question);
-    this.#makeVoid(isAbout);
+  /** Something may have made room for whoever is counted by these keys: what was denied to them, or is about to be. */
+  doubt(keys: readonly string[]): void {
+    for (const key of keys)
+      for (const name of this.#namesOf.get(key) ?? [])
+        for (const denial of this.#questions.get(name)?.costs.values() ?? []) denial.isDoubtful = true;
+    for (const asking of this.#underWay) if (asking.keys.some((key) => keys.includes(key))) asking.isVoid = true;
   }
 
   forgetAll(): void {
     this.#questions.clear();
-    this.#makeVoid(() => true);
+    this.#namesOf.clear();
+    for (const asking of this.#underWay) asking.isVoid = true;
   }
 
-  #makeVoid(isOne: (question: string) => boolean): void {
-    for (const asking of this.#underWay) if (isOne(asking.question)) asking.isVoid = true;
-  }
-
-  #isAsked(question: string): boolean {
-    for (const asking of this.#underWay) if (asking.question === question) return true;
+  #isAsked(name: string): boolean {
+    for (const asking of this.#underWay) if (asking.name === name) return true;
     return false;
   }
 
-  #learn({ question, askedAtMs }: Asking, cost: number, answer: Answer): void {
-    const costs = this.#questions.get(question) ?? new Map<number, Denial>();
+  #learn({ name, keys, askedAtMs }: Asking, cost: number, answer: Answer): void {
+    const costs = this.#questions.get(name)?.costs ?? new Map<number, Denial>();
     if (costs.size >= MOST_COSTS) costs.clear();
-    costs.set(cost, { answer, askedAtMs, answeredAtMs: this.now() });
-    this.#questions.delete(question);
-    this.#questions.set(question, costs);
-    if (this.#questions.size > MOST_QUESTIONS) this.#forgetOldest();
+    costs.set(cost, { answer, askedAtMs, answeredAtMs: this.now(), isDoubtful: false });
+    // The last that is learnt stands last.
+    this.#questions.delete(name);
+    this.#questions.set(name, { keys, costs });
+    for (const key of keys) this.#namesOf.set(key, (this.#namesOf.get(key) ?? new Set()).add(name));
+    const [oldest] = this.#questions.keys();
+    if (this.#questions.size > MOST_QUESTIONS && oldest !== undefined) this.#forget(oldest);
   }
 
-  #forgetOldest(): void {
-    const [oldest] = this.#questions.keys();
-    if (oldest !== undefined) this.#questions.delete(oldest);
+  #forget(name: string): void {
+    const keys = this.#questions.get(name)?.keys ?? [];
+    this.#questions.delete(name);
+    for (const key of keys) {
+      const names = this.#namesOf.get(key);
+      names?.delete(name);
+      if (names?.size === 0) this.#namesOf.delete(key);
+    }
   }
 }
 

@@ -48,19 +48,19 @@ export class Keys {
   /** Forgets what was admitted. What overrides the key stays. */
   async forget(key: string): Promise<void> {
     await this.#call(key, (stub) => stub.forget(key));
-    this.denials.forgetKey(key);
+    this.denials.doubt([key]);
   }
 
   /** Overrides the limits of a key, in place of what overrides them now, until it ends. */
   async setOverride(key: string, override: OverrideToSet): Promise<OverriddenKey> {
     const set = await this.#call(key, (stub) => stub.setOverride(key, override));
-    this.denials.forgetKey(key);
+    this.denials.doubt([key]);
     return { key, override: overrideBody(set) };
   }
 
   async liftOverride(key: string): Promise<void> {
     await this.#call(key, (stub) => stub.liftOverride(key));
-    this.denials.forgetKey(key);
+    this.denials.doubt([key]);
   }
 
   /** @throws Refusal `unreachable` */

@@ -34,8 +34,11 @@ export class Limiter {
     private readonly timing: Timing,
     private readonly denials: Denials,
     private readonly watchers: Watchers = {},
-    /** A batch keeps the order of its calls, so none of them waits for what somebody else learns. */
-    private readonly isBatch = false,
+    /**
+     * Of a batch: the keys that its calls have asked objects about so far. Calls keep their order where they meet, so
+     * those of a batch do not wait, nor ask twice, and by these keys they go by no denial of before.
+     */
+    private readonly askedKeys?: Set<string>,
   ) {
     this.#objects = new FanOut(namespace, config, timing);
   }
@@ -45,7 +48,8 @@ export class Limiter {
     const { namespace, config, denials, watchers } = this;
     const timing = sharingTimers(this.timing);
     const objects = new GatheredObjects(namespace, config.deadlineMs, timing);
-    return (nth) => new Limiter(config, objects.forDecision(nth), timing, denials, watchers, true);
+    const askedKeys = new Set<string>();
+    return (nth) => new Limiter(config, objects.forDecision(nth), timing, denials, watchers, askedKeys);
   }
 
   /** Would this request be admitted now? Records nothing. The objects are always asked. */
@@ -97,16 +101,22 @@ export class Limiter {
     const { id, policy, cost, counters, subjectDigest: subject, aliases, isNew } = asked;
     const keepMs = longestWindowOfMs(layersIn("live", policy));
     const charge = { id, subject, aliases, keepMs, policy: policy.name, cost, counters };
-    // Whether an id was admitted before, only the objects know.
-    let known = isNew ? this.denials.recall(charge) : undefined;
-    if (known === "soon" && !this.isBatch) known = await this.#recallSoon(charge);
+    let known = this.#recall(charge, isNew);
+    if (known === "soon" && !this.askedKeys) known = await this.#recallSoon(charge);
     if (typeof known === "object") return { replayed: false, conflicts: false, ...known, isRemembered: true };
+    for (const { key } of counters) this.askedKeys?.add(key);
     return this.denials.learning(charge, async () => {
-      // What is denied most likely need not be charged by some objects, and put back there.
-      const checked = known && (await this.#objects.check({ policy: policy.name, cost, counters }));
-      if (checked?.allowed === false) return { replayed: false, conflicts: false, ...checked };
+      // What is denied most likely need not be charged by some objects, and put back there. A batch would lose its order.
+      const checked = known && !this.askedKeys && (await this.#objects.check({ policy: policy.name, cost, counters }));
+      if (checked && !checked.allowed) return { replayed: false, conflicts: false, ...checked };
       return this.#objects.consume(charge, waitUntil);
     });
+  }
+
+  /** Whether an id was admitted before, only the objects know. */
+  #recall(charge: Question, isNew: boolean): Recalled | undefined {
+    const isMet = charge.counters.some(({ key }) => this.askedKeys?.has(key));
+    return isNew && !isMet ? this.denials.recall(charge) : undefined;
   }
 
   /** Of a flood, one asks the objects again when their denial has lapsed. The rest wait a moment for what it learns. */
@@ -134,8 +144,11 @@ export class Limiter {
   async #change(asked: AskedById, method: "settle" | "release"): Promise<Changed> {
     const { id, policy, cost, counters, subjectDigest: subject } = asked;
     const question = { id, subject, policy: policy.name, cost, counters };
+    const keys = counters.map(({ key }) => key);
+    // Before too, for what comes after it in a batch.
+    this.denials.doubt(keys);
     const answer = await this.#objects[method](question);
-    this.denials.forget(question);
+    this.denials.doubt(keys);
     const hasLive = counters.length > 0;
     const inShadow = hasLive && !answer.found ? undefined : await this.#shadowOf(asked)?.change(method, id);
     if (hasLive ? answer.found : inShadow?.found) return changed(asked, answer, inShadow);

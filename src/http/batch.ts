@@ -10,8 +10,7 @@ import type { Reply } from "./reply";
 
 /**
  * Many calls in one. Each is decided by itself, as if it had come alone, and in order where they meet in one object;
- * each object is called once for all of them, and once more where something is put back, a layer is in shadow, or what
- * was denied a moment ago is checked first.
+ * each object is called once for all of them, and once more where something is put back or a layer is in shadow.
  * @throws Refusal `invalid` when it is no batch; what is wrong with one of its calls is in that call's result.
  */
 export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {

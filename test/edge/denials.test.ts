@@ -115,15 +115,14 @@ test("nobody waits once enough has left the window, or somebody was admitted", a
   expect(denials.recall(question("v"))).toBeUndefined();
 });
 
-test("what was asked before its subject was forgotten, or its key, is not learnt", async () => {
-  for (const forget of [
-    (denials: Denials) => denials.forget(question("u")),
-    (denials: Denials) => denials.forgetKey("user:u"),
+test("what was asked before room was made for one of its keys, or all was forgotten, is not learnt", async () => {
+  for (const makeRoom of [
+    (denials: Denials) => denials.doubt(["ip:1", "user:u"]),
     (denials: Denials) => denials.forgetAll(),
   ]) {
     const { denials } = denialsAt(1_000);
     const asking = denials.learning(question("u"), async () => denial(60_000));
-    forget(denials);
+    makeRoom(denials);
     await asking;
     expect(denials.recall(question("u"))).toBeUndefined();
     await learn(denials, question("u"), denial(60_000));
@@ -156,11 +155,19 @@ test("another subject, policy, layer or limit is another question", async () => 
     expect(recalled(denials, other)).toBeUndefined();
 });
 
-test("a key that is forgotten takes its subjects with it, and no other whose name begins alike", async () => {
+test("what was denied by a key is doubtful once room was made for it, to whomever, and nothing else is", async () => {
   const { denials } = denialsAt(1_000);
-  for (const user of ["u", "u1", "xu"]) await learn(denials, question(user), denial(60_000));
-  denials.forgetKey("user:u");
-  expect(["u", "u1", "xu"].map((user) => recalled(denials, question(user)) !== undefined)).toEqual([false, true, true]);
+  const shared = { layer: "ip", key: "ip:1", limits: LIMITS };
+  const at = (user: string) => ({ ...question(user), counters: [...question(user).counters, shared] });
+  const all = [at("u"), at("v"), question("u"), question("u1"), question("xu")];
+  for (const asked of all) await learn(denials, asked, denial(60_000));
+  const recalls = () => all.map((asked) => (denialOf(denials, asked) ? "denied" : denials.recall(asked)));
+  denials.doubt(["ip:1"]);
+  expect(recalls()).toEqual(["lapsed", "lapsed", "denied", "denied", "denied"]);
+  denials.doubt(["user:u"]);
+  expect(recalls()).toEqual(["lapsed", "lapsed", "lapsed", "denied", "denied"]);
+  await learn(denials, at("u"), denial(60_000));
+  expect(recalls()).toEqual(["denied", "lapsed", "lapsed", "denied", "denied"]);
 });
 
 test("memory is bounded: of subjects the last are remembered, of a subject a few costs", async () => {

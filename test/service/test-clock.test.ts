@@ -77,6 +77,18 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
     expect(await caller.check("chat", subject)).toMatchObject({ allowed: true });
   });
 
+  test("while the clock stands still, what is denied again is told with what others have consumed since", async () => {
+    const { user, ip } = newSubject();
+    await caller.consume("chat", { user, ip }, 5);
+    const denied = async () => (await caller.consume("chat", { user, ip })).limits.map(({ used }) => used);
+    expect([await denied(), await denied()]).toEqual([
+      [5, 5, 5],
+      [5, 5, 5],
+    ]);
+    for (let i = 0; i < 5; i++) await caller.consume("chat", { user: `${user}-${i}`, ip }, 5);
+    expect(await denied()).toEqual([5, 5, 30]);
+  });
+
   test("a reset forgets what overrides a key", async () => {
     const subject = newSubject();
     const path = `/v1/keys/user:${subject.user}/override`;

@@ -220,6 +220,18 @@ describe("a flood", () => {
     expect((await consume()).status).toBe(200);
   });
 
+  test("ends with a settle of somebody else at the same address, through the same isolate", async () => {
+    const { caller } = watched("key");
+    const { ip } = newSubject();
+    const consume = (user: string, cost: number, key: string) =>
+      caller.post("/v1/consume", { policy: "chat", subject: { user, ip }, cost }, { "Idempotency-Key": key });
+    for (let i = 0; i < 6; i++) expect((await consume(`settles${i}`, 5, "once")).status).toBe(200);
+    const denied = () => caller.consume("chat", { user: "waits", ip });
+    expect([(await denied()).allowed, (await denied()).allowed]).toEqual([false, false]);
+    await caller.post("/v1/settle", { policy: "chat", subject: { user: "settles0", ip }, id: "once", cost: 4 });
+    expect((await denied()).allowed).toBe(true);
+  });
+
   test("is asked about each time where denials are not believed", async () => {
     const { calls, consume } = await flooding("shards:1", { RATE_LIMIT_DENY_CACHE_MS: "0" });
     await consume();
