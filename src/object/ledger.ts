@@ -22,7 +22,7 @@ import type {
   Question,
 } from "./protocol";
 import type { PageStore } from "./store";
-import { sweepPages } from "./sweep";
+import { CLOCK_MARGIN_MS, sweepPages } from "./sweep";
 
 /**
  * The accounts of all keys that live in one object. Every method reads, decides and writes in one synchronous stretch and
@@ -42,6 +42,7 @@ export class Ledger {
     private readonly store: PageStore,
     memoryBytes?: number,
     private readonly pageChars = PAGE_CHARS,
+    private readonly clockMarginMs = CLOCK_MARGIN_MS,
   ) {
     this.#accounts = new AccountCache(memoryBytes);
   }
@@ -108,20 +109,21 @@ export class Ledger {
   }
 
   /**
-   * Deletes the overrides that have ended and, step by step, the pages that no window can see any more; others are
-   * answered between the steps. Returns when to sweep next: halfway through the pages that are left, so that most are
+   * Deletes the overrides that have ended and, step by step, the pages that no window can see any more, both by the margin
+   * of the clock ago; others are answered between the steps. Returns when to sweep next: halfway through the pages that are left, so that most are
    * looked at a few times in their life however many there are and however long each is kept, or when the next override
    * ends; undefined when nothing is left.
    */
   *sweep(wallMs: number): Generator<void, number | undefined> {
-    // Used from now on: what a sweep has forgotten must not be asked about at an earlier time.
+    // Used from now on: what a sweep has forgotten must not be asked about at a time before the margin.
     this.#lastMs = Math.max(this.#lastMs, wallMs);
     while (this.store.retire()) yield;
-    const ended = this.store.overrides.deleteEnded(this.#lastMs);
+    const sweptMs = this.#lastMs - this.clockMarginMs;
+    const ended = this.store.overrides.deleteEnded(sweptMs);
     for (const key of ended.keys) this.#accounts.drop(key);
-    const meanExpiryMs = yield* sweepPages(this.store, this.#lastMs, (key) => this.#accounts.drop(key));
+    const meanExpiryMs = yield* sweepPages(this.store, sweptMs, (key) => this.#accounts.drop(key));
     const next = [meanExpiryMs, ended.nextEndMs].filter((ms) => ms !== undefined);
-    return next.length > 0 ? Math.min(...next) : undefined;
+    return next.length > 0 ? Math.min(...next) + this.clockMarginMs : undefined;
   }
 
   #decide(call: Call, wallMs: number): AnswerOf<Method> {

@@ -4,6 +4,7 @@ import { Group } from "./group";
 import { Ledger } from "./ledger";
 import type { Call, Inspected, Outcome, OverrideToSet } from "./protocol";
 import { Store } from "./store";
+import { CLOCK_MARGIN_MS } from "./sweep";
 
 /** Until the next sweep at least: forgetting is cheap while it is rare, and each alarm is billed. */
 const SWEEP_REST_MS = 3_600_000;
@@ -52,7 +53,7 @@ export class LimiterObject extends DurableObject {
   setOverride(key: string, override: OverrideToSet): KeyOverride {
     const nowMs = this.now();
     const set = this.ledger.setOverride(key, override, nowMs);
-    this.#sweepBy(Math.max(set.endsAtMs, nowMs + SWEEP_REST_MS));
+    this.#sweepBy(Math.max(set.endsAtMs + CLOCK_MARGIN_MS, nowMs + SWEEP_REST_MS));
     return set;
   }
 
@@ -94,7 +95,7 @@ export class LimiterObject extends DurableObject {
     calls.forEach(({ method, question }, i) => {
       const outcome = outcomes[i];
       if (method === "consume" && outcome && "answer" in outcome && outcome.answer.allowed)
-        this.#sweepBy(outcome.answer.atMs + Math.max(question.keepMs, SWEEP_REST_MS));
+        this.#sweepBy(outcome.answer.atMs + Math.max(question.keepMs + CLOCK_MARGIN_MS, SWEEP_REST_MS));
     });
     return outcomes;
   }

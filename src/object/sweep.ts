@@ -4,7 +4,13 @@ import type { PageStore } from "./store";
 const STEP_PAGES = 500;
 
 /**
- * Deletes, step by step, the pages that have expired at `nowMs`; `drop` is told the key of each. Returns the mean expiry
+ * So long what has expired is kept: an object that is opened anew may find its clock put back by as much, and what counts
+ * again then is still there.
+ */
+export const CLOCK_MARGIN_MS = 60_000;
+
+/**
+ * Deletes, step by step, the pages that had expired at `nowMs`; `drop` is told the key of each. Returns the mean expiry
  * of those that are left, undefined when there are none.
  */
 export function* sweepPages(

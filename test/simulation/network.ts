@@ -16,6 +16,9 @@ import { DISK_FULL, Disk } from "./disk";
 import type { Order } from "./orders";
 import type { Scheduler } from "./scheduler";
 
+/** So far a clock is put back behind a sweep: histories are short. */
+const CLOCK_MARGIN_MS = 2_000;
+
 /** How often things go wrong, each from 0 to 1. */
 export interface Faults {
   readonly lost: number;
@@ -71,7 +74,7 @@ export class SimulatedObject {
     private readonly newGroup: (object: SimulatedObject) => Group,
   ) {
     this.disk = new Disk(isDiskFull);
-    this.ledger = new Ledger(this.disk, machine.memoryBytes, machine.pageChars);
+    this.ledger = new Ledger(this.disk, machine.memoryBytes, machine.pageChars, CLOCK_MARGIN_MS);
     this.group = newGroup(this);
   }
 
@@ -79,7 +82,7 @@ export class SimulatedObject {
     const { memoryBytes, pageChars } = this.machine;
     this.life++;
     this.disk.crash();
-    this.ledger = new Ledger(this.disk, memoryBytes, pageChars);
+    this.ledger = new Ledger(this.disk, memoryBytes, pageChars, CLOCK_MARGIN_MS);
     this.group = this.newGroup(this);
     this.uncommitted = [];
   }
@@ -249,13 +252,13 @@ export class Network implements ObjectNamespace {
   /** Its alarm: what has expired is deleted. */
   #sweep(object: SimulatedObject): void {
     const wallMs = this.#wallMs(object);
-    object.sweptMs = object.latestMs;
+    object.sweptMs = object.latestMs - CLOCK_MARGIN_MS;
     for (const _ of object.ledger.sweep(wallMs));
   }
 
   /**
-   * The time on the object's clock, which may just have been put forward or back: not back behind a sweep, which has
-   * deleted what would count again then.
+   * The time on the object's clock, which may just have been put forward or back: not back by more than the margin behind
+   * a sweep, which has deleted what would count again then.
    */
   #wallMs(object: SimulatedObject): number {
     const { faults, chance } = this;
