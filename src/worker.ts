@@ -16,8 +16,9 @@ import type {
   SettleRequest,
 } from "./edge/schema";
 import { type Env, serviceOf } from "./edge/service";
-import { appOf, ROUTES } from "./http/app";
+import { appOf } from "./http/app";
 import { batch } from "./http/batch";
+import { ROUTES } from "./http/routes";
 
 export type * from "./edge/schema";
 export { LimiterObject } from "./object/object";

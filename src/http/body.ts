@@ -33,7 +33,7 @@ const LONGEST_WAIT_MS = 10_000;
 export async function readJson(request: Sent, longestBytes = LONGEST_BYTES, timing = realTiming): Promise<unknown> {
   const { headers } = request;
   const type = headers.get("Content-Type") ?? "";
-  if (!/^application\/json *(;|$)/i.test(type))
+  if (!/^application\/json[ \t]*(;|$)/i.test(type))
     throw new Problem(415, "Unsupported Media Type", "Send Content-Type: application/json.", {
       Accept: "application/json",
     });

@@ -1,9 +1,9 @@
 import type { IRequest } from "itty-router";
-import * as z from "zod";
 import type { Config } from "../config/config";
 import { DEFAULT_EVENTS, MOST_EVENTS } from "../edge/admin-schema";
-import { parsed, Refusal } from "../edge/refusal";
+import { Refusal } from "../edge/refusal";
 import { mistakeInKey } from "../edge/subject";
+import { numberIn } from "./query";
 
 /**
  * The key in the path, decoded.
@@ -29,20 +29,10 @@ function invalidKey(mistake: string): Refusal {
   return new Refusal("invalid", `The key in the path is invalid: ${mistake}.`);
 }
 
-const message = `must be a whole number from 0 to ${MOST_EVENTS}`;
-const query = z.strictObject({
-  events: z
-    .string(message)
-    .regex(/^\d{1,4}$/, message)
-    .transform(Number)
-    .refine((events) => events <= MOST_EVENTS, message)
-    .default(DEFAULT_EVENTS),
-});
-
 /**
  * How many events of each counter the query asks for.
  * @throws Refusal `invalid`
  */
-export function eventsOf(request: IRequest): number {
-  return parsed(query, { ...request.query }).events;
+export function eventsOf({ url }: IRequest): number {
+  return numberIn(url, "events", { least: 0, most: MOST_EVENTS, otherwise: DEFAULT_EVENTS });
 }

@@ -2,8 +2,8 @@ import { LATENCY_BOUNDS_MS, type Latencies } from "../core/latencies";
 import type { Policy } from "../core/policy";
 import { LAYER_OUTCOMES, OUTCOMES, type Tallies } from "../core/tally";
 import type { Service } from "../edge/service";
-import { countsOf } from "./counts";
 import { PROMETHEUS_TYPE, prometheusText, type Sample } from "./prometheus";
+import { countsOf } from "./stats";
 
 /** What was counted since the beginning, as Prometheus scrapes it. @throws Problem, Refusal `unreachable` */
 export async function metrics({ config, counts }: Pick<Service, "config" | "counts">): Promise<Response> {

@@ -1,5 +1,6 @@
 import { serviceOf } from "../edge/service";
-import { appOf, ROUTES } from "../http/app";
+import { appOf } from "../http/app";
+import { ROUTES } from "../http/routes";
 import type { TestClockObject, TestStatsObject } from "./object";
 import { clock } from "./object";
 import { KnownObjects } from "./objects";

@@ -1,7 +1,8 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { vi } from "vitest";
-import { appOf, ROUTES } from "../../src/http/app";
+import { appOf } from "../../src/http/app";
+import { ROUTES } from "../../src/http/routes";
 import type { LimiterObject } from "../../src/object/object";
 import type { AnswerOf, Call, Method, Outcome, QuestionOf } from "../../src/object/protocol";
 import type { StatsObject } from "../../src/stats/object";

@@ -1,25 +1,14 @@
-import * as z from "zod";
 import { OUTCOMES, type Tallies } from "../core/tally";
 import { DEFAULT_MINUTES, MOST_MINUTES, MOST_TOLD_KEYS, type Stats } from "../edge/admin-schema";
 import type { Counts } from "../edge/counts";
-import { parsed } from "../edge/refusal";
 import type { Service } from "../edge/service";
 import { Problem } from "./problem";
-
-const message = `must be a whole number from 1 to ${MOST_MINUTES}`;
-const query = z.strictObject({
-  minutes: z
-    .string(message)
-    .regex(/^\d{1,4}$/, message)
-    .transform(Number)
-    .refine((minutes) => minutes >= 1 && minutes <= MOST_MINUTES, message)
-    .default(DEFAULT_MINUTES),
-});
+import { numberIn } from "./query";
 
 /** What was counted in the minutes that the query asks for. @throws Problem, Refusal `invalid` or `unreachable` */
 export async function stats({ url }: Request, { counts }: Pick<Service, "counts">): Promise<Stats> {
-  const asked = parsed(query, queryOf(url));
-  const { minutes, deniedKeys, errorAtMost } = await countsOf(counts).recent(asked.minutes);
+  const most = numberIn(url, "minutes", { least: 1, most: MOST_MINUTES, otherwise: DEFAULT_MINUTES });
+  const { minutes, deniedKeys, errorAtMost } = await countsOf(counts).recent(most);
   return {
     minutes: minutes.map(({ atMs, tallies }) => ({ at: new Date(atMs).toISOString(), counts: entriesOf(tallies) })),
     denied_keys: deniedKeys.slice(0, MOST_TOLD_KEYS).map(({ item, count, error }) => {
@@ -42,15 +31,4 @@ function entriesOf(tallies: Tallies): Stats["minutes"][number]["counts"] {
     const tally = tallies.get(name) ?? {};
     return OUTCOMES.flatMap((outcome) => (tally[outcome] ? [{ policy, layer, outcome, count: tally[outcome] }] : []));
   });
-}
-
-/** A parameter that stands more than once is none of those that are allowed. */
-function queryOf(url: string): Record<string, unknown> {
-  const { searchParams } = new URL(url);
-  return Object.fromEntries(
-    [...searchParams.keys()].map((name) => {
-      const values = searchParams.getAll(name);
-      return [name, values.length === 1 ? values[0] : values];
-    }),
-  );
 }

@@ -1,0 +1,132 @@
+import type { IRequest } from "itty-router";
+import type { Config } from "../config/config";
+import { bodyOf, inlineBodyOf } from "../edge/decision";
+import { readInlineCheck, readInlineConsume, readInlineKey, readInlineRelease, readInlineSettle } from "../edge/inline";
+import { readOverride } from "../edge/override";
+import {
+  type Asked,
+  type AskedById,
+  type AskedToConsume,
+  type Idempotency,
+  readCheck,
+  readConsume,
+  readRelease,
+  readSettle,
+} from "../edge/request";
+import { type Env, type Service, serviceOf } from "../edge/service";
+import type { Role } from "../edge/tokens";
+import type { Context, Handler, Route } from "./app";
+import { authorize } from "./auth";
+import { batch } from "./batch";
+import { idempotencyOf, LONGEST_BATCH_BYTES, readJson } from "./body";
+import { consoleFile } from "./console";
+import { type BodyOf, consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
+import { decodedKey, eventsOf, keyOf } from "./key-request";
+import { metrics } from "./metrics";
+import { openApi } from "./openapi";
+import { Problem } from "./problem";
+import { json, responseOf } from "./reply";
+import { stats } from "./stats";
+
+type Call = (request: IRequest, service: Service, context: Context) => Response | Promise<Response>;
+
+/** All that the service answers, and how. */
+export const ROUTES: readonly Route[] = [
+  ["get", "/healthz", health],
+  ["get", "/openapi.json", () => json(openApi())],
+  ["get", "/console", consoleFile],
+  ["get", "/console/:file", consoleFile],
+  ["post", "/v1/consume", withToken("caller", consume(readConsume, bodyOf))],
+  ["post", "/v1/check", withToken("caller", check(readCheck, bodyOf))],
+  ["post", "/v1/settle", withToken("caller", settle(readSettle))],
+  ["post", "/v1/release", withToken("caller", release(readRelease))],
+  ["post", "/v1/batch", withToken("caller", runBatch)],
+  ["post", "/v1/inline/consume", withToken("caller", ifInline(consume(readInlineConsume, inlineBodyOf)))],
+  ["post", "/v1/inline/check", withToken("caller", ifInline(check(readInlineCheck, inlineBodyOf)))],
+  ["post", "/v1/inline/settle", withToken("caller", ifInline(settle(readInlineSettle)))],
+  ["post", "/v1/inline/release", withToken("caller", ifInline(release(readInlineRelease)))],
+  ["delete", "/v1/inline/keys/:key", withToken("caller", ifInline(forgetInlineKey))],
+  ["get", "/v1/policies", withToken("caller", (_, { limiter }) => json(limiter.policies()))],
+  ["get", "/v1/keys/:key", withToken("admin", inspectKey)],
+  ["delete", "/v1/keys/:key", withToken("admin", forgetKey)],
+  ["put", "/v1/keys/:key/override", withToken("admin", setOverride)],
+  ["delete", "/v1/keys/:key/override", withToken("admin", liftOverride)],
+  ["get", "/v1/stats", withToken("admin", async (request, service) => json(await stats(request, service)))],
+  ["get", "/metrics", withToken("admin", (_, service) => metrics(service))],
+];
+
+function health(_: IRequest, env: Env): Response {
+  serviceOf(env);
+  return json({ status: "ok" });
+}
+
+function consume(
+  read: (body: unknown, idempotency: Idempotency, config: Config) => AskedToConsume,
+  bodyOf: BodyOf,
+): Call {
+  return async (request, { config, limiter }, context) => {
+    const asked = read(await readJson(request), idempotencyOf(request), config);
+    return responseOf(consumeReply(await limiter.consume(asked, (work) => context.waitUntil(work)), bodyOf));
+  };
+}
+
+function check(read: (body: unknown, config: Config) => Asked, bodyOf: BodyOf): Call {
+  return async (request, { config, limiter }) =>
+    responseOf(decisionReply(await limiter.check(read(await readJson(request), config)), bodyOf));
+}
+
+function settle(read: (body: unknown, config: Config) => AskedById): Call {
+  return async (request, { config, limiter }) =>
+    responseOf(settleReply(await limiter.settle(read(await readJson(request), config))));
+}
+
+function release(read: (body: unknown, config: Config) => AskedById): Call {
+  return async (request, { config, limiter }) =>
+    responseOf(releaseReply(await limiter.release(read(await readJson(request), config))));
+}
+
+async function runBatch(request: IRequest, service: Service, context: Context): Promise<Response> {
+  return json(await batch(await readJson(request, LONGEST_BATCH_BYTES), service, (work) => context.waitUntil(work)));
+}
+
+/** Whoever names limits can also fill the storage for as long as the longest of them, so that is to be switched on. */
+function ifInline(call: Call): Call {
+  return (request, service, context) => {
+    if (service.config.inline) return call(request, service, context);
+    throw new Problem(403, "Forbidden", "Limits named by callers are off: the service needs RATE_LIMIT_INLINE=1.");
+  };
+}
+
+async function inspectKey(request: IRequest, { config, keys }: Service): Promise<Response> {
+  return json(await keys.inspect(keyOf(request, config), eventsOf(request)));
+}
+
+async function forgetInlineKey(request: IRequest, { keys }: Service): Promise<Response> {
+  await keys.forget(readInlineKey(decodedKey(request)));
+  return new Response(null, { status: 204 });
+}
+
+async function forgetKey(request: IRequest, { config, keys }: Service): Promise<Response> {
+  await keys.forget(keyOf(request, config));
+  return new Response(null, { status: 204 });
+}
+
+async function setOverride(request: IRequest, { config, keys, now }: Service): Promise<Response> {
+  const body = await readJson(request);
+  const key = keyOf(request, config);
+  return json(await keys.setOverride(key, readOverride(body, key, config, now())));
+}
+
+async function liftOverride(request: IRequest, { config, keys }: Service): Promise<Response> {
+  await keys.liftOverride(keyOf(request, config));
+  return new Response(null, { status: 204 });
+}
+
+/** A call that takes a token, which is asked for before anything else about the request is looked at. */
+function withToken(role: Role, call: Call): Handler<Env> {
+  return (request, env, context) => {
+    const service = serviceOf(env);
+    authorize(request, service.tokens, role);
+    return call(request, service, context);
+  };
+}
