@@ -55,15 +55,20 @@ export function readCheck(input: unknown, config: Reading): Asked {
 export function readConsume(input: unknown, idempotency: Idempotency, config: Reading): AskedToConsume {
   const { mistakes, id, isNew } = idOf(idempotency);
   const { request, ...asked } = read(decisionRequest, input, config, mistakes);
-  const aliases = isNew ? [] : aliasesOf(asked.subjectDigest, request.subject, config);
+  const aliases = isNew ? [] : aliasesOf(asked, request.subject, config);
   return admissible({ ...asked, cost: request.cost ?? 1, id, isNew, aliases });
 }
 
-/** What the other policies make of a subject, where that is not the same. */
-function aliasesOf(digest: string, subject: Subject, { policies, attributes, ipv6PrefixBits }: Reading): string[] {
-  const present = presentIn(subject, attributes, ipv6PrefixBits);
-  const texts = new Set([...policies.values()].map((policy) => subjectText(keysOf(policy, present).keys)));
-  return [...texts].map(digestOf).filter((alias) => alias !== digest);
+/**
+ * What the other policies make of a subject, where that is not the same: those that count it by its first key too. Others,
+ * by its address alone, can't tell it from whoever shares that.
+ */
+function aliasesOf(asked: Omit<Asked, "cost">, subject: Subject, config: Reading): string[] {
+  const present = presentIn(subject, config.attributes, config.ipv6PrefixBits);
+  const views = [...config.policies.values()].map((policy) => keysOf(policy, present).keys);
+  const first = keysOf(asked.policy, present).keys.find(Boolean);
+  const texts = new Set(views.filter((keys) => keys.includes(first)).map(subjectText));
+  return [...texts].map(digestOf).filter((alias) => alias !== asked.subjectDigest);
 }
 
 /** The same, whose idempotency key is a field: over RPC and in a batch. */

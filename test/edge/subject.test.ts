@@ -5,7 +5,7 @@ import type { Policy } from "../../src/core/policy";
 import { normalAddress } from "../../src/edge/address";
 import { digestOf, fnv1a } from "../../src/edge/hash";
 import { objectOf } from "../../src/edge/placement";
-import { readCheck } from "../../src/edge/request";
+import { type Idempotency, readCheck, readConsume } from "../../src/edge/request";
 import { keysOf as keysOfPresent, mistakeInKey, presentIn, type Subject } from "../../src/edge/subject";
 
 const keysOf = (policy: Policy, subject: Subject) => keysOfPresent(policy, presentIn(subject, ["ip", "user"], 64));
@@ -84,6 +84,20 @@ describe("the digest of a subject", () => {
   test("is the same whichever other policies are in force, so that none of them takes a retry for a new decision", () => {
     const org = { layers: [{ name: "org", by: ["org"], limits: ["3/second"] }] };
     expect(ask("u_1", { org }).subjectDigest).toBe(ask("u_1").subjectDigest);
+  });
+
+  test("is looked for as other policies see it, but for those that can't tell it from whoever shares its address", () => {
+    const by = (...by: string[]) => ({ layers: [{ name: "a", by, limits: ["3/second"] }] });
+    const policies = { guard: by("ip"), burst: by("user"), either: by("org", "user"), org: by("org") };
+    const config = readConfig({ RATE_LIMIT_POLICIES: policies });
+    const aliasesOf = (policy: string, idempotency: Idempotency = { key: "k" }) =>
+      readConsume({ policy, subject: { user: "u_1", ip: "1.2.3.4" } }, idempotency, config).aliases;
+    const [chat, user] = ['["ip:1.2.3.4","user:u_1"]', '["user:u_1"]'].map(digestOf);
+    expect(aliasesOf("chat")).toEqual([user]);
+    expect(aliasesOf("burst")).toEqual([chat]);
+    expect(aliasesOf("either")).toEqual([chat]);
+    expect(aliasesOf("guard")).toEqual([chat]);
+    expect(aliasesOf("chat", { key: "k", attempt: 1 })).toEqual([]);
   });
 
   test("is another for each of so many users that one of 32 bits would be the same for some", () => {
