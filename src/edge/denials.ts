@@ -68,6 +68,7 @@ export class Denials {
     if (this.mostMs === 0) return ask();
     const keys = question.counters.map(({ key }) => key);
     const asking: Asking = { name: nameOf(question), keys, askedAtMs: this.now(), isVoid: false };
+    this.#giveUpOnOld(asking.askedAtMs);
     this.#underWay.add(asking);
     try {
       const answer = await ask();
@@ -92,14 +93,17 @@ export class Denials {
     if (same) return countedDown(same, nowMs);
     if (believed.length > 0) return "less";
     if (standing.length === 0) return undefined;
-    return this.#isAsked(name) ? "soon" : "lapsed";
+    return this.#isAsked(name, nowMs) ? "soon" : "lapsed";
   }
 
   /** Something may have made room for whoever is counted by these keys: what was denied to them, or is about to be. */
   doubt(keys: readonly string[]): void {
-    for (const key of keys)
+    for (const key of keys) {
       for (const name of this.#namesOf.get(key) ?? [])
         for (const denial of this.#questions.get(name)?.costs.values() ?? []) denial.isDoubtful = true;
+      // All of these are doubtful, until they are learnt again: however many share a key, each is looked at once.
+      this.#namesOf.delete(key);
+    }
     for (const asking of this.#underWay) if (asking.keys.some((key) => keys.includes(key))) asking.isVoid = true;
   }
 
@@ -109,7 +113,19 @@ export class Denials {
     for (const asking of this.#underWay) asking.isVoid = true;
   }
 
-  #isAsked(name: string): boolean {
+  /**
+   * Whoever hangs up takes its request along, which then never ends here: the runtime cancels it. What was asked for so
+   * long ago would not be believed either.
+   */
+  #giveUpOnOld(nowMs: number): void {
+    for (const asking of this.#underWay) {
+      if (nowMs - asking.askedAtMs < this.mostMs) return;
+      this.#underWay.delete(asking);
+    }
+  }
+
+  #isAsked(name: string, nowMs: number): boolean {
+    this.#giveUpOnOld(nowMs);
     for (const asking of this.#underWay) if (asking.name === name) return true;
     return false;
   }

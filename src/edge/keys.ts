@@ -47,20 +47,22 @@ export class Keys {
 
   /** Forgets what was admitted. What overrides the key stays. */
   async forget(key: string): Promise<void> {
-    await this.#call(key, (stub) => stub.forget(key));
-    this.denials.doubt([key]);
+    await this.#change(key, (stub) => stub.forget(key));
   }
 
   /** Overrides the limits of a key, in place of what overrides them now, until it ends. */
   async setOverride(key: string, override: OverrideToSet): Promise<OverriddenKey> {
-    const set = await this.#call(key, (stub) => stub.setOverride(key, override));
-    this.denials.doubt([key]);
+    const set = await this.#change(key, (stub) => stub.setOverride(key, override));
     return { key, override: overrideBody(set) };
   }
 
   async liftOverride(key: string): Promise<void> {
-    await this.#call(key, (stub) => stub.liftOverride(key));
-    this.denials.doubt([key]);
+    await this.#change(key, (stub) => stub.liftOverride(key));
+  }
+
+  /** What may make room. It may have been done also when its answer is lost. */
+  #change<T>(key: string, call: (stub: ObjectStub) => Promise<T>): Promise<T> {
+    return this.#call(key, call).finally(() => this.denials.doubt([key]));
   }
 
   /** @throws Refusal `unreachable` */

@@ -147,8 +147,8 @@ export class Limiter {
     const keys = counters.map(({ key }) => key);
     // Before too, for what comes after it in a batch.
     this.denials.doubt(keys);
-    const answer = await this.#objects[method](question);
-    this.denials.doubt(keys);
+    // Also when the answer is lost: it may have been done.
+    const answer = await this.#objects[method](question).finally(() => this.denials.doubt(keys));
     const hasLive = counters.length > 0;
     const inShadow = hasLive && !answer.found ? undefined : await this.#shadowOf(asked)?.change(method, id);
     if (hasLive ? answer.found : inShadow?.found) return changed(asked, answer, inShadow);

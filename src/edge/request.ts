@@ -2,10 +2,9 @@ import type * as z from "zod";
 import type { Config } from "../config/config";
 import { layersIn, type Mode, type Policy, smallestMax } from "../core/policy";
 import type { AskedCounter } from "../object/protocol";
-import { digestOf } from "./hash";
 import { fieldErrors, type InvalidField, invalid, isRecord, Refusal } from "./refusal";
 import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
-import { keysOf, presentIn, type Subject, subjectText } from "./subject";
+import { digestOfIdentity, identityOf, keysOf, presentIn, type Subject } from "./subject";
 
 type Reading = Pick<Config, "policies" | "attributes" | "ipv6PrefixBits">;
 
@@ -29,7 +28,7 @@ export interface AskedById extends Asked {
 export interface AskedToConsume extends AskedById {
   /** Nobody has sent this id before. */
   readonly isNew: boolean;
-  /** Digests of the same subject as other policies see it: none for an id that is new. */
+  /** Digests of the same subject as other policies see it: none for an id that the service made. */
   readonly aliases: readonly string[];
 }
 
@@ -55,7 +54,8 @@ export function readCheck(input: unknown, config: Reading): Asked {
 export function readConsume(input: unknown, idempotency: Idempotency, config: Reading): AskedToConsume {
   const { mistakes, id, isNew } = idOf(idempotency);
   const { request, ...asked } = read(decisionRequest, input, config, mistakes);
-  const aliases = isNew ? [] : aliasesOf(asked, request.subject, config);
+  // An id that the service has just made, nobody can have used.
+  const aliases = idempotency.key === undefined ? [] : aliasesOf(asked, request.subject, config);
   return admissible({ ...asked, cost: request.cost ?? 1, id, isNew, aliases });
 }
 
@@ -65,10 +65,11 @@ export function readConsume(input: unknown, idempotency: Idempotency, config: Re
  */
 function aliasesOf(asked: Omit<Asked, "cost">, subject: Subject, config: Reading): string[] {
   const present = presentIn(subject, config.attributes, config.ipv6PrefixBits);
-  const views = [...config.policies.values()].map((policy) => keysOf(policy, present).keys);
-  const first = keysOf(asked.policy, present).keys.find(Boolean);
-  const texts = new Set(views.filter((keys) => keys.includes(first)).map(subjectText));
-  return [...texts].map(digestOf).filter((alias) => alias !== asked.subjectDigest);
+  const identityBy = (policy: Policy) => identityOf(policy, keysOf(policy, present).keys);
+  const [first = ""] = identityBy(asked.policy);
+  const others = [...config.policies.values()].filter((policy) => policy !== asked.policy).map(identityBy);
+  const digests = others.filter((keys) => keys.includes(first)).map(digestOfIdentity);
+  return [...new Set(digests)].filter((digest) => digest !== asked.subjectDigest);
 }
 
 /** The same, whose idempotency key is a field: over RPC and in a batch. */
@@ -127,7 +128,7 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
       return layer.mode === mode && key !== undefined ? [{ layer: layer.name, key, limits: layer.limits }] : [];
     });
   const counted = { counters: countersIn("live"), shadow: countersIn("shadow") };
-  return { request: request.data, policy, ...counted, subjectDigest: digestOf(subjectText(keys)) };
+  return { request: request.data, policy, ...counted, subjectDigest: digestOfIdentity(identityOf(policy, keys)) };
 }
 
 /** With a pointer, as what is malformed has: it tells callers of a settle this 404 from that of the decision. */

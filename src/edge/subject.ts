@@ -1,5 +1,6 @@
 import type { Layer, Policy } from "../core/policy";
 import { normalAddress } from "./address";
+import { digestOf } from "./hash";
 import { type InvalidField, pointer } from "./refusal";
 
 /** Who is asking: attributes by name. */
@@ -58,11 +59,17 @@ export function keysOf(policy: Policy, present: Present): { keys: (string | unde
 }
 
 /**
- * A subject as a policy sees it, the same however it is spelt: all keys that it is counted by. A digest of it keeps apart
- * the ids of different subjects that share a key.
+ * A subject as a policy sees it, the same however it is spelt: the keys, of `keysOf`, that it is counted by in the layers
+ * that decide. Those in shadow may come and go: they say who it is only where there are no others.
  */
-export function subjectText(keys: readonly (string | undefined)[]): string {
-  return JSON.stringify([...new Set(keys.filter(Boolean))].sort());
+export function identityOf({ layers }: Policy, keys: readonly (string | undefined)[]): string[] {
+  const live = keys.filter((_, i) => layers[i]?.mode === "live");
+  return [...new Set(live.length > 0 ? live : keys)].filter((key) => key !== undefined && key !== "") as string[];
+}
+
+/** What keeps apart the ids of different subjects that share a key. */
+export function digestOfIdentity(keys: readonly string[]): string {
+  return digestOf(JSON.stringify(keys.toSorted()));
 }
 
 /** What is wrong with a key, undefined if it is in its normal form `<attribute>:<value>`. */

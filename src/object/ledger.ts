@@ -148,11 +148,11 @@ export class Ledger {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
     const { id, subject, aliases = [], policy, cost, attempt, alone } = charge;
     const known = opened.map(({ account }) => account.find(id, subject, atMs));
+    const fresh = opened.filter((_, i) => known[i] === undefined);
     const elsewhere = aliases.flatMap((alias) => opened.map(({ account }) => account.find(id, alias, atMs)));
     const conflicts =
       known.some((event) => event && (event.charged.policy !== policy || event.admittedCost !== cost)) ||
-      elsewhere.some((event) => event && event.charged.policy !== policy);
-    const fresh = opened.filter((_, i) => known[i] === undefined);
+      (fresh.length === opened.length && elsewhere.some((event) => event && event.charged.policy !== policy));
     const verdict: Verdict = conflicts
       ? { allowed: false, standings: [] }
       : consume(

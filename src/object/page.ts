@@ -59,6 +59,8 @@ export class Page {
     const page = new Page(slot);
     for (const event of events) page.append(event);
     page.lastAtMs = Math.max(page.lastAtMs, lastAtMs);
+    // One that is empty is kept for as long, before a sweep may forget that instant.
+    page.expiresAtMs = Math.max(page.expiresAtMs, lastAtMs);
     return page;
   }
 

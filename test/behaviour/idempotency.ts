@@ -89,6 +89,15 @@ export function idempotencySuite(name: string, target: Target): void {
       expect(await caller.used("burst", { user })).toEqual([3]);
     });
 
+    test("a key that was charged replays, although another policy has charged it since to what it takes for another", async () => {
+      const subject = { ...newSubject(), org: "o" };
+      const key = newKey();
+      const { user, org } = subject;
+      expect((await consume(key, { policy: "chat", subject })).status).toBe(200);
+      expect((await consume(key, { policy: "upload", subject: { user, org } })).status).toBe(200);
+      expect(await json(await consume(key, { policy: "chat", subject }))).toMatchObject({ replayed: true });
+    });
+
     test("the same key and subject with another cost or policy is a 422, and charges nothing", async () => {
       const subject = newSubject();
       const key = newKey();

@@ -101,6 +101,17 @@ test("when whoever asks again learns nothing, another one asks", async () => {
   expect(denials.recall(question("u"))).toBe("lapsed");
 });
 
+test("nobody waits for whoever asked so long ago that the answer would not be believed", async () => {
+  const { clock, denials } = denialsAt(1_000);
+  await learn(denials, question("u"), denial(60_000));
+  clock.ms += 1_000;
+  void denials.learning(question("u"), () => new Promise<Answer>(() => {}));
+  clock.ms += 999;
+  expect(denials.recall(question("u"))).toBe("soon");
+  clock.ms += 1;
+  expect(denials.recall(question("u"))).toBe("lapsed");
+});
+
 test("nobody waits once enough has left the window, or somebody was admitted", async () => {
   const { clock, denials } = denialsAt(1_000);
   const never = () => new Promise<Answer>(() => {});

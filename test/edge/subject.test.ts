@@ -97,7 +97,19 @@ describe("the digest of a subject", () => {
     expect(aliasesOf("burst")).toEqual([chat]);
     expect(aliasesOf("either")).toEqual([chat]);
     expect(aliasesOf("guard")).toEqual([chat]);
-    expect(aliasesOf("chat", { key: "k", attempt: 1 })).toEqual([]);
+    expect(aliasesOf("chat", {})).toEqual([]);
+  });
+
+  test("is of the layers that decide: one in shadow may come, go and count by what it likes", () => {
+    const live = { name: "caller", by: ["user"], limits: ["3/second"] };
+    const shadow = { name: "trial", by: ["plan", "ip"], limits: ["3/second"], mode: "shadow" };
+    const digestBy = (layers: object[], subject: Record<string, string>) =>
+      readCheck({ policy: "p", subject }, readConfig({ RATE_LIMIT_POLICIES: { p: { layers } } })).subjectDigest;
+    const digest = digestBy([live], { user: "u_1" });
+    for (const more of [{}, { plan: "free" }, { plan: "pro", ip: "1.2.3.4" }])
+      expect(digestBy([shadow, live], { user: "u_1", ...more })).toBe(digest);
+    const inShadow = ["free", "pro"].map((plan) => digestBy([shadow], { plan }));
+    expect(new Set(inShadow).size).toBe(2);
   });
 
   test("is another for each of so many users that one of 32 bits would be the same for some", () => {

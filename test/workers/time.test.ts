@@ -31,6 +31,21 @@ describe("time", () => {
     });
   });
 
+  test("nor is that instant forgotten by a sweep within the minute for which clocks may be put back", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const ledger = new AskedLedger(store, undefined, 1);
+      const asked = ip("ip:1", 1);
+      ledger.consume(charge([asked]), START_MS);
+      const back = charge([asked]);
+      ledger.consume(back, START_MS + 60_000);
+      ledger.undo(back, START_MS + 60_000);
+      for (const _ of ledger.sweep(START_MS + 60_001));
+      const again = new AskedLedger(store, undefined, 1);
+      expect(again.consume(charge([asked]), START_MS + 59_999)).toMatchObject({ atMs: START_MS + 60_000 });
+    });
+  });
+
   test("a page that was emptied by an undo and written again comes back in its order", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
