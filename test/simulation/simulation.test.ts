@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { runHistory } from "./history";
 
-const HISTORIES = 20_000;
+const HISTORIES = 8_000;
 const FRESH_HISTORIES = 1_000;
 
 // The edge logs every call that was lost: that is what is wanted here.
