@@ -232,6 +232,16 @@ describe("a flood", () => {
     expect((await denied()).allowed).toBe(true);
   });
 
+  test("ends with a reset of its key that was done, although its answer was lost", async () => {
+    const lost = ({ method }: Call) => (method === "forget" ? "lostAnswer" : "none");
+    const { caller } = watched("shards:1", lost, { RATE_LIMIT_DEADLINE_MS: "50" });
+    const { user, ip } = newSubject();
+    const consume = async () => (await caller.consume("chat", { user, ip }, 5)).allowed;
+    expect([await consume(), await consume(), await consume()]).toEqual([true, false, false]);
+    expect((await caller.admin(`/v1/keys/user:${user}`, { method: "DELETE" })).status).toBe(503);
+    expect(await consume()).toBe(true);
+  });
+
   test("is asked about each time where denials are not believed", async () => {
     const { calls, consume } = await flooding("shards:1", { RATE_LIMIT_DENY_CACHE_MS: "0" });
     await consume();
