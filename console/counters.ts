@@ -1,4 +1,4 @@
-import type { Limit } from "../src/core/limit";
+import { type Limit, LONGEST_WINDOW_MS } from "../src/core/limit";
 import { EventLog } from "../src/core/log";
 import type { CounterState, LayerState, Override } from "./wire";
 
@@ -46,7 +46,8 @@ export function waitOf(counter: CounterState, limit: Limit, cost: number, nowMs:
   if (cost > limit.max) return { kind: "never" };
   const events = eventsOf(counter);
   const log = new EventLog();
-  for (const { atMs, cost } of events) log.record(atMs, cost);
+  // What the service lists it keeps.
+  for (const { atMs, cost } of events) log.record({ atMs, cost, released: false, retainMs: LONGEST_WINDOW_MS });
   const { fitsInMs } = log.standing(limit, cost, Math.max(nowMs, events.at(-1)?.atMs ?? nowMs));
   if (isWhole(counter, limit, nowMs)) return { kind: "in", ms: fitsInMs };
   // What is not shown counts as well, and leaves first.

@@ -1,10 +1,10 @@
 import { type Limit, longestWindowMs } from "./limit";
-import type { Standing } from "./log";
+import type { EventLog, Standing } from "./log";
 import { type Overridden, type Override, overriddenStandings, overriddenState } from "./override";
-import { type Logs, standingOf } from "./standing";
 
-/** The logs of one policy's layer and key, under the limits in force. */
-export interface Counter extends Logs {
+/** The log of one policy's layer and key, under the limits in force. */
+export interface Counter {
+  readonly log: EventLog;
   readonly limits: readonly Limit[];
   /** In force at the time of the decision. */
   readonly override?: Override | undefined;
@@ -33,15 +33,17 @@ export function check(counters: readonly Counter[], cost: number, nowMs: number)
   return { allowed, standings, overrides };
 }
 
-/** Records `cost` in every counter if every limit in force of every counter admits it, and in none otherwise. */
+/**
+ * Records `cost` in every counter if every limit in force of every counter admits it, and in none otherwise. Each keeps
+ * it for the longest of its own windows in force.
+ */
 export function consume(counters: readonly Counter[], cost: number, nowMs: number): Verdict {
   const verdict = check(counters, cost, nowMs);
   if (!verdict.allowed) return verdict;
   for (const counter of counters) {
-    const { log, underWay } = counter;
-    log.record(nowMs, cost);
-    underWay?.record(nowMs, 1);
-    for (const one of [log, underWay]) one?.dropBefore(keptMs(counter), nowMs);
+    const { log, override } = counter;
+    log.record({ atMs: nowMs, cost, released: false, retainMs: longestInForceMs(counter) });
+    log.drop(nowMs, override?.keptFromMs);
   }
   return { ...check(counters, cost, nowMs), allowed: true };
 }
@@ -49,11 +51,11 @@ export function consume(counters: readonly Counter[], cost: number, nowMs: numbe
 /** How every limit in force of a counter stands, and when `cost` fits it. */
 export function standingsOf(counter: Counter, cost: number, nowMs: number): Standing[] {
   if (isOverridden(counter)) return overriddenStandings(counter, cost, nowMs);
-  return counter.limits.map((limit) => standingOf(counter, limit, cost, nowMs));
+  return counter.limits.map((limit) => counter.log.standing(limit, cost, nowMs));
 }
 
-/** For how long an event can count: the counter's own limits may hold again before it has left their windows. */
-export function keptMs({ limits, override }: Pick<Counter, "limits" | "override">): number {
+/** How long an event that is admitted now can count: the counter's own limits may hold again before it has left their windows. */
+export function longestInForceMs({ limits, override }: Pick<Counter, "limits" | "override">): number {
   const own = longestWindowMs(limits);
   return override?.limits ? Math.max(own, longestWindowMs(override.limits)) : own;
 }

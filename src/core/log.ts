@@ -12,114 +12,169 @@ export interface Standing {
   readonly resetsInMs: number;
 }
 
+/** An event as a counter sees it. */
+export interface LoggedEvent {
+  readonly atMs: number;
+  /** 0 once it was settled so: it stays in the log, since what it retains stays too. */
+  readonly cost: number;
+  /** It no longer takes a place in a limit on what is concurrent. */
+  readonly released: boolean;
+  /** How long the event is kept at least: as long as any window in force when it was admitted. */
+  readonly retainMs: number;
+}
+
 /**
  * The exact log of one counter: what was admitted, and when.
  *
- * Every limit of the counter is a window over this one log. The cost inside a window is the difference of two
- * running sums, and the first event inside it only ever moves forward, so that a decision costs the same however
- * long the log is: amortised O(1), and O(log cost) for the wait of a denied one.
+ * Every limit of the counter is a window over this one log. The cost inside a window is the difference of two running
+ * sums, so a decision takes O(log events), however many events are in the window.
  *
- * Callers pass `nowMs`, which must never be less than in an earlier call, and costs of at least 1.
+ * Retention belongs to the events, never to the question: at `nowMs` the counter keeps every event from its oldest one
+ * on whose own retention has not passed. What is kept is therefore a run of the newest events, and follows from times
+ * and retentions alone. What was dropped from memory already changes no answer.
+ *
+ * Callers pass `nowMs`, which must never be less than in an earlier call, and costs of at least 0.
  */
 export class EventLog {
   readonly #atMs: number[] = [];
-  /** `#sums[i]` is the cost of all events before event i: one entry more than there are events. */
-  readonly #sums: number[] = [0];
-  /** Per window length, the index of the first event inside that window when it was last looked at. */
-  readonly #heads = new Map<number, number>();
+  readonly #retainMs: number[] = [];
+  /** `#costs[i]` is the cost of all events before event i, `#places[i]` how many of them are not released. */
+  readonly #costs: number[] = [0];
+  readonly #places: number[] = [0];
+  /** No event before this one is within its own retention. */
+  #oldest = 0;
+  #untilMs = 0;
 
-  /** How many events are held, those that have left every window but are not dropped yet included. */
+  /** How many events are held, those included that are not kept any more but not dropped yet. */
   get size(): number {
     return this.#atMs.length;
   }
 
-  record(atMs: number, cost: number): void {
-    this.#atMs.push(atMs);
-    this.#sums.push(this.#sumBefore(this.size - 1) + cost);
+  /** From then on none of the events recorded so far is kept. */
+  get untilMs(): number {
+    return this.#untilMs;
   }
 
-  standing(limit: Limit, cost: number, nowMs: number): Standing {
-    const head = this.#head(limit.windowMs, nowMs);
-    const used = this.#sumBefore(this.size) - this.#sumBefore(head);
-    const leavesInMs = (index: number) => this.#at(index) + limit.windowMs - nowMs;
-    const excess = used + cost - limit.max;
+  /** Adds an event where its time belongs: behind all others, for a new one. */
+  record({ atMs, cost, released, retainMs }: LoggedEvent): void {
+    const i = this.#firstAfter(atMs);
+    this.#atMs.splice(i, 0, atMs);
+    this.#retainMs.splice(i, 0, retainMs);
+    this.#costs.splice(i + 1, 0, at(this.#costs, i));
+    this.#places.splice(i + 1, 0, at(this.#places, i));
+    this.#add(i, cost, released ? 0 : 1);
+    this.#oldest = Math.min(this.#oldest, i);
+    this.#untilMs = Math.max(this.#untilMs, atMs + retainMs);
+  }
+
+  /** Takes an event out. Does nothing when it was dropped already. */
+  remove(event: LoggedEvent): void {
+    const i = this.#indexOf(event);
+    if (i < 0) return;
+    this.#add(i, -event.cost, event.released ? 0 : -1);
+    this.#atMs.splice(i, 1);
+    this.#retainMs.splice(i, 1);
+    this.#costs.splice(i + 1, 1);
+    this.#places.splice(i + 1, 1);
+    if (i < this.#oldest) this.#oldest--;
+  }
+
+  /**
+   * How a limit stands for `cost`. Events from `sparedFromMs` on are kept whatever their retention: an override that is
+   * in force spares them.
+   */
+  standing(limit: Limit, cost: number, nowMs: number, sparedFromMs?: number): Standing {
+    const isConcurrent = limit.kind === "concurrent";
+    const sums = isConcurrent ? this.#places : this.#costs;
+    const weight = isConcurrent ? 1 : cost;
+    const head = this.#head(limit.windowMs, nowMs, sparedFromMs);
+    const used = at(sums, this.size) - at(sums, head);
+    const leavesInMs = (weight: number) => at(this.#atMs, leaving(sums, head, weight)) + limit.windowMs - nowMs;
+    const excess = used + weight - limit.max;
     return {
       used,
-      fitsInMs: excess > 0 ? leavesInMs(this.#lastToLeave(head, excess)) : 0,
-      freesInMs: used > 0 ? leavesInMs(head) : 0,
-      resetsInMs: used > 0 ? leavesInMs(this.size - 1) : 0,
+      fitsInMs: excess > 0 ? leavesInMs(excess) : 0,
+      freesInMs: used > 0 ? leavesInMs(1) : 0,
+      resetsInMs: used > 0 ? leavesInMs(used) : 0,
     };
   }
 
-  /**
-   * Corrects the cost of an event that was recorded at `atMs`, from what it is to what it shall be. An event of cost 0
-   * is not in the log: 0 takes one out, and from 0 one comes back. Does nothing when the event was dropped already.
-   * As long as the way from the newest event.
-   */
-  recost(atMs: number, from: number, to: number): void {
-    let i = this.size;
-    while (i > 0 && this.#at(i - 1) > atMs) i--;
-    if (from > 0) {
-      do i--;
-      while (i >= 0 && this.#at(i) === atMs && this.#sumBefore(i + 1) - this.#sumBefore(i) !== from);
-      if (i < 0 || this.#at(i) !== atMs) return;
-      this.#atMs.splice(i, 1);
-      this.#sums.splice(i + 1, 1);
-      this.#moveHeads(i, -1);
-    }
-    if (to > 0) {
-      this.#atMs.splice(i, 0, atMs);
-      this.#sums.splice(i + 1, 0, this.#sumBefore(i) + from);
-      this.#moveHeads(i, 1);
-    }
-    for (let j = i + 1; j < this.#sums.length; j++) this.#sums[j] = this.#sumBefore(j) + to - from;
+  /** The instant from which on events are kept: Infinity when none is. */
+  keptFromMs(nowMs: number, sparedFromMs = Number.POSITIVE_INFINITY): number {
+    while (this.#oldest < this.size && at(this.#atMs, this.#oldest) + at(this.#retainMs, this.#oldest) <= nowMs)
+      this.#oldest++;
+    return Math.min(this.#atMs[this.#oldest] ?? Number.POSITIVE_INFINITY, sparedFromMs);
   }
 
-  /** Drops events that a window of `windowMs` can't see any more: in bulk, so that each is moved O(1) times. */
-  dropBefore(windowMs: number, nowMs: number): void {
-    const gone = this.#head(windowMs, nowMs);
+  /** Drops what is not kept any more: in bulk, so that each event is moved O(1) times. */
+  drop(nowMs: number, sparedFromMs?: number): void {
+    const gone = this.#firstAfter(this.keptFromMs(nowMs, sparedFromMs) - 1);
     if (gone < 64 || gone < this.size / 2) return;
     this.#atMs.splice(0, gone);
-    this.#sums.splice(0, gone);
-    for (const [length, head] of this.#heads) this.#heads.set(length, Math.max(0, head - gone));
+    this.#retainMs.splice(0, gone);
+    this.#costs.splice(0, gone);
+    this.#places.splice(0, gone);
+    this.#oldest = Math.max(0, this.#oldest - gone);
   }
 
-  /** The events behind index `i` have moved; a head that is too low after that moves on by itself. */
-  #moveHeads(i: number, by: 1 | -1): void {
-    for (const [windowMs, head] of this.#heads) if (head > i) this.#heads.set(windowMs, head + by);
+  /** The first event that counts in the half-open window `(now - windowMs, now]`. */
+  #head(windowMs: number, nowMs: number, sparedFromMs?: number): number {
+    return this.#firstAfter(Math.max(nowMs - windowMs, this.keptFromMs(nowMs, sparedFromMs) - 1));
   }
 
-  /** The first event of the half-open window `(now - windowMs, now]`. */
-  #head(windowMs: number, nowMs: number): number {
-    let head = this.#heads.get(windowMs) ?? 0;
-    while (head < this.size && this.#at(head) <= nowMs - windowMs) head++;
-    this.#heads.set(windowMs, head);
-    return head;
+  /** The index of the first event later than `ms`. */
+  #firstAfter(ms: number): number {
+    if (this.size === 0 || at(this.#atMs, this.size - 1) <= ms) return this.size;
+    return firstWhere(0, this.size - 1, (i) => at(this.#atMs, i) > ms);
   }
 
-  /**
-   * The event from `head` on with whose leaving at least `excess` has left. Gallops, then halves the interval: the
-   * answer is near the head, since every event before it counts towards `excess`.
-   */
-  #lastToLeave(head: number, excess: number): number {
-    const enough = (index: number) => this.#sumBefore(index + 1) - this.#sumBefore(head) >= excess;
-    let step = 1;
-    while (head + step < this.size && !enough(head + step - 1)) step *= 2;
-    let low = head + (step >> 1);
-    let high = Math.min(head + step, this.size) - 1;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (enough(middle)) high = middle;
-      else low = middle + 1;
+  #indexOf({ atMs, cost, released, retainMs }: LoggedEvent): number {
+    for (let i = this.#firstAfter(atMs) - 1; i >= 0 && this.#atMs[i] === atMs; i--)
+      if (
+        this.#retainMs[i] === retainMs &&
+        at(this.#costs, i + 1) - at(this.#costs, i) === cost &&
+        at(this.#places, i + 1) - at(this.#places, i) === (released ? 0 : 1)
+      )
+        return i;
+    return -1;
+  }
+
+  /** Changes what event `i` weighs. */
+  #add(i: number, cost: number, places: number): void {
+    for (let j = i + 1; j <= this.size; j++) {
+      this.#costs[j] = at(this.#costs, j) + cost;
+      this.#places[j] = at(this.#places, j) + places;
     }
-    return low;
   }
+}
 
-  #at(index: number): number {
-    return this.#atMs[index] as number;
-  }
+/** The event from `head` on with whose leaving at least `weight`, which is there, has left. */
+function leaving(sums: readonly number[], head: number, weight: number): number {
+  return firstWhere(head, sums.length - 2, (i) => at(sums, i + 1) - at(sums, head) >= weight);
+}
 
-  #sumBefore(index: number): number {
-    return this.#sums[index] as number;
+/**
+ * The first index from `from` to `to` for which `test` holds, which holds for `to` and, once it holds, for all that
+ * follow. Gallops before it halves the interval, since most answers are near the start.
+ */
+function firstWhere(from: number, to: number, test: (index: number) => boolean): number {
+  let low = from;
+  let high = to;
+  for (let step = 1; low + step <= to; step *= 2) {
+    if (test(low + step - 1)) {
+      high = low + step - 1;
+      break;
+    }
+    low += step;
   }
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (test(middle)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+function at(numbers: readonly number[], index: number): number {
+  return numbers[index] as number;
 }

@@ -1,6 +1,5 @@
 import type { Limit } from "./limit";
-import type { Standing } from "./log";
-import { type Logs, standingOf } from "./standing";
+import type { EventLog, Standing } from "./log";
 
 export const OVERRIDE_KINDS = ["limits", "exempt", "ban"] as const;
 export type OverrideKind = (typeof OVERRIDE_KINDS)[number];
@@ -10,6 +9,11 @@ export interface LayerLimits {
   readonly policy: string;
   readonly layer: string;
   readonly limits: readonly Limit[];
+  /**
+   * What the counter kept when the override was set: the events from this instant on, which it goes on to keep for as long
+   * as the override is in force. Left out where it kept none.
+   */
+  readonly keptFromMs?: number | undefined;
 }
 
 /** What was set for a key, of all counters or of some. Objects store it and send it as it is. */
@@ -29,6 +33,8 @@ export interface Override {
   readonly endsAtMs: number;
   /** Those in force: of kind `limits`, and of no other. */
   readonly limits?: readonly Limit[] | undefined;
+  /** Events from this instant on are kept while it is in force, whatever their retention. */
+  readonly keptFromMs?: number | undefined;
 }
 
 /** What an override of a key is to one of its counters, if anything. */
@@ -36,7 +42,7 @@ export function overrideOf(override: KeyOverride, policy: string, layer: string)
   const { kind, endsAtMs, layers } = override;
   if (kind !== "limits") return { kind, endsAtMs };
   const own = layers?.find((other) => other.policy === policy && other.layer === layer);
-  return own && { kind, endsAtMs, limits: own.limits };
+  return own && { kind, endsAtMs, limits: own.limits, keptFromMs: own.keptFromMs };
 }
 
 /** What a verdict says of a counter that is overridden. All waits are from the verdict on, if nobody consumes. */
@@ -49,7 +55,8 @@ export interface Overridden {
   readonly ownFitsInMs: number;
 }
 
-interface OverriddenCounter extends Logs {
+interface OverriddenCounter {
+  readonly log: EventLog;
   readonly limits: readonly Limit[];
   readonly override: Override;
 }
@@ -79,8 +86,8 @@ export function overriddenState(counter: OverriddenCounter, cost: number, nowMs:
 }
 
 /** A cost above a limit on costs never fits it. */
-function orNever(logs: Logs, limit: Limit, cost: number, nowMs: number): Standing {
-  const standing = standingOf(logs, limit, Math.min(cost, limit.max), nowMs);
+function orNever({ log, override }: OverriddenCounter, limit: Limit, cost: number, nowMs: number): Standing {
+  const standing = log.standing(limit, Math.min(cost, limit.max), nowMs, override.keptFromMs);
   const isTooMuch = limit.kind === undefined && cost > limit.max;
   return isTooMuch ? { ...standing, fitsInMs: Number.POSITIVE_INFINITY } : standing;
 }

@@ -1,4 +1,5 @@
 import type { Config } from "../config/config";
+import { type Remembered, recognise } from "../core/recognition";
 import type {
   Answer,
   AnswerOf,
@@ -61,15 +62,20 @@ export class FanOut {
   /**
    * All objects record the charge, or none: when one does not admit it, what the others admitted is put back before this
    * answers. A denial by one object is a denial, also when another is silent: then the silent one's layers are left out.
+   * `judged`: others have judged the id already, and these layers follow.
    * @throws Refusal `reused-id` or `unreachable`.
    */
-  async consume(charge: Omit<Charge, "attempt" | "alone">, waitUntil: WaitUntil): Promise<ChargeAnswer> {
+  async consume(
+    charge: Omit<Charge, "attempt" | "alone" | "verdict">,
+    waitUntil: WaitUntil,
+    judged?: Charge["verdict"],
+  ): Promise<ChargeAnswer> {
     const parts = this.#split(charge);
     // Whoever tries this again is safe: the event is recorded once, and an undo lifts the claim of this attempt alone.
     const attempt = this.timing.random().toString(36).slice(2, 12);
     const alone = parts.length === 1;
-    const asked = parts.map(({ object, counters }) => ({ object, charge: { ...charge, attempt, alone, counters } }));
-    const answer = alone ? this.#charge(parts, asked[0] as AskedPart) : this.#chargeAll(parts, asked, waitUntil);
+    const asked = { ...charge, attempt, alone, ...(judged && { verdict: judged }) };
+    const answer = alone ? this.#chargeOne(parts, asked) : this.#chargeAll(parts, asked, waitUntil);
     // A caller that hangs up must not leave the charge half put back.
     if (!alone) waitUntil(answer.catch(() => {}));
     const { conflicts } = await answer;
@@ -78,33 +84,90 @@ export class FanOut {
     return answer;
   }
 
-  async #charge(parts: Part[], { object, charge }: AskedPart): Promise<ChargeAnswer> {
+  async #chargeOne(parts: readonly Part[], charge: Charge): Promise<ChargeAnswer> {
+    const [{ object }] = parts as [Part];
     return joinCharge(parts, [await this.#hear(object, "consume", charge)]);
   }
 
-  async #chargeAll(parts: Part[], asked: AskedPart[], waitUntil: WaitUntil): Promise<ChargeAnswer> {
-    const answers = await Promise.all(
-      asked.map(({ object, charge }) => this.#ask(object, "consume", charge).catch(silent)),
+  /** One round of calls; a second where an id is neither unknown to all objects nor known as a whole. */
+  async #chargeAll(parts: readonly Part[], charge: Charge, waitUntil: WaitUntil): Promise<ChargeAnswer> {
+    const asked = parts.map((part) => ({ object: part.object, charge: { ...charge, counters: part.counters } }));
+    const first = await this.#askAll(asked);
+    const remembered = placed<ChargeAnswer, Remembered | undefined>(
+      parts,
+      first,
+      (answer, i) => answer.remembered?.[i] ?? undefined,
+      undefined,
     );
-    if (answers.every((answer) => answer?.allowed)) return joinCharge(parts, answers);
+    const layers = charge.counters.map(({ layer }) => layer);
+    const recognition = recognise(layers, remembered);
+    if (recognition === "known") return this.#replayed(parts, asked, first, remembered, waitUntil);
 
+    const isDecided = recognition === "conflict" || first.some((answer) => !answer?.allowed);
+    const earlier = recognition === "new" ? (remembered[0]?.makers ?? []) : [];
+    const again = asked.map(({ object, charge }, i) => {
+      const isOpen = !isDecided && first[i]?.remembered !== undefined;
+      return isOpen ? { object, charge: { ...charge, verdict: "new" as const, earlier } } : undefined;
+    });
+    const second = await this.#askAll(again);
+    const answers = first.map((answer, i) => (again[i] ? second[i] : answer));
+    const replayed = recognition === "torn" || first[0]?.replayed === true;
+    const conflicts = recognition === "conflict";
+    if (!conflicts && answers.every((answer) => answer?.allowed))
+      return { ...joinCharge(parts, answers), replayed, charged: true };
+
+    const putBack = await this.#putBack(asked, answers, waitUntil);
+    if (!conflicts && this.ifSilent === "refuse" && answers.every((answer) => answer?.allowed ?? true))
+      return unreachable();
+    const answer = joinCharge(parts, putBack);
+    return { ...answer, allowed: !conflicts && answer.allowed, replayed, conflicts, charged: false };
+  }
+
+  /** Everybody holds the decision. Who had no part in it, since its layer was live only later, is left as it was. */
+  async #replayed(
+    parts: readonly Part[],
+    asked: readonly AskedPart[],
+    answers: readonly (ChargeAnswer | undefined)[],
+    remembered: readonly (Remembered | undefined)[],
+    waitUntil: WaitUntil,
+  ): Promise<ChargeAnswer> {
+    const isStranger = parts.map(({ indexes }) => indexes.every((index) => remembered[index] === undefined));
+    const strangers = asked.filter((_, i) => isStranger[i]);
+    const left = await this.#putBack(
+      strangers,
+      answers.filter((_, i) => isStranger[i]),
+      waitUntil,
+    );
+    const final = answers.map((answer, i) => (isStranger[i] ? left.shift() : answer));
+    return { ...joinCharge(parts, final), allowed: true, replayed: true, conflicts: false, charged: false };
+  }
+
+  #askAll(asked: readonly (AskedPart | undefined)[]): Promise<(ChargeAnswer | undefined)[]> {
+    return Promise.all(
+      asked.map((part) => part && this.#ask(part.object, "consume", part.charge).catch(silent)),
+    );
+  }
+
+  /** Puts back what was charged, by whoever may have charged it. Answers how the counters stand then. */
+  #putBack(
+    asked: readonly AskedPart[],
+    answers: readonly (ChargeAnswer | undefined)[],
+    waitUntil: WaitUntil,
+  ): Promise<(ChargeAnswer | undefined)[]> {
     const undo = ({ object, charge }: AskedPart) =>
       this.#ask(object, "undo", charge).catch((error: unknown) => {
         logFault("a charge could not be put back", error, { object, id: charge.id });
       });
-    const putBack = await Promise.all(
+    return Promise.all(
       asked.map(async (part, i) => {
         const answer = answers[i];
         // It may have recorded the charge: it is told, but not waited for any longer.
         if (answer === undefined) waitUntil(undo(part));
         if (!answer?.allowed) return answer;
         const undone = await undo(part);
-        if (!undone) return answer;
-        return { ...undone, allowed: true, replayed: answer.replayed, conflicts: answer.conflicts };
+        return undone ? { ...answer, ...undone, allowed: true } : answer;
       }),
     );
-    if (this.ifSilent === "refuse" && answers.every((answer) => answer?.allowed ?? true)) return unreachable();
-    return joinCharge(parts, putBack);
   }
 
   settle(question: EventQuestion): Promise<EventAnswer> {
@@ -155,10 +218,10 @@ export class FanOut {
 }
 
 /** What the answers of all parts say of each counter, in the order asked: `none` where a part is silent about it. */
-function placed<T>(
+function placed<A extends Answer, T>(
   parts: readonly Part[],
-  answers: readonly (Answer | undefined)[],
-  told: (answer: Answer, counter: number) => T | undefined,
+  answers: readonly (A | undefined)[],
+  told: (answer: A, counter: number) => T | undefined,
   none: T,
 ): T[] {
   const all: T[] = [];
@@ -184,11 +247,8 @@ function join(parts: readonly Part[], answers: readonly (Answer | undefined)[]):
   };
 }
 
-/** Of many attempts at once, the one that recorded the event where the policy's first layer counts is no replay. */
 function joinCharge(parts: readonly Part[], answers: readonly (ChargeAnswer | undefined)[]): ChargeAnswer {
-  return {
-    ...join(parts, answers),
-    replayed: answers[0]?.replayed ?? false,
-    conflicts: answers.some((answer) => answer?.conflicts === true),
-  };
+  const [judge] = answers;
+  const { replayed = false, conflicts = false, charged = true } = judge ?? {};
+  return { ...join(parts, answers), replayed, conflicts, charged };
 }

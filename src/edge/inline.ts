@@ -1,4 +1,5 @@
 import type * as z from "zod";
+import { identityText } from "../core/identity";
 import { digestOf } from "./hash";
 import { fieldErrors, type InvalidField, invalid } from "./refusal";
 import { type Asked, type AskedById, type AskedToConsume, admissible, type Idempotency, idOf } from "./request";
@@ -59,6 +60,6 @@ function resolve(layers: Layers, cost: number): Asked {
     layers: layers.map(({ name, limits }) => ({ name, by: [], limits, mode: "live" as const })),
   };
   // With the layers: the policy is the same for all limits named inline, and another layer is another decision.
-  const subjectDigest = digestOf(JSON.stringify(counters.map(({ layer, key }) => [layer, key])));
-  return { policy, cost, counters, shadow: [], subjectDigest };
+  const identity = identityText([["", digestOf(JSON.stringify(counters.map(({ layer, key }) => [layer, key])))]]);
+  return { policy, cost, counters, shadow: [], identity };
 }

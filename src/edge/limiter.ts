@@ -18,6 +18,9 @@ import { Shadow, type ShadowAnswer } from "./shadow";
 const MOST_WAITS = 10;
 const WAIT_MS = 5;
 
+/** Of a denial that charged nothing. */
+const DENIED = { replayed: false, conflicts: false, charged: false };
+
 /** Those who are told of decisions, and have no part in them. */
 export interface Watchers {
   readonly counts?: Counts | undefined;
@@ -90,7 +93,7 @@ export class Limiter {
     const { id, counters } = asked;
     const answer = await this.#charge(asked, waitUntil);
     let inShadow: ShadowAnswer | undefined;
-    if (answer.allowed) inShadow = await shadow?.consume(id, waitUntil);
+    if (answer.allowed) inShadow = await shadow?.consume(id, answer, waitUntil);
     else inShadow = answer.isRemembered ? shadow?.unasked() : await shadow?.check();
     const replayed = counters.length > 0 ? answer.replayed : inShadow?.replayed === true;
     return decided(asked, answer, { id, replayed }, inShadow);
@@ -98,17 +101,18 @@ export class Limiter {
 
   /** What the live layers say, or have said: then their objects are not asked. */
   async #charge(asked: AskedToConsume, waitUntil: WaitUntil): Promise<ChargeAnswer & GivenAnswer> {
-    const { id, policy, cost, counters, subjectDigest: subject, aliases, isNew } = asked;
+    const { id, policy, cost, counters, identity: subject, aliases, isNew } = asked;
     const keepMs = longestWindowOfMs(layersIn("live", policy));
-    const charge = { id, subject, aliases, keepMs, policy: policy.name, cost, counters };
+    const identified = { id, subject, aliases, keepMs, youngMs: youngMs(this.config) };
+    const charge = { ...identified, policy: policy.name, cost, counters };
     let known = this.#recall(charge, isNew);
     if (known === "soon" && !this.askedKeys) known = await this.#recallSoon(charge);
-    if (typeof known === "object") return { replayed: false, conflicts: false, ...known, isRemembered: true };
+    if (typeof known === "object") return { ...DENIED, ...known, isRemembered: true };
     for (const { key } of counters) this.askedKeys?.add(key);
     return this.denials.learning(charge, async () => {
       // What is denied most likely need not be charged by some objects, and put back there. A batch would lose its order.
       const checked = known && !this.askedKeys && (await this.#objects.check({ policy: policy.name, cost, counters }));
-      if (checked && !checked.allowed) return { replayed: false, conflicts: false, ...checked };
+      if (checked && !checked.allowed) return { ...DENIED, ...checked };
       return this.#objects.consume(charge, waitUntil);
     });
   }
@@ -142,7 +146,7 @@ export class Limiter {
 
   /** Changes an earlier consume, which may make room. */
   async #change(asked: AskedById, method: "settle" | "release"): Promise<Changed> {
-    const { id, policy, cost, counters, subjectDigest: subject } = asked;
+    const { id, policy, cost, counters, identity: subject } = asked;
     const question = { id, subject, policy: policy.name, cost, counters };
     const keys = counters.map(({ key }) => key);
     // Before too, for what comes after it in a batch.
@@ -178,7 +182,7 @@ export class Limiter {
   #shadowOf(asked: Asked): Shadow | undefined {
     if (layersIn("shadow", asked.policy).length === 0) return undefined;
     const giveUpAtMs = this.timing.now() + this.config.deadlineMs;
-    return new Shadow(asked, (ifSilent) => {
+    return new Shadow(asked, youngMs(this.config), (ifSilent) => {
       const deadlineMs = Math.max(0, giveUpAtMs - this.timing.now());
       return new FanOut(this.namespace, { ...this.config, deadlineMs }, this.timing, ifSilent);
     });
@@ -193,4 +197,9 @@ export class Limiter {
       throw error;
     }
   }
+}
+
+/** For so long an attempt is made at most: its calls, and what puts it back. */
+function youngMs({ deadlineMs }: Config): number {
+  return 2 * deadlineMs;
 }

@@ -4,7 +4,7 @@ import { layersIn, type Mode, type Policy, smallestMax } from "../core/policy";
 import type { AskedCounter } from "../object/protocol";
 import { fieldErrors, type InvalidField, invalid, isRecord, Refusal } from "./refusal";
 import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
-import { digestOfIdentity, identityOf, keysOf, presentIn, type Subject } from "./subject";
+import { identityKeysOf, identityOf, keysOf, presentIn, type Subject } from "./subject";
 
 type Reading = Pick<Config, "policies" | "attributes" | "ipv6PrefixBits">;
 
@@ -16,8 +16,8 @@ export interface Asked {
   readonly counters: readonly AskedCounter[];
   /** Likewise of the layers in shadow, those that the subject has an attribute for. */
   readonly shadow: readonly AskedCounter[];
-  /** Of whom it is about, as the policy sees it: the subject of an event, to objects. */
-  readonly subjectDigest: string;
+  /** Who it is about, as the policy sees it (`core/identity.ts`): the subject of an event, to objects. */
+  readonly identity: string;
 }
 
 /** About one decision, by its id. */
@@ -28,7 +28,7 @@ export interface AskedById extends Asked {
 export interface AskedToConsume extends AskedById {
   /** Nobody has sent this id before. */
   readonly isNew: boolean;
-  /** Digests of the same subject as other policies see it: none for an id that the service made. */
+  /** The same subject as other policies see it: none for an id that the service made. */
   readonly aliases: readonly string[];
 }
 
@@ -65,11 +65,13 @@ export function readConsume(input: unknown, idempotency: Idempotency, config: Re
  */
 function aliasesOf(asked: Omit<Asked, "cost">, subject: Subject, config: Reading): string[] {
   const present = presentIn(subject, config.attributes, config.ipv6PrefixBits);
-  const identityBy = (policy: Policy) => identityOf(policy, keysOf(policy, present).keys);
-  const [first = ""] = identityBy(asked.policy);
-  const others = [...config.policies.values()].filter((policy) => policy !== asked.policy).map(identityBy);
-  const digests = others.filter((keys) => keys.includes(first)).map(digestOfIdentity);
-  return [...new Set(digests)].filter((digest) => digest !== asked.subjectDigest);
+  const [first = ""] = identityKeysOf(asked.policy, keysOf(asked.policy, present).keys);
+  const aliases = [...config.policies.values()].flatMap((policy) => {
+    const { keys } = keysOf(policy, present);
+    const isOther = policy !== asked.policy && identityKeysOf(policy, keys).includes(first);
+    return isOther ? identityOf(policy, keys) : [];
+  });
+  return [...new Set(aliases)].filter((alias) => alias !== asked.identity);
 }
 
 /** The same, whose idempotency key is a field: over RPC and in a batch. */
@@ -128,7 +130,7 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
       return layer.mode === mode && key !== undefined ? [{ layer: layer.name, key, limits: layer.limits }] : [];
     });
   const counted = { counters: countersIn("live"), shadow: countersIn("shadow") };
-  return { request: request.data, policy, ...counted, subjectDigest: digestOfIdentity(identityOf(policy, keys)) };
+  return { request: request.data, policy, ...counted, identity: identityOf(policy, keys) };
 }
 
 /** With a pointer, as what is malformed has: it tells callers of a settle this 404 from that of the decision. */

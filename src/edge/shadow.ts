@@ -1,10 +1,8 @@
-import { longestWindowOfMs, smallestMax } from "../core/policy";
+import { inShadow } from "../core/identity";
+import { layersIn, longestWindowOfMs, smallestMax } from "../core/policy";
 import type { Answer, ChargeAnswer, EventQuestion, Question } from "../object/protocol";
 import type { FanOut, IfSilent, WaitUntil } from "./fan-out";
 import type { Asked } from "./request";
-
-/** An event of layers in shadow is not that of the live ones, though both may be of one key and have one id. */
-const SUBJECT_SUFFIX = "~shadow";
 
 /** What the layers in shadow have to say about a decision. */
 export interface ShadowAnswer {
@@ -24,15 +22,23 @@ export interface ShadowAnswer {
 export class Shadow {
   constructor(
     private readonly asked: Asked,
+    /** An event that is no older may be of an attempt that is still being made. */
+    private readonly youngMs: number,
     private readonly objects: (ifSilent: IfSilent) => FanOut,
   ) {}
 
-  /** Of a request that the live layers have admitted. */
-  async consume(id: string, waitUntil: WaitUntil): Promise<ShadowAnswer> {
+  /** Of a request that the live layers have admitted: whether its id is known they have judged, if there are any. */
+  async consume(id: string, { charged }: ChargeAnswer, waitUntil: WaitUntil): Promise<ShadowAnswer> {
     if (this.#neverFits) return this.unasked();
-    // Once they are live, an id is remembered for the longest window of the whole policy.
-    const charge = { ...this.#questionOf(id), keepMs: longestWindowOfMs(this.asked.policy.layers) };
-    return told(await this.objects("leave out").consume(charge, waitUntil));
+    // Once they are live, an id is known for the longest window of the whole policy.
+    const { policy, counters } = this.asked;
+    const hasLive = counters.length > 0;
+    // What is young may be of the decision before this one, where the live layers forget an id as soon.
+    const isSoon = hasLive && longestWindowOfMs(layersIn("live", policy)) <= this.youngMs;
+    const youngMs = isSoon ? 0 : this.youngMs;
+    const charge = { ...this.#questionOf(id), keepMs: longestWindowOfMs(policy.layers), youngMs };
+    const judged = charged ? "new" : "known";
+    return told(await this.objects("leave out").consume(charge, waitUntil, hasLive ? judged : undefined));
   }
 
   /** Of a check, and of a request that the live layers have denied. */
@@ -63,7 +69,7 @@ export class Shadow {
   }
 
   #questionOf(id: string): EventQuestion {
-    return { ...this.#question, id, subject: this.asked.subjectDigest + SUBJECT_SUFFIX };
+    return { ...this.#question, id, subject: inShadow(this.asked.identity) };
   }
 }
 

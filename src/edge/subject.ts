@@ -1,6 +1,7 @@
+import { identityText } from "../core/identity";
 import type { Layer, Policy } from "../core/policy";
 import { normalAddress } from "./address";
-import { digestOf } from "./hash";
+import { keyDigestOf } from "./hash";
 import { type InvalidField, pointer } from "./refusal";
 
 /** Who is asking: attributes by name. */
@@ -58,18 +59,26 @@ export function keysOf(policy: Policy, present: Present): { keys: (string | unde
   };
 }
 
-/**
- * A subject as a policy sees it, the same however it is spelt: the keys, of `keysOf`, that it is counted by in the layers
- * that decide. Those in shadow may come and go: they say who it is only where there are no others.
- */
-export function identityOf({ layers }: Policy, keys: readonly (string | undefined)[]): string[] {
-  const live = keys.filter((_, i) => layers[i]?.mode === "live");
-  return [...new Set(live.length > 0 ? live : keys)].filter((key) => key !== undefined && key !== "") as string[];
+/** The keys, of `keysOf`, that say who a subject is: those of the layers that decide or, without any, of all. */
+export function identityKeysOf(policy: Policy, keys: readonly (string | undefined)[]): string[] {
+  return identityLayersOf(policy, keys).flatMap(({ key }) => key ?? []);
 }
 
-/** What keeps apart the ids of different subjects that share a key. */
-export function digestOfIdentity(keys: readonly string[]): string {
-  return digestOf(JSON.stringify(keys.toSorted()));
+/**
+ * A subject as a policy sees it, the same however it is spelt. Layers in shadow may come and go: they say who it is only
+ * where there are no others.
+ */
+export function identityOf(policy: Policy, keys: readonly (string | undefined)[]): string {
+  return identityText(identityLayersOf(policy, keys).map(({ name, key }) => [name, key ? keyDigestOf(key) : NOBODY]));
+}
+
+/** In place of a digest, where a layer in shadow has nobody to count. */
+const NOBODY = "-";
+
+function identityLayersOf({ layers }: Policy, keys: readonly (string | undefined)[]) {
+  const all = layers.map(({ name, mode }, i) => ({ name, mode, key: keys[i] }));
+  const live = all.filter(({ mode }) => mode === "live");
+  return live.length > 0 ? live : all;
 }
 
 /** What is wrong with a key, undefined if it is in its normal form `<attribute>:<value>`. */

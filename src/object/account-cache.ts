@@ -1,40 +1,73 @@
 import type { Account } from "./account";
 
-/** An isolate has 128 MB, which several objects may share. */
+/** An isolate has 128 MB, which all of its objects share. */
 const MEMORY_BYTES = 32 * 1_048_576;
 
-/** Accounts in memory: beyond a bound only the ones used last. */
-export class AccountCache {
+interface Entry {
+  readonly cache: AccountCache;
+  readonly account: Account;
+  readonly weightBytes: number;
+}
+
+/**
+ * What the accounts of all objects of an isolate may take together: beyond it only the ones used last stay. Those of an
+ * object that has left memory are never asked for again, and go in their turn.
+ */
+export class Memory {
   /** In the order of use, the latest last. */
-  readonly #accounts = new Map<string, { account: Account; weight: number }>();
-  #weight = 0;
+  readonly #entries = new Set<Entry>();
+  #bytes = 0;
 
-  constructor(private readonly mostBytes = MEMORY_BYTES) {}
+  constructor(private readonly mostBytes: number) {}
 
-  /** About how many bytes the accounts take. */
-  get weight(): number {
-    return this.#weight;
-  }
-
-  get(key: string): Account | undefined {
-    return this.#accounts.get(key)?.account;
-  }
-
-  /** Holds the account, which was used just now, unless it is empty. It stays, however much it weighs. */
-  keep(account: Account): void {
-    this.drop(account.key);
-    if (account.isEmpty) return;
-    const weight = account.weight;
-    this.#accounts.set(account.key, { account, weight });
-    this.#weight += weight;
-    for (const key of this.#accounts.keys()) {
-      if (this.#weight <= this.mostBytes || key === account.key) break;
-      this.drop(key);
+  hold(entry: Entry): void {
+    this.#entries.add(entry);
+    this.#bytes += entry.weightBytes;
+    for (const oldest of this.#entries) {
+      // What was used just now stays, however much it weighs.
+      if (this.#bytes <= this.mostBytes || oldest === entry) break;
+      oldest.cache.drop(oldest.account.key);
     }
   }
 
+  release(entry: Entry): void {
+    if (this.#entries.delete(entry)) this.#bytes -= entry.weightBytes;
+  }
+}
+
+const ISOLATE = new Memory(MEMORY_BYTES);
+
+/** The accounts of one object that are in memory. */
+export class AccountCache {
+  readonly #entries = new Map<string, Entry>();
+  #weightBytes = 0;
+
+  constructor(private readonly memory = ISOLATE) {}
+
+  /** About how many bytes the accounts take. */
+  get weightBytes(): number {
+    return this.#weightBytes;
+  }
+
+  get(key: string): Account | undefined {
+    return this.#entries.get(key)?.account;
+  }
+
+  /** Holds the account, which was used just now, unless it is empty. */
+  keep(account: Account): void {
+    this.drop(account.key);
+    if (account.isEmpty) return;
+    const entry = { cache: this, account, weightBytes: account.weightBytes };
+    this.#entries.set(account.key, entry);
+    this.#weightBytes += entry.weightBytes;
+    this.memory.hold(entry);
+  }
+
   drop(key: string): void {
-    this.#weight -= this.#accounts.get(key)?.weight ?? 0;
-    this.#accounts.delete(key);
+    const entry = this.#entries.get(key);
+    if (!entry) return;
+    this.#entries.delete(key);
+    this.#weightBytes -= entry.weightBytes;
+    this.memory.release(entry);
   }
 }

@@ -1,97 +1,74 @@
 import type { Counter } from "../core/decide";
 import type { Limit } from "../core/limit";
 import { EventLog } from "../core/log";
-import { type KeyOverride, overrideOf } from "../core/override";
-import { overrideText, readOverride } from "./override";
-import { Page, type PagedEvent, readPage } from "./page";
+import { type KeyOverride, type LayerLimits, type Override, overrideOf } from "../core/override";
+import { overrideText, readOverride, sparedFromMs, sparedUntilMs } from "./override";
+import { type EventName, type Located, Pages, type Retention } from "./pages";
+import type { PagedEvent } from "./page";
 import type { Row } from "./page-table";
 import type { StoredEvent } from "./protocol";
-import { SlotIndex } from "./slot-index";
 import type { PageStore } from "./store";
 
-/** A page that is full: of no interest until it has expired, when its slot serves a new one. */
-interface Sealed {
-  readonly slot: number;
-  expiresAtMs: number;
-  readonly lastAtMs: number;
-}
-
-/** A counter of the key, and since when its events count. */
-interface CounterSince {
+/** A counter of the key, and the longest window that is looked through. */
+interface CounterWindow {
   readonly policy: string;
   readonly layer: string;
-  readonly sinceMs: number;
+  readonly windowMs: number;
 }
+
+/** Counters that have admitted nothing: to ask about one leaves nothing in memory. */
+const NOTHING = new EventLog();
+/** So many logs are nothing to look through. */
+const FEW_LOGS = 16;
 
 /**
  * One key: the logs of all its policies and layers, the pages of events that they are rebuilt from, and what overrides
- * its limits.
+ * its limits. An event charged to several layers of the key is stored once.
  *
- * An event charged to several layers of the key is stored once, and every change is to one page: one row written, or
- * less, since a page is written once however many changes it has had. A change that throws, or is not stored, leaves
- * this account unlike its rows; whoever holds it drops it and opens it anew.
+ * What the logs say follows from the stored events alone: an account in memory and the same account read back from
+ * storage decide and tell the same. A change that throws, or is not stored, leaves this account unlike its rows; whoever
+ * holds it drops it and opens it anew.
  */
 export class Account {
-  /**
-   * When the newest event was admitted: no decision about this key may be made at an earlier time. Also when that event was
-   * put back since: its page may stand in the place of one that had expired by then, and would count again before.
-   */
-  readonly newestMs: number;
   readonly #logs = new Map<string, EventLog>();
-  /** Of the events under way, by counter: made when a limit that counts them is first asked about. */
-  readonly #underWay = new Map<string, EventLog>();
-  readonly #sealed: Sealed[] = [];
-  #tail: Page | undefined;
+  /** So many logs there were when those were last deleted that keep nothing. */
+  #logsKept = 0;
+  readonly #pages: Pages;
   /** As it is stored, also when it has ended. */
   #override: KeyOverride | undefined;
-  /** Made when an id is first looked for beyond the tail: an account of one page never needs it. */
-  #sealedIds: SlotIndex | undefined;
-  /** Pages that differ from what is stored, by slot. */
-  readonly #changed = new Map<number, Page>();
 
   constructor(
     private readonly store: PageStore,
     readonly key: string,
-    private readonly pageChars: number,
+    pageChars: number,
   ) {
     const override = store.overrides.load(key);
     if (override) this.#override = readOverride(override.text, override.endsAtMs);
-    let newestMs = 0;
-    let last: { slot: number; events: PagedEvent[]; lastAtMs: number } | undefined;
-    for (const { slot, expiresAtMs, lastAtMs, text } of store.pages(key)) {
-      newestMs = Math.max(newestMs, lastAtMs);
-      last = { slot, events: readPage(text), lastAtMs };
-      for (const { atMs, cost, charged } of last.events)
-        if (cost > 0) for (const layer of charged.layers) this.#log(charged.policy, layer).record(atMs, cost);
-      this.#sealed.push({ slot, expiresAtMs, lastAtMs });
-    }
-    this.newestMs = newestMs;
-    if (!last) return;
-    this.#sealed.pop();
-    this.#tail = Page.holding(last.slot, last.events, last.lastAtMs);
+    this.#pages = new Pages(store, key, pageChars, (event) => this.putBack(event));
   }
 
   /** Nothing is stored about the key. */
   get isEmpty(): boolean {
-    return this.#tail === undefined && this.#override === undefined;
+    return this.#pages.isEmpty && this.#override === undefined;
+  }
+
+  /** No decision about this key may be made at an earlier time. */
+  get newestMs(): number {
+    return this.#pages.newestMs;
   }
 
   /** About how many bytes of memory the account takes. */
-  get weight(): number {
-    let bytes = 1_000 + 2 * this.key.length + 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.length;
-    for (const log of [...this.#logs.values(), ...this.#underWay.values()]) bytes += 500 + 24 * log.size;
+  get weightBytes(): number {
+    let bytes = 1_000 + 2 * this.key.length + this.#pages.weightBytes;
+    for (const log of this.#logs.values()) bytes += 500 + 40 * log.size;
     if (this.#override) bytes += 1_000 + 1_000 * (this.#override.layers?.length ?? 0);
-    return bytes + (this.#sealedIds?.weight ?? 0);
+    return bytes;
   }
 
   /** The counter of a layer that has these limits of its own, as it is at `nowMs`. */
   counter(policy: string, layer: string, limits: readonly Limit[], nowMs: number): Counter {
-    const log = this.#log(policy, layer);
-    const inForce = this.overrideAt(nowMs);
-    const override = inForce && overrideOf(inForce, policy, layer);
-    const isCounted = [limits, override?.limits ?? []].flat().some(({ kind }) => kind === "concurrent");
-    const underWay = isCounted ? this.#underWayLog(policy, layer) : this.#underWay.get(nameOf(policy, layer));
-    return { log, underWay, limits, override };
+    const log = this.#logs.get(nameOf(policy, layer)) ?? NOTHING;
+    return { log, limits, override: this.#overrideOf(policy, layer, nowMs) };
   }
 
   /** The override in force at `nowMs`. */
@@ -99,76 +76,96 @@ export class Account {
     return this.#override && nowMs < this.#override.endsAtMs ? this.#override : undefined;
   }
 
-  /** Puts an override in the place of the one that there is, and stores it; undefined lifts it. */
-  setOverride(override: KeyOverride | undefined): void {
-    if (override) this.store.overrides.put(this.key, { endsAtMs: override.endsAtMs, text: overrideText(override) });
-    else this.store.overrides.delete(this.key);
-    this.#override = override;
+  /**
+   * Puts an override in the place of the one that there is, and stores it. What a counter keeps at `nowMs` it goes on to keep,
+   * for as long as the override is in force and its windows reach.
+   */
+  setOverride(override: KeyOverride, nowMs: number): KeyOverride {
+    const layers = override.layers?.map((one): LayerLimits => {
+      const keptFromMs = this.#keptFromMs(one.policy, one.layer, nowMs);
+      return Number.isFinite(keptFromMs) ? { ...one, keptFromMs } : one;
+    });
+    this.#override = { ...override, ...(layers && { layers }) };
+    this.store.overrides.put(this.key, { endsAtMs: override.endsAtMs, text: overrideText(this.#override) });
+    return this.#override;
   }
 
-  /** Writes down an event that the logs have recorded. */
+  lift(): void {
+    this.store.overrides.delete(this.key);
+    this.#override = undefined;
+  }
+
+  /** Records an event in the counters that it is charged to, and stores it. */
   append(event: PagedEvent): void {
-    if (this.#tail === undefined) this.#tail = new Page(this.#freeSlot(event.atMs));
-    else if (this.#tail.length >= this.pageChars) this.#tail = this.#turned(this.#tail, event.atMs);
-    this.#tail.append(event);
-    this.#changed.set(this.#tail.slot, this.#tail);
+    const { atMs, charged } = event;
+    this.putBack(event);
+    let untilMs = 0;
+    for (const layer of charged.layers) {
+      const log = this.#log(charged.policy, layer);
+      log.drop(atMs, this.#overrideOf(charged.policy, layer, atMs)?.keptFromMs);
+      untilMs = Math.max(untilMs, log.untilMs);
+    }
+    this.#pages.append(event, untilMs, this.#retentionAt(atMs));
+    this.#deleteEmptyLogs(atMs);
+  }
+
+  /** The newest event that is named so, however old it is: of the same mode, or else of a layer that has changed modes. */
+  find(name: EventName): Located | undefined {
+    return first(this.#pages.find(name)) ?? first(this.#pages.findInOtherMode(name));
+  }
+
+  /** All events that are named so, of layers that have changed modes too. */
+  findAll(name: EventName): Located[] {
+    return [...this.#pages.find(name), ...this.#pages.findInOtherMode(name)];
+  }
+
+  /** The newest event of this very identity, whatever its policy. */
+  findExactly(id: string, identity: string): Located | undefined {
+    return first(this.#pages.findExactly(id, identity));
+  }
+
+  /** Puts `next` in the place of an event, in the logs and where it is stored; undefined takes it out. */
+  change(located: Located, next: PagedEvent | undefined): void {
+    this.withdraw(located.event);
+    if (next) this.putBack(next);
+    this.#pages.change(located, next);
+  }
+
+  /** Takes an event out of the counters and leaves it where it is stored, to see how they stand without it. */
+  withdraw(event: PagedEvent): void {
+    const { charged, ...logged } = event;
+    for (const layer of charged.layers)
+      this.#logs.get(nameOf(charged.policy, layer))?.remove({ ...logged, retainMs: charged.retainMs });
+  }
+
+  putBack(event: PagedEvent): void {
+    const { charged, ...logged } = event;
+    for (const layer of charged.layers)
+      this.#log(charged.policy, layer).record({ ...logged, retainMs: charged.retainMs });
   }
 
   /** The rows that store every change, one for each page that has one. From then on they are taken for stored. */
   takeChanges(): Row[] {
-    const { key } = this;
-    const rows = [...this.#changed.values()].map((page) => {
-      const { slot, expiresAtMs, firstAtMs, lastAtMs } = page;
-      return { key, slot, expiresAtMs, firstAtMs, lastAtMs, text: page.toText() };
-    });
-    this.#changed.clear();
-    return rows;
-  }
-
-  /** The event that is named so, and still remembered at `nowMs`. */
-  find(id: string, subject: string, nowMs: number): PagedEvent | undefined {
-    const event = this.#locate(id, subject)?.event;
-    return event && event.atMs + event.charged.keepMs > nowMs ? event : undefined;
-  }
-
-  /** Puts `event` in the place of the one that is named like it, in the logs and on its page; undefined takes it out. */
-  replace({ id, subject }: Pick<PagedEvent, "id" | "subject">, event: PagedEvent | undefined): void {
-    const located = this.#locate(id, subject);
-    if (!located) return;
-    const { slot, events, event: old } = located;
-    const { policy, layers } = old.charged;
-    for (const layer of layers) {
-      this.#log(policy, layer).recost(old.atMs, old.cost, event?.cost ?? 0);
-      this.#underWay
-        .get(nameOf(policy, layer))
-        ?.recost(old.atMs, old.released ? 0 : 1, !event || event.released ? 0 : 1);
-    }
-    const sealed = this.#sealed.find((other) => other.slot === slot);
-    const page = Page.holding(
-      slot,
-      events.flatMap((other) => (other === old ? (event ?? []) : other)),
-      (sealed ?? this.#tail)?.lastAtMs,
-    );
-    if (sealed) sealed.expiresAtMs = page.expiresAtMs;
-    else this.#tail = page;
-    this.#changed.set(slot, page);
+    return this.#pages.takeChanges();
   }
 
   /**
-   * Of each counter, how many events are later than its `sinceMs`, and the newest of them, newest first. Read from what
-   * is stored, all counters in one go: memory holds no ids.
+   * Of each counter, how many events count in its window, and the newest of them, newest first. Read from what is stored,
+   * all counters in one go: memory holds no ids.
    */
-  events(asked: readonly CounterSince[], most: number): { total: number; events: StoredEvent[] }[] {
-    const found = asked.map((counter) => ({ counter, total: 0, events: [] as StoredEvent[] }));
-    for (const { text } of this.store.pages(this.key))
-      for (const { id, atMs, cost, charged } of readPage(text))
-        for (const one of found) {
-          const { policy, layer, sinceMs } = one.counter;
-          if (policy !== charged.policy || !charged.layers.includes(layer) || atMs <= sinceMs) continue;
-          one.total += 1;
-          one.events.push({ id, atMs, cost });
-          if (one.events.length > 2 * most + 100) one.events.splice(0, one.events.length - most);
-        }
+  events(asked: readonly CounterWindow[], most: number, nowMs: number): { total: number; events: StoredEvent[] }[] {
+    const found = asked.map(({ policy, layer, windowMs }) => {
+      const fromMs = Math.max(nowMs - windowMs + 1, this.#keptFromMs(policy, layer, nowMs));
+      return { policy, layer, fromMs, total: 0, events: [] as StoredEvent[] };
+    });
+    for (const { id, atMs, cost, charged } of this.#pages.events())
+      for (const counter of found) {
+        const { policy, layer, fromMs, events } = counter;
+        if (policy !== charged.policy || !charged.layers.includes(layer) || atMs < fromMs) continue;
+        counter.total += 1;
+        events.push({ id, atMs, cost });
+        if (events.length > 2 * most + 100) events.splice(0, events.length - most);
+      }
     return found.map(({ total, events }) => ({ total, events: most > 0 ? events.slice(-most).reverse() : [] }));
   }
 
@@ -181,73 +178,45 @@ export class Account {
     return log;
   }
 
-  /** From the pages: what was settled at 0 is in no other log, and is under way all the same. */
-  #underWayLog(policy: string, layer: string): EventLog {
-    const name = nameOf(policy, layer);
-    const known = this.#underWay.get(name);
-    if (known) return known;
-    const atMs: number[] = [];
-    for (const { text } of this.#pages())
-      for (const event of readPage(text)) {
-        const { charged, released } = event;
-        if (!released && charged.policy === policy && charged.layers.includes(layer)) atMs.push(event.atMs);
-      }
-    const log = new EventLog();
-    // A page that has taken the slot of an expired one stands in that one's place until it is stored.
-    for (const ms of atMs.sort((a, b) => a - b)) log.record(ms, 1);
-    this.#underWay.set(name, log);
-    return log;
-  }
-
-  #locate(id: string, subject: string): { slot: number; events: PagedEvent[]; event: PagedEvent } | undefined {
-    for (const { slot, text } of this.#pagesThatMayHold(id, subject)) {
-      const events = readPage(text);
-      // The last: an id that was forgotten and used again may stand twice on a page.
-      const event = events.findLast((event) => event.id === id && event.subject === subject);
-      if (event) return { slot, events, event };
+  /** Callers may name layers: those whose events have all left must not pile up. */
+  #deleteEmptyLogs(nowMs: number): void {
+    if (this.#logs.size <= 2 * this.#logsKept + FEW_LOGS) return;
+    for (const [name, log] of this.#logs) {
+      const [policy = "", layer = ""] = name.split("/");
+      if (!Number.isFinite(this.#keptFromMs(policy, layer, nowMs)) || log.size === 0) this.#logs.delete(name);
     }
-    return undefined;
+    this.#logsKept = this.#logs.size;
   }
 
-  *#pagesThatMayHold(id: string, subject: string): Generator<{ slot: number; text: string }> {
-    if (this.#tail?.mayHold(id)) yield { slot: this.#tail.slot, text: this.#tail.toText() };
-    if (this.#sealed.length === 0) return;
-    this.#sealedIds ??= SlotIndex.of(this.#pages());
-    const slot = this.#sealedIds.slotOf(id, subject);
-    if (slot === undefined) return;
-    const text = this.#changed.get(slot)?.toText() ?? this.store.loadPage(this.key, slot);
-    if (text !== undefined) yield { slot, text };
+  /** The instant from which on a counter keeps events: Infinity when it keeps none. */
+  #keptFromMs(policy: string, layer: string, nowMs: number): number {
+    const log = this.#logs.get(nameOf(policy, layer)) ?? NOTHING;
+    return log.keptFromMs(nowMs, this.#overrideOf(policy, layer, nowMs)?.keptFromMs);
   }
 
-  /** All pages as they will be stored, in their order: of an id that was used again the last event counts. */
-  *#pages(): Generator<{ slot: number; text: string }> {
-    const changed = new Map(this.#changed);
-    for (const page of this.store.pages(this.key)) {
-      yield { slot: page.slot, text: changed.get(page.slot)?.toText() ?? page.text };
-      changed.delete(page.slot);
-    }
-    for (const page of changed.values()) yield { slot: page.slot, text: page.toText() };
+  #overrideOf(policy: string, layer: string, nowMs: number): Override | undefined {
+    const inForce = this.overrideAt(nowMs);
+    const override = inForce && overrideOf(inForce, policy, layer);
+    if (override?.keptFromMs === undefined) return override;
+    return { ...override, keptFromMs: sparedFromMs(override.keptFromMs, override.limits ?? [], nowMs) };
   }
 
-  /** The page to write on when the tail is full: the tail without what has expired or, if that is most of it, another. */
-  #turned(tail: Page, nowMs: number): Page {
-    const live = readPage(tail.toText()).filter((event) => event.atMs + event.charged.keepMs > nowMs);
-    const compacted = Page.holding(tail.slot, live);
-    if (compacted.length <= tail.length / 2) return compacted;
-    const next = new Page(this.#freeSlot(nowMs));
-    this.#sealed.push({ slot: tail.slot, expiresAtMs: tail.expiresAtMs, lastAtMs: tail.lastAtMs });
-    for (const { id, subject } of live) this.#sealedIds?.add(id, subject, tail.slot);
-    // Entries of slots that were used again pile up: rather than look for them, make the index anew when it is needed.
-    if ((this.#sealedIds?.size ?? 0) > 1_000 + 100 * this.#sealed.length) this.#sealedIds = undefined;
-    return next;
+  #retentionAt(nowMs: number): Retention {
+    return {
+      nowMs,
+      keeps: ({ atMs, charged }) =>
+        charged.layers.some((layer) => atMs >= this.#keptFromMs(charged.policy, layer, nowMs)),
+      spares: ({ lastAtMs }) => {
+        const override = this.overrideAt(nowMs);
+        return override !== undefined && sparedUntilMs(override, lastAtMs) > nowMs;
+      },
+    };
   }
+}
 
-  /** The slot of an expired page, which the next one overwrites so that nothing need be deleted, or a new slot. */
-  #freeSlot(nowMs: number): number {
-    const expired = this.#sealed.findIndex((page) => page.expiresAtMs <= nowMs);
-    if (expired >= 0) return (this.#sealed.splice(expired, 1)[0] as Sealed).slot;
-    return this.#sealed.reduce((highest, { slot }) => Math.max(highest, slot), this.#tail?.slot ?? -1) + 1;
-  }
+function first<T>(items: Iterable<T>): T | undefined {
+  for (const item of items) return item;
+  return undefined;
 }
 
 function nameOf(policy: string, layer: string): string {

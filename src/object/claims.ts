@@ -1,20 +1,48 @@
-import type { Account } from "./account";
-import type { PagedEvent } from "./page";
-
-/** Attempts that can rely on one event and still have it taken back: with more at once, it stays. */
+/** Attempts that one event remembers: with more at once, it stays for good. */
 const MOST_CLAIMS = 32;
-const FOR_GOOD = "*";
+const FOR_GOOD: Claim = { attempt: "*", isMaker: false, relies: true };
 
-/** An attempt that replays an event relies on it from now on, whatever becomes of the attempt that recorded it. */
-export function layClaim(account: Account, event: PagedEvent, attempt: string): void {
-  const { claims } = event;
-  if (claims.includes(attempt) || claims.length > MOST_CLAIMS) return;
-  account.replace(event, { ...event, claims: [...claims, claims.length < MOST_CLAIMS ? attempt : FOR_GOOD] });
+/** What an attempt is to an event. */
+export interface Claim {
+  readonly attempt: string;
+  /** The event counts from an instant while this attempt was made: it recorded the event, or moved it to its own time. */
+  readonly isMaker: boolean;
+  /** It counts on the event, which goes with the last attempt that does. */
+  readonly relies: boolean;
 }
 
-/** An attempt relies on an event no longer, which goes when it was the last one to. */
-export function liftClaim(account: Account, event: PagedEvent, attempt: string): void {
-  if (!event.claims.includes(attempt)) return;
-  const claims = event.claims.filter((claim) => claim !== attempt);
-  account.replace(event, claims.length > 0 ? { ...event, claims } : undefined);
+/** The claims with one of `attempt` that relies on the event and, if `isMaker`, has dated it. */
+export function withClaim(claims: readonly Claim[], attempt: string, isMaker: boolean): readonly Claim[] {
+  const own = claims.find((claim) => claim.attempt === attempt);
+  if (own?.relies && (own.isMaker || !isMaker)) return claims;
+  if (own) return claims.map((claim) => (claim === own ? { attempt, isMaker: isMaker || own.isMaker, relies: true } : claim));
+  if (claims.length < MOST_CLAIMS) return [...claims, { attempt, isMaker, relies: true }];
+  return claims.includes(FOR_GOOD) ? claims : [...claims, FOR_GOOD];
+}
+
+/** The claims when `attempt` does not rely on the event any more: undefined when nobody does, and the event goes. */
+export function withoutClaim(claims: readonly Claim[], attempt: string): readonly Claim[] | undefined {
+  const left = claims.flatMap((claim) => {
+    if (claim.attempt !== attempt) return claim;
+    // What others rely on was dated by it all the same.
+    return claim.isMaker ? { ...claim, relies: false } : [];
+  });
+  return left.some(({ relies }) => relies) ? left : undefined;
+}
+
+export function makersOf(claims: readonly Claim[]): string[] {
+  return claims.filter(({ isMaker }) => isMaker).map(({ attempt }) => attempt);
+}
+
+/** As they are stored: `a` has dated the event and relies on it, `+a` only relies on it, `-a` only has dated it. */
+export function claimTexts(claims: readonly Claim[]): string[] {
+  return claims.map(({ attempt, isMaker, relies }) => (isMaker ? (relies ? attempt : `-${attempt}`) : `+${attempt}`));
+}
+
+export function claimsIn(texts: readonly string[]): Claim[] {
+  return texts.map((text) => {
+    if (text.startsWith("+")) return text === "+*" ? FOR_GOOD : { attempt: text.slice(1), isMaker: false, relies: true };
+    if (text.startsWith("-")) return { attempt: text.slice(1), isMaker: true, relies: false };
+    return { attempt: text, isMaker: true, relies: true };
+  });
 }

@@ -1,10 +1,10 @@
-import { type Counter, check, consume, standingsOf, type Verdict } from "../core/decide";
+import { check, standingsOf } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
 import type { KeyOverride, LayerLimits } from "../core/override";
 import { Account } from "./account";
-import { AccountCache } from "./account-cache";
-import { layClaim, liftClaim } from "./claims";
-import { countersOf, keepMsOf, type Opened } from "./opened";
+import { AccountCache, type Memory } from "./account-cache";
+import { consume, isInWindow, layersIn, liftClaims } from "./charging";
+import { countersOf, type Opened } from "./opened";
 import { PAGE_CHARS, type PagedEvent } from "./page";
 import type {
   Answer,
@@ -40,11 +40,11 @@ export class Ledger {
 
   constructor(
     private readonly store: PageStore,
-    memoryBytes?: number,
+    memory?: Memory,
     private readonly pageChars = PAGE_CHARS,
     private readonly clockMarginMs = CLOCK_MARGIN_MS,
   ) {
-    this.#accounts = new AccountCache(memoryBytes);
+    this.#accounts = new AccountCache(memory);
   }
 
   /**
@@ -63,7 +63,7 @@ export class Ledger {
 
   /** About how many bytes the accounts in memory take. */
   get memoryInUse(): number {
-    return this.#accounts.weight;
+    return this.#accounts.weightBytes;
   }
 
   /** How the counters of a key stand, in the order asked; of each counter's events, the newest `most`. */
@@ -73,12 +73,12 @@ export class Ledger {
       if (account.isEmpty) return [];
       const override = account.overrideAt(atMs);
       const inForce = asked.map(({ policy, layer, limits }) => account.counter(policy, layer, limits, atMs));
-      const since = asked.map(({ policy, layer, limits }, i) => ({
+      const windows = asked.map(({ policy, layer, limits }, i) => ({
         policy,
         layer,
-        sinceMs: atMs - longestWindowMs(inForce[i]?.override?.limits ?? limits),
+        windowMs: longestWindowMs(inForce[i]?.override?.limits ?? limits),
       }));
-      const events = account.events(since, most);
+      const events = account.events(windows, most, atMs);
       return inForce.map((counter, i) => ({
         standings: standingsOf(counter, 1, atMs),
         ...(override && { override }),
@@ -92,14 +92,13 @@ export class Ledger {
   setOverride(key: string, { ends, ...override }: OverrideToSet, wallMs: number): KeyOverride {
     return this.#transact(() => {
       const { account, atMs } = this.#openKey(key, wallMs);
-      const set = { ...override, endsAtMs: "atMs" in ends ? ends.atMs : atMs + ends.inMs };
-      account.setOverride(set);
-      return set;
+      const endsAtMs = "atMs" in ends ? ends.atMs : atMs + ends.inMs;
+      return account.setOverride({ ...override, endsAtMs }, atMs);
     });
   }
 
   liftOverride(key: string, wallMs: number): void {
-    this.#transact(() => this.#openKey(key, wallMs).account.setOverride(undefined));
+    this.#transact(() => this.#openKey(key, wallMs).account.lift());
   }
 
   /** Forgets what was admitted. The override of the key stays. */
@@ -140,55 +139,15 @@ export class Ledger {
     return { atMs, ...check(countersOf(question, opened, atMs), question.cost, atMs) };
   }
 
-  /**
-   * Records the charge in all of its counters, or in none. One that was recorded before, and is still remembered, is not
-   * recorded again.
-   */
   #consume(charge: Charge, wallMs: number): ChargeAnswer {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
-    const { id, subject, aliases = [], policy, cost, attempt, alone } = charge;
-    const known = opened.map(({ account }) => account.find(id, subject, atMs));
-    const fresh = opened.filter((_, i) => known[i] === undefined);
-    const elsewhere = aliases.flatMap((alias) => opened.map(({ account }) => account.find(id, alias, atMs)));
-    const conflicts =
-      known.some((event) => event && (event.charged.policy !== policy || event.admittedCost !== cost)) ||
-      (fresh.length === opened.length && elsewhere.some((event) => event && event.charged.policy !== policy));
-    const verdict: Verdict = conflicts
-      ? { allowed: false, standings: [] }
-      : consume(
-          countersOf({ ...charge, counters: fresh.flatMap(({ counters }) => counters) }, fresh, atMs),
-          cost,
-          atMs,
-        );
-    if (verdict.allowed) {
-      for (const { account, counters } of fresh) {
-        const layers = counters.map(({ layer }) => layer);
-        const keepMs = keepMsOf(charge, { account, counters }, atMs);
-        const charged = { policy, layers, keepMs };
-        const claims = [attempt];
-        account.append({ id, atMs, cost, charged, subject, claims, admittedCost: cost, released: false });
-      }
-      opened.forEach(({ account }, i) => {
-        if (known[i] && !alone) layClaim(account, known[i], attempt);
-      });
-    }
-    const replayed = known[0] !== undefined && known[0].claims[0] !== attempt;
-    const isDecided = !conflicts && fresh.length === opened.length;
-    const standing = isDecided ? verdict : check(countersOf(charge, opened, atMs), cost, atMs);
-    return { ...standing, atMs, allowed: verdict.allowed, replayed, conflicts };
+    return consume(charge, opened, { atMs, marginMs: this.clockMarginMs });
   }
 
-  /**
-   * Lifts the claim of an attempt that was denied elsewhere, and takes the event back when no other attempt relies on it:
-   * one may have been told that it is admitted. Answers how the counters stand then.
-   */
+  /** Answers how the counters stand when the attempt relies on its charge no more. */
   #undo(charge: Charge, wallMs: number): Answer {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
-    const { id, subject, attempt } = charge;
-    for (const { account } of opened) {
-      const event = account.find(id, subject, atMs);
-      if (event) liftClaim(account, event, attempt);
-    }
+    liftClaims(charge, opened);
     return { atMs, ...check(countersOf(charge, opened, atMs), charge.cost, atMs) };
   }
 
@@ -198,32 +157,27 @@ export class Ledger {
     return this.#change(question, wallMs, (event) => (event.cost === cost ? event : { ...event, cost }));
   }
 
-  /** Ends an event for the limits that count what is under way; of a key that has none of them, nothing is written. */
+  /** Ends an event for limits on what is concurrent, also where there is none: one may be declared later. */
   #release(question: EventQuestion, wallMs: number): EventAnswer {
-    return this.#change(question, wallMs, (event, counters) => {
-      const isCounted = counters.some(({ underWay }) => underWay !== undefined);
-      return event.released || !isCounted ? event : { ...event, released: true };
-    });
+    return this.#change(question, wallMs, (event) => (event.released ? event : { ...event, released: true }));
   }
 
-  /** Puts what `changed` makes of the event in its place, for each of its keys, of whose counters some are asked about. */
-  #change(
-    question: EventQuestion,
-    wallMs: number,
-    changed: (event: PagedEvent, counters: readonly Counter[]) => PagedEvent,
-  ): EventAnswer {
+  /**
+   * Puts what `changed` makes of each event of the id in its place, for each of its keys. There may be more than one: what a
+   * fault has left beside it, and what a layer recorded before it was put live or in shadow.
+   */
+  #change(question: EventQuestion, wallMs: number, changed: (event: PagedEvent) => PagedEvent): EventAnswer {
     const { opened, atMs } = this.#open(question.counters, wallMs);
-    const { id, subject, policy } = question;
+    const { id, subject: identity, policy } = question;
     let found = false;
     for (const { account, counters } of opened) {
-      const event = account.find(id, subject, atMs);
-      if (event?.charged.policy !== policy) continue;
-      found = true;
-      const next = changed(
-        event,
-        counters.map(({ layer, limits }) => account.counter(policy, layer, limits, atMs)),
-      );
-      if (next !== event) account.replace(event, next);
+      const name = { id, identity, policy, layers: layersIn(counters) };
+      for (const located of account.findAll(name)) {
+        if (located.event.charged.policy !== policy || !isInWindow(located, atMs)) continue;
+        found = true;
+        const next = changed(located.event);
+        if (next !== located.event) account.change(located, next);
+      }
     }
     return { atMs, found, ...check(countersOf(question, opened, atMs), 1, atMs) };
   }

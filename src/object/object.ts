@@ -95,7 +95,8 @@ export class LimiterObject extends DurableObject {
     calls.forEach(({ method, question }, i) => {
       const outcome = outcomes[i];
       if (method === "consume" && outcome && "answer" in outcome && outcome.answer.allowed)
-        this.#sweepBy(outcome.answer.atMs + Math.max(question.keepMs + CLOCK_MARGIN_MS, SWEEP_REST_MS));
+        // The id is remembered for the margin, and what has expired is kept for it.
+        this.#sweepBy(outcome.answer.atMs + Math.max(question.keepMs + 2 * CLOCK_MARGIN_MS, SWEEP_REST_MS));
     });
     return outcomes;
   }

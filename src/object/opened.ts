@@ -1,4 +1,4 @@
-import { type Counter, keptMs } from "../core/decide";
+import { type Counter, longestInForceMs } from "../core/decide";
 import type { Account } from "./account";
 import type { AskedCounter, Charge, Question } from "./protocol";
 
@@ -10,18 +10,26 @@ export interface Opened {
 
 /** The counters of a question in the order asked, which is the order of the answer's standings, as they are at `atMs`. */
 export function countersOf({ policy, counters }: Question, opened: readonly Opened[], atMs: number): Counter[] {
-  return counters.map(({ layer, key, limits }) => accountOf(key, opened).counter(policy, layer, limits, atMs));
+  return counters.map(({ layer, key, limits }) => openedOf(key, opened).account.counter(policy, layer, limits, atMs));
 }
 
-function accountOf(key: string, opened: readonly Opened[]): Account {
+/** What was opened for a key. */
+export function openedOf<O extends Opened>(key: string, opened: readonly O[]): O {
   const found = opened.find(({ account }) => account.key === key);
   if (!found) throw new Error("a counter's account is not open");
-  return found.account;
+  return found;
 }
 
-/** For how long an event is kept: limits that override the policy's may have longer windows, which must see it too. */
-export function keepMsOf({ policy, keepMs }: Charge, { account, counters }: Opened, atMs: number): number {
-  if (!account.overrideAt(atMs)) return keepMs;
-  const kept = counters.map(({ layer, limits }) => keptMs(account.counter(policy, layer, limits, atMs)));
-  return Math.max(keepMs, ...kept);
+/**
+ * For how long an event is kept: its id is remembered for the clock's margin longer than it is known, and no window in force,
+ * be it of an override, may lose it.
+ */
+export function retainMsOf(
+  { policy, keepMs }: Charge,
+  { account, counters }: Opened,
+  atMs: number,
+  clockMarginMs: number,
+): number {
+  const windows = counters.map(({ layer, limits }) => longestInForceMs(account.counter(policy, layer, limits, atMs)));
+  return Math.max(keepMs + clockMarginMs, ...windows);
 }

@@ -79,16 +79,21 @@ export class PageTable {
   }
 
   /** Up to `count` pages in the order of the table, those after (`key`, `slot`). */
-  pagesAfter(key: string, slot: number, count: number): { key: string; slot: number; expiresAtMs: number }[] {
+  pagesAfter(key: string, slot: number, count: number): Omit<Row, "text" | "firstAtMs">[] {
     if (!this.#exists) return [];
     return this.sql
       .run(
-        "SELECT key, slot, expires_at_ms FROM pages_v1 WHERE (key, slot) > (?, ?) ORDER BY key, slot LIMIT ?",
+        "SELECT key, slot, expires_at_ms, last_at_ms FROM pages_v1 WHERE (key, slot) > (?, ?) ORDER BY key, slot LIMIT ?",
         key,
         slot,
         count,
       )
-      .map(([key, slot, expiresAtMs]) => ({ key: String(key), slot: Number(slot), expiresAtMs: Number(expiresAtMs) }));
+      .map(([key, slot, expiresAtMs, lastAtMs]) => ({
+        key: String(key),
+        slot: Number(slot),
+        expiresAtMs: Number(expiresAtMs),
+        lastAtMs: Number(lastAtMs),
+      }));
   }
 
   /** The database was emptied. */

@@ -1,24 +1,26 @@
+import type { LoggedEvent } from "../core/log";
+import { type Claim, claimsIn, claimTexts } from "./claims";
 import type { StoredEvent } from "./protocol";
 
 /** A page is sealed once its events take this many characters: measured, see docs/storage.md. */
 export const PAGE_CHARS = 2_000;
 
-/** The counters of one key that an event was charged to, and how long it is remembered. */
+/** The counters of one key that an event was charged to, and for how long. */
 export interface Charged {
   readonly policy: string;
   readonly layers: readonly string[];
-  readonly keepMs: number;
+  /** How long the event is kept at least. */
+  readonly retainMs: number;
+  /** How long its id is known. */
+  readonly windowMs: number;
 }
 
-export interface PagedEvent extends StoredEvent {
+export interface PagedEvent extends StoredEvent, Pick<LoggedEvent, "released"> {
   readonly charged: Charged;
-  readonly subject: string;
+  readonly identity: string;
   /** The cost it was admitted with: `cost` is another once it was settled. */
   readonly admittedCost: number;
-  /** It is over, and no limit on what is under way counts it any more. */
-  readonly released: boolean;
-  /** The attempts that rely on it, the one that recorded it first. */
-  readonly claims: readonly string[];
+  readonly claims: readonly Claim[];
 }
 
 /** What a page's text holds: docs/storage.md is its contract. */
@@ -26,13 +28,13 @@ interface PageText {
   v: 1;
   /** The instant that the events' times are relative to. */
   at: number;
-  charged: [policy: string, layers: readonly string[], keepMs: number][];
+  charged: [policy: string, layers: readonly string[], retainMs: number, windowMs?: number][];
   events: [
     afterMs: number,
     charged: number,
     cost: number,
     id: string,
-    subject: string,
+    identity: string,
     claims: readonly string[],
     admittedCost?: number,
     released?: 1,
@@ -44,24 +46,24 @@ interface PageText {
  * string: nothing is parsed or encoded again for the next event.
  */
 export class Page {
-  /** When the last of the events is forgotten. */
-  expiresAtMs = 0;
+  /** From when on none of the events is kept, and no window can see any. */
+  expiresAtMs: number;
   /** When the first and the last of the events were admitted: 0 while there are none, or were none yet. */
   firstAtMs = 0;
-  lastAtMs = 0;
+  /** Also when that event was taken out since: time must not run back behind it. */
+  lastAtMs: number;
   readonly #charged: Charged[] = [];
   #events = "";
 
-  constructor(readonly slot: number) {}
-
-  /** `lastAtMs`: when its last event was admitted, also if that was taken out since. */
-  static holding(slot: number, events: readonly PagedEvent[], lastAtMs = 0): Page {
-    const page = new Page(slot);
-    for (const event of events) page.append(event);
-    page.lastAtMs = Math.max(page.lastAtMs, lastAtMs);
-    // One that is empty is kept for as long, before a sweep may forget that instant.
-    page.expiresAtMs = Math.max(page.expiresAtMs, lastAtMs);
-    return page;
+  /** A page that holds `events`, and once held others: it is kept for as long as those were to be. */
+  constructor(
+    readonly slot: number,
+    { expiresAtMs, lastAtMs }: { readonly expiresAtMs: number; readonly lastAtMs: number },
+    events: readonly PagedEvent[] = [],
+  ) {
+    this.expiresAtMs = expiresAtMs;
+    this.lastAtMs = lastAtMs;
+    for (const event of events) this.append(event, 0);
   }
 
   /** In characters of the events' text. */
@@ -69,21 +71,22 @@ export class Page {
     return this.#events.length;
   }
 
-  append({ atMs, charged, cost, id, subject, claims, admittedCost, released }: PagedEvent): void {
+  /** `untilMs`: from then on the event is not kept any more. */
+  append({ atMs, charged, cost, id, identity, claims, admittedCost, released }: PagedEvent, untilMs: number): void {
     if (this.#events === "") this.firstAtMs = atMs;
     const record: PageText["events"][number] = [
       atMs - this.firstAtMs,
       this.#indexOf(charged),
       cost,
       id,
-      subject,
-      claims,
+      identity,
+      claimTexts(claims),
     ];
     if (released) record.push(admittedCost, 1);
     else if (admittedCost !== cost) record.push(admittedCost);
     this.#events += `${this.#events ? "," : ""}${JSON.stringify(record)}`;
-    this.expiresAtMs = Math.max(this.expiresAtMs, atMs + charged.keepMs);
-    this.lastAtMs = atMs;
+    this.expiresAtMs = Math.max(this.expiresAtMs, untilMs);
+    this.lastAtMs = Math.max(this.lastAtMs, atMs);
   }
 
   /** False only if no event has this id: cheap, for most pages that are asked. */
@@ -92,28 +95,35 @@ export class Page {
   }
 
   toText(): string {
-    const charged = this.#charged.map(({ policy, layers, keepMs }) => [policy, layers, keepMs]);
+    const charged = this.#charged.map(({ policy, layers, retainMs, windowMs }) => [policy, layers, retainMs, windowMs]);
     return `{"v":1,"at":${this.firstAtMs},"charged":${JSON.stringify(charged)},"events":[${this.#events}]}`;
   }
 
-  #indexOf({ policy, layers, keepMs }: Charged): number {
+  #indexOf(charged: Charged): number {
+    const { policy, layers, retainMs, windowMs } = charged;
     const same = (other: Charged) =>
-      other.policy === policy && other.keepMs === keepMs && other.layers.join() === layers.join();
+      other.policy === policy &&
+      other.retainMs === retainMs &&
+      other.windowMs === windowMs &&
+      other.layers.join() === layers.join();
     const index = this.#charged.findIndex(same);
-    return index < 0 ? this.#charged.push({ policy, layers, keepMs }) - 1 : index;
+    return index < 0 ? this.#charged.push(charged) - 1 : index;
   }
 }
 
 export function readPage(text: string): PagedEvent[] {
   const page = JSON.parse(text) as PageText;
-  const charged = page.charged.map(([policy, layers, keepMs]): Charged => ({ policy, layers, keepMs }));
-  return page.events.map(([afterMs, index, cost, id, subject, claims, admittedCost = cost, released]) => ({
+  const charged = page.charged.map(
+    // Pages of earlier code have no window of their own: an id was known for as long as its event was kept.
+    ([policy, layers, retainMs, windowMs = retainMs]): Charged => ({ policy, layers, retainMs, windowMs }),
+  );
+  return page.events.map(([afterMs, index, cost, id, identity, claims, admittedCost = cost, released]) => ({
     id,
     atMs: page.at + afterMs,
     cost,
     charged: charged[index] as Charged,
-    subject,
-    claims,
+    identity,
+    claims: claimsIn(claims),
     admittedCost,
     released: released === 1,
   }));

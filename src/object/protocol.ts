@@ -1,6 +1,7 @@
 import type { Verdict } from "../core/decide";
 import type { Limit } from "../core/limit";
 import type { KeyOverride } from "../core/override";
+import type { Remembered } from "../core/recognition";
 
 /**
  * What the edge and the objects say to each other. During a deploy old and new code talk for minutes, so a change
@@ -26,16 +27,26 @@ export interface AskedCounter {
 /** A question about an event, which its id names together with the subject that it is of. */
 export interface EventQuestion extends Question {
   readonly id: string;
-  /** A digest of the keys that the policy counts the subject by: the same id of another subject is another event. */
+  /** Who the decision is about (`core/identity.ts`): the same id of another subject is another event. */
   readonly subject: string;
 }
 
 /** An event to be recorded if all counters admit its cost. */
 export interface Charge extends EventQuestion {
-  /** The longest window of the policy, in this object or not: so long is the id remembered. */
+  /** The longest window of the policy, in this object or not: so long is the id known. */
   readonly keepMs: number;
   /** The attempt that asks, however often it has to: it lays a claim on the event, and its undo lifts that claim alone. */
   readonly attempt: string;
+  /** An event that is no older may be of an attempt that is still being made. */
+  readonly youngMs?: number;
+  /**
+   * The id was judged already, by another object or after a first answer: `new` is charged in every counter as of now,
+   * `known` only where nothing is held of it. Left out, this object judges if it is asked alone; otherwise it
+   * charges an id of which it holds nothing, and tells what it holds of another.
+   */
+  readonly verdict?: "new" | "known";
+  /** The attempts that made the id's decision before this one: what they have dated is none of this one's. */
+  readonly earlier?: readonly string[];
   /** The same subject as other policies see it: an event of theirs with the same id is a conflict. */
   readonly aliases?: readonly string[];
   /** No other object is asked: nothing is ever put back, and a replay need lay no claim. */
@@ -52,6 +63,10 @@ export interface ChargeAnswer extends Answer {
   readonly replayed: boolean;
   /** The id was used with another policy or cost: nothing was decided. */
   readonly conflicts: boolean;
+  /** It was charged as of now; false of what was known as a whole, and of what was denied. */
+  readonly charged: boolean;
+  /** Nothing was charged yet: what the key of each counter holds of the id, null where nothing. */
+  readonly remembered?: readonly (Remembered | null)[];
 }
 
 /**

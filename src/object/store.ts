@@ -80,7 +80,7 @@ export class Store {
   }
 
   /** Up to `count` pages of the table in its order, those after (`key`, `slot`). */
-  pagesAfter(key: string, slot: number, count: number): { key: string; slot: number; expiresAtMs: number }[] {
+  pagesAfter(key: string, slot: number, count: number): Omit<Row, "text" | "firstAtMs">[] {
     return this.#table.pagesAfter(key, slot, count);
   }
 

@@ -1,3 +1,4 @@
+import { readOverride, sparedUntilMs } from "./override";
 import type { PageStore } from "./store";
 
 /** Pages looked at in one step, during which nobody is answered: a few milliseconds. */
@@ -5,13 +6,13 @@ const STEP_PAGES = 500;
 
 /**
  * So long what has expired is kept: an object that is opened anew may find its clock put back by as much, and what counts
- * again then is still there.
+ * again then is still there. An id is remembered for longer than it is known by as much, too.
  */
 export const CLOCK_MARGIN_MS = 60_000;
 
 /**
- * Deletes, step by step, the pages that had expired at `nowMs`; `drop` is told the key of each. Returns the mean expiry
- * of those that are left, undefined when there are none.
+ * Deletes, step by step, the pages that had expired at `nowMs`, but for those that an override spares; `drop` is told the key
+ * of each. Returns the mean expiry of those that are left, undefined when there are none.
  */
 export function* sweepPages(
   store: PageStore,
@@ -23,13 +24,14 @@ export function* sweepPages(
   let after = { key: "", slot: -1 };
   for (;;) {
     const pages = store.pagesAfter(after.key, after.slot, STEP_PAGES);
-    for (const { key, slot, expiresAtMs } of pages) {
+    for (const page of pages) {
+      const expiresAtMs = page.expiresAtMs > nowMs ? page.expiresAtMs : sparedUntil(store, page);
       if (expiresAtMs > nowMs) {
         kept += 1;
         meanExpiryMs += (expiresAtMs - meanExpiryMs) / kept;
       } else {
-        drop(key);
-        store.deletePage(key, slot);
+        drop(page.key);
+        store.deletePage(page.key, page.slot);
       }
     }
     const last = pages.at(-1);
@@ -37,4 +39,10 @@ export function* sweepPages(
     after = last;
     yield;
   }
+}
+
+/** Until when an override that is still there spares a page that has expired: 0 if none does. */
+function sparedUntil(store: PageStore, { key, lastAtMs }: { readonly key: string; readonly lastAtMs: number }): number {
+  const row = store.overrides.load(key);
+  return row ? sparedUntilMs(readOverride(row.text, row.endsAtMs), lastAtMs) : 0;
 }

@@ -1,6 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { check, consume, standingsOf } from "../../src/core/decide";
+import { consume, standingsOf } from "../../src/core/decide";
 import { EventLog } from "../../src/core/log";
+
+const event = (atMs: number) => ({ atMs, cost: 1, released: false, retainMs: 60_000 });
 
 /** A decision at `at`: `wait` is when a denied one fits, `used` is after it. */
 type Step = readonly [at: number, cost: number, outcome: "admitted" | "denied", used: number, wait: number];
@@ -109,7 +111,7 @@ describe("a limit on what is under way", () => {
   ];
 
   test("counts events, whatever they cost, until they are released or their window has passed", () => {
-    const counter = { log: new EventLog(), underWay: new EventLog(), limits };
+    const counter = { log: new EventLog(), limits };
     const decide = (cost: number, atMs: number) => consume([counter], cost, atMs).allowed;
     expect([decide(7, 0), decide(1, 100), decide(1, 200)]).toEqual([true, true, false]);
     expect(standingsOf(counter, 1, 200)).toEqual([
@@ -117,14 +119,12 @@ describe("a limit on what is under way", () => {
       { used: 2, fitsInMs: 4_800, freesInMs: 4_800, resetsInMs: 4_900 },
     ]);
     expect([decide(1, 4_999), decide(10, 5_000), decide(1, 5_000)]).toEqual([false, true, false]);
-    counter.underWay.recost(100, 1, 0);
+    const one = { atMs: 100, cost: 1, retainMs: 5_000 };
+    counter.log.remove({ ...one, released: false });
+    counter.log.record({ ...one, released: true });
     // Nine are too many for the window of costs alone.
     expect(standingsOf(counter, 9, 5_000).map(({ fitsInMs }) => fitsInMs)).toEqual([1_000, 0]);
     expect([decide(1, 5_999), decide(1, 6_000), decide(1, 6_000)]).toEqual([false, true, false]);
-  });
-
-  test("takes a log of what is under way", () => {
-    expect(() => check([{ log: new EventLog(), limits }], 1, 0)).toThrow(/no log/);
   });
 });
 
@@ -132,7 +132,7 @@ test("one counter that denies keeps the others uncharged", () => {
   const full = new EventLog();
   const free = new EventLog();
   const limits = [{ max: 1, windowMs: 1_000 }];
-  full.record(0, 1);
+  full.record(event(0));
   const counters = [
     { log: free, limits },
     { log: full, limits },
@@ -143,7 +143,7 @@ test("one counter that denies keeps the others uncharged", () => {
 
 test("a limit that was lowered counts what is there, and tells when it is little enough again", () => {
   const log = new EventLog();
-  for (const at of [0, 100, 200, 300]) log.record(at, 1);
+  for (const at of [0, 100, 200, 300]) log.record(event(at));
   expect(log.standing({ max: 2, windowMs: 1_000 }, 1, 400)).toEqual({
     used: 4,
     fitsInMs: 800,
@@ -152,11 +152,50 @@ test("a limit that was lowered counts what is there, and tells when it is little
   });
 });
 
-test("a longer window sees what is still kept", () => {
-  const log = new EventLog();
-  log.record(0, 1);
-  expect(log.standing({ max: 5, windowMs: 1_000 }, 1, 2_000).used).toBe(0);
-  expect(log.standing({ max: 5, windowMs: 5_000 }, 1, 2_000).used).toBe(1);
+describe("what is kept", () => {
+  const used = (log: EventLog, windowMs: number, nowMs: number, sparedFromMs?: number) =>
+    log.standing({ max: 5, windowMs }, 1, nowMs, sparedFromMs).used;
+
+  test("a longer window sees what is still kept, whatever was asked before", () => {
+    const log = new EventLog();
+    log.record(event(0));
+    expect(used(log, 1_000, 2_000)).toBe(0);
+    expect(used(log, 5_000, 2_000)).toBe(1);
+  });
+
+  test("is an event until its own retention has passed, to the millisecond, dropped or not", () => {
+    const log = new EventLog();
+    log.record({ ...event(0), retainMs: 1_000 });
+    expect([999, 1_000].map((nowMs) => used(log, 5_000, nowMs))).toEqual([1, 0]);
+  });
+
+  test("is what came after an event that is kept, also when it would not be by itself", () => {
+    const log = new EventLog();
+    log.record({ ...event(0), retainMs: 10_000 });
+    log.record({ ...event(0), retainMs: 1_000 });
+    log.record({ ...event(100), retainMs: 1_000 });
+    expect([1_100, 9_999, 10_000].map((nowMs) => used(log, 60_000, nowMs))).toEqual([3, 3, 0]);
+  });
+
+  test("is not what came before it", () => {
+    const log = new EventLog();
+    log.record({ ...event(0), retainMs: 1_000 });
+    log.record({ ...event(100), retainMs: 10_000 });
+    expect([999, 1_000].map((nowMs) => used(log, 60_000, nowMs))).toEqual([2, 1]);
+  });
+
+  test("is what an override spares, from its instant on", () => {
+    const log = new EventLog();
+    for (const at of [0, 100, 200]) log.record({ ...event(at), retainMs: 1_000 });
+    expect([0, 100, 201, undefined].map((fromMs) => used(log, 60_000, 2_000, fromMs))).toEqual([3, 2, 0, 0]);
+  });
+
+  test("drops nothing else, however often a shorter window is asked about", () => {
+    const log = new EventLog();
+    for (let at = 0; at < 1_000; at++) log.record({ ...event(at), retainMs: 100_000 });
+    for (let at = 1_000; at < 3_000; at++) consume([{ log, limits: [{ max: 1_000_000, windowMs: 1_000 }] }], 1, at);
+    expect(used(log, 100_000, 3_000)).toBe(3_000);
+  });
 });
 
 test("drops what no window sees any more, in bulk", () => {
@@ -175,7 +214,7 @@ test("deciding costs the same however long the log is", () => {
       { max: events, windowMs: events },
       { max: 1_000_000, windowMs: 10 * events },
     ];
-    for (let at = 0; at < events; at++) log.record(at, 1);
+    for (let at = 0; at < events; at++) log.record(event(at));
     const startedMs = performance.now();
     for (let i = 0; i < 200_000; i++) consume([{ log, limits }], 1, events + i);
     return performance.now() - startedMs;

@@ -9,7 +9,7 @@ const LIMITS = [{ max: 5, windowMs: 60_000 }];
 /** A counter of which `used` was used now, and what is in force for it until it ends in `endsInMs`. */
 function counterOf(used: number, override: Omit<Override, "endsAtMs">, endsInMs: number): Counter {
   const log = new EventLog();
-  if (used > 0) log.record(NOW_MS, used);
+  if (used > 0) log.record({ atMs: NOW_MS, cost: used, released: true, retainMs: 60_000 });
   return { log, limits: LIMITS, override: { ...override, endsAtMs: NOW_MS + endsInMs } };
 }
 
@@ -47,9 +47,8 @@ test("a cost above an overridden limit waits until the override ends, whatever i
 test("a place under other limits is waited for whatever the cost, and a place of the counter's own once they end", () => {
   const place = { kind: "concurrent", max: 1, windowMs: 10_000 } as const;
   const withRunning = (counter: Counter, limits = counter.limits) => {
-    const underWay = new EventLog();
-    underWay.record(NOW_MS, 1);
-    return { ...counter, limits, underWay };
+    counter.log.record({ atMs: NOW_MS, cost: 0, released: false, retainMs: 60_000 });
+    return { ...counter, limits };
   };
   const other = { kind: "limits", limits: [place] } as const;
   for (const cost of [1, 5]) {

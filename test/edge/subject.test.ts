@@ -1,9 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readConfig } from "../../src/config/config";
+import { inShadow, isSameSubject } from "../../src/core/identity";
 import type { Policy } from "../../src/core/policy";
 import { normalAddress } from "../../src/edge/address";
-import { digestOf, fnv1a } from "../../src/edge/hash";
+import { fnv1a, keyDigestOf } from "../../src/edge/hash";
 import { objectOf } from "../../src/edge/placement";
 import { type Idempotency, readCheck, readConsume } from "../../src/edge/request";
 import { keysOf as keysOfPresent, mistakeInKey, presentIn, type Subject } from "../../src/edge/subject";
@@ -77,13 +78,13 @@ describe("addresses", () => {
   });
 });
 
-describe("the digest of a subject", () => {
+describe("the identity of a subject", () => {
   const ask = (user: string, policies = {}) =>
     readCheck({ policy: "chat", subject: { user, ip: "1.2.3.4" } }, readConfig({ RATE_LIMIT_POLICIES: policies }));
 
   test("is the same whichever other policies are in force, so that none of them takes a retry for a new decision", () => {
     const org = { layers: [{ name: "org", by: ["org"], limits: ["3/second"] }] };
-    expect(ask("u_1", { org }).subjectDigest).toBe(ask("u_1").subjectDigest);
+    expect(ask("u_1", { org }).identity).toBe(ask("u_1").identity);
   });
 
   test("is looked for as other policies see it, but for those that can't tell it from whoever shares its address", () => {
@@ -92,8 +93,9 @@ describe("the digest of a subject", () => {
     const config = readConfig({ RATE_LIMIT_POLICIES: policies });
     const aliasesOf = (policy: string, idempotency: Idempotency = { key: "k" }) =>
       readConsume({ policy, subject: { user: "u_1", ip: "1.2.3.4" } }, idempotency, config).aliases;
-    const [chat, user] = ['["ip:1.2.3.4","user:u_1"]', '["user:u_1"]'].map(digestOf);
-    expect(aliasesOf("chat")).toEqual([user]);
+    const [user, ip] = ["user:u_1", "ip:1.2.3.4"].map(keyDigestOf);
+    const chat = `caller=${user},ip=${ip}`;
+    expect(aliasesOf("chat")).toEqual([`a=${user}`]);
     expect(aliasesOf("burst")).toEqual([chat]);
     expect(aliasesOf("either")).toEqual([chat]);
     expect(aliasesOf("guard")).toEqual([chat]);
@@ -103,21 +105,41 @@ describe("the digest of a subject", () => {
   test("is of the layers that decide: one in shadow may come, go and count by what it likes", () => {
     const live = { name: "caller", by: ["user"], limits: ["3/second"] };
     const shadow = { name: "trial", by: ["plan", "ip"], limits: ["3/second"], mode: "shadow" };
-    const digestBy = (layers: object[], subject: Record<string, string>) =>
-      readCheck({ policy: "p", subject }, readConfig({ RATE_LIMIT_POLICIES: { p: { layers } } })).subjectDigest;
-    const digest = digestBy([live], { user: "u_1" });
+    const identityBy = (layers: object[], subject: Record<string, string>) =>
+      readCheck({ policy: "p", subject }, readConfig({ RATE_LIMIT_POLICIES: { p: { layers } } })).identity;
+    const identity = identityBy([live], { user: "u_1" });
     for (const more of [{}, { plan: "free" }, { plan: "pro", ip: "1.2.3.4" }])
-      expect(digestBy([shadow, live], { user: "u_1", ...more })).toBe(digest);
-    const inShadow = ["free", "pro"].map((plan) => digestBy([shadow], { plan }));
-    expect(new Set(inShadow).size).toBe(2);
+      expect(identityBy([shadow, live], { user: "u_1", ...more })).toBe(identity);
+    const inShadow = [{ plan: "free" }, { plan: "pro" }, {}].map((subject) => identityBy([shadow], subject));
+    expect(new Set(inShadow).size).toBe(3);
+  });
+
+  test("is that of a subject before a layer was put live or added, and of no other", () => {
+    const caller = { name: "caller", by: ["user"], limits: ["3/second"] };
+    const ip = { name: "ip", by: ["ip"], limits: ["3/second"] };
+    const org = { name: "org", by: ["org"], limits: ["3/second"] };
+    const identityBy = (layers: object[], subject: Record<string, string> = {}) =>
+      readCheck(
+        { policy: "p", subject: { user: "u", ip: "1.2.3.4", org: "o", ...subject } },
+        readConfig({ RATE_LIMIT_POLICIES: { p: { layers } } }),
+      ).identity;
+    const now = identityBy([caller, ip]);
+    for (const layers of [[caller], [ip, caller], [caller, ip, org], [org, caller], [{ ...org, mode: "shadow" }, ip]]) {
+      expect(isSameSubject(identityBy(layers), now)).toBe(true);
+      expect(isSameSubject(now, identityBy(layers))).toBe(true);
+    }
+    expect(isSameSubject(identityBy([caller, org], { user: "another" }), now)).toBe(false);
+    expect(isSameSubject(identityBy([caller, ip, org], { ip: "1.2.3.5" }), now)).toBe(false);
+    expect(isSameSubject(identityBy([org]), now)).toBe(false);
+    expect(isSameSubject(inShadow(now), now)).toBe(false);
   });
 
   test("is another for each of so many users that one of 32 bits would be the same for some", () => {
     const users = Array.from(
       { length: 300_000 },
-      (_, i) => `["ip:1.2.3.4","user:${(i * 48271) % 65_537}-${i}-${(i * i) % 9973}"]`,
+      (_, i) => `user:${(i * 48271) % 65_537}-${i}-${(i * i) % 9973}`,
     );
-    expect(new Set(users.map(digestOf)).size).toBe(users.length);
+    expect(new Set(users.map(keyDigestOf)).size).toBe(users.length);
     expect(new Set(users.map(fnv1a)).size).toBeLessThan(users.length);
   });
 });

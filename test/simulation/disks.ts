@@ -1,7 +1,7 @@
 import type { KeyOverride } from "../../src/core/override";
 import { readOverride } from "../../src/object/override";
 import { readPage } from "../../src/object/page";
-import { type Event, isKept, type Model, placeOf } from "./model";
+import { type Event, type Model, placeOf } from "./model";
 import type { Network, SimulatedObject } from "./network";
 
 /** Nothing is charged twice, nothing is lost, nothing is made up: the disks hold what the model does. */
@@ -15,20 +15,20 @@ export function mistakesOnDisks({ objects }: Network, model: Model): string[] {
 function mistakesInPages({ name, disk, latestMs }: SimulatedObject, model: Model): string[] {
   const stored = [...disk.rows.values()].flatMap(({ key, text }) =>
     readPage(text).map(
-      ({ id, subject, cost, released, atMs }) => `${placeOf(name, key)} ${id} ${subject} ${cost} ${released} ${atMs}`,
+      ({ id, identity, cost, released, atMs }) => `${placeOf(name, key)} ${id} ${identity} ${cost} ${released} ${atMs}`,
     ),
   );
   const events = [...model.events]
     .filter(([place]) => place.startsWith(`${name} `))
-    .flatMap(([, events]) => events.map((event) => ({ event, texts: textsOf(event) })));
-  const recorded = new Set(events.flatMap(({ texts }) => texts));
-  // A page that was rewritten may have left out what no window can see any more.
+    .flatMap(([, events]) => events);
+  const recorded = new Set(events.map(textOfEvent));
+  // A page that was rewritten may have left out what is not kept any more.
   const lost = events.filter(
-    ({ event, texts }) => isKept(event, latestMs) && !texts.some((text) => stored.includes(text)),
+    (event) => event.atMs + event.retainMs > latestMs && !stored.includes(textOfEvent(event)),
   );
   return [
     ...stored.filter((event) => !recorded.has(event)).map((event) => `stored, and never recorded: ${event}`),
-    ...lost.map(({ texts }) => `recorded, and not stored: ${texts[0]}`),
+    ...lost.map((event) => `recorded, and not stored: ${textOfEvent(event)}`),
     ...(new Set(stored).size === stored.length ? [] : [`${name} has an event twice`]),
   ];
 }
@@ -47,11 +47,9 @@ function mistakesInOverrides({ name, disk, sweptMs }: SimulatedObject, model: Mo
   ];
 }
 
-/** As it may be stored. */
-function textsOf({ place, name, cost, isOver, atMs }: Event): string[] {
-  return (isOver === "perhaps" ? [true, false] : [isOver]).map(
-    (released) => `${place} ${name} ${cost} ${released} ${atMs}`,
-  );
+/** As it is stored. */
+function textOfEvent({ place, name, cost, isOver, atMs }: Event): string {
+  return `${place} ${name} ${cost} ${isOver} ${atMs}`;
 }
 
 function textOf(place: string, { kind, reason, endsAtMs, layers }: KeyOverride): string {

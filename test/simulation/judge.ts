@@ -9,7 +9,7 @@ import type {
 } from "../../src/object/protocol";
 import { mistakesOnDisks } from "./disks";
 import { type Event, Model, placeOf } from "./model";
-import type { Deed, Network } from "./network";
+import { CLOCK_MARGIN_MS, type Deed, type Network } from "./network";
 import { admittedInSpiteOfBans, mistakesInEnds, type Order, type ToldOrder, undoneIn } from "./orders";
 import { isCountedInShadow, mistakesInShadow, shadowNameOf } from "./shadows";
 import { nameOf, outOfOrder, type Told, untruthsIn } from "./told";
@@ -55,7 +55,7 @@ export class Judge {
     const { method, question, answer } = what;
     if (answer.atMs < wallMs) this.#mistake(`${object} decided before the time on its clock`);
     if (method === "consume") this.#consume(object, question, answer, deed);
-    else if (method === "undo") this.#undo(object, question, answer);
+    else if (method === "undo") this.#undo(object, question);
     else if (method === "settle") this.#settle(object, question, answer);
     else if (method === "release") this.#release(object, question, answer);
     else this.#decides(object, question, answer);
@@ -68,9 +68,9 @@ export class Judge {
     else this.#model.overrides.delete(placeOf(object, key));
   }
 
-  /** Nothing is admitted that does not fit, however little is in use, and nothing denied that fits, however much is. */
+  /** Nothing is admitted that does not fit, and nothing denied that fits. */
   #decides(object: string, question: Question, { allowed, atMs }: Answer): void {
-    if (this.#model.fits(object, question, atMs, allowed ? "least" : "most") === allowed) return;
+    if (this.#model.fits(object, question, atMs) === allowed) return;
     this.#mistake(`${object} ${allowed ? "admitted" : "denied"} at ${atMs}: ${JSON.stringify(question)}`);
   }
 
@@ -79,23 +79,19 @@ export class Judge {
     if (answer.overrides?.every((one) => one === null))
       this.#mistake(`${object} said that something is overridden, and nothing is`);
     counters.forEach((counter, c) => {
-      const { layer, key, limits: own } = counter;
+      const { layer, key } = counter;
       const { atMs, standings } = answer;
       const { limits } = this.#model.ruleOf(object, policy, counter, atMs);
       if (standings[c]?.length !== limits.length)
         this.#mistake(`${object} said nothing of a limit of ${layer} of ${key}`);
-      const isKnown = [...own, ...limits].every((limit) => {
-        const [least, most] = this.#model.used(object, policy, counter, limit, atMs);
-        return least === most;
-      });
-      this.#overridden(object, policy, counter, cost, atMs, answer.overrides?.[c] ?? null, isKnown);
+      this.#overridden(object, policy, counter, cost, atMs, answer.overrides?.[c] ?? null);
       limits.forEach((limit, l) => {
-        const [least, most] = this.#model.used(object, policy, counter, limit, atMs);
+        const used = this.#model.used(object, policy, counter, limit, atMs);
         const said = standings[c]?.[l];
-        if (said === undefined || said.used < least || said.used > most)
-          this.#mistake(`${object} said that ${layer} of ${key} has ${said?.used} in use, and it has ${most}`);
+        if (said?.used !== used)
+          this.#mistake(`${object} said that ${layer} of ${key} has ${said?.used} in use, and it has ${used}`);
         const fitsInMs = this.#model.waitMs(object, policy, counter, limit, cost, atMs);
-        if (isKnown && said?.fitsInMs !== fitsInMs)
+        if (said?.fitsInMs !== fitsInMs)
           this.#mistake(`${object} said that ${cost} fits ${layer} of ${key} in ${said?.fitsInMs}, not ${fitsInMs}`);
       });
     });
@@ -108,10 +104,9 @@ export class Judge {
     cost: number,
     atMs: number,
     said: NonNullable<Answer["overrides"]>[number],
-    isKnown: boolean,
   ): void {
     const { kind, limits, endsAtMs } = this.#model.ruleOf(object, policy, counter, atMs);
-    const ownFitsInMs = isKnown ? this.#model.ownWaitMs(object, policy, counter, cost, atMs) : said?.ownFitsInMs;
+    const ownFitsInMs = this.#model.ownWaitMs(object, policy, counter, cost, atMs);
     const others = kind === "limits" && { limits };
     const expected = kind ? { kind, ...others, endsInMs: endsAtMs - atMs, ownFitsInMs } : null;
     if (JSON.stringify(said) !== JSON.stringify(expected))
@@ -119,32 +114,82 @@ export class Judge {
   }
 
   #consume(object: string, charge: Charge, answer: ChargeAnswer, deed: number): void {
-    const { atMs } = answer;
+    const { atMs, remembered, charged, allowed, conflicts } = answer;
+    const { attempt, verdict } = charge;
     const keys = [...new Set(charge.counters.map(({ key }) => key))];
-    const known = keys.map((key) => this.#model.find(object, key, nameOf(charge), atMs));
-    if (answer.conflicts) return;
-    const fresh = keys.filter((_, i) => known[i] === undefined);
-    this.#decides(object, { ...charge, counters: charge.counters.filter(({ key }) => fresh.includes(key)) }, answer);
-    if (!answer.allowed) return;
-    if (!charge.alone) for (const event of known) event?.claims.add(charge.attempt);
-    for (const key of fresh) {
+    const holdings = keys
+      .map((key) => ({ key, held: this.#model.held(object, key, charge, atMs, CLOCK_MARGIN_MS) }))
+      .filter(({ held }) => !(held?.makers.has(attempt) && held.claims.has(attempt)));
+    const rely = () => {
+      if (!charge.alone) for (const { held } of holdings) held?.claims.add(attempt);
+    };
+    if (conflicts || (allowed && !charged)) {
+      if (!conflicts || remembered) rely();
+      return;
+    }
+    const open = verdict === "known" ? holdings.filter(({ held }) => !held) : holdings;
+    const isYoung = (held: Event | undefined): held is Event =>
+      held !== undefined &&
+      held.policy === charge.policy &&
+      held.admittedCost === charge.cost &&
+      atMs - held.atMs <= (charge.youngMs ?? 0) &&
+      ![...held.makers].some((maker) => this.#earlier(object, charge, atMs).includes(maker));
+    const young = open.flatMap(({ held }) => (isYoung(held) ? held : []));
+    for (const { held } of open) if (held && !young.includes(held)) this.#lift(held, attempt);
+    for (const event of young) this.#model.remove(event);
+    const counters = charge.counters.filter(({ key }) => open.some((one) => one.key === key));
+    this.#decides(object, { ...charge, counters }, answer);
+    if (!allowed) {
+      for (const event of young) this.#model.add(event);
+      for (const event of young) this.#lift(event, attempt);
+      return;
+    }
+    if (verdict === "known") rely();
+    for (const { key, held } of open) {
       const place = placeOf(object, key);
       if ((this.#model.events.get(place) ?? []).some((earlier) => earlier.atMs > atMs))
         this.#mistake(`${object}: time ran backwards for ${key}`);
-      const { policy, cost, attempt } = charge;
-      const mine = charge.counters.filter((counter) => counter.key === key);
-      // Limits that override the policy's may have longer windows.
-      const inForce = mine.flatMap((counter) => this.#model.ruleOf(object, policy, counter, atMs).limits);
-      const keepMs = Math.max(charge.keepMs, ...inForce.map(({ windowMs }) => windowMs));
-      const changes = { cost, isOver: false, claims: new Set([attempt]) };
-      const event = { name: nameOf(charge), place, atMs, keepMs, deed, counters: mine, policy, ...changes };
-      this.#model.events.set(place, [...(this.#model.events.get(place) ?? []), event]);
+      if (held && young.includes(held)) {
+        held.claims.add(attempt);
+        held.makers.add(attempt);
+        this.#model.add({ ...held, atMs });
+        continue;
+      }
+      this.#model.add(this.#eventOf(object, key, charge, atMs, deed));
     }
   }
 
-  #undo(object: string, charge: Charge, { atMs }: Answer): void {
-    for (const event of this.#model.named(object, charge, atMs))
-      if (event.claims.delete(charge.attempt) && event.claims.size === 0) this.#model.remove(event);
+  /** The attempts of the decision before this one, where its object alone has judged. */
+  #earlier(object: string, charge: Charge, atMs: number): readonly string[] {
+    const first = charge.counters[0]?.key ?? "";
+    const held = this.#model.held(object, first, charge, atMs, CLOCK_MARGIN_MS);
+    if (!charge.alone || charge.verdict || !held || atMs - held.atMs < held.windowMs) return charge.earlier ?? [];
+    return [...held.makers];
+  }
+
+  #eventOf(object: string, key: string, charge: Charge, atMs: number, deed: number): Event {
+    const { policy, cost, attempt, id, keepMs: windowMs, subject: identity } = charge;
+    const counters = charge.counters.filter((counter) => counter.key === key);
+    // Limits that override the policy's may have longer windows; the policy's own may hold again before these end.
+    const windows = counters.flatMap((counter) =>
+      [...counter.limits, ...this.#model.ruleOf(object, policy, counter, atMs).limits].map(({ windowMs }) => windowMs),
+    );
+    const retainMs = Math.max(windowMs + CLOCK_MARGIN_MS, ...windows);
+    const changes = { cost, isOver: false, claims: new Set([attempt]), makers: new Set([attempt]) };
+    const place = placeOf(object, key);
+    const what = { name: nameOf(charge), id, identity, place, policy, admittedCost: cost };
+    return { ...what, atMs, windowMs, retainMs, deed, counters, ...changes };
+  }
+
+  #undo(object: string, charge: Charge): void {
+    for (const key of new Set(charge.counters.map(({ key }) => key))) {
+      const event = this.#model.held(object, key, charge, 0, Number.POSITIVE_INFINITY);
+      if (event) this.#lift(event, charge.attempt);
+    }
+  }
+
+  #lift(event: Event, attempt: string): void {
+    if (event.claims.delete(attempt) && event.claims.size === 0) this.#model.remove(event);
   }
 
   #settle(object: string, question: EventQuestion, { found, atMs }: EventAnswer): void {
@@ -156,16 +201,7 @@ export class Judge {
   #release(object: string, question: EventQuestion, { found, atMs }: EventAnswer): void {
     const events = this.#model.named(object, question, atMs);
     if (found && events.length === 0) this.#mistake(`${object} released ${nameOf(question)}, which there is not`);
-    if (!found) return;
-    for (const event of events) {
-      const counts = question.counters
-        .filter(({ key }) => event.counters.some((counter) => counter.key === key))
-        .flatMap((counter) =>
-          [counter.limits, this.#model.ruleOf(object, question.policy, counter, atMs).limits].flat(),
-        )
-        .some(({ kind }) => kind === "concurrent");
-      event.isOver = counts || event.isOver || "perhaps";
-    }
+    if (found) for (const event of events) event.isOver = true;
   }
 
   /** What was acknowledged is stored, in every layer that the objects were asked about. */
@@ -228,14 +264,14 @@ export class Judge {
    * An object had forgotten the event when it was asked to change it, its clock being ahead of the others', and perhaps
    * recorded it anew after that, for an attempt that came late.
    */
-  #isMissed(place: string, { name, atMs, keepMs, deed }: Event): boolean {
+  #isMissed(place: string, { name, atMs, windowMs, deed }: Event): boolean {
     return this.network.deeds.some(
       ({ object, committed, what }, i) =>
         committed &&
         (what.method === "settle" || what.method === "release") &&
         nameOf(what.question) === name &&
         place.startsWith(`${object} `) &&
-        (what.answer.atMs >= atMs + keepMs || i < deed),
+        (what.answer.atMs >= atMs + windowMs || i < deed),
     );
   }
 

@@ -5,22 +5,27 @@ import { nameOf } from "./told";
 
 export interface Event {
   readonly name: string;
+  readonly id: string;
+  /** Of the subject, with the mode. */
+  readonly identity: string;
   /** The object and the key. */
   readonly place: string;
   readonly atMs: number;
-  /** For so long it is remembered; what is older may be forgotten, and need not be. */
-  readonly keepMs: number;
+  /** How long its id is known. */
+  readonly windowMs: number;
+  /** How long it is kept by itself; it is kept for as long as an earlier one is, too. */
+  readonly retainMs: number;
   /** Which deed recorded it. */
   readonly deed: number;
   readonly counters: readonly AskedCounter[];
   readonly policy: string;
+  readonly admittedCost: number;
   cost: number;
-  /**
-   * It takes no place any more among what is under way. Perhaps: it was released when no limit in force counted that, so
-   * nobody need have taken note of it.
-   */
-  isOver: boolean | "perhaps";
+  /** It takes no place any more among what is concurrent. */
+  isOver: boolean;
+  /** The attempts that rely on it, and those that dated it. */
   readonly claims: Set<string>;
+  readonly makers: Set<string>;
 }
 
 /** What holds for a counter at an instant: its own limits, or what overrides them. */
@@ -30,9 +35,6 @@ export interface Rule {
   readonly limits: readonly Limit[];
   readonly endsAtMs: number;
 }
-
-/** The least or the most that may be in use: the two differ where something may have been forgotten. */
-export type Bound = "least" | "most";
 
 /**
  * Of every key in every object a list of events, kept for ever and added up, and what overrides the key. It shares nothing
@@ -52,70 +54,67 @@ export class Model {
     return other ? { kind, limits: other.limits, endsAtMs } : own;
   }
 
-  fits(object: string, { policy, cost, counters }: Question, tMs: number, bound: Bound): boolean {
+  fits(object: string, { policy, cost, counters }: Question, tMs: number): boolean {
     return counters.every((counter) => {
       const { kind, limits } = this.ruleOf(object, policy, counter, tMs);
       if (kind === "ban" || kind === "exempt") return kind === "exempt";
-      return limits.every((limit) => this.#admits(object, policy, counter, limit, cost, tMs, bound));
+      const kept = this.#kept(object, policy, counter, tMs);
+      return limits.every((limit) => admits(limit, kept, cost, tMs));
     });
   }
 
-  /** How much is in use, at least and at most. */
-  used(
-    object: string,
-    policy: string,
-    counter: AskedCounter,
-    limit: Limit,
-    tMs: number,
-  ): [least: number, most: number] {
-    const inUse = this.#inUse(object, policy, counter, limit, tMs);
-    const kept = inUse.filter((event) => isKept(event, tMs));
-    return [weightOf(limit, kept, "least"), weightOf(limit, inUse, "most")];
+  /** How much is in use. */
+  used(object: string, policy: string, counter: AskedCounter, limit: Limit, tMs: number): number {
+    return weightOf(limit, this.#kept(object, policy, counter, tMs), tMs);
   }
 
   /**
    * For how long `cost` has to wait: until the limit, which is in force, admits it or, once what overrides the counter has
-   * ended, until all of the counter's own do. Instant by instant at which anything may change.
+   * ended, until all of the counter's own do. Instant by instant at which anything may change, over what is kept now.
    */
   waitMs(object: string, policy: string, counter: AskedCounter, limit: Limit, cost: number, atMs: number): number {
     const { kind, endsAtMs } = this.ruleOf(object, policy, counter, atMs);
-    const admits = (one: Limit, tMs: number) => this.#admits(object, policy, counter, one, cost, tMs, "most");
+    const kept = this.#kept(object, policy, counter, atMs);
     const fitsAt = (tMs: number) => {
-      if (kind === undefined) return admits(limit, tMs);
-      if (tMs >= endsAtMs) return counter.limits.every((own) => admits(own, tMs));
-      return kind === "exempt" || (kind === "limits" && admits(limit, tMs));
+      if (kind === undefined) return admits(limit, kept, cost, tMs);
+      if (tMs >= endsAtMs) return counter.limits.every((own) => admits(own, kept, cost, tMs));
+      return kind === "exempt" || (kind === "limits" && admits(limit, kept, cost, tMs));
     };
     if (fitsAt(atMs)) return 0;
     const windows = kind === undefined ? [limit] : [limit, ...counter.limits];
-    const leaves = (this.events.get(placeOf(object, counter.key)) ?? []).flatMap((event) =>
-      windows.map(({ windowMs }) => event.atMs + windowMs),
-    );
+    const leaves = kept.flatMap((event) => windows.map(({ windowMs }) => event.atMs + windowMs));
     const instants = [endsAtMs, ...leaves].filter((ms) => ms > atMs).sort((a, b) => a - b);
     return (instants.find(fitsAt) ?? Number.POSITIVE_INFINITY) - atMs;
   }
 
   /** For how long the counter's own limits would have `cost` wait, all of them and without what overrides them. */
   ownWaitMs(object: string, policy: string, counter: AskedCounter, cost: number, atMs: number): number {
-    const own = counter.limits;
-    const admits = (tMs: number) =>
-      own.every((limit) => this.#admits(object, policy, counter, limit, cost, tMs, "most"));
-    const leaves = (this.events.get(placeOf(object, counter.key)) ?? []).flatMap((event) =>
-      own.map(({ windowMs }) => event.atMs + windowMs),
-    );
+    const kept = this.#kept(object, policy, counter, atMs);
+    const fitsAt = (tMs: number) => counter.limits.every((limit) => admits(limit, kept, cost, tMs));
+    const leaves = kept.flatMap((event) => counter.limits.map(({ windowMs }) => event.atMs + windowMs));
     const instants = [atMs, ...leaves].filter((ms) => ms >= atMs).sort((a, b) => a - b);
-    return (instants.find(admits) ?? Number.POSITIVE_INFINITY) - atMs;
+    return (instants.find(fitsAt) ?? Number.POSITIVE_INFINITY) - atMs;
   }
 
-  find(object: string, key: string, name: string, atMs: number): Event | undefined {
-    return this.events.get(placeOf(object, key))?.find((event) => event.name === name && isKept(event, atMs));
+  /** What a key holds of a question's id: the newest event of the subject, or else one of a layer that changed modes. */
+  held(object: string, key: string, question: EventQuestion, atMs: number, marginMs: number): Event | undefined {
+    const newest = (this.events.get(placeOf(object, key)) ?? []).findLast(({ name }) => name === nameOf(question));
+    return newest && atMs - newest.atMs < newest.windowMs + marginMs ? newest : undefined;
   }
 
-  /** Those that a question names, of all its keys, and that are remembered. */
-  named(object: string, question: EventQuestion, atMs: number): Event[] {
-    return [...new Set(question.counters.map(({ key }) => key))].flatMap((key) =>
-      (this.events.get(placeOf(object, key)) ?? []).filter(
-        (event) => event.name === nameOf(question) && isKept(event, atMs),
-      ),
+  /** Those that a question names, of all its keys, and whose id is known. */
+  named(object: string, question: EventQuestion, tMs: number): Event[] {
+    const keys = [...new Set(question.counters.map(({ key }) => key))];
+    return keys
+      .flatMap((key) => this.events.get(placeOf(object, key)) ?? [])
+      .filter(({ name, atMs, windowMs }) => name === nameOf(question) && tMs - atMs < windowMs);
+  }
+
+  add(event: Event): void {
+    const events = [...(this.events.get(event.place) ?? []), event];
+    this.events.set(
+      event.place,
+      events.sort((one, other) => one.atMs - other.atMs),
     );
   }
 
@@ -124,28 +123,18 @@ export class Model {
     this.events.set(event.place, others);
   }
 
-  #admits(
-    object: string,
-    policy: string,
-    counter: AskedCounter,
-    limit: Limit,
-    cost: number,
-    tMs: number,
-    bound: Bound,
-  ): boolean {
-    const [least, most] = this.used(object, policy, counter, limit, tMs);
-    const one = limit.kind === "concurrent" ? 1 : cost;
-    return (bound === "least" ? least : most) + one <= limit.max;
-  }
-
-  #inUse(object: string, policy: string, { layer, key }: AskedCounter, { windowMs }: Limit, tMs: number): Event[] {
-    return (this.events.get(placeOf(object, key)) ?? []).filter(
-      (event) =>
-        event.atMs > tMs - windowMs &&
-        event.atMs <= tMs &&
-        event.policy === policy &&
-        event.counters.some((counter) => counter.layer === layer),
+  /** The events of a counter that are kept: from the oldest on that is kept by itself, or that an override spares. */
+  #kept(object: string, policy: string, { layer, key }: AskedCounter, tMs: number): Event[] {
+    const events = (this.events.get(placeOf(object, key)) ?? []).filter(
+      (event) => event.policy === policy && event.counters.some((counter) => counter.layer === layer),
     );
+    const oldestMs = Math.min(...events.filter(({ atMs, retainMs }) => atMs + retainMs > tMs).map(({ atMs }) => atMs));
+    const override = this.overrides.get(placeOf(object, key));
+    const isInForce = override !== undefined && tMs < override.endsAtMs;
+    const other = isInForce ? override.layers?.find((one) => one.policy === policy && one.layer === layer) : undefined;
+    const sparedFromMs = other?.keptFromMs ?? Number.POSITIVE_INFINITY;
+    const widestMs = Math.max(0, ...(other?.limits ?? []).map(({ windowMs }) => windowMs));
+    return events.filter(({ atMs }) => atMs >= oldestMs || (atMs >= sparedFromMs && atMs > tMs - widestMs));
   }
 }
 
@@ -153,13 +142,13 @@ export function placeOf(object: string, key: string): string {
   return `${object} ${key}`;
 }
 
-export function isKept({ atMs, keepMs }: Event, tMs: number): boolean {
-  return atMs + keepMs > tMs;
+function admits(limit: Limit, events: readonly Event[], cost: number, tMs: number): boolean {
+  return weightOf(limit, events, tMs) + (limit.kind === "concurrent" ? 1 : cost) <= limit.max;
 }
 
-/** What events count in a limit: their cost or, of those that are under way, one each. */
-function weightOf({ kind }: Limit, events: readonly Event[], bound: Bound): number {
-  if (kind !== "concurrent") return events.reduce((sum, { cost }) => sum + cost, 0);
-  const counts = (isOver: Event["isOver"]) => isOver === false || (isOver === "perhaps" && bound === "most");
-  return events.filter(({ isOver }) => counts(isOver)).length;
+/** What events count in a limit at an instant: their cost or, of those that are concurrent, one each. */
+function weightOf({ kind, windowMs }: Limit, events: readonly Event[], tMs: number): number {
+  const inside = events.filter(({ atMs }) => atMs > tMs - windowMs && atMs <= tMs);
+  if (kind !== "concurrent") return inside.reduce((sum, { cost }) => sum + cost, 0);
+  return inside.filter(({ isOver }) => !isOver).length;
 }

@@ -1,6 +1,7 @@
 import type { KeyOverride } from "../../src/core/override";
 import type { ObjectNamespace, ObjectStub } from "../../src/edge/objects";
 import { Group } from "../../src/object/group";
+import { Memory } from "../../src/object/account-cache";
 import { Ledger } from "../../src/object/ledger";
 import type {
   AnswerOf,
@@ -17,7 +18,7 @@ import type { Order } from "./orders";
 import type { Scheduler } from "./scheduler";
 
 /** So far a clock is put back behind a sweep: histories are short. */
-const CLOCK_MARGIN_MS = 2_000;
+export const CLOCK_MARGIN_MS = 2_000;
 
 /** How often things go wrong, each from 0 to 1. */
 export interface Faults {
@@ -74,17 +75,21 @@ export class SimulatedObject {
     private readonly newGroup: (object: SimulatedObject) => Group,
   ) {
     this.disk = new Disk(isDiskFull);
-    this.ledger = new Ledger(this.disk, machine.memoryBytes, machine.pageChars, CLOCK_MARGIN_MS);
+    this.ledger = this.#newLedger();
     this.group = newGroup(this);
   }
 
   crash(): void {
-    const { memoryBytes, pageChars } = this.machine;
     this.life++;
     this.disk.crash();
-    this.ledger = new Ledger(this.disk, memoryBytes, pageChars, CLOCK_MARGIN_MS);
+    this.ledger = this.#newLedger();
     this.group = this.newGroup(this);
     this.uncommitted = [];
+  }
+
+  #newLedger(): Ledger {
+    const { memoryBytes, pageChars } = this.machine;
+    return new Ledger(this.disk, new Memory(memoryBytes), pageChars, CLOCK_MARGIN_MS);
   }
 }
 

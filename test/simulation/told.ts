@@ -26,8 +26,8 @@ export interface Told {
 const LONGEST_PATIENCE_MS = 50;
 
 /** Of an event, or of the call that asks about it. */
-export function nameOf(one: Pick<EventQuestion, "id" | "subject"> | Pick<AskedById, "id" | "subjectDigest">): string {
-  return `${one.id} ${"subject" in one ? one.subject : one.subjectDigest}`;
+export function nameOf(one: Pick<EventQuestion, "id" | "subject"> | Pick<AskedById, "id" | "identity">): string {
+  return `${one.id} ${"subject" in one ? one.subject : one.identity}`;
 }
 
 /**

@@ -14,7 +14,7 @@ describe("claims", () => {
 
   test("an event is taken back only when the last attempt that relies on it lifts its claim", async () => {
     await onBoth((reopened) => {
-      const first = charge([caller("user:u")], 2);
+      const first = { ...charge([caller("user:u")], 2), alone: false };
       const second = { ...first, attempt: "b" };
       reopened().consume(first, START_MS);
       reopened().consume(second, START_MS);
@@ -29,7 +29,7 @@ describe("claims", () => {
 
   test("an undo by an attempt that has no claim takes nothing back", async () => {
     await onBoth((reopened) => {
-      const first = charge([caller("user:u")]);
+      const first = { ...charge([caller("user:u")]), alone: false };
       reopened().consume(first, START_MS);
       reopened().undo({ ...first, attempt: "late" }, START_MS);
       expect(used(reopened())).toBe(1);
@@ -39,7 +39,7 @@ describe("claims", () => {
   test("with more attempts than are remembered, the event stays for good", async () => {
     await onBoth((reopened) => {
       const ledger = reopened();
-      const first = charge([caller("user:u")]);
+      const first = { ...charge([caller("user:u")]), alone: false };
       const attempts = Array.from({ length: 40 }, (_, i) => ({ ...first, attempt: `attempt${i}` }));
       for (const attempt of attempts) ledger.consume(attempt, START_MS);
       for (const attempt of attempts) ledger.undo(attempt, START_MS);

@@ -43,9 +43,10 @@ export const job = (key: string, max = 2): AskedCounter => ({
 });
 export const ip = (key: string, max = 30): AskedCounter => ({ layer: "ip", key, limits: [{ max, windowMs: 60_000 }] });
 
+/** A charge that no other object is asked about. */
 export function charge(counters: AskedCounter[], cost = 1): Charge {
   const keepMs = Math.max(...counters.map(({ limits }) => longestWindowMs(limits)));
-  return { id: crypto.randomUUID(), subject: "s", attempt: "a", keepMs, policy: "chat", cost, counters };
+  return { id: crypto.randomUUID(), subject: "s", attempt: "a", keepMs, policy: "chat", cost, counters, alone: true };
 }
 
 export function newObject(): DurableObjectStub<LimiterObject> {

@@ -79,7 +79,7 @@ describe("rows written", () => {
 
   test("a replay by another attempt writes its claim once, one by the same attempt nothing", async () => {
     await rowsOf((ledger, rows) => {
-      const first = charge([caller("user:u")]);
+      const first = { ...charge([caller("user:u")]), alone: false };
       ledger.consume(first, START_MS);
       rows();
       for (const [attempt, replayed, written] of [
@@ -106,13 +106,13 @@ describe("rows written", () => {
     });
   });
 
-  test("a release writes one row a key that has a limit on what is under way, and none when it is repeated", async () => {
+  test("a release writes one row a key, whatever limits are declared so far, and none when it is repeated", async () => {
     await rowsOf((ledger, rows) => {
       const one = charge([job("user:u"), job("org:o"), ip("ip:1")]);
       ledger.consume(one, START_MS);
       rows();
       expect(ledger.release({ event: one }, START_MS).found).toBe(true);
-      expect(rows()).toBe(2);
+      expect(rows()).toBe(3);
       expect(ledger.release({ event: one }, START_MS).found).toBe(true);
       expect(ledger.release({ event: { ...one, id: "nope" } }, START_MS).found).toBe(false);
       expect(ledger.release({ event: { ...one, policy: "nope" } }, START_MS).found).toBe(false);
@@ -125,9 +125,9 @@ describe("rows written", () => {
     const stub = newObject();
     await inside(stub, (storage) => {
       const ledger = new AskedLedger(new Store(storage));
-      // 360 events an hour: some nine pages at any time.
+      // 360 events an hour, kept for a minute longer: some ten pages at any time.
       for (let i = 0; i < 10_000; i++) ledger.consume(charge([caller("user:u", 30)]), START_MS + i * 10_000);
     });
-    expect(await countPages(stub)).toBeLessThanOrEqual(12);
+    expect(await countPages(stub)).toBeLessThanOrEqual(13);
   });
 });

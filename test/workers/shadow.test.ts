@@ -190,7 +190,7 @@ describe("a change of mode", () => {
   });
 });
 
-test("an id is remembered for the longest live window by live layers, for the policy's longest in shadow", async () => {
+test("an id is known for the longest live window, and layers in shadow follow: what is admitted anew they count anew", async () => {
   const layersWith = (live: string, shadow: string) => [
     { name: "caller", by: ["user"], limits: [live] },
     { name: "org", by: ["org"], limits: [shadow], mode: "shadow" },
@@ -217,7 +217,7 @@ test("an id is remembered for the longest live window by live layers, for the po
   ]);
   vi.setSystemTime(Date.now() + 60_000);
   expect([await once("long-shadow"), await once("long-live")]).toEqual([
-    [false, 1, 1],
+    [false, 1, 2],
     [true, 1, 0],
   ]);
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { AskedCounter, Call, Charge } from "../../src/object/protocol";
+import type { Call, Charge } from "../../src/object/protocol";
 import { Store } from "../../src/object/store";
 import { AskedLedger, charge, inside, job, newObject, START_MS } from "./ledger";
 
@@ -59,20 +59,6 @@ describe("what is under way", () => {
       const without = { ...job("user:u"), limits: [{ max: 1_000_000, windowMs: 3_600_000 }] };
       ledger.consume(charge([without]), START_MS);
       expect(underWay(ledger)).toBe(2);
-    });
-  });
-
-  test("takes no memory where no limit counts it", async () => {
-    await inside(newObject(), (storage) => {
-      const store = new Store(storage);
-      const weight = (asked: AskedCounter) => {
-        const ledger = new AskedLedger(store);
-        for (let i = 0; i < 50; i++) ledger.consume(charge([asked]), START_MS);
-        return ledger.memoryInUse;
-      };
-      const windows = job("user:a", 1_000).limits.slice(1);
-      const [without, withOne] = [{ ...job("user:a"), limits: windows }, job("user:b", 1_000)].map(weight);
-      expect((withOne ?? 0) - (without ?? 0)).toBe(500 + 50 * 24);
     });
   });
 

@@ -1,0 +1,53 @@
+/** What a key holds of an id that a request comes with again. */
+export interface Remembered {
+  /** The id is known: by the clock of this object, its event is younger than the policy's longest window. */
+  readonly isInWindow: boolean;
+  /** The attempts that dated the event, which counts from an instant while each of them was made. */
+  readonly makers: readonly string[];
+  /** The layers that took part in the decision; none where that is not known, and all are taken to. */
+  readonly layers: readonly string[];
+  /** It is another decision: of another policy, or at another cost. */
+  readonly conflicts: boolean;
+}
+
+/**
+ * What an id is to a decision, judged once for all of its layers:
+ * - `new`: it is not known, and must be charged in every layer;
+ * - `known`: it was admitted as a whole, and nothing is charged; layers that had no part in it stay as they are;
+ * - `torn`: it is known, but no attempt has charged it everywhere: a fault or a reset has left something out, or another
+ *   attempt is being made just now. It must be charged in every layer, as of now;
+ * - `conflict`: it is known as another decision.
+ */
+export type Recognition = "new" | "known" | "torn" | "conflict";
+
+/**
+ * Judges an id by what each layer's key holds of it, in the policy's order: undefined where it holds nothing but perhaps what
+ * the very attempt that asks has charged.
+ *
+ * The first layer judges alone whether the id is known, so that the clock of one object decides. It is passed over only
+ * where it had no part in a decision that a later layer knows: it was put live, or added, since.
+ *
+ * A known id was admitted as a whole if some attempt has dated its event in every layer that took part. An attempt that was told
+ * a denial never has: the object that denied it holds nothing of it. Hence whatever is recognised as known counts from
+ * instants at which an attempt was made that was not told a denial.
+ */
+export function recognise(layers: readonly string[], remembered: readonly (Remembered | undefined)[]): Recognition {
+  const judge = remembered.find((held, i) => held?.isInWindow || !isPassedOver(layers[i], remembered.slice(i + 1)));
+  if (!judge?.isInWindow) return "new";
+  if (judge.conflicts) return "conflict";
+  const partakes = layers.map((layer) => tookPart(judge, layer));
+  const isWhole = judge.makers.some((maker) =>
+    partakes.every((isPart, i) => !isPart || remembered[i]?.makers.includes(maker) === true),
+  );
+  return isWhole ? "known" : "torn";
+}
+
+/** Whether a layer had a part in the decision that is remembered. */
+export function tookPart({ layers }: Remembered, layer: string | undefined): boolean {
+  return layers.length === 0 || layers.includes(String(layer));
+}
+
+function isPassedOver(layer: string | undefined, later: readonly (Remembered | undefined)[]): boolean {
+  const known = later.find((held) => held?.isInWindow);
+  return known !== undefined && !tookPart(known, layer);
+}
