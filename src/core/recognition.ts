@@ -6,6 +6,8 @@ export interface Remembered {
   readonly makers: readonly string[];
   /** The layers that took part in the decision; none where that is not known, and all are taken to. */
   readonly layers: readonly string[];
+  /** It was recorded while its layer was in the other mode, live or in shadow. */
+  readonly isOtherMode: boolean;
   /** It is another decision: of another policy, or at another cost. */
   readonly conflicts: boolean;
 }
@@ -32,8 +34,15 @@ export type Recognition = "new" | "known" | "torn" | "conflict";
  * instants at which an attempt was made that was not told a denial.
  */
 export function recognise(layers: readonly string[], remembered: readonly (Remembered | undefined)[]): Recognition {
-  const judge = remembered.find((held, i) => held?.isInWindow || !isPassedOver(layers[i], remembered.slice(i + 1)));
-  if (!judge?.isInWindow) return "new";
+  // A layer that was in the other mode had no part in what others decided, but all may have changed modes together.
+  const hasOwn = remembered.some((held) => held?.isInWindow && !held.isOtherMode);
+  const isKnown = (held: Remembered | undefined) => held?.isInWindow === true && !(hasOwn && held.isOtherMode);
+  const isPassedOver = (i: number) => {
+    const known = remembered.slice(i + 1).find(isKnown);
+    return known !== undefined && !tookPart(known, layers[i]);
+  };
+  const judge = remembered.find((held, i) => isKnown(held) || !isPassedOver(i));
+  if (!judge || !isKnown(judge)) return "new";
   if (judge.conflicts) return "conflict";
   const partakes = layers.map((layer) => tookPart(judge, layer));
   const isWhole = judge.makers.some((maker) =>
@@ -43,11 +52,6 @@ export function recognise(layers: readonly string[], remembered: readonly (Remem
 }
 
 /** Whether a layer had a part in the decision that is remembered. */
-export function tookPart({ layers }: Remembered, layer: string | undefined): boolean {
+function tookPart({ layers }: Remembered, layer: string | undefined): boolean {
   return layers.length === 0 || layers.includes(String(layer));
-}
-
-function isPassedOver(layer: string | undefined, later: readonly (Remembered | undefined)[]): boolean {
-  const known = later.find((held) => held?.isInWindow);
-  return known !== undefined && !tookPart(known, layer);
 }

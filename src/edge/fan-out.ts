@@ -165,7 +165,9 @@ export class FanOut {
         if (answer === undefined) waitUntil(undo(part));
         if (!answer?.allowed) return answer;
         const undone = await undo(part);
-        return undone ? { ...answer, ...undone, allowed: true } : answer;
+        if (!undone) return answer;
+        const { replayed, conflicts, charged } = answer;
+        return { ...undone, allowed: true, replayed, conflicts, charged };
       }),
     );
   }

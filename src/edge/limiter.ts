@@ -153,9 +153,9 @@ export class Limiter {
     this.denials.doubt(keys);
     // Also when the answer is lost: it may have been done.
     const answer = await this.#objects[method](question).finally(() => this.denials.doubt(keys));
-    const hasLive = counters.length > 0;
-    const inShadow = hasLive && !answer.found ? undefined : await this.#shadowOf(asked)?.change(method, id);
-    if (hasLive ? answer.found : inShadow?.found) return changed(asked, answer, inShadow);
+    // They may remember an id for longer than the live layers do.
+    const inShadow = await this.#shadowOf(asked)?.change(method, id);
+    if (answer.found || inShadow?.found) return changed(asked, answer, inShadow);
     throw new Refusal("unknown-decision", "There is no such decision of this policy and subject in the window.");
   }
 

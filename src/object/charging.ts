@@ -138,6 +138,7 @@ function holdingOf(charge: Charge, opened: Opened, { atMs, marginMs }: Clock): H
       isInWindow: isInWindow(located, atMs),
       makers: makersOf(event.claims),
       layers: layersOf(event.identity),
+      isOtherMode: isInShadow(event.identity) !== isInShadow(identity),
       conflicts: event.charged.policy !== policy || event.admittedCost !== cost,
     };
     return { ...opened, located, isCharged, remembered: isCharged ? undefined : remembered };
@@ -146,17 +147,16 @@ function holdingOf(charge: Charge, opened: Opened, { atMs, marginMs }: Clock): H
     const other = account.findExactly(id, alias);
     return other !== undefined && other.event.charged.policy !== policy && isInWindow(other, atMs);
   });
-  const conflict = { isInWindow: true, makers: [], layers: [], conflicts: true };
+  const conflict = { isInWindow: true, makers: [], layers: [], isOtherMode: false, conflicts: true };
   return { ...opened, located: undefined, isCharged: false, remembered: isAlias ? conflict : undefined };
 }
 
 /** It may be of an attempt that is being made just now, and is of no decision before this one. */
 function isYoung({ located, remembered }: Holding, charge: Charge, atMs: number): boolean {
-  const { youngMs = 0, earlier = [], subject } = charge;
-  if (!located || !remembered || remembered.conflicts) return false;
-  const { event } = located;
+  const { youngMs = 0, earlier = [] } = charge;
+  if (!located || !remembered || remembered.conflicts || remembered.isOtherMode) return false;
   const isEarlier = remembered.makers.some((maker) => earlier.includes(maker));
-  return !isEarlier && isInShadow(event.identity) === isInShadow(subject) && atMs - event.atMs <= youngMs;
+  return !isEarlier && atMs - located.event.atMs <= youngMs;
 }
 
 /** By the clock of this object, an event's id is known. */

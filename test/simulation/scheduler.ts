@@ -45,7 +45,7 @@ export class Scheduler implements Timing {
         this.nowMs = task.atMs;
         task.work();
         // Enough for what a call or an answer sets off, and many times faster than a turn of the event loop.
-        for (let turn = 0; turn < 30; turn++) await undefined;
+        for (let turn = 0; turn < 60; turn++) await undefined;
       }
     }
   }
