@@ -54,6 +54,13 @@ export function standingsOf(counter: Counter, cost: number, nowMs: number): Stan
   return counter.limits.map((limit) => counter.log.standing(limit, cost, nowMs));
 }
 
+/** What leaves the windows of every limit in force next (`EventLog.leavings`), in the order of a verdict's standings. */
+export function leavingsOf(counters: readonly Counter[], nowMs: number, withinMs: number): number[][][] {
+  return counters.map(({ log, limits, override }) =>
+    (override?.limits ?? limits).map((limit) => log.leavings(limit, nowMs, withinMs, override?.keptFromMs)),
+  );
+}
+
 /** How long an event that is admitted now can count: the counter's own limits may hold again before it has left their windows. */
 export function longestInForceMs({ limits, override }: Pick<Counter, "limits" | "override">): number {
   const own = longestWindowMs(limits);

@@ -47,9 +47,9 @@ function digestsIn(identity: string): Map<string, string> {
   const pairs = withoutMark(identity)
     .split(",")
     .map((pair): [string, string] => {
-    const sign = pair.indexOf("=");
-    return sign < 0 ? ["", pair] : [pair.slice(0, sign), pair.slice(sign + 1)];
-  });
+      const sign = pair.indexOf("=");
+      return sign < 0 ? ["", pair] : [pair.slice(0, sign), pair.slice(sign + 1)];
+    });
   return new Map(pairs);
 }
 

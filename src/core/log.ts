@@ -12,6 +12,9 @@ export interface Standing {
   readonly resetsInMs: number;
 }
 
+/** So many instants are foretold at which something leaves a window. */
+export const MOST_LEAVINGS = 32;
+
 /** An event as a counter sees it. */
 export interface LoggedEvent {
   readonly atMs: number;
@@ -97,6 +100,26 @@ export class EventLog {
       freesInMs: used > 0 ? leavesInMs(1) : 0,
       resetsInMs: used > 0 ? leavesInMs(used) : 0,
     };
+  }
+
+  /**
+   * What leaves a limit's window next, as `[inMs, weight, inMs, weight, …]`: up to the first instant after `withinMs`, and
+   * at most so many instants.
+   */
+  leavings(limit: Limit, nowMs: number, withinMs: number, sparedFromMs?: number): number[] {
+    const sums = limit.kind === "concurrent" ? this.#places : this.#costs;
+    const leavings: number[] = [];
+    let i = this.#head(limit.windowMs, nowMs, sparedFromMs);
+    while (at(sums, i) < at(sums, this.size) && leavings.length < 2 * MOST_LEAVINGS) {
+      i = leaving(sums, i, 1);
+      const atMs = at(this.#atMs, i);
+      const next = this.#firstAfter(atMs);
+      const inMs = atMs + limit.windowMs - nowMs;
+      leavings.push(inMs, at(sums, next) - at(sums, i));
+      if (inMs > withinMs) break;
+      i = next;
+    }
+    return leavings;
   }
 
   /** The instant from which on events are kept: Infinity when none is. */

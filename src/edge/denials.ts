@@ -1,9 +1,9 @@
-import type { Standing } from "../core/log";
+import { MOST_LEAVINGS, type Standing } from "../core/log";
 import type { Overridden } from "../core/override";
 import type { Answer, Question } from "../object/protocol";
 
-/** Questions that are remembered at most, those that were denied last, and costs of each: a dozen megabytes in all. */
-const MOST_QUESTIONS = 5_000;
+/** What is remembered takes so much memory at most, about, and of each question so many costs: what was denied last. */
+const MOST_BYTES = 8 * 1_048_576;
 const MOST_COSTS = 8;
 
 /** A denial, and when it was asked for and answered: the object's own time of it was somewhere between. */
@@ -11,6 +11,8 @@ interface Denial {
   readonly answer: Answer;
   readonly askedAtMs: number;
   readonly answeredAtMs: number;
+  /** From when it was asked for: figures are foretold for as long. */
+  readonly believedMs: number;
   /** Something may have made room since. */
   isDoubtful: boolean;
 }
@@ -19,6 +21,7 @@ interface Denial {
 interface Denied {
   readonly keys: readonly string[];
   readonly costs: Map<number, Denial>;
+  weightBytes: number;
 }
 
 /** The objects are being asked a question. */
@@ -56,6 +59,7 @@ export class Denials {
   /** The names of the questions that are counted by a key. */
   readonly #namesOf = new Map<string, Set<string>>();
   readonly #underWay = new Set<Asking>();
+  #weightBytes = 0;
 
   /** `mostMs` of 0 remembers nothing. */
   constructor(
@@ -88,7 +92,9 @@ export class Denials {
     if (!denied) return undefined;
     const nowMs = this.now();
     const standing = [...denied.costs].filter(([cost, denial]) => cost <= question.cost && stands(denial, nowMs));
-    const believed = standing.filter(([, { askedAtMs, isDoubtful }]) => !isDoubtful && nowMs - askedAtMs < this.mostMs);
+    const believed = standing.filter(
+      ([, { askedAtMs, believedMs, isDoubtful }]) => !isDoubtful && nowMs - askedAtMs < believedMs,
+    );
     const same = believed.find(([cost]) => cost === question.cost)?.[1];
     if (same) return countedDown(same, nowMs);
     if (believed.length > 0) return "less";
@@ -110,6 +116,7 @@ export class Denials {
   forgetAll(): void {
     this.#questions.clear();
     this.#namesOf.clear();
+    this.#weightBytes = 0;
     for (const asking of this.#underWay) asking.isVoid = true;
   }
 
@@ -131,20 +138,28 @@ export class Denials {
   }
 
   #learn({ name, keys, askedAtMs }: Asking, cost: number, answer: Answer): void {
-    const costs = this.#questions.get(name)?.costs ?? new Map<number, Denial>();
-    if (costs.size >= MOST_COSTS) costs.clear();
-    costs.set(cost, { answer, askedAtMs, answeredAtMs: this.now(), isDoubtful: false });
+    // Who can't say how its figures go on gives no answer that would be true a moment later.
+    if (!answer.leavings) return;
+    const denied = this.#questions.get(name) ?? { keys, costs: new Map<number, Denial>(), weightBytes: 0 };
+    if (denied.costs.size >= MOST_COSTS) denied.costs.clear();
+    const believedMs = believedFor(answer, this.mostMs);
+    denied.costs.set(cost, { answer, askedAtMs, answeredAtMs: this.now(), believedMs, isDoubtful: false });
     // The last that is learnt stands last.
-    this.#questions.delete(name);
-    this.#questions.set(name, { keys, costs });
+    this.#forget(name);
+    this.#questions.set(name, denied);
+    denied.weightBytes = weightOf(name, denied);
+    this.#weightBytes += denied.weightBytes;
     for (const key of keys) this.#namesOf.set(key, (this.#namesOf.get(key) ?? new Set()).add(name));
-    const [oldest] = this.#questions.keys();
-    if (this.#questions.size > MOST_QUESTIONS && oldest !== undefined) this.#forget(oldest);
+    for (const oldest of this.#questions.keys()) {
+      if (this.#weightBytes <= MOST_BYTES) break;
+      this.#forget(oldest);
+    }
   }
 
   #forget(name: string): void {
-    const keys = this.#questions.get(name)?.keys ?? [];
+    const { keys = [], weightBytes = 0 } = this.#questions.get(name) ?? {};
     this.#questions.delete(name);
+    this.#weightBytes -= weightBytes;
     for (const key of keys) {
       const names = this.#namesOf.get(key);
       names?.delete(name);
@@ -169,25 +184,49 @@ function nameOf({ policy, counters }: Question): string {
   return name;
 }
 
-/** What was waited for already is waited for no more. What is used is told as it was, and so it has not all left yet. */
+/** About how many bytes a question takes with its denials: a number in JSON is one of eight bytes, and objects have headers. */
+function weightOf(name: string, { keys, costs }: Denied): number {
+  let bytes = 500 + 4 * name.length + 200 * keys.length;
+  for (const { answer } of costs.values()) bytes += 500 + 5 * JSON.stringify(answer).length;
+  return bytes;
+}
+
+/** For so long its figures are known: until a window loses what was not foretold, or what overrides a counter ends. */
+function believedFor({ leavings = [], overrides = [] }: Answer, mostMs: number): number {
+  const ends = overrides.flatMap((override) => override?.endsInMs ?? []);
+  const foretold = leavings.flat().flatMap((ahead) => {
+    const isCut = ahead.length === 2 * MOST_LEAVINGS;
+    return isCut ? (ahead.at(-2) ?? []) : [];
+  });
+  return Math.min(mostMs, ...ends, ...foretold);
+}
+
+/** How things stand a while after the answer, if nobody has consumed since. */
 function countedDown({ answer, answeredAtMs }: Denial, nowMs: number): Answer {
   const sinceMs = nowMs - answeredAtMs;
-  const left = (ms: number) => (ms > 0 ? Math.max(1, ms - sinceMs) : 0);
-  const standing = ({ used, fitsInMs, freesInMs, resetsInMs }: Standing): Standing => ({
-    used,
-    fitsInMs: Math.max(0, fitsInMs - sinceMs),
-    freesInMs: left(freesInMs),
-    resetsInMs: left(resetsInMs),
-  });
-  const override = ({ endsInMs, ownFitsInMs, ...same }: Overridden): Overridden => ({
-    ...same,
+  const { standings, overrides, leavings, ...same } = answer;
+  const override = ({ endsInMs, ownFitsInMs, ...kept }: Overridden): Overridden => ({
+    ...kept,
     endsInMs: endsInMs - sinceMs,
     ownFitsInMs: Math.max(0, ownFitsInMs - sinceMs),
   });
-  const { standings, overrides } = answer;
   return {
-    ...answer,
-    standings: standings.map((limits) => limits.map(standing)),
+    ...same,
+    standings: standings.map((limits, c) =>
+      limits.map((standing, l) => standingAfter(sinceMs, standing, leavings?.[c]?.[l] ?? [])),
+    ),
     ...(overrides && { overrides: overrides.map((one) => one && override(one)) }),
+  };
+}
+
+function standingAfter(sinceMs: number, standing: Standing, leavings: readonly number[]): Standing {
+  let { used } = standing;
+  let i = 0;
+  for (; i < leavings.length && (leavings[i] as number) <= sinceMs; i += 2) used -= leavings[i + 1] as number;
+  return {
+    used,
+    fitsInMs: Math.max(0, standing.fitsInMs - sinceMs),
+    freesInMs: used > 0 ? (leavings[i] as number) - sinceMs : 0,
+    resetsInMs: used > 0 ? standing.resetsInMs - sinceMs : 0,
   };
 }

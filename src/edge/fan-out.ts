@@ -143,9 +143,7 @@ export class FanOut {
   }
 
   #askAll(asked: readonly (AskedPart | undefined)[]): Promise<(ChargeAnswer | undefined)[]> {
-    return Promise.all(
-      asked.map((part) => part && this.#ask(part.object, "consume", part.charge).catch(silent)),
-    );
+    return Promise.all(asked.map((part) => part && this.#ask(part.object, "consume", part.charge).catch(silent)));
   }
 
   /** Puts back what was charged, by whoever may have charged it. Answers how the counters stand then. */
@@ -245,6 +243,9 @@ function join(parts: readonly Part[], answers: readonly (Answer | undefined)[]):
     standings: placed(parts, answers, ({ standings }, i) => standings[i], []),
     ...(known.some(({ overrides }) => overrides) && {
       overrides: placed(parts, answers, ({ overrides }, i) => overrides?.[i], null),
+    }),
+    ...(known.every(({ leavings }) => leavings) && {
+      leavings: placed(parts, answers, ({ leavings }, i) => leavings?.[i], []),
     }),
   };
 }

@@ -104,14 +104,16 @@ export class Limiter {
     const { id, policy, cost, counters, identity: subject, aliases, isNew } = asked;
     const keepMs = longestWindowOfMs(layersIn("live", policy));
     const identified = { id, subject, aliases, keepMs, youngMs: youngMs(this.config) };
-    const charge = { ...identified, policy: policy.name, cost, counters };
+    const believeMs = this.config.denyCacheMs || undefined;
+    const charge = { ...identified, policy: policy.name, cost, counters, believeMs };
     let known = this.#recall(charge, isNew);
     if (known === "soon" && !this.askedKeys) known = await this.#recallSoon(charge);
     if (typeof known === "object") return { ...DENIED, ...known, isRemembered: true };
     for (const { key } of counters) this.askedKeys?.add(key);
     return this.denials.learning(charge, async () => {
       // What is denied most likely need not be charged by some objects, and put back there. A batch would lose its order.
-      const checked = known && !this.askedKeys && (await this.#objects.check({ policy: policy.name, cost, counters }));
+      const checked =
+        known && !this.askedKeys && (await this.#objects.check({ policy: policy.name, cost, counters, believeMs }));
       if (checked && !checked.allowed) return { ...DENIED, ...checked };
       return this.#objects.consume(charge, waitUntil);
     });

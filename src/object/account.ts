@@ -3,9 +3,9 @@ import type { Limit } from "../core/limit";
 import { EventLog } from "../core/log";
 import { type KeyOverride, type LayerLimits, type Override, overrideOf } from "../core/override";
 import { overrideText, readOverride, sparedFromMs, sparedUntilMs } from "./override";
-import { type EventName, type Located, Pages, type Retention } from "./pages";
 import type { PagedEvent } from "./page";
 import type { Row } from "./page-table";
+import { type EventName, type Located, Pages, type Retention } from "./pages";
 import type { StoredEvent } from "./protocol";
 import type { PageStore } from "./store";
 

@@ -2,7 +2,7 @@ import { check } from "../core/decide";
 import { isInShadow, layersOf } from "../core/identity";
 import { type Remembered, recognise } from "../core/recognition";
 import { makersOf, withClaim, withoutClaim } from "./claims";
-import { countersOf, type Opened, openedOf, retainMsOf } from "./opened";
+import { countersOf, type Opened, openedOf, retainMsOf, standingOf } from "./opened";
 import type { Located } from "./pages";
 import type { Charge, ChargeAnswer } from "./protocol";
 
@@ -41,7 +41,7 @@ export function consume(charge: Charge, opened: readonly Opened[], clock: Clock)
   }
 
   const remembered = counters.map(({ key }) => openedOf(key, holdings).remembered);
-  const standing = { ...check(countersOf(charge, opened, clock.atMs), charge.cost, clock.atMs), atMs: clock.atMs };
+  const standing = standingOf({ ...charge, believeMs: undefined }, opened, clock.atMs);
   if (!alone) {
     rely(charge, uncharged);
     const isKnown = first?.remembered?.isInWindow === true;
@@ -103,9 +103,9 @@ function date(charge: Charge, all: readonly Opened[], keys: readonly Holding[], 
       // Who denies an attempt holds nothing of it.
     } else liftClaim({ account, located }, attempt);
   }
-  const standing = check(countersOf(charge, all, atMs), cost, atMs);
   const { allowed } = verdict;
-  return { ...standing, atMs, allowed, replayed: false, conflicts: false, charged: allowed };
+  const standing = standingOf(allowed ? { ...charge, believeMs: undefined } : charge, all, atMs);
+  return { ...standing, allowed, replayed: false, conflicts: false, charged: allowed };
 }
 
 /** Lays the attempt's claim on what is held of the id: whoever made that may take it back. */

@@ -15,7 +15,8 @@ export interface Claim {
 export function withClaim(claims: readonly Claim[], attempt: string, isMaker: boolean): readonly Claim[] {
   const own = claims.find((claim) => claim.attempt === attempt);
   if (own?.relies && (own.isMaker || !isMaker)) return claims;
-  if (own) return claims.map((claim) => (claim === own ? { attempt, isMaker: isMaker || own.isMaker, relies: true } : claim));
+  if (own)
+    return claims.map((claim) => (claim === own ? { attempt, isMaker: isMaker || own.isMaker, relies: true } : claim));
   if (claims.length < MOST_CLAIMS) return [...claims, { attempt, isMaker, relies: true }];
   return claims.includes(FOR_GOOD) ? claims : [...claims, FOR_GOOD];
 }
@@ -41,7 +42,8 @@ export function claimTexts(claims: readonly Claim[]): string[] {
 
 export function claimsIn(texts: readonly string[]): Claim[] {
   return texts.map((text) => {
-    if (text.startsWith("+")) return text === "+*" ? FOR_GOOD : { attempt: text.slice(1), isMaker: false, relies: true };
+    if (text.startsWith("+"))
+      return text === "+*" ? FOR_GOOD : { attempt: text.slice(1), isMaker: false, relies: true };
     if (text.startsWith("-")) return { attempt: text.slice(1), isMaker: true, relies: false };
     return { attempt: text, isMaker: true, relies: true };
   });

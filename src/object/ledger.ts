@@ -1,10 +1,10 @@
-import { check, standingsOf } from "../core/decide";
+import { standingsOf } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
 import type { KeyOverride, LayerLimits } from "../core/override";
 import { Account } from "./account";
 import { AccountCache, type Memory } from "./account-cache";
 import { consume, isInWindow, layersIn, liftClaims } from "./charging";
-import { countersOf, type Opened } from "./opened";
+import { type Opened, standingOf } from "./opened";
 import { PAGE_CHARS, type PagedEvent } from "./page";
 import type {
   Answer,
@@ -136,7 +136,7 @@ export class Ledger {
 
   #check(question: Question, wallMs: number): Answer {
     const { opened, atMs } = this.#open(question.counters, wallMs);
-    return { atMs, ...check(countersOf(question, opened, atMs), question.cost, atMs) };
+    return standingOf(question, opened, atMs);
   }
 
   #consume(charge: Charge, wallMs: number): ChargeAnswer {
@@ -148,7 +148,7 @@ export class Ledger {
   #undo(charge: Charge, wallMs: number): Answer {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
     liftClaims(charge, opened);
-    return { atMs, ...check(countersOf(charge, opened, atMs), charge.cost, atMs) };
+    return standingOf(charge, opened, atMs);
   }
 
   /** Sets the cost of an event in all of its counters, also above their limits: what is spent is spent. */
@@ -179,7 +179,7 @@ export class Ledger {
         if (next !== located.event) account.change(located, next);
       }
     }
-    return { atMs, found, ...check(countersOf(question, opened, atMs), 1, atMs) };
+    return { ...standingOf({ ...question, cost: 1 }, opened, atMs), found };
   }
 
   /** Does the work and stores what it changed, or neither. */

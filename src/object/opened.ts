@@ -1,6 +1,6 @@
-import { type Counter, longestInForceMs } from "../core/decide";
+import { type Counter, check, leavingsOf, longestInForceMs } from "../core/decide";
 import type { Account } from "./account";
-import type { AskedCounter, Charge, Question } from "./protocol";
+import type { Answer, AskedCounter, Charge, Question } from "./protocol";
 
 /** The counters that a question asks about, by key. */
 export interface Opened {
@@ -11,6 +11,14 @@ export interface Opened {
 /** The counters of a question in the order asked, which is the order of the answer's standings, as they are at `atMs`. */
 export function countersOf({ policy, counters }: Question, opened: readonly Opened[], atMs: number): Counter[] {
   return counters.map(({ layer, key, limits }) => openedOf(key, opened).account.counter(policy, layer, limits, atMs));
+}
+
+/** How the counters of a question stand, and what leaves them next if that is asked for. */
+export function standingOf(question: Question, opened: readonly Opened[], atMs: number): Answer {
+  const { cost, believeMs } = question;
+  const counters = countersOf(question, opened, atMs);
+  const standing = { ...check(counters, cost, atMs), atMs };
+  return believeMs === undefined ? standing : { ...standing, leavings: leavingsOf(counters, atMs, believeMs) };
 }
 
 /** What was opened for a key. */

@@ -229,7 +229,8 @@ export class Pages {
   /** The slot of an expired page, which the next one overwrites so that nothing need be deleted, or a new slot. */
   #freeSlot({ nowMs, spares }: Retention): number {
     const expired = this.#sealed.findIndex((page) => page.expiresAtMs <= nowMs && !spares(page));
-    if (expired < 0) return this.#sealed.reduce((highest, { slot }) => Math.max(highest, slot), this.#tail?.slot ?? -1) + 1;
+    if (expired < 0)
+      return this.#sealed.reduce((highest, { slot }) => Math.max(highest, slot), this.#tail?.slot ?? -1) + 1;
     const { slot } = this.#sealed[expired] as Sealed;
     if (this.#byName || this.#byId)
       for (const event of this.#eventsOn(slot)) {

@@ -15,6 +15,8 @@ export interface Question {
   readonly policy: string;
   readonly cost: number;
   readonly counters: readonly AskedCounter[];
+  /** For so long a denial will be answered from memory: the object says what leaves its windows meanwhile. */
+  readonly believeMs?: number | undefined;
 }
 
 /** One layer of the policy, with the key it counts by for the subject at hand. */
@@ -56,6 +58,8 @@ export interface Charge extends EventQuestion {
 export interface Answer extends Verdict {
   /** The object's own time of the decision. */
   readonly atMs: number;
+  /** Of a denial, or of what is left of one, if it was asked for: `leavingsOf`. */
+  readonly leavings?: readonly (readonly (readonly number[])[])[];
 }
 
 export interface ChargeAnswer extends Answer {

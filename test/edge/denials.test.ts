@@ -1,5 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { check, leavingsOf } from "../../src/core/decide";
+import type { Limit } from "../../src/core/limit";
+import { EventLog } from "../../src/core/log";
 import { Denials } from "../../src/edge/denials";
 import type { Answer, Question } from "../../src/object/protocol";
 
@@ -13,6 +16,7 @@ const denial = (fitsInMs: number): Answer => ({
   allowed: false,
   atMs: 0,
   standings: [[{ used: 5, fitsInMs, freesInMs: fitsInMs, resetsInMs: fitsInMs + 100 }]],
+  leavings: [[[fitsInMs, 1, fitsInMs + 100, 4]]],
 });
 
 async function learn(denials: Denials, asked: Question, answer: Answer): Promise<void> {
@@ -58,11 +62,79 @@ test("what overrides a counter counts down with it", async () => {
   const { clock, denials } = denialsAt(10_000);
   const override = { kind: "exempt", endsInMs: 500, ownFitsInMs: 30_000 } as const;
   await learn(denials, question("u"), { ...denial(60_000), overrides: [override, null] });
-  clock.ms += 700;
+  clock.ms += 499;
   expect(denialOf(denials, question("u"))?.overrides).toEqual([
-    { kind: "exempt", endsInMs: -200, ownFitsInMs: 29_300 },
+    { kind: "exempt", endsInMs: 1, ownFitsInMs: 29_501 },
     null,
   ]);
+  clock.ms += 1;
+  expect(recalled(denials, question("u"))).toBeUndefined();
+});
+
+test("every figure is what the object itself would say at that instant, for as long as a denial is believed", async () => {
+  const event = fc.record({ afterMs: fc.nat({ max: 40 }), cost: fc.nat({ max: 3 }), released: fc.boolean() });
+  const limits = fc.uniqueArray(
+    fc.record({
+      kind: fc.constantFrom(undefined, "concurrent" as const),
+      max: fc.integer({ min: 3, max: 30 }),
+      windowMs: fc.constantFrom(300, 1_000, 5_000),
+    }),
+    { minLength: 1, maxLength: 4, selector: ({ kind, windowMs }) => `${kind} ${windowMs}` },
+  );
+  let recalls = 0;
+  await fc.assert(
+    fc.asyncProperty(
+      limits,
+      fc.array(event, { maxLength: 120, size: "max" }),
+      fc.array(fc.nat({ max: 200 }), { maxLength: 12 }),
+      fc.integer({ min: 1, max: 1_500 }),
+      async (limits, events, laterMs, mostMs) => {
+        const { clock, denials } = denialsAt(mostMs);
+        const log = new EventLog();
+        for (const { afterMs, cost, released } of events) {
+          clock.ms += afterMs;
+          log.record({ atMs: clock.ms, cost, released, retainMs: 10_000 });
+        }
+        const asked = { policy: "p", cost: 3, counters: [{ layer: "l", key: "k:1", limits: limits as Limit[] }] };
+        const counters = [{ log, limits: limits as Limit[] }];
+        const said = { ...check(counters, 3, clock.ms), atMs: clock.ms };
+        await learn(denials, asked, { ...said, leavings: leavingsOf(counters, clock.ms, mostMs) });
+        for (const ms of laterMs) {
+          clock.ms += ms;
+          const known = denialOf(denials, asked);
+          if (!known) continue;
+          recalls++;
+          expect(known.standings).toEqual(check(counters, 3, clock.ms).standings);
+        }
+      },
+    ),
+    { numRuns: 400 },
+  );
+  expect(recalls).toBeGreaterThan(200);
+});
+
+test("a denial is believed no longer than its figures were foretold", async () => {
+  const { clock, denials } = denialsAt(10_000);
+  const log = new EventLog();
+  const limits = [{ max: 40, windowMs: 1_000 }];
+  for (let i = 0; i < 40; i++) log.record({ atMs: clock.ms + i, cost: 1, released: false, retainMs: 1_000 });
+  clock.ms += 900;
+  const counters = [{ log, limits }];
+  const asked = { ...question("u", 40), counters: [{ layer: "caller", key: "user:u", limits }] };
+  const said = { ...check(counters, 40, clock.ms), atMs: clock.ms };
+  await learn(denials, asked, { ...said, leavings: leavingsOf(counters, clock.ms, 10_000) });
+  // The last of 32 leaves after 131 ms.
+  clock.ms += 130;
+  expect(denialOf(denials, asked)?.standings[0]?.[0]).toMatchObject({ used: 9, freesInMs: 1 });
+  clock.ms += 1;
+  expect(recalled(denials, asked)).toBeUndefined();
+});
+
+test("an answer that says nothing of what leaves next is not remembered", async () => {
+  const { denials } = denialsAt(1_000);
+  const { leavings, ...said } = denial(500);
+  await learn(denials, question("u"), said);
+  expect(denials.recall(question("u"))).toBeUndefined();
 });
 
 test("a denial is believed for as long as it may be at most, and not when the clock went back behind it", async () => {
@@ -181,13 +253,42 @@ test("what was denied by a key is doubtful once room was made for it, to whomeve
   expect(recalls()).toEqual(["denied", "lapsed", "lapsed", "denied", "denied"]);
 });
 
-test("memory is bounded: of subjects the last are remembered, of a subject a few costs", async () => {
+test("of a subject a few costs are remembered", async () => {
   const { denials } = denialsAt(1_000);
-  for (let i = 0; i <= 5_000; i++) await learn(denials, question(`u${i}`), denial(60_000));
-  expect([0, 1, 5_000].map((i) => recalled(denials, question(`u${i}`)) !== undefined)).toEqual([false, true, true]);
   for (let cost = 1; cost <= 9; cost++) await learn(denials, question("u1", cost), denial(60_000));
   expect(recalled(denials, question("u1", 8))).toBeUndefined();
   expect(denialOf(denials, question("u1", 9))).toBeDefined();
+});
+
+test("memory is bounded by bytes: thousands of small questions are remembered, and of the largest a few dozen", async () => {
+  const large = (i: number): Question => ({
+    policy: "inline",
+    cost: 1,
+    counters: Array.from({ length: 8 }, (_, c) => ({
+      layer: `layer${c}`,
+      key: `inline/${i}-${c}-${"k".repeat(200)}`,
+      limits: Array.from({ length: 8 }, (_, l) => ({ max: 10, windowMs: 86_400_000 * (l + 1) })),
+    })),
+  });
+  const full = { used: 10, fitsInMs: 86_400_000, freesInMs: 86_400_000, resetsInMs: 86_400_001 };
+  const denied: Answer = {
+    allowed: false,
+    atMs: 0,
+    standings: Array.from({ length: 8 }, () => Array.from({ length: 8 }, () => full)),
+    leavings: Array.from({ length: 8 }, () => Array.from({ length: 8 }, () => [86_400_000, 1])),
+  };
+  for (const [asked, answer, least, most] of [
+    [(i: number) => question(`u${i}`), denial(60_000), 2_000, 8_000],
+    [large, denied, 20, 400],
+  ] as const) {
+    const { denials } = denialsAt(1_000);
+    for (let i = 0; i < 10_000; i++) await learn(denials, asked(i), answer);
+    const known = Array.from({ length: 10_000 }, (_, i) => recalled(denials, asked(i)) !== undefined);
+    const first = known.indexOf(true);
+    expect(known.slice(first).every((isKnown) => isKnown)).toBe(true);
+    expect(10_000 - first).toBeGreaterThan(least);
+    expect(10_000 - first).toBeLessThan(most);
+  }
 });
 
 test("never denies what was not denied for as little, or for longer than was said", async () => {

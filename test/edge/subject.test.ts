@@ -135,10 +135,7 @@ describe("the identity of a subject", () => {
   });
 
   test("is another for each of so many users that one of 32 bits would be the same for some", () => {
-    const users = Array.from(
-      { length: 300_000 },
-      (_, i) => `user:${(i * 48271) % 65_537}-${i}-${(i * i) % 9973}`,
-    );
+    const users = Array.from({ length: 300_000 }, (_, i) => `user:${(i * 48271) % 65_537}-${i}-${(i * i) % 9973}`);
     expect(new Set(users.map(keyDigestOf)).size).toBe(users.length);
     expect(new Set(users.map(fnv1a)).size).toBeLessThan(users.length);
   });

@@ -215,18 +215,16 @@ describe("a decision is known as a whole or not at all", () => {
     const world = new World();
     const key = `ip:${IP}`;
     const limits = [{ max: 2, windowMs: 24 * HOUR_MS }];
-    world
-      .ledger(key)
-      .setOverride(
-        key,
-        {
-          kind: "limits",
-          reason: "r",
-          ends: { inMs: 30 * 24 * HOUR_MS },
-          layers: [{ policy: "chat", layer: "ip", limits }],
-        },
-        START_MS,
-      );
+    world.ledger(key).setOverride(
+      key,
+      {
+        kind: "limits",
+        reason: "r",
+        ends: { inMs: 30 * 24 * HOUR_MS },
+        layers: [{ policy: "chat", layer: "ip", limits }],
+      },
+      START_MS,
+    );
     const told: string[] = [];
     for (let hour = 0; hour < 12; hour++) told.push(await world.at(hour * 3_660).consume("chat", "u", "job"));
     expect(told).toEqual(["admitted", "admitted", ...Array(10).fill("denied")]);

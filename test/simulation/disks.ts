@@ -18,14 +18,10 @@ function mistakesInPages({ name, disk, latestMs }: SimulatedObject, model: Model
       ({ id, identity, cost, released, atMs }) => `${placeOf(name, key)} ${id} ${identity} ${cost} ${released} ${atMs}`,
     ),
   );
-  const events = [...model.events]
-    .filter(([place]) => place.startsWith(`${name} `))
-    .flatMap(([, events]) => events);
+  const events = [...model.events].filter(([place]) => place.startsWith(`${name} `)).flatMap(([, events]) => events);
   const recorded = new Set(events.map(textOfEvent));
   // A page that was rewritten may have left out what is not kept any more.
-  const lost = events.filter(
-    (event) => event.atMs + event.retainMs > latestMs && !stored.includes(textOfEvent(event)),
-  );
+  const lost = events.filter((event) => event.atMs + event.retainMs > latestMs && !stored.includes(textOfEvent(event)));
   return [
     ...stored.filter((event) => !recorded.has(event)).map((event) => `stored, and never recorded: ${event}`),
     ...lost.map((event) => `recorded, and not stored: ${textOfEvent(event)}`),

@@ -1,7 +1,7 @@
 import type { KeyOverride } from "../../src/core/override";
 import type { ObjectNamespace, ObjectStub } from "../../src/edge/objects";
-import { Group } from "../../src/object/group";
 import { Memory } from "../../src/object/account-cache";
+import { Group } from "../../src/object/group";
 import { Ledger } from "../../src/object/ledger";
 import type {
   AnswerOf,

@@ -143,7 +143,8 @@ function overlap(one: Told, other: Told): boolean {
 type Span = readonly [leastMs: number, mostMs: number];
 
 function isLeftOf(earlier: DecidedLimit | undefined, { standing, override }: DecidedLimit, sinceMs: Span): boolean {
-  if (!earlier || standing.used !== earlier.standing.used) return false;
+  // What has left a window since is not in use any more.
+  if (!earlier || standing.used > earlier.standing.used) return false;
   if (override?.kind !== earlier.override?.kind) return false;
   if (override && earlier.override && !isIn(sinceMs, earlier.override.endsInMs - override.endsInMs)) return false;
   const [leastMs, mostMs] = sinceMs.map((ms) => Math.max(0, earlier.standing.fitsInMs - ms)).reverse() as [

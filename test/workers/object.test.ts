@@ -1,8 +1,8 @@
 import { abortAllDurableObjects, runDurableObjectAlarm } from "cloudflare:test";
 import { beforeEach, describe, expect, test, vi } from "vitest";
+import { Memory } from "../../src/object/account-cache";
 import type { LimiterObject } from "../../src/object/object";
 import type { Charge } from "../../src/object/protocol";
-import { Memory } from "../../src/object/account-cache";
 import { Store } from "../../src/object/store";
 import { CLOCK_MARGIN_MS } from "../../src/object/sweep";
 import { AskedLedger, caller, charge, countPages, HOUR_MS, inside, ip, newObject, objects, START_MS } from "./ledger";
