@@ -63,6 +63,14 @@ export class Disk implements PageStore {
     },
   };
 
+  /** Another disk that holds the same. */
+  copy(): Disk {
+    const copy = new Disk();
+    for (const [name, row] of this.rows) copy.rows.set(name, row);
+    for (const [key, row] of this.overrideRows) copy.overrideRows.set(key, row);
+    return copy;
+  }
+
   /** How many writes are not durable yet: an answer that depends on them waits until as many are committed. */
   get pending(): number {
     return this.#uncommitted.length;

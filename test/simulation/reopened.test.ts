@@ -1,0 +1,95 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { Limit } from "../../src/core/limit";
+import { Memory } from "../../src/object/account-cache";
+import { Ledger } from "../../src/object/ledger";
+import type { AskedCounter, Call, Charge } from "../../src/object/protocol";
+import { Disk } from "./disk";
+
+const CLOCK_MARGIN_MS = 2_000;
+const KEY = "user:u";
+/** Windows from far below what is kept to far above it. */
+const WINDOWS_MS = [1_000, 3_000, 20_000, 100_000];
+
+const limits = fc
+  .uniqueArray(
+    fc.record({
+      kind: fc.constantFrom(undefined, undefined, "concurrent" as const),
+      max: fc.integer({ min: 1, max: 30 }),
+      windowMs: fc.constantFrom(...WINDOWS_MS),
+    }),
+    { minLength: 1, maxLength: 3, selector: ({ kind, windowMs }) => `${kind} ${windowMs}` },
+  )
+  .map((limits) => limits as Limit[]);
+
+/** One or two counters of the key, under limits that change from call to call. */
+const counters = fc
+  .uniqueArray(fc.record({ layer: fc.constantFrom("a", "b"), limits }), {
+    minLength: 1,
+    maxLength: 2,
+    selector: ({ layer }) => layer,
+  })
+  .map((layers) => layers.map((layer): AskedCounter => ({ ...layer, key: KEY })));
+
+const step = fc.record({
+  counters,
+  policy: fc.constantFrom("p", "q"),
+  method: fc.constantFrom("consume", "consume", "consume", "check", "undo", "settle", "release"),
+  cost: fc.integer({ min: 1, max: 3 }),
+  /** Few, so that they come back within their window and after it. */
+  id: fc.nat({ max: 8 }),
+  subject: fc.constantFrom("a=1,b=1", "a=1,b=1", "a=1,b=1", "a=1", "b=1", "a=2,b=1", "a=1~shadow"),
+  attempt: fc.constantFrom("x", "y"),
+  keepMs: fc.constantFrom(1_000, 5_000, 20_000),
+  alone: fc.boolean(),
+  advanceMs: fc.oneof(
+    { weight: 5, arbitrary: fc.constantFrom(0, 0, 1, 999, 1_000) },
+    { weight: 1, arbitrary: fc.integer({ min: 0, max: 9_000 }) },
+  ),
+  before: fc.oneof(
+    { weight: 20, arbitrary: fc.constant("nothing" as const) },
+    { weight: 1, arbitrary: fc.constantFrom("sweep", "override", "override", "lift", "exempt") },
+  ),
+  override: limits,
+  overrideMs: fc.integer({ min: 1, max: 60_000 }),
+});
+
+test.each([1, 150, 2_000])(
+  "an account in memory and the same account read back from storage decide and tell the same, on pages of %d characters",
+  (pageChars) => {
+    let [admitted, replayed, found] = [0, 0, 0];
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 150, maxLength: 150, size: "max" }), (history) => {
+        const disk = new Disk();
+        const open = (from: Disk) => new Ledger(from, new Memory(10_000_000), pageChars, CLOCK_MARGIN_MS);
+        const ledger = open(disk);
+        let nowMs = 1_800_000_000_000;
+        for (const { before, override, overrideMs, advanceMs, method, counters, id, ...asked } of history) {
+          nowMs += advanceMs;
+          const ends = { inMs: overrideMs };
+          const layers = [{ policy: asked.policy, layer: "a", limits: override }];
+          if (before === "override") ledger.setOverride(KEY, { kind: "limits", reason: "r", ends, layers }, nowMs);
+          if (before === "exempt") ledger.setOverride(KEY, { kind: "exempt", reason: "r", ends }, nowMs);
+          if (before === "lift") ledger.liftOverride(KEY, nowMs);
+          if (before === "sweep") for (const _ of ledger.sweep(nowMs));
+          const onCosts = counters.flatMap(({ limits }) => limits.filter(({ kind }) => kind === undefined));
+          const cost = Math.min(asked.cost, ...onCosts.map(({ max }) => max));
+          const question: Charge = { ...asked, id: `id-${id}`, cost, counters, youngMs: 500 };
+          const call = { method, question: method === "release" ? { event: question } : question } as Call;
+          const other = open(disk.copy());
+          const told = ledger.decide([call], nowMs);
+          expect(told).toEqual(other.decide([call], nowMs));
+          const [outcome] = told;
+          if (!outcome || !("answer" in outcome)) throw new Error(outcome?.error);
+          const { answer } = outcome;
+          if ("charged" in answer && answer.charged) admitted++;
+          if ("replayed" in answer && answer.replayed) replayed++;
+          if ("found" in answer && answer.found) found++;
+        }
+      }),
+      { numRuns: 60 },
+    );
+    expect(Math.min(admitted, replayed, found)).toBeGreaterThan(100);
+  },
+  60_000,
+);

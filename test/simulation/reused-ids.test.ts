@@ -1,0 +1,49 @@
+import { expect, test } from "vitest";
+import { Ledger } from "../../src/object/ledger";
+import type { Call, Outcome } from "../../src/object/protocol";
+import { Chance } from "./chance";
+import { Disk } from "./disk";
+
+const LIMITS = [{ max: 1_000, windowMs: 1_000 }];
+const IDS = Array.from({ length: 60 }, (_, i) => `job-${i}`);
+
+test.each([0, 5_000])(
+  "ids that come back after their window, on slots that are used again, are charged once and can be settled: with a margin of %d ms",
+  (clockMarginMs) => {
+    const chance = new Chance(1);
+    const ledger = new Ledger(new Disk(), undefined, 150, clockMarginMs);
+    const counters = [{ layer: "user", key: "user:u", limits: LIMITS }];
+    const question = (id: string) => ({ id, subject: "user=u", policy: "jobs", cost: 1, counters });
+    const consume = (id: string): Call => ({
+      method: "consume",
+      question: { ...question(id), keepMs: 1_000, attempt: String(chance.next()), alone: true },
+    });
+    const decide = (calls: readonly Call[], nowMs: number) =>
+      ledger.decide(calls, nowMs).map((outcome: Outcome) => {
+        if ("error" in outcome) throw new Error(outcome.error);
+        return outcome.answer;
+      });
+    for (
+      let round = 0, nowMs = 1_800_000_000_000;
+      round < 150;
+      round++, nowMs += chance.of([999, 1_000, 3_000, 9_000])
+    ) {
+      const all = [...IDS, ...Array.from({ length: 40 }, (_, i) => `${round}-${i}`)];
+      const shuffled = all.map((id) => ({ id, at: chance.next() })).sort((one, other) => one.at - other.at);
+      decide(
+        shuffled.map(({ id }) => consume(id)),
+        nowMs,
+      );
+      const again = decide(IDS.map(consume), nowMs);
+      expect(again.filter((answer) => !("replayed" in answer && answer.replayed))).toEqual([]);
+      // Those of the round before are in the window at most once more, a millisecond before they leave it.
+      expect(again[0]?.standings[0]?.[0]?.used).toBeLessThanOrEqual(100 + 40);
+      const settled = decide(
+        IDS.map((id) => ({ method: "settle" as const, question: { ...question(id), cost: 1 } })),
+        nowMs,
+      );
+      expect(settled.filter((answer) => !("found" in answer && answer.found))).toEqual([]);
+    }
+  },
+  60_000,
+);
