@@ -10,21 +10,25 @@ const STEP_PAGES = 500;
 export const CLOCK_MARGIN_MS = 60_000;
 
 /**
- * Deletes, step by step, the pages that had expired at `nowMs`; `drop` is told the key of each. Returns the mean expiry
+ * Deletes, step by step, the pages that had expired at `sweptMs`; `drop` is told the key of each. Returns the mean expiry
  * of those that are left, undefined when there are none.
+ *
+ * Looks only at pages without an event later than `beganMs`, when the sweep began. So it ends, however fast pages are
+ * added meanwhile; a page that has later events has not expired.
  */
 export function* sweepPages(
   store: PageStore,
-  nowMs: number,
+  beganMs: number,
+  sweptMs: number,
   drop: (key: string) => void,
 ): Generator<void, number | undefined> {
   let kept = 0;
   let meanExpiryMs = 0;
   let after = { key: "", slot: -1 };
   for (;;) {
-    const pages = store.pagesAfter(after.key, after.slot, STEP_PAGES);
+    const pages = store.pagesAfter(after.key, after.slot, STEP_PAGES, beganMs);
     for (const { key, slot, expiresAtMs } of pages) {
-      if (expiresAtMs > nowMs) {
+      if (expiresAtMs > sweptMs) {
         kept += 1;
         meanExpiryMs += (expiresAtMs - meanExpiryMs) / kept;
       } else {
