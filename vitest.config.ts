@@ -13,7 +13,10 @@ export default defineConfig({
         // What imports nothing of Cloudflare runs where it is fastest.
         test: {
           name: "node",
-          include: ["test/{accuracy,core,config,console,edge,http,client,simulation}/**/*.test.ts", "test/*.test.ts"],
+          include: [
+            "test/{accuracy,core,config,console,edge,http,client,object,simulation}/**/*.test.ts",
+            "test/*.test.ts",
+          ],
         },
       },
       {

@@ -5,14 +5,14 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { WorkerOptions } from "miniflare";
 import { unstable_getMiniflareWorkerOptions as miniflareWorkerOptions } from "wrangler";
-import { readConfig } from "../src/config/config";
+import { type Config, readConfig } from "../src/config/config";
 import { ConfigError } from "../src/config/mistake";
 import { bundle } from "./local/bundle";
 import { buildConsole } from "./local/console";
 import { StartFailure } from "./local/failure";
 import { lockDirectory } from "./local/lock";
 import { type LocalService, startService } from "./local/service";
-import { localVariables, withTokens } from "./local/variables";
+import { isMadeHere, localVariables, withTokens } from "./local/variables";
 
 /**
  * `npm start`: the service on this machine, with counters on disk. README.md lists the variables.
@@ -53,10 +53,9 @@ async function main(): Promise<void> {
   stopOnSignals(service, hasTestClock || process.env.npm_lifecycle_event !== undefined);
 
   const { origin } = service.url;
-  const token = [...config.callerTokens, ...config.adminTokens][0]?.replaceAll("'", "'\\''");
   console.log(`The limiter serves on ${origin}, its counters are in ${dataDirectory}. Try it:
 
-curl -i ${origin}/v1/consume -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' -d '{"policy":"chat","subject":{"user":"u_1","ip":"203.0.113.7"}}'
+curl -i ${origin}/v1/consume -H ${authorization(config)} -H 'Content-Type: application/json' -d '{"policy":"chat","subject":{"user":"u_1","ip":"203.0.113.7"}}'
 `);
   if (config.adminTokens.length > 0)
     console.log(`The console is at ${origin}/console, and asks for a token of LIMITER_ADMIN_TOKENS.\n`);
@@ -65,6 +64,15 @@ curl -i ${origin}/v1/consume -H 'Authorization: Bearer ${token}' -H 'Content-Typ
 
 curl ${origin}/test/clock -H 'Content-Type: application/json' -d '{"advance_seconds": 60}'
 `);
+}
+
+/** The header for the shell, with a token that was made here, or the variable that has another. */
+function authorization({ callerTokens, adminTokens }: Config): string {
+  const made = [...callerTokens, ...adminTokens].find(isMadeHere);
+  if (made) return `'Authorization: Bearer ${made}'`;
+  const variable = callerTokens.length > 0 ? "LIMITER_TOKENS" : "LIMITER_ADMIN_TOKENS";
+  // The first one of the list.
+  return `"Authorization: Bearer \${${variable}%%,*}"`;
 }
 
 /** Whether the service gets a clock for tests. */

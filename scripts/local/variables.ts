@@ -37,8 +37,13 @@ export function withTokens(variables: Variables, devVarsPath: string): Variables
   return { ...variables, ...made };
 }
 
+/** By how it begins and how long it is, so that `npm start` knows its own tokens again. */
+export function isMadeHere(token: string): boolean {
+  return /^lim_[\w-]{28}$/.test(token);
+}
+
 function makeToken(): string {
-  return randomBytes(24).toString("base64url");
+  return `lim_${randomBytes(21).toString("base64url")}`;
 }
 
 function isSet(value: unknown): boolean {

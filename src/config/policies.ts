@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { parseLimit } from "../core/limit";
+import { type Limit, parseLimit } from "../core/limit";
 import { type Layer, limitName, type Mode, type Policy } from "../core/policy";
 import { type Mistake, mistakesOf } from "./mistake";
 
@@ -24,6 +24,12 @@ export function chatPolicy({ perMinute, perHour, ipPerMinute, mode }: ChatLimits
 
 const MAX_POLICIES = 32;
 
+/** Names that no policy can be declared by, and why. */
+const RESERVED: Readonly<Record<string, string>> = {
+  chat: "the chat policy is set by the RATE_LIMIT_CHAT_… variables",
+  inline: "this is the name of limits that callers name themselves: choose another one",
+};
+
 export const name = z
   .string()
   .regex(/^[a-z][a-z0-9_-]{0,31}$/, "a name is a lower-case letter, then up to 31 of a-z, 0-9, _ and -");
@@ -46,11 +52,14 @@ const limit = z
     }
   });
 
-/** One to `most` items that differ in what `of` picks; looked at even when some of them are wrong in themselves. */
+/**
+ * One to `most` items that differ in the text that `of` picks. Items are compared even when some are wrong in themselves:
+ * of those `of` picks what is certain, or nothing.
+ */
 export function listOf<Item extends z.ZodType>(
   item: Item,
   most: number,
-  of: (value: z.output<Item>) => unknown,
+  of: (value: Partial<z.output<Item>>) => unknown,
   twice: string,
 ) {
   const when = ({ value }: { value: unknown }) => Array.isArray(value);
@@ -60,7 +69,7 @@ export function listOf<Item extends z.ZodType>(
     .refine((items) => items.length <= most, { message: `at most ${most}`, when })
     .refine(
       (items) => {
-        const picked = items.map((item) => of(item)).filter((value) => value !== undefined);
+        const picked = items.map((item) => of(item)).filter((value) => typeof value === "string");
         return new Set(picked).size === picked.length;
       },
       { message: twice, when },
@@ -68,10 +77,15 @@ export function listOf<Item extends z.ZodType>(
     .meta({ maxItems: most });
 }
 
+/** False for what was no limit: the schema has left something else in its place. */
+function isLimit(limit: Partial<Limit> | null): limit is Limit {
+  return typeof limit?.windowMs === "number";
+}
+
 export const limits = listOf(
   limit,
   8,
-  (limit) => limit && limitName("", limit),
+  (limit) => isLimit(limit) && limitName("", limit),
   "two limits of one kind have the same window",
 );
 
@@ -118,8 +132,8 @@ export function readPolicies(value: unknown): { policies: Policy[]; mistakes: Mi
     const policy = declaration.safeParse(content);
     mistakes.push(...mistakesOf(name.safeParse(key).error, variable, key));
     mistakes.push(...mistakesOf(policy.error, variable, key));
-    if (key === "chat")
-      mistakes.push({ where: `${variable}/chat`, what: "the chat policy is set by the RATE_LIMIT_CHAT_… variables" });
+    const reserved = Object.hasOwn(RESERVED, key) ? RESERVED[key] : undefined;
+    if (reserved) mistakes.push({ where: `${variable}/${key}`, what: reserved });
     if (!policy.success) continue;
     const { mode, layers } = policy.data;
     policies.push({ name: key, layers: layers.map((layer) => ({ ...layer, mode: layer.mode ?? mode })) });

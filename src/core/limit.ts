@@ -12,8 +12,9 @@ export const LONGEST_WINDOW_MS = 31 * 86_400_000;
 
 const UNIT_MS = { second: 1_000, minute: 60_000, hour: 3_600_000, day: 86_400_000 };
 
+/** Read in linear time: runs of white space are one space each before, so that nothing can be divided in two ways. */
 const GRAMMAR =
-  /^(?<max>\d+)(?<concurrent>\s+concurrent)?\s*(?:\/|\s+per\s+)\s*(?:(?<count>\d+)\s*)?(?<unit>second|minute|hour|day)s?$/i;
+  /^(?<max>\d+)(?<concurrent> concurrent)? ?(?:\/| per ) ?(?:(?<count>\d+) ?)?(?<unit>second|minute|hour|day)s?$/i;
 
 /**
  * Reads `5/minute`, `5 per minute` or `2 per 5 seconds`, the notation of Python's `limits`; in each of them,
@@ -21,7 +22,7 @@ const GRAMMAR =
  * @throws RangeError that says what is wrong with the text.
  */
 export function parseLimit(text: string): Limit {
-  const parts = GRAMMAR.exec(text.trim())?.groups;
+  const parts = GRAMMAR.exec(text.trim().replace(/\s+/g, " "))?.groups;
   if (!parts)
     throw new RangeError(
       `"${text}" is not a limit: write it like 5/minute, 2 per 5 seconds or 2 concurrent per minute`,

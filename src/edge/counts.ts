@@ -5,7 +5,7 @@ import { SpaceSaving } from "../core/space-saving";
 import { addTallies, countIn, type DecisionOutcome, MOST_DENIED_KEYS, type Tallies } from "../core/tally";
 import type { Recent, Sums, Totals } from "../stats/protocol";
 import { callWithin, type Timing, within } from "./deadline";
-import { type Decided, reasonsOf } from "./decision";
+import { type Decided, reasonsOf, shadowReasonsOf } from "./decision";
 import type { WaitUntil } from "./fan-out";
 import { logFault } from "./fault";
 import { Refusal } from "./refusal";
@@ -55,7 +55,8 @@ export class Counts {
     const outcome = outcomeOf(decided);
     countIn(this.#tallies, decided.policy.name, outcome);
     if (!decided.allowed) this.#countReasons(decided, outcome);
-    if (decided.wouldDeny) this.#countShadow(decided);
+    for (const layer of shadowReasonsOf(decided))
+      countIn(this.#tallies, `${decided.policy.name}/${layer}`, "shadow_denied");
     this.#sendLater(waitUntil);
   }
 
@@ -114,13 +115,6 @@ export class Counts {
       if (isConfigured) countIn(this.#tallies, `${policy.name}/${layer}`, outcome);
       this.#deniedKeys.add(`${policy.name}\n${layer}\n${key}`);
     }
-  }
-
-  /** Which layers in shadow would have been a reason to deny. */
-  #countShadow({ policy, limits }: Decided): void {
-    const reasons = limits.filter(({ isShadow, standing }) => isShadow && standing.fitsInMs > 0);
-    for (const layer of new Set(reasons.map(({ layer }) => layer)))
-      countIn(this.#tallies, `${policy.name}/${layer}`, "shadow_denied");
   }
 
   /** The first that counts something waits for the rest: a promise of one request can't be another one's to wait for. */

@@ -89,9 +89,10 @@ export function within<T>(ms: number, answer: Promise<T>, timing: Timing): Promi
 
 /**
  * What the runtime says of a call that failed: https://developers.cloudflare.com/durable-objects/best-practices/error-handling/
- * An object that is overloaded is never asked again: that would keep it so.
+ * An object that was reset, by a deploy or a write that failed, starts again with the next call. One that is overloaded is
+ * never asked again: that would keep it so.
  */
 function isRetryable(error: unknown): boolean {
-  const { retryable, overloaded } = Object(error) as { retryable?: unknown; overloaded?: unknown };
-  return retryable === true && overloaded !== true;
+  const said = Object(error) as { retryable?: unknown; durableObjectReset?: unknown; overloaded?: unknown };
+  return (said.retryable === true || said.durableObjectReset === true) && said.overloaded !== true;
 }

@@ -21,6 +21,8 @@ export interface Decided {
   readonly isRemembered: boolean;
   /** Whether the layers in shadow would have denied it; undefined when there are none. */
   readonly wouldDeny: boolean | undefined;
+  /** The layers in shadow that never admit a cost as high as this one. */
+  readonly neverFitsInShadow: readonly string[];
   readonly limits: readonly DecidedLimit[];
 }
 
@@ -63,6 +65,7 @@ export function decided(asked: Asked, answer: GivenAnswer, named?: Named, inShad
     degraded: false,
     isRemembered,
     wouldDeny: inShadow?.wouldDeny,
+    neverFitsInShadow: inShadow?.neverFits ?? [],
     limits: allLimits(asked, answer, inShadow),
   };
 }
@@ -97,7 +100,13 @@ function inOrder({ layers }: Policy, limits: readonly DecidedLimit[]): DecidedLi
 
 /** The one admission that is not recorded, chosen by whoever runs the service. */
 export function degraded({ policy, cost }: Asked, id?: string): Decided {
-  const unrecorded = { replayed: false, degraded: true, isRemembered: false, wouldDeny: undefined };
+  const unrecorded = {
+    replayed: false,
+    degraded: true,
+    isRemembered: false,
+    wouldDeny: undefined,
+    neverFitsInShadow: [],
+  };
   return { allowed: true, id, policy, cost, ...unrecorded, limits: [] };
 }
 
@@ -134,6 +143,13 @@ export function violated(decided: Decided): DecidedLimit[] {
 /** The layers that the cost does not fit, each with its key. */
 export function reasonsOf(decided: Decided): ReadonlyMap<string, string> {
   return new Map(violated(decided).map(({ layer, key }) => [layer, key]));
+}
+
+/** The layers in shadow that would deny it. */
+export function shadowReasonsOf({ wouldDeny, neverFitsInShadow, limits }: Decided): ReadonlySet<string> {
+  if (!wouldDeny) return new Set();
+  const full = limits.filter(({ isShadow, standing }) => isShadow && standing.fitsInMs > 0);
+  return new Set([...neverFitsInShadow, ...full.map(({ layer }) => layer)]);
 }
 
 export function bodyOf(decided: Decided): Decision {

@@ -1,7 +1,7 @@
 import type * as z from "zod";
 import { identityText } from "../core/identity";
 import { digestOf } from "./hash";
-import { fieldErrors, type InvalidField, invalid } from "./refusal";
+import { fieldErrors, type InvalidField, invalid, objectIn } from "./refusal";
 import { type Asked, type AskedById, type AskedToConsume, admissible, type Idempotency, idOf } from "./request";
 import { inlineKey, inlineReleaseRequest, inlineRequest, inlineSettleRequest } from "./schema";
 
@@ -43,11 +43,13 @@ export function readInlineRelease(input: unknown): AskedById {
  * @throws Refusal `invalid`
  */
 export function readInlineKey(key: string): string {
-  return PREFIX + read(inlineKey, key);
+  const normal = inlineKey.safeParse(key);
+  if (!normal.success) throw invalid(fieldErrors(normal.error));
+  return PREFIX + normal.data;
 }
 
 function read<T>(schema: z.ZodType<T>, input: unknown, mistakes: InvalidField[] = []): T {
-  const request = schema.safeParse(input);
+  const request = schema.safeParse(objectIn(input, mistakes));
   const errors = [...mistakes, ...(request.error ? fieldErrors(request.error) : [])];
   if (!request.success || errors.length > 0) throw invalid(errors);
   return request.data;

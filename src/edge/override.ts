@@ -3,7 +3,7 @@ import { limitText } from "../core/limit";
 import type { KeyOverride } from "../core/override";
 import type { OverrideToSet } from "../object/protocol";
 import { type KeyOverrideBody, LONGEST_OVERRIDE_S, overrideRequest } from "./admin-schema";
-import { fieldErrors, type InvalidField, invalid, isRecord, pointer } from "./refusal";
+import { fieldErrors, type InvalidField, invalid, isRecord, objectIn, pointer } from "./refusal";
 
 /**
  * Reads what is to override the limits of `key`, by its schema and by the policies in force, so that all mistakes are
@@ -16,9 +16,10 @@ export function readOverride(
   { policies }: Pick<Config, "policies">,
   nowMs: number,
 ): OverrideToSet {
-  const request = overrideRequest.safeParse(input);
+  const sent = objectIn(input);
+  const request = overrideRequest.safeParse(sent);
   const told = request.error ? fieldErrors(request.error) : [];
-  const untold = isRecord(input) ? mistakesIn(input, key, policies, nowMs) : [];
+  const untold = mistakesIn(sent, key, policies, nowMs);
   const errors = [...told, ...untold.filter((error) => !told.some(({ pointer }) => pointer === error.pointer))];
   if (!request.success || errors.length > 0) throw invalid(errors);
   const { kind, reason, expires_at: at, expires_in_seconds: seconds = 0, limits: layers } = request.data;

@@ -56,9 +56,18 @@ export function fieldErrors(error: z.ZodError): InvalidField[] {
 
 /** What a request is by its schema. @throws Refusal `invalid` with every mistake */
 export function parsed<T>(schema: z.ZodType<T>, input: unknown): T {
-  const request = schema.safeParse(input);
+  const request = schema.safeParse(objectIn(input));
   if (!request.success) throw invalid(fieldErrors(request.error));
   return request.data;
+}
+
+/** The request, if it is an object. @throws Refusal `invalid` with these mistakes too */
+export function objectIn(input: unknown, mistakes: readonly InvalidField[] = []): Record<string, unknown> {
+  if (isRecord(input)) return input;
+  throw new Refusal("invalid", "The request must be an object.", [
+    ...mistakes,
+    { pointer: "", detail: "must be an object" },
+  ]);
 }
 
 export function isRecord(value: unknown): value is Record<string, unknown> {

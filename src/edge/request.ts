@@ -2,7 +2,7 @@ import type * as z from "zod";
 import type { Config } from "../config/config";
 import { layersIn, type Mode, type Policy, smallestMax } from "../core/policy";
 import type { AskedCounter } from "../object/protocol";
-import { fieldErrors, type InvalidField, invalid, isRecord, Refusal } from "./refusal";
+import { fieldErrors, type InvalidField, invalid, isRecord, objectIn, Refusal } from "./refusal";
 import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
 import { identityKeysOf, identityOf, keysOf, presentIn, type Subject } from "./subject";
 
@@ -76,7 +76,7 @@ function aliasesOf(asked: Omit<Asked, "cost">, subject: Subject, config: Reading
 
 /** The same, whose idempotency key is a field: over RPC and in a batch. */
 export function readConsumeWithKey(input: unknown, config: Reading): AskedToConsume {
-  const { idempotency_key: key, attempt, ...request } = Object(input) as Record<string, unknown>;
+  const { idempotency_key: key, attempt, ...request } = objectIn(input);
   return readConsume(request, { key, attempt }, config);
 }
 
@@ -114,7 +114,7 @@ interface Read<T> extends Omit<Asked, "cost"> {
  */
 function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes: InvalidField[] = []): Read<T> {
   const { policies, attributes, ipv6PrefixBits } = config;
-  const { policy: name, subject } = Object(input) as Record<string, unknown>;
+  const { policy: name, subject } = objectIn(input, mistakes);
   const policy = typeof name === "string" ? policies.get(name) : undefined;
   const present = presentIn(stringsOf(subject), attributes, ipv6PrefixBits);
   const { keys, errors } = policy && isRecord(subject) ? keysOf(policy, present) : { keys: [], errors: [] };

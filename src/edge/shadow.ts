@@ -7,6 +7,8 @@ import type { Asked } from "./request";
 /** What the layers in shadow have to say about a decision. */
 export interface ShadowAnswer {
   readonly wouldDeny: boolean;
+  /** Those that never admit a cost as high as this one. */
+  readonly neverFits: readonly string[];
   /** They had recorded this id before. */
   readonly replayed: boolean;
   /** In the order of `Asked.shadow`: none of a layer that was not asked, or whose object is silent. */
@@ -29,7 +31,7 @@ export class Shadow {
 
   /** Of a request that the live layers have admitted: whether its id is known they have judged, if there are any. */
   async consume(id: string, { charged }: ChargeAnswer, waitUntil: WaitUntil): Promise<ShadowAnswer> {
-    if (this.#neverFits) return this.unasked();
+    if (this.#neverFits.length > 0) return this.unasked();
     // Once they are live, an id is known for the longest window of the whole policy.
     const { policy, counters } = this.asked;
     const hasLive = counters.length > 0;
@@ -43,7 +45,7 @@ export class Shadow {
 
   /** Of a check, and of a request that the live layers have denied. */
   async check(): Promise<ShadowAnswer> {
-    if (this.#neverFits) return this.unasked();
+    if (this.#neverFits.length > 0) return this.unasked();
     return told(await this.objects("leave out").check(this.#question));
   }
 
@@ -56,11 +58,13 @@ export class Shadow {
 
   /** Where no object was asked. */
   unasked(): ShadowAnswer {
-    return { wouldDeny: this.#neverFits, replayed: false, standings: [] };
+    const neverFits = this.#neverFits;
+    return { wouldDeny: neverFits.length > 0, neverFits, replayed: false, standings: [] };
   }
 
-  get #neverFits(): boolean {
-    return this.asked.cost > smallestMax(this.asked.shadow);
+  get #neverFits(): string[] {
+    const { cost, shadow } = this.asked;
+    return shadow.filter((counter) => cost > smallestMax([counter])).map(({ layer }) => layer);
   }
 
   get #question(): Question {
@@ -78,6 +82,7 @@ function told(answer: Answer & Partial<ChargeAnswer>): ShadowAnswer {
   const { allowed, standings, overrides, replayed = false, conflicts = false } = answer;
   return {
     wouldDeny: !allowed && !conflicts,
+    neverFits: [],
     replayed: allowed && replayed,
     standings,
     ...(overrides && { overrides }),

@@ -1,6 +1,6 @@
 import { identityText } from "../core/identity";
 import type { Layer, Policy } from "../core/policy";
-import { normalAddress } from "./address";
+import { normalAddress, normalPrefix } from "./address";
 import { keyDigestOf } from "./hash";
 import { type InvalidField, pointer } from "./refusal";
 
@@ -88,21 +88,23 @@ export function mistakeInKey(key: string, ipv6PrefixBits: number): string | unde
   // The value of an address's key is itself no address but, for IPv6, a prefix.
   const [address = "", bits] = value.split("/");
   const isPrefix = attribute === "ip" && bits === String(ipv6PrefixBits);
-  const normal = normalValue(attribute, isPrefix ? address : value, ipv6PrefixBits);
+  const normal = isPrefix
+    ? normalIp(normalPrefix(address, ipv6PrefixBits))
+    : normalValue(attribute, value, ipv6PrefixBits);
   if (!normal.ok) return normal.detail;
   return normal.value === value ? undefined : `not in its normal form, ${attribute}:${normal.value}`;
 }
 
 function normalValue(attribute: string, value: string, ipv6PrefixBits: number): Normal {
-  if (attribute === "ip") {
-    const address = normalAddress(value, ipv6PrefixBits);
-    if (address !== undefined) return { ok: true, value: address };
-    return {
-      ok: false,
-      detail: "must be an IPv4 address of four decimal numbers or an IPv6 address, without port or zone",
-    };
-  }
-  return normalText(value);
+  return attribute === "ip" ? normalIp(normalAddress(value, ipv6PrefixBits)) : normalText(value);
+}
+
+function normalIp(address: string | undefined): Normal {
+  if (address !== undefined) return { ok: true, value: address };
+  return {
+    ok: false,
+    detail: "must be an IPv4 address of four decimal numbers or an IPv6 address, without port or zone",
+  };
 }
 
 /** What may name somebody: well-formed Unicode of at most 256 bytes without control characters, trimmed. */

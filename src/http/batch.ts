@@ -1,6 +1,6 @@
 import { bodyOf } from "../edge/decision";
 import type { WaitUntil } from "../edge/fan-out";
-import { invalid, isRecord, parsed } from "../edge/refusal";
+import { invalid, objectIn, parsed } from "../edge/refusal";
 import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../edge/request";
 import { type BatchResults, batchRequest } from "../edge/schema";
 import type { Service } from "../edge/service";
@@ -29,8 +29,7 @@ export async function batch(input: unknown, service: Service, waitUntil: WaitUnt
 }
 
 async function one(item: unknown, { config, limiter }: Service, waitUntil: WaitUntil): Promise<Reply> {
-  if (!isRecord(item)) throw invalid([{ pointer: "", detail: "must be an object" }]);
-  const { op, ...request } = item;
+  const { op, ...request } = objectIn(item);
   if (op === "check") return decisionReply(await limiter.check(readCheck(request, config)), bodyOf);
   if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config)));
   if (op === "release") return releaseReply(await limiter.release(readRelease(request, config)));

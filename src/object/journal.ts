@@ -1,3 +1,4 @@
+import type { JournalBudget, Share } from "./journal-budget";
 import type { PageTable, Row } from "./page-table";
 import type { Sql } from "./sql";
 
@@ -22,9 +23,8 @@ interface Held extends Image {
   readonly turn: number;
 }
 
-/** A row of the journal has some such text at most (a row may have 2 MB), and all of them together. */
+/** A row of the journal has about so much text at most: a row may have 2 MB. */
 const ENTRY_CHARS = 200_000;
-const JOURNAL_CHARS = 8_000_000;
 
 /** As it is written: of a page that was deleted, the key and the slot alone. */
 type ImageText = [
@@ -43,28 +43,44 @@ type ImageText = [
  *
  * What the journal holds of a page is newer than what the table has: whoever reads asks here first, and whoever
  * writes a page that is held here writes it here.
+ *
+ * Memory follows a transaction once that has succeeded. So no method may be called inside another transaction.
  */
 export class Journal {
-  #exists: boolean;
   /** The oldest first. */
   #entries: Entry[] = [];
   /** Of each page that some entry holds the latest image, by key and slot. */
   readonly #latest = new Map<string, Map<number, Held>>();
-  #chars = 0;
   #freeNumbers: number[] = [];
   #nextNumber = 0;
+  readonly #share: Share;
 
   constructor(
     private readonly sql: Sql,
     private readonly table: PageTable,
-    private readonly mostChars = JOURNAL_CHARS,
+    budget: JournalBudget,
   ) {
-    this.#exists = sql.hasTable("journal_v1");
-    if (!this.#exists) return;
-    for (const [number, turn, text] of sql.each("SELECT number, turn, pages FROM journal_v1 ORDER BY turn"))
-      this.#hold(Number(number), Number(turn), { text: String(text), images: imagesIn(String(text)) });
+    this.#share = budget.shareOf(this);
+    this.read();
+    this.#shrink();
+  }
+
+  /** Reads what is stored, in place of all that is held in memory. */
+  read(): void {
+    this.#entries = [];
+    this.#latest.clear();
+    this.#share.chars = 0;
+    this.#nextNumber = 0;
+    if (this.sql.hasTable("journal_v1"))
+      for (const [number, turn, text] of this.sql.each("SELECT number, turn, pages FROM journal_v1 ORDER BY turn"))
+        this.#hold(Number(number), Number(turn), { text: String(text), images: imagesIn(String(text)) });
     const used = new Set(this.#entries.map(({ number }) => number));
     this.#freeNumbers = Array.from({ length: this.#nextNumber }, (_, i) => i).filter((number) => !used.has(number));
+  }
+
+  /** Later rows have higher turns than this one. */
+  get newestTurn(): number {
+    return this.#entries.at(-1)?.turn ?? 0;
   }
 
   /** Some page is held that was not deleted. */
@@ -83,20 +99,21 @@ export class Journal {
     return [...(this.#latest.get(key)?.values() ?? [])];
   }
 
-  /** Stores all of these images, or none if it throws. */
-  add(images: readonly Image[]): void {
+  /** Stores all of these images and does the work that goes with it, or nothing of it if it throws. */
+  add(images: readonly Image[], work?: () => void): void {
     const parts = partsOf(images);
     const oldest = this.#inTheWay(parts.reduce((sum, { text }) => sum + text.length, 0));
     const replaced = new Set(images.map(({ key, slot }) => `${slot} ${key}`));
     const numbers = [...oldest.map(({ number }) => number), ...this.#freeNumbers];
     for (let next = this.#nextNumber; numbers.length < parts.length; next++) numbers.push(next);
-    const turn = (this.#entries.at(-1)?.turn ?? 0) + 1;
+    const turn = this.newestTurn + 1;
     const write = () => {
+      work?.();
       this.#moveOut(oldest, ({ key, slot }) => !replaced.has(`${slot} ${key}`));
       for (const { number } of oldest.slice(parts.length)) this.#delete(number);
       for (const [i, { text }] of parts.entries()) this.#write(numbers[i] as number, turn + i, text);
     };
-    if (oldest.length === 0 && parts.length === 1) write();
+    if (oldest.length === 0 && parts.length === 1 && !work) write();
     else this.sql.atOnce(write);
 
     this.#release(oldest);
@@ -104,9 +121,9 @@ export class Journal {
     this.#freeNumbers = numbers.slice(parts.length);
   }
 
-  /** Moves the pages of the oldest row to their table; false when there is none. */
-  retire(): boolean {
-    const oldest = this.#entries.slice(0, 1);
+  /** Moves the pages of the oldest row to their table, if it is no newer than `turn`; false when there is none. */
+  retire(turn: number): boolean {
+    const oldest = this.#entries.slice(0, 1).filter((entry) => entry.turn <= turn);
     for (const { number } of oldest)
       this.sql.atOnce(() => {
         this.#moveOut(oldest, () => true);
@@ -117,20 +134,21 @@ export class Journal {
     return oldest.length > 0;
   }
 
-  /** The database was emptied. */
-  forget(): void {
-    this.#exists = false;
-    this.#entries = [];
-    this.#latest.clear();
-    this.#chars = 0;
-    this.#freeNumbers = [];
-    this.#nextNumber = 0;
+  /** Objects that woke before may have used up the budget. */
+  #shrink(): void {
+    try {
+      while (this.#share.chars > this.#share.mostChars) this.retire(this.newestTurn);
+    } catch (error) {
+      // A disk that is full must not keep the object from being read.
+      console.error("the journal could not be moved to its table", error);
+    }
   }
 
   /** The oldest entries that must go before so many characters more are written. */
   #inTheWay(chars: number): Entry[] {
     let count = 0;
-    for (let sum = this.#chars + chars; sum > this.mostChars && count < this.#entries.length; count++)
+    const { mostChars } = this.#share;
+    for (let sum = this.#share.chars + chars; sum > mostChars && count < this.#entries.length; count++)
       sum -= this.#entries[count]?.chars ?? 0;
     return this.#entries.slice(0, count);
   }
@@ -152,7 +170,7 @@ export class Journal {
 
   #hold(number: number, turn: number, { images, text }: Part): void {
     this.#entries.push({ number, turn, chars: text.length, pages: images.map(({ key, slot }) => ({ key, slot })) });
-    this.#chars += text.length;
+    this.#share.chars += text.length;
     this.#nextNumber = Math.max(this.#nextNumber, number + 1);
     for (const image of images) {
       const ofKey = this.#latest.get(image.key) ?? new Map<number, Held>();
@@ -163,7 +181,7 @@ export class Journal {
 
   #release(oldest: readonly Entry[]): void {
     for (const entry of oldest) {
-      this.#chars -= entry.chars;
+      this.#share.chars -= entry.chars;
       for (const { key, slot } of this.#latestOf(entry)) {
         this.#latest.get(key)?.delete(slot);
         if (this.#latest.get(key)?.size === 0) this.#latest.delete(key);
@@ -173,11 +191,7 @@ export class Journal {
   }
 
   #write(number: number, turn: number, text: string): void {
-    if (!this.#exists)
-      this.sql.run(
-        "CREATE TABLE IF NOT EXISTS journal_v1 (number INTEGER PRIMARY KEY, turn INTEGER NOT NULL, pages TEXT NOT NULL)",
-      );
-    this.#exists = true;
+    this.sql.createTable("journal_v1", "(number INTEGER PRIMARY KEY, turn INTEGER NOT NULL, pages TEXT NOT NULL)");
     this.sql.run(
       "INSERT INTO journal_v1 (number, turn, pages) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET turn = excluded.turn, pages = excluded.pages",
       number,

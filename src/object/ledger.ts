@@ -115,12 +115,14 @@ export class Ledger {
    */
   *sweep(wallMs: number): Generator<void, number | undefined> {
     // Used from now on: what a sweep has forgotten must not be asked about at a time before the margin.
-    this.#lastMs = Math.max(this.#lastMs, wallMs);
-    while (this.store.retire()) yield;
-    const sweptMs = this.#lastMs - this.clockMarginMs;
+    const beganMs = Math.max(this.#lastMs, wallMs);
+    this.#lastMs = beganMs;
+    const turn = this.store.newestTurn;
+    while (this.store.retire(turn)) yield;
+    const sweptMs = beganMs - this.clockMarginMs;
     const ended = this.store.overrides.deleteEnded(sweptMs);
     for (const key of ended.keys) this.#accounts.drop(key);
-    const meanExpiryMs = yield* sweepPages(this.store, sweptMs, (key) => this.#accounts.drop(key));
+    const meanExpiryMs = yield* sweepPages(this.store, beganMs, sweptMs, (key) => this.#accounts.drop(key));
     const next = [meanExpiryMs, ended.nextEndMs].filter((ms) => ms !== undefined);
     return next.length > 0 ? Math.min(...next) + this.clockMarginMs : undefined;
   }

@@ -9,6 +9,9 @@ import { CLOCK_MARGIN_MS } from "./sweep";
 /** Until the next sweep at least: forgetting is cheap while it is rare, and each alarm is billed. */
 const SWEEP_REST_MS = 3_600_000;
 
+/** An alarm that is overdue by so much was lost, and does not ring any more. */
+const ALARM_LOST_AFTER_MS = 600_000;
+
 /**
  * The Durable Object: the calls, the clock and the alarm around a ledger. Which keys it holds is decided by whoever
  * routes to it. What a call decides is decided and stored in one turn, and the output gate holds every answer until
@@ -53,7 +56,7 @@ export class LimiterObject extends DurableObject {
   setOverride(key: string, override: OverrideToSet): KeyOverride {
     const nowMs = this.now();
     const set = this.ledger.setOverride(key, override, nowMs);
-    this.#sweepBy(Math.max(set.endsAtMs + CLOCK_MARGIN_MS, nowMs + SWEEP_REST_MS));
+    this.#sweepSoon(Math.max(set.endsAtMs + CLOCK_MARGIN_MS, nowMs + SWEEP_REST_MS), nowMs);
     return set;
   }
 
@@ -63,14 +66,17 @@ export class LimiterObject extends DurableObject {
   }
 
   override async alarm(): Promise<void> {
-    const restedMs = this.now() + SWEEP_REST_MS;
+    // This alarm has rung. Calls that are decided while the sweep pauses set their own: the sweep may not know of them.
+    this.#alarmAtMs = null;
+    const nowMs = this.now();
+    const restedMs = nowMs + SWEEP_REST_MS;
     // Also when the sweep fails: an object must never be left with rows and without an alarm.
     let next = restedMs;
     try {
       next = Math.max(restedMs, (await this.#sweep()) ?? 0);
     } finally {
       if (this.store.isEmpty) await this.#empty();
-      else this.#setAlarm(next);
+      else await this.#sweepBy(next, nowMs);
     }
   }
 
@@ -96,18 +102,26 @@ export class LimiterObject extends DurableObject {
       const outcome = outcomes[i];
       if (method === "consume" && outcome && "answer" in outcome && outcome.answer.allowed)
         // The id is remembered for the margin, and what has expired is kept for it.
-        this.#sweepBy(outcome.answer.atMs + Math.max(question.keepMs + 2 * CLOCK_MARGIN_MS, SWEEP_REST_MS));
+        this.#sweepSoon(outcome.answer.atMs + Math.max(question.keepMs + 2 * CLOCK_MARGIN_MS, SWEEP_REST_MS), nowMs);
     });
     return outcomes;
   }
 
-  #sweepBy(dueMs: number): void {
-    if (this.#alarmAtMs === null || dueMs < this.#alarmAtMs) this.#setAlarm(dueMs);
+  /** Not awaited: it belongs to the same transaction as the writes of this turn, and the output gate waits for both. */
+  #sweepSoon(dueMs: number, nowMs: number): void {
+    this.#sweepBy(dueMs, nowMs).catch((error: unknown) => console.error("the alarm could not be set", error));
   }
 
-  /** Not awaited: it belongs to the same transaction as the writes of this turn, and the output gate waits for both. */
-  #setAlarm(atMs: number): void {
-    this.#alarmAtMs = atMs;
-    void this.ctx.storage.setAlarm(atMs);
+  /** Sets the alarm, unless one is set that rings no later. One that can't be set counts as none. */
+  async #sweepBy(dueMs: number, nowMs: number): Promise<void> {
+    const setMs = this.#alarmAtMs ?? Number.NEGATIVE_INFINITY;
+    if (setMs <= dueMs && nowMs < setMs + ALARM_LOST_AFTER_MS) return;
+    this.#alarmAtMs = dueMs;
+    try {
+      await this.ctx.storage.setAlarm(dueMs);
+    } catch (error) {
+      this.#alarmAtMs = null;
+      throw error;
+    }
   }
 }

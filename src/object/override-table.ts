@@ -8,12 +8,7 @@ export interface OverrideRow {
 
 /** The overrides, a row each. As that of the pages, the table is made at the first write. */
 export class OverrideTable {
-  /** Without the table no key has an override, and none is looked for. */
-  #exists: boolean;
-
-  constructor(private readonly sql: Sql) {
-    this.#exists = sql.hasTable("overrides_v1");
-  }
+  constructor(private readonly sql: Sql) {}
 
   get isEmpty(): boolean {
     return !this.#exists || this.sql.run("SELECT 1 FROM overrides_v1 LIMIT 1").length === 0;
@@ -45,23 +40,22 @@ export class OverrideTable {
   /** The keys whose override has ended and is deleted, and when the next one ends: undefined when none is left. */
   deleteEnded(nowMs: number): { keys: string[]; nextEndMs: number | undefined } {
     if (!this.#exists) return { keys: [], nextEndMs: undefined };
+    const next =
+      this.sql.run("SELECT min(ends_at_ms) FROM overrides_v1 WHERE ends_at_ms > ?", nowMs)[0]?.[0] ?? undefined;
+    // Last: if it fails nothing is deleted, and a caller that is told of no keys is told the truth.
     const keys = this.sql.run("DELETE FROM overrides_v1 WHERE ends_at_ms <= ? RETURNING key", nowMs).map(String);
-    const next = this.sql.run("SELECT min(ends_at_ms) FROM overrides_v1")[0]?.[0] ?? undefined;
     return { keys, nextEndMs: next === undefined ? undefined : Number(next) };
   }
 
-  /** The database was emptied. */
-  forget(): void {
-    this.#exists = false;
+  /** Without the table no key has an override, and none is looked for. */
+  get #exists(): boolean {
+    return this.sql.hasTable("overrides_v1");
   }
 
   #create(): void {
-    if (this.#exists) return;
-    this.sql.run(
-      `CREATE TABLE IF NOT EXISTS overrides_v1 (
-         key TEXT NOT NULL PRIMARY KEY, ends_at_ms INTEGER NOT NULL, override TEXT NOT NULL
-       ) WITHOUT ROWID`,
+    this.sql.createTable(
+      "overrides_v1",
+      "(key TEXT NOT NULL PRIMARY KEY, ends_at_ms INTEGER NOT NULL, override TEXT NOT NULL) WITHOUT ROWID",
     );
-    this.#exists = true;
   }
 }

@@ -23,11 +23,7 @@ const MOST_ROWS_A_STATEMENT = 16;
  * would occupy storage that no alarm empties. Making it is billed as two rows.
  */
 export class PageTable {
-  #exists: boolean;
-
-  constructor(private readonly sql: Sql) {
-    this.#exists = sql.hasTable("pages_v1");
-  }
+  constructor(private readonly sql: Sql) {}
 
   get isEmpty(): boolean {
     return !this.#exists || this.sql.run("SELECT 1 FROM pages_v1 LIMIT 1").length === 0;
@@ -78,14 +74,16 @@ export class PageTable {
     if (this.#exists) this.sql.run("DELETE FROM pages_v1 WHERE key = ? AND slot = ?", key, slot);
   }
 
-  /** Up to `count` pages in the order of the table, those after (`key`, `slot`). */
-  pagesAfter(key: string, slot: number, count: number): Omit<Row, "text" | "firstAtMs">[] {
+  /** Up to `count` pages after (`key`, `slot`), in the order of the table, without an event later than `byMs`. */
+  pagesAfter(key: string, slot: number, count: number, byMs: number): Omit<Row, "text" | "firstAtMs">[] {
     if (!this.#exists) return [];
     return this.sql
       .run(
-        "SELECT key, slot, expires_at_ms, last_at_ms FROM pages_v1 WHERE (key, slot) > (?, ?) ORDER BY key, slot LIMIT ?",
+        `SELECT key, slot, expires_at_ms, last_at_ms FROM pages_v1
+         WHERE (key, slot) > (?, ?) AND last_at_ms <= ? ORDER BY key, slot LIMIT ?`,
         key,
         slot,
+        byMs,
         count,
       )
       .map(([key, slot, expiresAtMs, lastAtMs]) => ({
@@ -94,11 +92,6 @@ export class PageTable {
         expiresAtMs: Number(expiresAtMs),
         lastAtMs: Number(lastAtMs),
       }));
-  }
-
-  /** The database was emptied. */
-  forget(): void {
-    this.#exists = false;
   }
 
   /** One statement, which writes all or nothing by itself. */
@@ -119,15 +112,18 @@ export class PageTable {
     );
   }
 
+  get #exists(): boolean {
+    return this.sql.hasTable("pages_v1");
+  }
+
   #create(): void {
-    if (this.#exists) return;
-    this.sql.run(
-      `CREATE TABLE IF NOT EXISTS pages_v1 (
+    this.sql.createTable(
+      "pages_v1",
+      `(
          key TEXT NOT NULL, slot INTEGER NOT NULL, expires_at_ms INTEGER NOT NULL, first_at_ms INTEGER NOT NULL,
          last_at_ms INTEGER NOT NULL, events TEXT NOT NULL,
          PRIMARY KEY (key, slot)
        ) WITHOUT ROWID`,
     );
-    this.#exists = true;
   }
 }

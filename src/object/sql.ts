@@ -1,6 +1,8 @@
 /** The object's database, and how many rows were written to it: what Cloudflare bills for. */
 export class Sql {
   rowsWritten = 0;
+  /** The tables that exist; undefined until they are read, and again after a transaction that failed. */
+  #tables: ReadonlySet<string> | undefined;
 
   constructor(private readonly storage: DurableObjectStorage) {}
 
@@ -17,11 +19,29 @@ export class Sql {
   }
 
   hasTable(name: string): boolean {
-    return this.run("SELECT 1 FROM sqlite_master WHERE name = ?", name).length > 0;
+    this.#tables ??= new Set(this.run("SELECT name FROM sqlite_master WHERE type = 'table'").map(String));
+    return this.#tables.has(name);
   }
 
-  /** Does all of the work, or none of it if it throws. */
+  /** Makes a table, unless it exists. */
+  createTable(name: string, columns: string): void {
+    if (this.hasTable(name)) return;
+    this.run(`CREATE TABLE IF NOT EXISTS ${name} ${columns}`);
+    this.forgetTables();
+  }
+
+  /** Reads again which tables exist before the next use of one. */
+  forgetTables(): void {
+    this.#tables = undefined;
+  }
+
+  /** Does all of the work, or none of it if it throws. A table that the work had made is gone then. */
   atOnce(work: () => void): void {
-    this.storage.transactionSync(work);
+    try {
+      this.storage.transactionSync(work);
+    } catch (error) {
+      this.forgetTables();
+      throw error;
+    }
   }
 }

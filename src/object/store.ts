@@ -1,4 +1,5 @@
 import { Journal } from "./journal";
+import { ISOLATE_BUDGET, JournalBudget } from "./journal-budget";
 import { OverrideTable } from "./override-table";
 import { PageTable, type Row } from "./page-table";
 import { Sql } from "./sql";
@@ -6,7 +7,7 @@ import { Sql } from "./sql";
 /** What accounts and ledgers need of a store, which is all that a simulation must have of one. */
 export type PageStore = Pick<
   Store,
-  "pages" | "loadPage" | "put" | "deleteKey" | "deletePage" | "pagesAfter" | "retire"
+  "pages" | "loadPage" | "put" | "deleteKey" | "deletePage" | "pagesAfter" | "newestTurn" | "retire"
 > & { readonly overrides: Pick<OverrideTable, "load" | "put" | "delete" | "deleteEnded"> };
 
 /** From so many pages on, one row of the journal is less than a row each, also when all of them move on in the end. */
@@ -24,11 +25,13 @@ export class Store {
 
   constructor(
     private readonly storage: DurableObjectStorage,
-    journalChars?: number,
+    /** A budget that several journals share, or one for this journal alone, in characters. */
+    journalBudget: JournalBudget | number = ISOLATE_BUDGET,
   ) {
     this.#sql = new Sql(storage);
     this.#table = new PageTable(this.#sql);
-    this.#journal = new Journal(this.#sql, this.#table, journalChars);
+    const budget = typeof journalBudget === "number" ? new JournalBudget(journalBudget) : journalBudget;
+    this.#journal = new Journal(this.#sql, this.#table, budget);
     this.overrides = new OverrideTable(this.#sql);
   }
 
@@ -68,10 +71,8 @@ export class Store {
 
   deleteKey(key: string): void {
     const held = this.#journal.images(key).map(({ slot }) => ({ key, slot, row: undefined }));
-    this.#sql.atOnce(() => {
-      this.#table.deleteKey(key);
-      if (held.length > 0) this.#journal.add(held);
-    });
+    if (held.length > 0) this.#journal.add(held, () => this.#table.deleteKey(key));
+    else this.#table.deleteKey(key);
   }
 
   /** Deletes a page from the table: one that the journal holds is another, and newer. */
@@ -79,22 +80,29 @@ export class Store {
     this.#table.deletePage(key, slot);
   }
 
-  /** Up to `count` pages of the table in its order, those after (`key`, `slot`). */
-  pagesAfter(key: string, slot: number, count: number): Omit<Row, "text" | "firstAtMs">[] {
-    return this.#table.pagesAfter(key, slot, count);
+  /** Up to `count` pages of the table after (`key`, `slot`), in its order, without an event later than `byMs`. */
+  pagesAfter(key: string, slot: number, count: number, byMs = Number.MAX_SAFE_INTEGER) {
+    return this.#table.pagesAfter(key, slot, count, byMs);
   }
 
-  /** Moves some pages from the journal to the table; false when all of them are there. */
-  retire(): boolean {
-    return this.#journal.retire();
+  /** The turn of the journal's newest row. */
+  get newestTurn(): number {
+    return this.#journal.newestTurn;
+  }
+
+  /** Moves the journal's oldest row to the table; false when it has none, or none that is as old as `turn`. */
+  retire(turn = this.newestTurn): boolean {
+    return this.#journal.retire(turn);
   }
 
   /** Empties the object wholly: it then occupies nothing, and has no alarm. */
   async deleteAll(): Promise<void> {
-    this.#table.forget();
-    this.#journal.forget();
-    this.overrides.forget();
-    await this.storage.deleteAll();
+    try {
+      await this.storage.deleteAll();
+    } finally {
+      this.#sql.forgetTables();
+      this.#journal.read();
+    }
   }
 }
 

@@ -11,22 +11,26 @@ const STEP_PAGES = 500;
 export const CLOCK_MARGIN_MS = 60_000;
 
 /**
- * Deletes, step by step, the pages that had expired at `nowMs`, but for those that an override spares; `drop` is told the key
- * of each. Returns the mean expiry of those that are left, undefined when there are none.
+ * Deletes, step by step, the pages that had expired at `sweptMs`, but for those that an override spares; `drop` is told the
+ * key of each. Returns the mean expiry of those that are left, undefined when there are none.
+ *
+ * Looks only at pages without an event later than `beganMs`, when the sweep began. So it ends, however fast pages are
+ * added meanwhile; a page that has later events has not expired.
  */
 export function* sweepPages(
   store: PageStore,
-  nowMs: number,
+  beganMs: number,
+  sweptMs: number,
   drop: (key: string) => void,
 ): Generator<void, number | undefined> {
   let kept = 0;
   let meanExpiryMs = 0;
   let after = { key: "", slot: -1 };
   for (;;) {
-    const pages = store.pagesAfter(after.key, after.slot, STEP_PAGES);
+    const pages = store.pagesAfter(after.key, after.slot, STEP_PAGES, beganMs);
     for (const page of pages) {
-      const expiresAtMs = page.expiresAtMs > nowMs ? page.expiresAtMs : sparedUntil(store, page);
-      if (expiresAtMs > nowMs) {
+      const expiresAtMs = page.expiresAtMs > sweptMs ? page.expiresAtMs : sparedUntil(store, page);
+      if (expiresAtMs > sweptMs) {
         kept += 1;
         meanExpiryMs += (expiresAtMs - meanExpiryMs) / kept;
       } else {

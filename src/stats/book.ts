@@ -31,13 +31,16 @@ export class Book {
 
   add({ tallies, latencies, deniedKeys }: Sums, atMs: number): void {
     const nowMs = Math.max(atMs, this.#lastMs);
-    this.#lastMs = nowMs;
+    // All that may throw comes first: sums of which a part was added would be sent again, and that part counted twice.
     const totals = this.#totals ?? this.#storedTotals() ?? newTotals(nowMs);
+    const minute = tallies.size > 0 ? this.#minute(nowMs) : undefined;
+    const hour = deniedKeys.length > 0 ? this.#hour(nowMs) : undefined;
+    this.#lastMs = nowMs;
     this.#totals = totals;
     addTallies(totals.tallies, tallies);
     addLatencies(totals.latencies, latencies);
-    if (tallies.size > 0) addTallies(this.#minute(nowMs), tallies);
-    if (deniedKeys.length > 0) this.#hour(nowMs).merge(new SpaceSaving(MOST_DENIED_KEYS, deniedKeys));
+    if (minute) addTallies(minute, tallies);
+    hour?.merge(new SpaceSaving(MOST_DENIED_KEYS, deniedKeys));
   }
 
   /** Writes what was added: a row for each minute and hour it was added in, and the totals. */

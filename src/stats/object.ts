@@ -65,9 +65,9 @@ export class StatsObject extends DurableObject {
   #write(): void {
     this.#willWrite = false;
     this.#wroteAtMs = this.now();
-    const isFirst = this.store.isEmpty;
+    // Before the rows: without an alarm they would never be forgotten, and an alarm without rows does no harm. Not
+    // awaited: it belongs to the same transaction.
+    if (this.store.isEmpty) void this.ctx.storage.setAlarm(this.book.lastMs + FORGET_AFTER_MS);
     this.book.write();
-    // Not awaited: it belongs to the same transaction.
-    if (isFirst && !this.store.isEmpty) void this.ctx.storage.setAlarm(this.book.lastMs + FORGET_AFTER_MS);
   }
 }

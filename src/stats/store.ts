@@ -16,7 +16,7 @@ export class StatsStore {
   rowsWritten = 0;
 
   constructor(private readonly storage: DurableObjectStorage) {
-    this.#exists = this.#run("SELECT 1 FROM sqlite_master WHERE name = 'stats_v1'").length > 0;
+    this.#exists = this.#hasTable();
   }
 
   get isEmpty(): boolean {
@@ -36,35 +36,43 @@ export class StatsStore {
     return this.#run(sql, kind, fromMs).map(([atMs, body]) => ({ atMs: Number(atMs), body: String(body) }));
   }
 
-  /** Each in place of the row with its kind and slot. */
+  /** Each in place of the row with its kind and slot: all of them, or none if it throws. */
   put(rows: readonly StatsRow[]): void {
-    this.#create();
-    for (const { kind, slot, atMs, body } of rows)
-      this.#run(
-        `INSERT INTO stats_v1 (kind, slot, at_ms, body) VALUES (?, ?, ?, ?)
-         ON CONFLICT DO UPDATE SET at_ms = excluded.at_ms, body = excluded.body`,
-        kind,
-        slot,
-        atMs,
-        body,
-      );
+    this.storage.transactionSync(() => {
+      if (!this.#exists) this.#create();
+      for (const { kind, slot, atMs, body } of rows)
+        this.#run(
+          `INSERT INTO stats_v1 (kind, slot, at_ms, body) VALUES (?, ?, ?, ?)
+           ON CONFLICT DO UPDATE SET at_ms = excluded.at_ms, body = excluded.body`,
+          kind,
+          slot,
+          atMs,
+          body,
+        );
+    });
+    this.#exists = true;
   }
 
   /** Empties the object wholly: it then occupies nothing, and has no alarm. */
   async deleteAll(): Promise<void> {
-    this.#exists = false;
-    await this.storage.deleteAll();
+    try {
+      await this.storage.deleteAll();
+    } finally {
+      this.#exists = this.#hasTable();
+    }
+  }
+
+  #hasTable(): boolean {
+    return this.#run("SELECT 1 FROM sqlite_master WHERE name = 'stats_v1'").length > 0;
   }
 
   #create(): void {
-    if (this.#exists) return;
     this.#run(
       `CREATE TABLE IF NOT EXISTS stats_v1 (
          kind TEXT NOT NULL, slot INTEGER NOT NULL, at_ms INTEGER NOT NULL, body TEXT NOT NULL,
          PRIMARY KEY (kind, slot)
        ) WITHOUT ROWID`,
     );
-    this.#exists = true;
   }
 
   #run(sql: string, ...bindings: (string | number)[]): SqlStorageValue[][] {

@@ -94,6 +94,7 @@ export function inlineSuite(name: string, target: Target): void {
       ["a window above 31 days", [layer("k", "1 per 32 days")], ["/layers/0/limits/0"]],
       ["a limit above 1,000,000", [layer("k", "1000001/day")], ["/layers/0/limits/0"]],
       ["two limits with one window", [layer("k", "1/minute", "2/minute")], ["/layers/0/limits"]],
+      ["two limits that are none", [layer("k", "much", "more")], ["/layers/0/limits/0", "/layers/0/limits/1"]],
       ["two layers of one name", [layer("k", "1/minute"), layer("l", "1/minute")], ["/layers"]],
       ["a blank key", [layer(" ", "1/minute")], ["/layers/0/key"]],
       ["a key of 257 bytes", [layer("k".repeat(257), "1/minute")], ["/layers/0/key"]],

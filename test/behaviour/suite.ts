@@ -164,6 +164,7 @@ export function behaviourSuite(name: string, target: Target): void {
       [" 203.0.113.7 ", "ip:203.0.113.7"],
       ["::ffff:203.0.113.7", "ip:203.0.113.7"],
       ["::FFFF:cb00:7107", "ip:203.0.113.7"],
+      ["64:ff9b::203.0.113.7", "ip:203.0.113.7"],
       ["2001:DB8:1:2:3:4:5:6", "ip:2001:db8:1:2::/64"],
       ["2001:db8:1:2::", "ip:2001:db8:1:2::/64"],
       ["::1", "ip:::/64"],
@@ -266,6 +267,7 @@ export function behaviourSuite(name: string, target: Target): void {
       "ip:2001:DB8::/64",
       "ip:2001:db8::/48",
       "ip:::ffff:1.2.3.4",
+      "ip:64:ff9b::1.2.3.4",
       "ip:1.2.3.4/64",
       "ip:1.2.3",
     ])("the key %j, not in its normal form, is a 400", async (key) => {

@@ -135,6 +135,10 @@ describe("each mistake is told with the variable and the way into it:", () => {
       { RATE_LIMIT_POLICIES: { chat: { layers: [layer] } } },
       "RATE_LIMIT_POLICIES/chat: the chat policy is set by the RATE_LIMIT_CHAT_… variables",
     ],
+    [
+      { RATE_LIMIT_POLICIES: { inline: { layers: [layer] } } },
+      "RATE_LIMIT_POLICIES/inline: this is the name of limits that callers name themselves: choose another one",
+    ],
     [policies([]), "RATE_LIMIT_POLICIES/upload/layers: must not be empty"],
     [policies([layer, layer]), "RATE_LIMIT_POLICIES/upload/layers: two layers have the same name"],
     [policies([{ ...layer, by: [] }]), "RATE_LIMIT_POLICIES/upload/layers/0/by: must not be empty"],
@@ -164,6 +168,25 @@ describe("each mistake is told with the variable and the way into it:", () => {
     const text = JSON.stringify({ NAME: { layers: [layer] } }).replace("NAME", name);
     expect(mistakesOf({ RATE_LIMIT_POLICIES: text })).toHaveLength(name === "constructor" ? 0 : 1);
   });
+});
+
+test.each([
+  ["limits that are none", [{ ...layer, limits: ["much", "more"] }], ["layers/0/limits/0", "layers/0/limits/1"]],
+  ["limits that are no text", [{ ...layer, limits: [5, 6] }], ["layers/0/limits/0", "layers/0/limits/1"]],
+  ["limits of null", [{ ...layer, limits: [null, null] }], ["layers/0/limits/0", "layers/0/limits/1"]],
+  ["limits out of bounds", [{ ...layer, limits: ["0/day", "0/hour"] }], ["layers/0/limits/0", "layers/0/limits/1"]],
+  ["attributes of null", [{ ...layer, by: [null, null] }], ["layers/0/by/0", "layers/0/by/1"]],
+  [
+    "names of null",
+    [
+      { ...layer, name: null },
+      { ...layer, name: null },
+    ],
+    ["layers/0/name", "layers/1/name"],
+  ],
+])("two mistakes are told as two, and not as a third: %s", (_, layers, places) => {
+  const told = mistakesOf(policies(layers)).map((mistake) => mistake.split(":")[0]);
+  expect(told.sort()).toEqual(places.map((place) => `RATE_LIMIT_POLICIES/upload/${place}`));
 });
 
 test("every mistake is told at once, whichever variable it is in", () => {

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { localVariables, withTokens } from "../../scripts/local/variables";
+import { isMadeHere, localVariables, withTokens } from "../../scripts/local/variables";
 
 function devVars(text?: string): string {
   const path = join(mkdtempSync(join(tmpdir(), "limiter-")), ".dev.vars");
@@ -43,6 +43,16 @@ test("tokens are made when there are none, and added to what .dev.vars has, for 
   const fresh = devVars();
   withTokens({}, fresh);
   expect(statSync(fresh).mode & 0o777).toBe(0o600);
+});
+
+test("a token that was made here is known again, and another one is not", () => {
+  const made = withTokens({}, devVars());
+  expect([made.LIMITER_TOKENS, made.LIMITER_ADMIN_TOKENS].map((token) => isMadeHere(String(token)))).toEqual([
+    true,
+    true,
+  ]);
+  for (const token of ["", "a", "x".repeat(32), `${made.LIMITER_TOKENS}x`, `x${made.LIMITER_TOKENS}`])
+    expect([token, isMadeHere(token)]).toEqual([token, false]);
 });
 
 test("tokens that are set, of either kind, are left alone", () => {

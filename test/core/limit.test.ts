@@ -54,6 +54,28 @@ describe("refuses, and says why", () => {
   });
 });
 
+test.each([
+  ["white space behind the number", (n: number) => `5${" ".repeat(n)}x`],
+  ["white space in front of the unit", (n: number) => `5 per ${" ".repeat(n)}x`],
+  ["white space around the word", (n: number) => `5${"\t".repeat(n)}per${"\n".repeat(n)}x`],
+  ["white space behind concurrent", (n: number) => `5 concurrent${" ".repeat(n)}x`],
+  ["white space behind all of it", (n: number) => `5/minute${" ".repeat(n)}x`],
+  ["digits", (n: number) => `${"1".repeat(n)}x`],
+  ["digits in front of the unit", (n: number) => `5 per ${"1".repeat(n)} x`],
+  ["digits and white space in turn", (n: number) => `5 per ${"1 ".repeat(n)}x`],
+])("refuses a long text in time that grows with its length alone: %s", (_, textOf) => {
+  const text = textOf(100_000);
+  const beganMs = performance.now();
+  expect(() => parseLimit(text)).toThrow(/write it like/);
+  // A few milliseconds. Where each character is looked at once for each other one, many seconds.
+  expect(performance.now() - beganMs).toBeLessThan(1_000);
+});
+
+test("reads a limit however much white space it has", () => {
+  const space = " \t\n".repeat(10_000);
+  expect(parseLimit(`${space}2${space}per${space}5${space}minutes${space}`)).toEqual({ max: 2, windowMs: 300_000 });
+});
+
 test("tells the longest window of several limits", () => {
   expect(longestWindowMs([parseLimit("5/minute"), parseLimit("60/hour"), parseLimit("1/second")])).toBe(3_600_000);
 });

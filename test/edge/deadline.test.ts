@@ -1,5 +1,5 @@
-import { expect, test } from "vitest";
-import { sharingTimers, type Timing } from "../../src/edge/deadline";
+import { describe, expect, test } from "vitest";
+import { callWithin, sharingTimers, type Timing } from "../../src/edge/deadline";
 
 /** Time that moves when it is told to, and every timer that was asked of it. */
 function byHand() {
@@ -47,4 +47,48 @@ test("what was cancelled is not called, and the timer goes with the last of its 
   cancels[1]?.();
   moveTo(10);
   expect(called).toEqual(["c"]);
+});
+
+describe("a call that failed", () => {
+  /** How often a call is made that always fails like this, with a deadline of a second and a clock that jumps to each timer. */
+  async function triesOf(said: object): Promise<number> {
+    let nowMs = 0;
+    const timing: Timing = {
+      now: () => nowMs,
+      random: () => 0.5,
+      after(ms, work) {
+        // The deadline of a try is cancelled, since the call fails at once.
+        const jump = setImmediate(() => {
+          nowMs += ms;
+          work();
+        });
+        return () => clearImmediate(jump);
+      },
+    };
+    let tries = 0;
+    const call = () => {
+      tries += 1;
+      return Promise.reject(Object.assign(new Error("failed"), said));
+    };
+    await expect(callWithin(1_000, call, timing)).rejects.toThrow("failed");
+    return tries;
+  }
+
+  test.each([
+    ["the runtime says that it may be retried", { retryable: true }],
+    ["the object was reset", { durableObjectReset: true }],
+    ["the object was reset, and the runtime does not say retryable", { durableObjectReset: true, retryable: false }],
+  ])("is retried within its deadline where %s", async (_, said) => {
+    expect(await triesOf(said)).toBe(6);
+  });
+
+  test.each([
+    ["nothing is said", {}],
+    ["the object's own code failed", { remote: true }],
+    ["the object is overloaded", { overloaded: true, retryable: true }],
+    ["the object is overloaded and was reset", { overloaded: true, durableObjectReset: true }],
+    ["what is said is not true", { durableObjectReset: "true" }],
+  ])("is not retried where %s", async (_, said) => {
+    expect(await triesOf(said)).toBe(1);
+  });
 });

@@ -46,7 +46,7 @@ describe("addresses", () => {
     );
   });
 
-  test("an IPv4 address is itself, also when it was mapped into IPv6, however that is spelt", () => {
+  test("an IPv4 address is itself, also when it was mapped into IPv6 or translated by NAT64, however that is spelt", () => {
     fc.assert(
       fc.property(fc.array(fc.nat({ max: 255 }), { minLength: 4, maxLength: 4 }), (bytes) => {
         const [a = 0, b = 0, c = 0, d = 0] = bytes;
@@ -58,10 +58,34 @@ describe("addresses", () => {
           `::FFFF:${low}`,
           `0:0:0:0:0:ffff:${low}`,
           `::0:ffff:${dotted}`,
+          `64:ff9b::${dotted}`,
+          `64:FF9B::${low}`,
+          `0064:ff9b:0:0:0:0:${low}`,
         ])
           expect([spelling, normalAddress(spelling, 64)]).toEqual([spelling, dotted]);
       }),
     );
+  });
+
+  test("an address beside the NAT64 prefix counts by its own prefix, whose key is in its normal form", () => {
+    for (const [address, bits, value] of [
+      ["64:ff9b::1:1.2.3.4", 64, "64:ff9b::/64"],
+      ["64:ff9b:1::1.2.3.4", 64, "64:ff9b:1::/64"],
+      ["64:ff9c::1.2.3.4", 64, "64:ff9c::/64"],
+      ["64:ff9b::1:1.2.3.4", 80, "64:ff9b::/80"],
+      ["64:ff9b::1:1.2.3.4", 96, "64:ff9b::1:0:0/96"],
+      ["64:ff9b::1.2.3.4", 64, "1.2.3.4"],
+      ["64:ff9b::1.2.3.4", 128, "1.2.3.4"],
+    ] as const) {
+      expect([address, normalAddress(address, bits)]).toEqual([address, value]);
+      expect([value, mistakeInKey(`ip:${value}`, bits)]).toEqual([value, undefined]);
+    }
+    for (const [value, bits] of [
+      ["64:ff9b::/96", 96],
+      ["64:ff9b::102:304/128", 128],
+      ["64:ff9b::102:304", 64],
+    ] as const)
+      expect(mistakeInKey(`ip:${value}`, bits)).toContain("not in its normal form");
   });
 
   test("what the platform's parser takes for no IPv6 address is none, and the other way round", () => {

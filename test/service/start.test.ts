@@ -46,6 +46,21 @@ describe("npm start on a fresh checkout", () => {
     await second.stop();
   });
 
+  test.each([
+    ["LIMITER_TOKENS", { LIMITER_TOKENS: " secret-caller , secret-caller-2", LIMITER_ADMIN_TOKENS: "secret-admin" }],
+    ["LIMITER_ADMIN_TOKENS", { LIMITER_TOKENS: "", LIMITER_ADMIN_TOKENS: "secret-admin,secret-admin-2" }],
+  ])(
+    "prints no token that it did not make: the curl line names %s, and works in a shell that has it",
+    async (name, tokens) => {
+      const service = await ServiceProcess.start(variables(tokens));
+      expect(service.output).not.toContain("secret");
+      expect(curlOf(service)).toContain(name);
+      const { stdout } = await run("sh", ["-c", `${curlOf(service)} -s`], { env: { ...process.env, ...tokens } });
+      expect(stdout).toContain("200 OK");
+      await service.stop();
+    },
+  );
+
   test("a variable of the environment overrides wrangler.toml, an empty one does not", async () => {
     const service = await ServiceProcess.start(
       variables({ RATE_LIMIT_CHAT_PER_MIN: "3", RATE_LIMIT_CHAT_PER_HOUR: "" }),

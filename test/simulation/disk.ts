@@ -38,12 +38,15 @@ export class Disk implements PageStore {
     this.#change(this.rows, `${key} ${slot}`, undefined);
   }
 
-  pagesAfter(key: string, slot: number, count: number): Row[] {
-    const rows = [...this.rows.values()].sort((a, b) => (a.key === b.key ? a.slot - b.slot : a.key < b.key ? -1 : 1));
+  pagesAfter(key: string, slot: number, count: number, byMs = Number.POSITIVE_INFINITY): Row[] {
+    const there = [...this.rows.values()].filter(({ lastAtMs }) => lastAtMs <= byMs);
+    const rows = there.sort((a, b) => (a.key === b.key ? a.slot - b.slot : a.key < b.key ? -1 : 1));
     return rows.filter((row) => row.key > key || (row.key === key && row.slot > slot)).slice(0, count);
   }
 
-  /** There is no journal here. */
+  // There is no journal here.
+  readonly newestTurn = 0;
+
   retire(): boolean {
     return false;
   }

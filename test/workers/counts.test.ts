@@ -89,6 +89,24 @@ describe("what becomes of a consume", () => {
     });
   });
 
+  test("is counted as denied in shadow for the layers whose limit its cost is above, asked or not", async () => {
+    const caller = countingTarget();
+    const { user, ip, org } = { ...newSubject(), org: crypto.randomUUID() };
+    await caller.consume("trial", { user, ip, org }, 3);
+    expect(summed(await statsOf(caller))).toEqual({ "trial shadow_denied": 1, "trial/org shadow_denied": 1 });
+    await caller.consume("trial", { user, ip, org }, 4);
+    await caller.consume("trial", { user, ip, org }, 4);
+    expect(summed(await statsOf(caller))).toEqual({
+      "trial shadow_denied": 1,
+      "trial denied": 1,
+      "trial denied_at_edge": 1,
+      "trial/caller denied": 1,
+      "trial/caller denied_at_edge": 1,
+      "trial/org shadow_denied": 3,
+      "trial/ip shadow_denied": 2,
+    });
+  });
+
   test("is counted as an error or as degraded when no object can be reached", async () => {
     const broken = { getByName: () => ({ decide: () => Promise.reject(new Error("gone")) }) };
     for (const [RATE_LIMIT_ON_ERROR, outcome] of Object.entries({ deny: "error", allow: "degraded" })) {

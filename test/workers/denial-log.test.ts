@@ -13,6 +13,7 @@ const denied: Decided = {
   degraded: false,
   isRemembered: true,
   wouldDeny: true,
+  neverFitsInShadow: [],
   limits: [
     { layer: "caller", key: "user:u_1", limit: MINUTE, standing: standing(1_500), isShadow: false },
     {

@@ -94,6 +94,27 @@ describe("RPC", () => {
   });
 });
 
+describe("RPC with something that is no object", () => {
+  const rpc = worker.LimiterRpc as unknown as Record<string, (request?: unknown) => Promise<unknown>>;
+
+  test.each(["check", "consume", "settle", "release", "batch"])("is refused by %s, which says so", async (method) => {
+    for (const request of [undefined, null, "x", 5, true, [], [{ policy: "chat" }]]) {
+      const error: unknown = await rpc[method]?.(request).then(
+        () => undefined,
+        (error: unknown) => error,
+      );
+      expect([request, error]).toEqual([
+        request,
+        expect.objectContaining({
+          kind: "invalid",
+          message: "The request must be an object.",
+          errors: [{ pointer: "", detail: "must be an object" }],
+        }),
+      ]);
+    }
+  });
+});
+
 describe("a configuration that is wrong", () => {
   let errors: ReturnType<typeof vi.spyOn>;
   beforeEach(() => {

@@ -1,4 +1,4 @@
-import { abortAllDurableObjects, runDurableObjectAlarm } from "cloudflare:test";
+import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { Memory } from "../../src/object/account-cache";
 import type { LimiterObject } from "../../src/object/object";
@@ -193,6 +193,99 @@ describe("the alarm", () => {
         const verdict = new AskedLedger(store).consume(charge([asked]), sweptMs - backMs);
         expect([backMs, verdict.allowed]).toEqual([backMs, allowed]);
       });
+  });
+
+  test("a sweep ends, however fast pages are changed: it moves only what the journal had when it began", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const rowsOf = (turn: number) =>
+        Array.from({ length: 8 }, (_, i) => ({
+          key: `user:${turn}-${i}`,
+          slot: 0,
+          expiresAtMs: START_MS + turn + 60_000,
+          firstAtMs: START_MS + turn,
+          lastAtMs: START_MS + turn,
+          text: JSON.stringify({ v: 1, at: START_MS + turn, charged: [], events: [] }),
+        }));
+      let turn = 0;
+      while (turn < 3) store.put(rowsOf(++turn));
+      let steps = 0;
+      for (const _ of new AskedLedger(store).sweep(START_MS + turn)) {
+        expect(++steps).toBeLessThan(10);
+        store.put(rowsOf(++turn));
+      }
+      expect(steps).toBe(3);
+      expect(store.retire()).toBe(true);
+    });
+  });
+
+  test("a sweep ends, however fast keys are added behind it: it looks at the pages there were when it began", async () => {
+    await inside(newObject(), (storage) => {
+      const ledger = new AskedLedger(new Store(storage));
+      const add = (from: number, count: number, atMs: number) => {
+        for (let key = from; key < from + count; key++) ledger.consume(charge([ip(`ip:${10_000 + key}`)]), atMs);
+      };
+      add(0, 1_200, START_MS);
+      const beganMs = START_MS + 60_000 + CLOCK_MARGIN_MS;
+      let added = 1_200;
+      let steps = 0;
+      for (const _ of ledger.sweep(beganMs)) {
+        expect(++steps).toBeLessThan(10);
+        add(added, 600, beganMs + steps);
+        added += 600;
+      }
+      const left = storage.sql.exec("SELECT min(last_at_ms) AS first, count(*) AS pages FROM pages_v1").one();
+      expect(left).toEqual({ first: beganMs + 1, pages: added - 1_200 });
+    });
+  });
+
+  test("that is set while a sweep pauses is not put off by the sweep's own, nor the other way round", async () => {
+    const sweptWhileBanned = async (endsAtMs: number) => {
+      const { id } = newObject();
+      await inside(objects.get(id), (storage) => {
+        const ledger = new AskedLedger(new Store(storage));
+        const keepMs = 240 * HOUR_MS;
+        for (let key = 0; key < 1_000; key++) ledger.consume({ ...charge([caller(`user:${key}`)]), keepMs }, START_MS);
+      });
+      await abortAllDurableObjects();
+      await runInDurableObject(objects.get(id), async (object) => {
+        const swept = object.alarm();
+        object.setOverride("user:other", { kind: "ban", reason: "r", ends: { atMs: endsAtMs } });
+        await swept;
+      });
+      return alarmOf(objects.get(id));
+    };
+    expect(await sweptWhileBanned(START_MS + 2 * HOUR_MS)).toBe(START_MS + 2 * HOUR_MS + CLOCK_MARGIN_MS);
+    expect(await sweptWhileBanned(START_MS + 999 * HOUR_MS)).toBe(START_MS + 240 * HOUR_MS + CLOCK_MARGIN_MS);
+  });
+
+  test("that did not ring for ten minutes is set again by the next event, and not before", async () => {
+    const stub = newObject();
+    await ask(stub, "consume", charge([ip("ip:1")]));
+    const dueMs = START_MS + HOUR_MS;
+    vi.setSystemTime(dueMs + 600_000 - 1);
+    await ask(stub, "consume", charge([ip("ip:1")]));
+    expect(await alarmOf(stub)).toBe(dueMs);
+    await abortAllDurableObjects();
+    vi.setSystemTime(dueMs + 600_000);
+    await ask(objects.get(stub.id), "consume", charge([ip("ip:1")]));
+    expect(await alarmOf(objects.get(stub.id))).toBe(dueMs + 600_000 + HOUR_MS);
+  });
+
+  test("that could not be set is set by the next event", async () => {
+    const errors = vi.spyOn(console, "error").mockImplementation(() => {});
+    const stub = newObject();
+    const fault = vi.fn(() => {
+      throw new Error("disk full");
+    });
+    await inside(stub, (storage) => void vi.spyOn(storage, "setAlarm").mockImplementation(fault));
+    expect((await ask(stub, "consume", charge([ip("ip:1")]))).allowed).toBe(true);
+    await inside(stub, (storage) => vi.mocked(storage.setAlarm).mockRestore());
+    expect([fault.mock.calls.length, await alarmOf(stub)]).toEqual([1, null]);
+    await ask(stub, "consume", charge([ip("ip:1")]));
+    expect(await alarmOf(stub)).toBe(START_MS + HOUR_MS);
+    expect(errors).toHaveBeenCalledTimes(1);
+    errors.mockRestore();
   });
 
   test("an event recorded while the alarm was on its way is not forgotten", async () => {

@@ -127,6 +127,44 @@ describe("sums", () => {
 });
 
 describe("an object that adds up", () => {
+  test("is as empty as before after a first write that failed, and stores all of it with the next one", async () => {
+    const stub = newObject();
+    await runInDurableObject(stub, (_, { storage }) => {
+      const store = new StatsStore(storage);
+      const book = new Book(store);
+      book.add(sums("denied", 2, "user:u"), START_MS);
+      const { exec } = storage.sql;
+      vi.spyOn(storage.sql, "exec").mockImplementation((text, ...bindings) => {
+        if (text.includes("INSERT") && bindings[0] === "hour") throw new Error("disk full");
+        return exec.call(storage.sql, text, ...bindings);
+      });
+      expect(() => book.write()).toThrow("disk full");
+      vi.restoreAllMocks();
+      for (const one of [store, new StatsStore(storage)]) {
+        expect(one.isEmpty).toBe(true);
+        expect(one.load("totals", 0)).toBeUndefined();
+      }
+      book.write();
+      expect(new Book(store).totals(START_MS).tallies.get("chat")).toEqual({ denied: 2 });
+    });
+  });
+
+  test("adds sums whole or not at all", async () => {
+    await runInDurableObject(newObject(), (_, { storage }) => {
+      const store = new StatsStore(storage);
+      const book = new Book(store);
+      book.add(sums("allowed", 1), START_MS);
+      vi.spyOn(store, "load").mockImplementation(() => {
+        throw new Error("disk failed");
+      });
+      expect(() => book.add(sums("denied", 3, "user:u"), START_MS + MINUTE_MS)).toThrow("disk failed");
+      vi.restoreAllMocks();
+      expect([book.lastMs, book.totals(START_MS).tallies.get("chat")]).toEqual([START_MS, { allowed: 1 }]);
+      book.add(sums("denied", 3, "user:u"), START_MS + MINUTE_MS);
+      expect(book.totals(START_MS).tallies.get("chat")).toEqual({ allowed: 1, denied: 3 });
+    });
+  });
+
   test("comes back after an eviction with all that it had written, and without the rest", async () => {
     let stub = newObject();
     await stub.add(sums("denied", 2, "user:u"));

@@ -1,6 +1,7 @@
 import { env, runInDurableObject } from "cloudflare:test";
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
+import { JournalBudget } from "../../src/object/journal-budget";
 import type { Row } from "../../src/object/page-table";
 import { Store } from "../../src/object/store";
 import { Disk } from "../simulation/disk";
@@ -91,6 +92,172 @@ describe("pages changed by one turn", () => {
         expect([...reader.pages("user:1")]).toEqual(before);
       }
     });
+  });
+});
+
+describe("after a transaction that failed", () => {
+  /** Fails every write of this kind, until the function that is returned is called. */
+  const failing = (storage: DurableObjectStorage, write: string) => {
+    storage.sql.exec(`CREATE TRIGGER full BEFORE ${write} BEGIN SELECT RAISE(ABORT, 'disk full'); END`);
+    return () => storage.sql.exec("DROP TRIGGER full");
+  };
+
+  test("a table that it had made is made again by the next write, and read as empty until then", async () => {
+    await inside((storage) => {
+      const store = new Store(storage, TWO_ROWS_CHARS);
+      store.put(rowsOf(8));
+      const mended = failing(storage, "INSERT ON journal_v1");
+      // Moves the first eight to the table of pages, which is made for them.
+      const others = Array.from({ length: 30 }, (_, i) => row(`ip:${i}`, 0, 1));
+      expect(() => store.put(others)).toThrow("disk full");
+      mended();
+      expect([...store.pages("ip:1")]).toEqual([]);
+      expect(store.loadPage("user:new", 0)).toBeUndefined();
+      expect(store.pagesAfter("", 0, 10)).toEqual([]);
+      store.put([row("user:new", 0, 2)]);
+      store.put(others);
+      for (const reader of [store, new Store(storage)]) {
+        expect([...reader.pages("user:new")]).toEqual([row("user:new", 0, 2)]);
+        expect([...reader.pages("user:3")]).toEqual([row("user:3", 0, 0)]);
+        expect([...reader.pages("ip:29")]).toEqual([row("ip:29", 0, 1)]);
+      }
+    });
+  });
+
+  test("a key that could not be deleted has all of its pages", async () => {
+    await inside((storage) => {
+      const store = new Store(storage);
+      store.put([row("user:1", 1, 0)]);
+      store.put(rowsOf(8, 1));
+      for (const write of ["DELETE ON pages_v1", "INSERT ON journal_v1"]) {
+        const mended = failing(storage, write);
+        expect(() => store.deleteKey("user:1")).toThrow("disk full");
+        mended();
+        for (const reader of [store, new Store(storage)])
+          expect([...reader.pages("user:1")]).toEqual([row("user:1", 1, 0), row("user:1", 0, 1)]);
+      }
+      store.deleteKey("user:1");
+      for (const reader of [store, new Store(storage)]) expect([...reader.pages("user:1")]).toEqual([]);
+    });
+  });
+
+  test("overrides that have ended are deleted by the next sweep, which is told their keys", async () => {
+    await inside((storage) => {
+      const { overrides } = new Store(storage);
+      overrides.put("user:1", { endsAtMs: 10, text: "{}" });
+      overrides.put("user:2", { endsAtMs: 20, text: "{}" });
+      const mended = failing(storage, "DELETE ON overrides_v1");
+      expect(() => overrides.deleteEnded(10)).toThrow("disk full");
+      mended();
+      expect(overrides.deleteEnded(10)).toEqual({ keys: ["user:1"], nextEndMs: 20 });
+      expect(overrides.deleteEnded(20)).toEqual({ keys: ["user:2"], nextEndMs: undefined });
+    });
+  });
+
+  test("an object that could not be emptied knows what it has", async () => {
+    await inside(async (storage) => {
+      let isBroken = true;
+      const breakable = new Proxy(storage, {
+        get(target, name) {
+          if (name === "deleteAll" && isBroken) return () => Promise.reject(new Error("disk full"));
+          const value: unknown = Reflect.get(target, name, target);
+          return typeof value === "function" ? value.bind(target) : value;
+        },
+      });
+      const store = new Store(breakable);
+      store.put(rowsOf(8));
+      store.put([row("ip:1", 0, 0)]);
+      await expect(store.deleteAll()).rejects.toThrow("disk full");
+      expect([store.isEmpty, ...store.pages("user:1"), ...store.pages("ip:1")]).toEqual([
+        false,
+        row("user:1", 0, 0),
+        row("ip:1", 0, 0),
+      ]);
+      isBroken = false;
+      await store.deleteAll();
+      expect([store.isEmpty, ...store.pages("user:1"), ...store.pages("ip:1")]).toEqual([true]);
+      store.put(rowsOf(8, 1));
+      expect([...new Store(storage).pages("user:1")]).toEqual([row("user:1", 0, 1)]);
+    });
+  });
+});
+
+describe("the journals of one isolate share its memory", () => {
+  const TURNS = 12;
+  const ROW_CHARS = 401;
+
+  /** An object that nobody used before, which can be opened and filled, and be looked at. */
+  function newObject(name: string) {
+    const stub = objects.getByName(crypto.randomUUID());
+    let store: Store | undefined;
+    const on = <T>(work: (store: Store, storage: DurableObjectStorage) => T, budget?: JournalBudget) =>
+      runInDurableObject(stub, (_, { storage }) => {
+        if (budget || !store) store = new Store(storage, budget);
+        return work(store, storage);
+      });
+    const rowsAt = (turn: number) => Array.from({ length: 8 }, (_, i) => row(`user:${name}-${turn + 10}-${i}`, 0, 10));
+    return {
+      open: (budget: JournalBudget) => on(() => {}, budget),
+      fill: (turn: number) => on((store) => store.put(rowsAt(turn))),
+      full: (isFull: boolean) =>
+        on((_, { sql }) =>
+          sql.exec(
+            isFull
+              ? "CREATE TRIGGER full BEFORE DELETE ON journal_v1 BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+              : "DROP TRIGGER full",
+          ),
+        ),
+      journalRows: () => on((_, storage) => countOf(storage, "journal_v1")),
+      /** How many of the pages of so many turns come back as they were. */
+      held: (turns: number) =>
+        on((store) => {
+          const rows = Array.from({ length: turns }, (_, turn) => rowsAt(turn)).flat();
+          return rows.filter((one) => [...store.pages(one.key)].some(({ text }) => text === one.text)).length;
+        }),
+    };
+  }
+
+  test("together they hold no more than there is, beside the least for each, and lose no page", async () => {
+    const budget = new JournalBudget(10 * ROW_CHARS, 6 * ROW_CHARS, 2 * ROW_CHARS);
+    const all = ["a", "b", "c", "d"].map(newObject);
+    for (const object of all) await object.open(budget);
+    for (let turn = 0; turn < TURNS; turn++) for (const object of all) await object.fill(turn);
+    expect(budget.heldChars).toBeGreaterThan(8 * ROW_CHARS);
+    expect(budget.heldChars).toBeLessThanOrEqual((10 + 2 * 2) * ROW_CHARS);
+    for (const object of all) {
+      expect(await object.journalRows()).toBeGreaterThanOrEqual(2);
+      expect(await object.held(TURNS)).toBe(TURNS * 8);
+    }
+  });
+
+  test("one alone holds no more than a journal may, and those that come later what is left, or the least", async () => {
+    const budget = new JournalBudget(10 * ROW_CHARS, 6 * ROW_CHARS, ROW_CHARS);
+    const rows: number[] = [];
+    for (const object of ["a", "b", "c"].map(newObject)) {
+      await object.open(budget);
+      for (let turn = 0; turn < TURNS; turn++) await object.fill(turn);
+      rows.push(await object.journalRows());
+    }
+    expect(rows).toEqual([6, 4, 1]);
+  });
+
+  test("one that wakes where the others hold all of it moves its pages to the table, or is read where it can't", async () => {
+    const [first, second, third] = [newObject("a"), newObject("b"), newObject("c")];
+    const budget = new JournalBudget(6 * ROW_CHARS, 6 * ROW_CHARS, ROW_CHARS);
+    await first.open(budget);
+    for (let turn = 0; turn < TURNS; turn++) await first.fill(turn);
+    for (let turn = 0; turn < 5; turn++) for (const object of [second, third]) await object.fill(turn);
+    await third.full(true);
+
+    const errors = vi.spyOn(console, "error").mockImplementation(() => {});
+    for (const object of [second, third]) await object.open(budget);
+    expect(errors).toHaveBeenCalledTimes(1);
+    errors.mockRestore();
+    expect([await second.journalRows(), await third.journalRows()]).toEqual([1, 5]);
+    for (const object of [second, third]) expect(await object.held(5)).toBe(5 * 8);
+    await third.full(false);
+    await third.fill(5);
+    expect(await third.journalRows()).toBe(1);
   });
 });
 
