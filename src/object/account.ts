@@ -161,12 +161,12 @@ export class Account {
   events(asked: readonly CounterSince[], most: number): { total: number; events: StoredEvent[] }[] {
     const found = asked.map((counter) => ({ counter, total: 0, events: [] as StoredEvent[] }));
     for (const { text } of this.store.pages(this.key))
-      for (const { id, atMs, cost, charged } of readPage(text))
+      for (const { id, atMs, cost, charged, admittedCost } of readPage(text))
         for (const one of found) {
           const { policy, layer, sinceMs } = one.counter;
           if (policy !== charged.policy || !charged.layers.includes(layer) || atMs <= sinceMs) continue;
           one.total += 1;
-          one.events.push({ id, atMs, cost });
+          one.events.push({ id, atMs, cost, ...(admittedCost !== cost && { admittedCost }) });
           if (one.events.length > 2 * most + 100) one.events.splice(0, one.events.length - most);
         }
     return found.map(({ total, events }) => ({ total, events: most > 0 ? events.slice(-most).reverse() : [] }));
