@@ -244,7 +244,9 @@ export class Account {
 
   /** The slot of an expired page, which the next one overwrites so that nothing need be deleted, or a new slot. */
   #freeSlot(nowMs: number): number {
-    const expired = this.#sealed.findIndex((page) => page.expiresAtMs <= nowMs);
+    // Of pages that begin and end in one millisecond the slot says the order.
+    const least = this.#tail && this.#tail.firstAtMs === nowMs ? this.#tail.slot : -1;
+    const expired = this.#sealed.findIndex(({ slot, expiresAtMs }) => slot > least && expiresAtMs <= nowMs);
     if (expired >= 0) return (this.#sealed.splice(expired, 1)[0] as Sealed).slot;
     return this.#sealed.reduce((highest, { slot }) => Math.max(highest, slot), this.#tail?.slot ?? -1) + 1;
   }

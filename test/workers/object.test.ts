@@ -1,5 +1,6 @@
 import { abortAllDurableObjects, runDurableObjectAlarm } from "cloudflare:test";
 import { beforeEach, describe, expect, test, vi } from "vitest";
+import type { Ledger } from "../../src/object/ledger";
 import type { LimiterObject } from "../../src/object/object";
 import type { Charge } from "../../src/object/protocol";
 import { Store } from "../../src/object/store";
@@ -55,6 +56,27 @@ describe("storage", () => {
     expect(await again.inspect("ip:1", [{ policy: "chat", ...asked }], 3)).toMatchObject([
       { total: 20_000, events: [{}, {}, {}] },
     ]);
+  });
+
+  test("events of one millisecond are listed in the order in which they were admitted, over pages that are used again", async () => {
+    await inside(newObject(), (storage) => {
+      const store = new Store(storage);
+      const ledger = new AskedLedger(store);
+      const asked = ip("ip:1", 1_000);
+      const admitted: string[] = [];
+      const listed = (reader: Ledger, atMs: number) =>
+        reader.inspect("ip:1", [{ policy: "chat", ...asked }], 1_000, atMs)[0]?.events.map(({ id }) => id);
+      for (const [round, events] of [130, 110, 90].entries()) {
+        const atMs = START_MS + round * 60_000;
+        admitted.length = 0;
+        for (let i = 0; i < events; i++) {
+          const id = `${round}-${i}`;
+          ledger.consume({ ...charge([asked]), id }, atMs);
+          admitted.unshift(id);
+        }
+        for (const reader of [ledger, new AskedLedger(store)]) expect(listed(reader, atMs)).toEqual(admitted);
+      }
+    });
   });
 
   test("memory is bounded: accounts beyond the bound are dropped, and lose nothing", async () => {
