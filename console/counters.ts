@@ -1,12 +1,14 @@
 import { type Limit, LONGEST_WINDOW_MS } from "../src/core/limit";
 import { EventLog } from "../src/core/log";
-import type { CounterState, LayerState, Override } from "./wire";
+import type { CounterState, LayerState, Override, PolicyState } from "./wire";
 
 /** An admitted event, its time in milliseconds. */
 export interface CountedEvent {
   readonly id: string;
   readonly atMs: number;
   readonly cost: number;
+  /** The cost that was asked for, and decided about, where it was settled at another. */
+  readonly admittedCost?: number | undefined;
 }
 
 /** When a cost fits, if nobody else consumes. */
@@ -28,12 +30,16 @@ export function isOnCosts({ kind }: Limit): boolean {
   return kind === undefined;
 }
 
-/** The events of a counter that weigh anything, oldest first. */
-export function eventsOf({ events }: CounterState): CountedEvent[] {
+/** The events of a counter, oldest first: what was given back too. */
+export function admittedIn({ events }: CounterState): CountedEvent[] {
   return events
-    .map(({ id, at, cost }) => ({ id, atMs: Date.parse(at), cost }))
-    .filter(({ cost }) => cost > 0)
+    .map(({ id, at, cost, admitted_cost: admittedCost }) => ({ id, atMs: Date.parse(at), cost, admittedCost }))
     .reverse();
+}
+
+/** Those that weigh anything. */
+export function eventsOf(counter: CounterState): CountedEvent[] {
+  return admittedIn(counter).filter(({ cost }) => cost > 0);
 }
 
 /** Those that a window which ends now sees. */
@@ -75,6 +81,18 @@ export function longest(waits: readonly Wait[]): Wait {
 }
 
 /**
+ * The largest cost that the service decides at all. It refuses one above a limit of the policy's live layers, whatever
+ * overrides the key.
+ */
+export function largestCostOf({ layers }: PolicyState): number {
+  return smallestMax(layers.filter(({ mode }) => mode === "live").flatMap(({ limits }) => limits.map(limitOf)));
+}
+
+function smallestMax(limits: readonly Limit[]): number {
+  return Math.min(...limits.filter(isOnCosts).map(({ max }) => max));
+}
+
+/**
  * When the cost fits a counter, with the override of its key: that holds until it ends, and from then on the policy's
  * `own` limits.
  */
@@ -85,6 +103,7 @@ export function waitOfCounter(
   cost: number,
   nowMs: number,
 ): Wait {
+  if (cost > smallestMax(own)) return { kind: "never" };
   const isFull = counter.limits.some(({ concurrent, remaining }) => concurrent && remaining === 0);
   const place: Wait = isFull ? { kind: "unknown" } : NOW;
   const under = (limits: readonly Limit[]) =>

@@ -1,7 +1,7 @@
 import { html, nothing, type TemplateResult } from "lit-html";
 import type { OverrideKind } from "../src/core/override";
 import { eventTable, limitView, waitView } from "./counter-view";
-import { eventsOf, isOverridden, limitOf, waitOfCounter } from "./counters";
+import { admittedIn, isOverridden, largestCostOf, limitOf, type Wait, waitOfCounter } from "./counters";
 import { openDialog } from "./dialog";
 import { instantText, plural, waitText } from "./format";
 import { openOverrideDialog } from "./override-dialog";
@@ -99,8 +99,7 @@ export class KeyPage implements Page {
   #counterView(counter: CounterState, override: Override | null, nowMs: number): TemplateResult {
     const { policy, layer, limits } = counter;
     const name = `${policy}-${layer}`;
-    const own = this.#ownLimits(counter);
-    const wait = waitOfCounter(counter, own, override, this.#cost, nowMs);
+    const wait = this.#waitOf(counter, override, nowMs);
     return html`
       <section class="card" aria-labelledby="${name}-title">
         <div class="head">
@@ -113,14 +112,16 @@ export class KeyPage implements Page {
           <summary>${plural(counter.events_total, "event")}, and when each leaves</summary>
           ${this.#opened.has(name) ? eventTable(counter, nowMs) : nothing}
         </details>
-        ${this.#whatIf(name).view(`${name}-what-if`, eventsOf(counter), nowMs)}
+        ${this.#whatIf(name).view(`${name}-what-if`, admittedIn(counter), nowMs)}
       </section>
     `;
   }
 
-  #ownLimits({ policy, layer }: CounterState) {
-    const layers = this.#policies.find(({ name }) => name === policy)?.layers ?? [];
-    return layers.find(({ name }) => name === layer)?.limits.map(limitOf) ?? [];
+  #waitOf(counter: CounterState, override: Override | null, nowMs: number): Wait {
+    const policy = this.#policies.find(({ name }) => name === counter.policy);
+    if (policy && this.#cost > largestCostOf(policy)) return { kind: "never" };
+    const own = policy?.layers.find(({ name }) => name === counter.layer)?.limits.map(limitOf) ?? [];
+    return waitOfCounter(counter, own, override, this.#cost, nowMs);
   }
 
   #whatIf(name: string): WhatIf {

@@ -1,5 +1,5 @@
-import { consume } from "../src/core/decide";
-import { type Limit, parseLimit } from "../src/core/limit";
+import { check } from "../src/core/decide";
+import { type Limit, LONGEST_WINDOW_MS, parseLimit } from "../src/core/limit";
 import { EventLog } from "../src/core/log";
 import type { CountedEvent } from "./counters";
 
@@ -28,12 +28,17 @@ export function limitTexts(text: string): string[] {
     .filter((limit) => limit !== "");
 }
 
-/** Decides events again, oldest first, by other limits: a denied one leaves nothing, so that a later one may fit. */
+/**
+ * Decides events again, oldest first, by other limits: each by the cost that was asked for, and it counts what it was
+ * settled at. A denied one leaves nothing, so that a later one may fit.
+ */
 export function replay(events: readonly CountedEvent[], limits: readonly Limit[]): Replayed[] {
   const smallest = Math.min(...limits.map(({ max }) => max));
-  const counter = { log: new EventLog(), limits };
-  return events.map((event) => ({
-    event,
-    allowed: event.cost <= smallest && consume([counter], event.cost, event.atMs).allowed,
-  }));
+  const log = new EventLog();
+  return events.map((event) => {
+    const { atMs, cost, admittedCost = cost } = event;
+    const allowed = admittedCost <= smallest && check([{ log, limits }], admittedCost, atMs).allowed;
+    if (allowed) log.record({ atMs, cost, released: false, retainMs: LONGEST_WINDOW_MS });
+    return { event, allowed };
+  });
 }

@@ -47,8 +47,12 @@ function replayedView(replayed: readonly Replayed[], limits: string, nowMs: numb
   return html`
     <p>At ${limits}, <b>${denied.length}</b> of ${of} would have been denied:</p>
     <ul class="moments">
-      ${denied.slice(0, MOST_LISTED).map(({ event }) => html`<li>${exactText(event.atMs, nowMs)}${event.cost > 1 ? ` (cost ${event.cost})` : nothing}</li>`)}
+      ${denied.slice(0, MOST_LISTED).map(({ event }) => deniedView(event, nowMs))}
       ${denied.length > MOST_LISTED ? html`<li>and ${denied.length - MOST_LISTED} later ones</li>` : nothing}
     </ul>
   `;
+}
+
+function deniedView({ atMs, cost, admittedCost = cost }: CountedEvent, nowMs: number): TemplateResult {
+  return html`<li>${exactText(atMs, nowMs)}${admittedCost > 1 ? ` (cost ${admittedCost})` : nothing}</li>`;
 }

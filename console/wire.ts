@@ -16,6 +16,8 @@ export interface StoredEvent {
   readonly id: string;
   readonly at: string;
   readonly cost: number;
+  /** The cost that it was admitted with, where it was settled at another. */
+  readonly admitted_cost?: number | undefined;
 }
 
 export interface CounterState {

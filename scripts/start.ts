@@ -12,7 +12,7 @@ import { buildConsole } from "./local/console";
 import { StartFailure } from "./local/failure";
 import { lockDirectory } from "./local/lock";
 import { type LocalService, startService } from "./local/service";
-import { isMadeHere, localVariables, withTokens } from "./local/variables";
+import { hideTokens, isMadeHere, localSettings, localVariables, withTokens } from "./local/variables";
 
 /**
  * `npm start`: the service on this machine, with counters on disk. README.md lists the variables.
@@ -27,17 +27,19 @@ const project = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 
 async function main(): Promise<void> {
   const hasTestClock = readArguments();
-  const host = process.env.HOST?.trim() || "127.0.0.1";
-  const port = readPort(process.env.PORT?.trim() || "8787");
-  const kept = process.env.LIMITER_DATA_DIR?.trim();
-  const dataDirectory = hasTestClock ? freshDirectory(kept || tmpdir()) : resolve(kept || join(project, ".data"));
   const devVarsPath = resolve(project, ".dev.vars");
-
+  hideTokens(devVarsPath);
+  // wrangler refuses a configuration whose directory of assets is not there.
   await buildConsole();
   const { workerOptions, main: entry = join(project, "src/worker.ts") } = miniflareWorkerOptions(
     resolve(project, "wrangler.toml"),
   );
-  const variables = withTokens(localVariables(workerOptions.bindings ?? {}, devVarsPath, process.env), devVarsPath);
+  const vars = workerOptions.bindings ?? {};
+  const settings = localSettings(vars, devVarsPath, process.env);
+  const { HOST: host = "127.0.0.1", LIMITER_DATA_DIR: kept } = settings;
+  const port = readPort(settings.PORT ?? "8787");
+  const dataDirectory = hasTestClock ? freshDirectory(kept ?? tmpdir()) : resolve(kept ?? join(project, ".data"));
+  const variables = withTokens(localVariables(vars, devVarsPath, process.env), devVarsPath);
   const config = readConfig(variables);
 
   await lockDirectory(dataDirectory);
@@ -48,6 +50,7 @@ async function main(): Promise<void> {
     script: await bundle(hasTestClock ? join(project, "src/test-clock/worker.ts") : entry),
     variables,
     workerOptions: workerOptions as Partial<WorkerOptions>,
+    hasShutdown: !hasTestClock,
   });
   // Whoever ends npm means the service: npm that is killed has no time to pass the signal on. So do tests that started it.
   stopOnSignals(service, hasTestClock || process.env.npm_lifecycle_event !== undefined);

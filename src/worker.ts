@@ -61,6 +61,13 @@ export class LimiterRpc extends WorkerEntrypoint<Env> {
   readonly #waitUntil: WaitUntil = (work) => this.ctx.waitUntil(work);
 }
 
+/** `npm start` binds it, and has what was counted written before it ends the runtime. */
+export class Shutdown extends WorkerEntrypoint<Env> {
+  async writeCounts(): Promise<void> {
+    await serviceOf(this.env).counts?.write();
+  }
+}
+
 async function answered<T>(decide: () => Promise<T>): Promise<T> {
   try {
     return await decide();

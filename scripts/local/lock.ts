@@ -45,10 +45,20 @@ async function isStillOurs(directory: string): Promise<boolean> {
   return ours !== undefined && inode() === ours;
 }
 
+/**
+ * Whether somebody listens there. Only a connection that is refused, or no socket at all, says that nobody does: a service
+ * that is stopped or too busy to accept it still has the directory.
+ */
 async function isHeld(directory: string): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const socket = inDirectory(directory, () => connect("lock"));
-    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    socket
+      .once("connect", () => resolve(true))
+      .once("error", (error: NodeJS.ErrnoException) => {
+        if (error.code === "ECONNREFUSED" || error.code === "ENOENT") resolve(false);
+        else if (error.code === "EAGAIN") resolve(true);
+        else reject(error);
+      });
     socket.once("close", () => socket.destroy());
     socket.unref();
   });

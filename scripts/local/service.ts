@@ -11,8 +11,14 @@ import { killWhenWeDie } from "./watchdog";
 /** How long requests under way may take to end when the service is stopped. */
 const DRAIN_MS = 5_000;
 
+const NAME = "exact-limiter";
+
 /** What the files of the console are bound to, and the Worker that serves them is called. */
 const ASSETS = "ASSETS";
+
+/** What `Shutdown` of the Worker is bound to, and how long it may take. */
+const SHUTDOWN = "LIMITER_SHUTDOWN";
+const SHUTDOWN_MS = 3_000;
 
 const PORT_WAIT_MS = 3_000;
 
@@ -24,6 +30,8 @@ export interface ServiceOptions {
   readonly variables: Variables;
   /** The bindings and compatibility settings of `wrangler.toml`. */
   readonly workerOptions: Partial<WorkerOptions>;
+  /** Whether the Worker exports `Shutdown`, which writes what it has counted. */
+  readonly hasShutdown?: boolean;
   /** Where V8's inspector listens, for a profile; nowhere when left out. */
   readonly inspectorPort?: number;
 }
@@ -32,13 +40,13 @@ export interface LocalService {
   readonly url: URL;
   /** Resolves when the runtime has ended, on its own or by `stop`. */
   readonly ended: Promise<unknown>;
-  /** Takes no new requests, lets those under way end, then ends the runtime. */
+  /** Has the counts written that are held in memory, takes no new requests, lets those under way end, ends the runtime. */
   stop(): Promise<void>;
 }
 
 /** The Worker on the real runtime, its counters on disk. */
 export async function startService(options: ServiceOptions): Promise<LocalService> {
-  const { host, port, dataDirectory, script, variables, inspectorPort } = options;
+  const { host, port, dataDirectory, script, variables, hasShutdown = false, inspectorPort } = options;
   const { assets, ...workerOptions } = options.workerOptions;
   await waitForPort(host, port);
   const runtime = nextChildProcess();
@@ -51,12 +59,15 @@ export async function startService(options: ServiceOptions): Promise<LocalServic
     workers: [
       {
         ...(workerOptions as WorkerOptions),
-        name: "exact-limiter",
+        name: NAME,
         modules: [{ type: "ESModule", path: "worker.js", contents: script }],
         bindings: variables as Record<string, never>,
         // Straight to the Worker: Miniflare's own entry costs more than a decision does.
         unsafeDirectSockets: [{ host, port }],
-        ...(assets && { serviceBindings: { [ASSETS]: ASSETS } }),
+        serviceBindings: {
+          ...(assets && { [ASSETS]: ASSETS }),
+          ...(hasShutdown && { [SHUTDOWN]: { name: NAME, entrypoint: "Shutdown" } }),
+        },
       },
       ...(assets ? [assetsWorker(assets)] : []),
     ],
@@ -70,12 +81,23 @@ export async function startService(options: ServiceOptions): Promise<LocalServic
     url: await miniflare.unsafeGetDirectURL(),
     ended,
     async stop() {
+      // Before it is told to end: from then on nobody can reach it.
+      if (hasShutdown) await Promise.race([writeCounts(miniflare), ended, sleep(SHUTDOWN_MS)]);
       workerd.kill("SIGTERM");
       await Promise.race([ended, sleep(DRAIN_MS)]);
       await miniflare.dispose();
       watchdog.kill();
     },
   };
+}
+
+async function writeCounts(miniflare: Miniflare): Promise<void> {
+  try {
+    const bindings = await miniflare.getBindings<{ [SHUTDOWN]: { writeCounts(): Promise<void> } }>(NAME);
+    await bindings[SHUTDOWN].writeCounts();
+  } catch (error) {
+    console.error("The counts of the last seconds could not be written:", error);
+  }
 }
 
 /** A Worker of their own: before one that has assets Miniflare puts two others, through which each decision would go. */

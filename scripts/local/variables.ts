@@ -1,12 +1,17 @@
 import { randomBytes } from "node:crypto";
-import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import { appendFileSync, chmodSync, existsSync, readFileSync, statSync } from "node:fs";
 import { parse } from "dotenv";
 import { readConfig, VARIABLE_NAMES } from "../../src/config/config";
+import { StartFailure } from "./failure";
 
 export type Variables = Record<string, unknown>;
 
+/** What the local service is told besides the variables of the Worker: where it listens, and where counters are kept. */
+const SETTING_NAMES = ["HOST", "PORT", "LIMITER_DATA_DIR"] as const;
+export type Settings = Partial<Record<(typeof SETTING_NAMES)[number], string>>;
+
 /**
- * The variables of the local service: those of `wrangler.toml`, over them those of `.dev.vars`, over them those of the
+ * The variables of the Worker: those of `wrangler.toml`, over them those of `.dev.vars`, over them those of the
  * process's environment. One that is set but empty counts as not set.
  *
  * Counters share one object unless told otherwise: on one machine an object a key costs three open files each.
@@ -16,11 +21,44 @@ export function localVariables(
   devVarsPath: string,
   environment: NodeJS.ProcessEnv,
 ): Variables {
-  const devVars = existsSync(devVarsPath) ? parse(readFileSync(devVarsPath)) : {};
-  const variables: Variables = { LIMITER_PLACEMENT: "shards:1" };
-  for (const source of [fromWrangler, devVars, environment])
-    for (const name of VARIABLE_NAMES) if (isSet(source[name])) variables[name] = source[name];
-  return variables;
+  const sources = [{ LIMITER_PLACEMENT: "shards:1" }, fromWrangler, readDevVars(devVarsPath), environment];
+  return lastSet(VARIABLE_NAMES, sources);
+}
+
+/** The settings of the local service, from the same places. */
+export function localSettings(fromWrangler: Variables, devVarsPath: string, environment: NodeJS.ProcessEnv): Settings {
+  const set = lastSet(SETTING_NAMES, [fromWrangler, readDevVars(devVarsPath), environment]);
+  return Object.fromEntries(Object.entries(set).map(([name, value]) => [name, String(value).trim()]));
+}
+
+function lastSet(names: readonly string[], sources: readonly Variables[]): Variables {
+  const found: Variables = {};
+  for (const source of sources) for (const name of names) if (isSet(source[name])) found[name] = source[name];
+  return found;
+}
+
+function readDevVars(path: string): Variables {
+  return existsSync(path) ? parse(readFileSync(path)) : {};
+}
+
+/**
+ * Takes the others' rights to a `.dev.vars` that has tokens.
+ * @throws StartFailure when it can't.
+ */
+export function hideTokens(devVarsPath: string): void {
+  const { LIMITER_TOKENS, LIMITER_ADMIN_TOKENS } = readDevVars(devVarsPath);
+  if (isSet(LIMITER_TOKENS) || isSet(LIMITER_ADMIN_TOKENS)) keepFromOthers(devVarsPath);
+}
+
+function keepFromOthers(path: string): void {
+  const mode = statSync(path).mode & 0o777;
+  if ((mode & 0o077) === 0) return;
+  try {
+    chmodSync(path, mode & 0o700);
+  } catch (error) {
+    const why = (error as Error).message;
+    throw new StartFailure(`${path} is for tokens, and others can read it (${why}): run chmod 600 ${path}`);
+  }
 }
 
 /**
@@ -33,6 +71,7 @@ export function withTokens(variables: Variables, devVarsPath: string): Variables
   const made = { LIMITER_TOKENS: makeToken(), LIMITER_ADMIN_TOKENS: makeToken() };
   const startsOnNewLine = !existsSync(devVarsPath) || /(^|\n)$/.test(readFileSync(devVarsPath, "utf8"));
   const lines = Object.entries(made).map(([name, token]) => `${name}=${token}\n`);
+  if (existsSync(devVarsPath)) keepFromOthers(devVarsPath);
   appendFileSync(devVarsPath, `${startsOnNewLine ? "" : "\n"}${lines.join("")}`, { mode: 0o600 });
   return { ...variables, ...made };
 }

@@ -26,12 +26,20 @@ const HANDED_ON = ["RateLimit", "RateLimit-Policy", "Retry-After"];
  * @throws UnavailableError when nothing is, or a 5xx.
  */
 export async function send(fetch: Fetch, url: string, init: RequestInit): Promise<Answer> {
-  const answer = await fetch(url, init)
-    .then(read)
-    .catch((cause: unknown) => {
-      throw new UnavailableError(`${url} can't be reached`, { cause });
-    });
+  // A `fetch` of somebody's own may throw in place of rejecting.
+  const answer = await (async () => read(await fetch(url, init)))().catch((cause: unknown) => {
+    throw new UnavailableError(`${url} can't be reached: ${whyOf(cause)}`, { cause });
+  });
   return heard(answer);
+}
+
+/** In words: `fetch` itself says little more than that it failed. */
+function whyOf(error: unknown): string {
+  const { cause, message, code } = fieldsOf(error);
+  if (cause !== undefined) return whyOf(cause);
+  return (
+    ([message, code].find((text) => typeof text === "string" && text !== "") as string | undefined) ?? String(error)
+  );
 }
 
 /** @throws UnavailableError for a 5xx, which is no word about what was asked. */

@@ -53,6 +53,30 @@ async function within<T>(
   }
 }
 
+/**
+ * Waits for work that goes on when the signal ends the wait with its reason. A failure that nobody waited for is told to
+ * `missed`.
+ */
+export async function waitWhile<T>(
+  signal: AbortSignal | undefined,
+  work: Promise<T>,
+  missed: (error: unknown) => void,
+): Promise<T> {
+  if (!signal) return work;
+  let leave = () => {};
+  const left = new Promise<never>((_, reject) => {
+    leave = () => reject(signal.reason);
+    if (signal.aborted) leave();
+    else signal.addEventListener("abort", leave);
+  });
+  left.catch(() => work.catch(missed));
+  try {
+    return await Promise.race([work, left]);
+  } finally {
+    signal.removeEventListener("abort", leave);
+  }
+}
+
 /** Ends after `ms`, or as soon as one of the signals is aborted. */
 function pause(ms: number, ...signals: (AbortSignal | undefined)[]): Promise<void> {
   return new Promise((resolve) => {

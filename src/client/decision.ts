@@ -1,4 +1,5 @@
-import type { UnavailableError } from "./errors.js";
+import type { LimiterError } from "./errors.js";
+import type { CheckRequest } from "./requests.js";
 
 /** One limit of one layer, as it stands after the decision. */
 export interface LimitState {
@@ -43,8 +44,8 @@ export interface Decision {
   readonly headers: Readonly<Record<string, string>>;
   /** As answered: with `status` and `title`, a problem of RFC 9457, when a consume was denied. */
   readonly body: DecisionBody;
-  /** Why the service could not be asked, when `onError` decided here. */
-  readonly error: UnavailableError | undefined;
+  /** The outage in which `onError` decided here: nobody answers, the token is refused, or the policy is not known. */
+  readonly error: LimiterError | undefined;
 }
 
 /** The corrected cost of an earlier consume, and every limit of its policy after it. */
@@ -116,11 +117,31 @@ export interface ReleaseBody {
 }
 
 /** A decision from its body and the headers to hand on. */
-export function decisionOf(body: DecisionBody, headers: Record<string, string>, error?: UnavailableError): Decision {
+export function decisionOf(body: DecisionBody, headers: Record<string, string>, error?: LimiterError): Decision {
   const { allowed, id, policy, cost, replayed, degraded, retry_after_seconds: retryAfterSeconds } = body;
   const { shadow = false, would_deny: wouldDeny = false } = body;
   const told = { allowed, id, policy, cost, replayed, degraded, retryAfterSeconds, shadow, wouldDeny };
   return { ...told, limits: body.limits.map(limitOf), headers, body, error };
+}
+
+/** What stands in for a decision in an outage. */
+export function undecided(
+  onError: "deny" | "allow",
+  { policy, cost = 1 }: Pick<CheckRequest, "policy" | "cost">,
+  id: string | undefined,
+  error: LimiterError,
+): Decision {
+  const same = { policy, cost, replayed: false, degraded: true, limits: [] };
+  if (onError === "allow")
+    return decisionOf({ allowed: true, ...(id && { id }), ...same, retry_after_seconds: null }, {}, error);
+  const problem = {
+    type: "about:blank",
+    title: "Service Unavailable",
+    status: 503,
+    detail: "The limiter could not be asked.",
+  };
+  const denial: DecisionBody = { ...problem, allowed: false, ...same, retry_after_seconds: 1 };
+  return decisionOf(denial, { "Retry-After": "1" }, error);
 }
 
 export function settlementOf({ id, policy, cost, limits }: SettlementBody): Settlement {

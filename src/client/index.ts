@@ -8,12 +8,14 @@ export {
   UnavailableError,
   UnknownDecisionError,
 } from "./errors.js";
-export {
-  type CheckRequest,
-  type ConsumeRequest,
-  Limiter,
-  type LimiterOptions,
-  type ReleaseRequest,
-  type SettleRequest,
-  type Subject,
-} from "./limiter.js";
+export { Limiter } from "./limiter.js";
+export type { Log } from "./log.js";
+export type { LimiterOptions } from "./options.js";
+export type {
+  CheckRequest,
+  ConsumeRequest,
+  ReadyRequest,
+  ReleaseRequest,
+  SettleRequest,
+  Subject,
+} from "./requests.js";

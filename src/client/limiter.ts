@@ -1,10 +1,10 @@
-import { type Answer, errorOf, type Fetch, send } from "./answer.js";
-import { tryWithin } from "./attempts.js";
-import { Batches } from "./batches.js";
+import { type Answer, errorOf } from "./answer.js";
+import { waitWhile } from "./attempts.js";
+import { Breaker } from "./breaker.js";
 import {
   type Decision,
-  type DecisionBody,
   decisionOf,
+  fieldsOf,
   isDecision,
   isRelease,
   isSettlement,
@@ -12,106 +12,84 @@ import {
   releaseOf,
   type Settlement,
   settlementOf,
+  undecided,
 } from "./decision.js";
-import { InvalidRequestError, type LimiterError, UnavailableError, UnknownDecisionError } from "./errors.js";
+import {
+  InvalidRequestError,
+  LimiterError,
+  UnauthorizedError,
+  UnavailableError,
+  UnknownDecisionError,
+} from "./errors.js";
+import { Exchange, type Key, type Op } from "./exchange.js";
+import { type Log, sparing } from "./log.js";
+import { type LimiterOptions, readDeadline, readOnError, readToken, readUrl } from "./options.js";
+import type { CheckRequest, ConsumeRequest, ReadyRequest, ReleaseRequest, SettleRequest } from "./requests.js";
+import { areOf, textsOf } from "./subject.js";
 
-export interface LimiterOptions {
-  /** Where the service is, with the path that it is mounted at, if any: `https://limiter.example`. */
-  readonly url: string;
-  /** A caller token. */
-  readonly token: string;
-  /** How long a call may take, all its tries together; 2500 when left out, more than twice what the service allows itself. */
-  readonly deadlineMs?: number | undefined;
-  /** What is decided when the service can't be reached within the deadline; `deny` when left out. */
-  readonly onError?: "deny" | "allow" | undefined;
-  /**
-   * Calls that are made while a request is under way travel together in the next one, up to 100: many more of them a
-   * second, each a little later. False when left out.
-   */
-  readonly batch?: boolean | undefined;
-  /** In place of the global `fetch`: `(url, init) => env.LIMITER.fetch(url, init)` for a service binding. */
-  readonly fetch?: Fetch | undefined;
-}
-
-/** Who is asking, as attributes. One that is undefined, null or blank is absent. */
-export type Subject = Readonly<Record<string, string | null | undefined>>;
-
-export interface CheckRequest {
+/** What every call says: which policy, and who is asking. */
+interface About {
   readonly policy: string;
-  readonly subject: Subject;
-  /** How much it weighs; 1 when left out. */
-  readonly cost?: number | undefined;
-  /** Ends the call at once, with its reason. What was sent already may still be counted. */
-  readonly signal?: AbortSignal | undefined;
+  readonly subject: Record<string, string | null | undefined>;
 }
 
-export interface ConsumeRequest extends CheckRequest {
-  /** Sent again with the same key, it is charged once. 1 to 128 of `A-Z a-z 0-9 . _ ~ : -`; made up when left out. */
-  readonly idempotencyKey?: string | undefined;
-}
-
-export interface SettleRequest {
-  readonly policy: string;
-  readonly subject: Subject;
-  /** Of the decision to be corrected. */
-  readonly id: string;
-  /** The real cost; 0 gives all of it back. */
-  readonly cost: number;
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface ReleaseRequest {
-  readonly policy: string;
-  readonly subject: Subject;
-  /** Of the decision that is over. */
-  readonly id: string;
-  readonly signal?: AbortSignal | undefined;
-}
-
-type Op = "consume" | "check" | "settle" | "release";
-
-interface Key {
-  readonly text: string;
-  /** Made up for this call. */
-  readonly isNew: boolean;
-}
+type Question = About & Pick<CheckRequest, "cost">;
 
 const DEADLINE_MS = 2_500;
-/** A longer call travels alone: it is refused, or crowds out the others. At most 8 KiB, which no sound call needs. */
-const LONGEST_CALL_CHARS = 2_048;
-/** A timer of more rings at once. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * The limiter, asked over HTTP. Every call is tried again until its deadline, and that is safe: a consume always has an
  * idempotency key.
  *
- * Calls throw InvalidRequestError, UnauthorizedError, or the reason of the caller's own signal.
+ * In an outage `onError` decides checks and consumes. A request that the service refuses, such as a cost above a limit, is
+ * no outage: it throws an InvalidRequestError. Calls also throw the reason of the caller's own signal, and a TypeError for
+ * a subject whose attributes are no ids.
  */
 export class Limiter {
-  readonly #url: string;
-  readonly #headers: Readonly<Record<string, string>>;
-  readonly #deadlineMs: number;
+  readonly #exchange: Exchange;
   readonly #onError: "deny" | "allow";
-  readonly #fetch: Fetch;
-  readonly #batches: Batches | undefined;
+  readonly #log: Log;
+  readonly #breaker: Breaker<Question>;
 
   /**
-   * @throws TypeError when `url` is none, or `token` is nothing that a header can carry; RangeError for a deadline that
-   * no timer can keep.
+   * @throws TypeError when nothing can ever answer at `url`, when `token` is missing or nothing that a header can carry;
+   * RangeError for a deadline that no timer can keep.
    */
-  constructor({ url, token, deadlineMs = DEADLINE_MS, onError = "deny", batch = false, fetch }: LimiterOptions) {
-    this.#url = new URL(url).href.replace(/\/+$/, "");
-    this.#headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
-    // Throws here what each call would, where nobody looks for it.
-    new Headers(this.#headers);
-    if (!(deadlineMs > 0 && deadlineMs <= LONGEST_TIMER_MS))
-      throw new RangeError(`deadlineMs must be above 0 and at most ${LONGEST_TIMER_MS}, not ${deadlineMs}`);
-    this.#deadlineMs = deadlineMs;
-    this.#onError = onError;
-    // Looked up at each call, so that whoever replaces the global one later is heard.
-    this.#fetch = fetch ?? ((url, init) => globalThis.fetch(url, init));
-    if (batch) this.#batches = new Batches((body, signal) => this.#post("batch", {}, body, signal));
+  constructor({ url, token, deadlineMs = DEADLINE_MS, onError = "deny", batch = false, fetch, log }: LimiterOptions) {
+    this.#exchange = new Exchange({
+      url: readUrl(url),
+      headers: { Authorization: `Bearer ${readToken(token)}` },
+      deadlineMs: readDeadline(deadlineMs),
+      isBatching: batch,
+      // Looked up at each call, so that whoever replaces the global one later is heard.
+      fetch: fetch ?? ((url, init) => globalThis.fetch(url, init)),
+    });
+    this.#onError = readOnError(onError);
+    this.#log = sparing(log ?? ((...message) => console.error(...message)));
+    this.#breaker = new Breaker({
+      ask: (question) => this.#ask("check", question),
+      deadlineMs,
+      opened: (error) =>
+        this.#log(`The limiter does not answer: "${onError}" is decided at once until it does.`, error),
+      closed: () => this.#log("The limiter answers again."),
+    });
+  }
+
+  /**
+   * Asks the service whether it can decide: for the start of an application, which learns so what is wrong with its
+   * configuration before the first request does.
+   * @throws UnauthorizedError when the token is refused, InvalidRequestError that names the policies which are not in
+   * force, UnavailableError when nobody answers.
+   */
+  async ready({ policies = [], signal }: ReadyRequest = {}): Promise<void> {
+    const inForce = await this.#breaker.observe(() => this.#exchange.get("policies", signal, policiesIn));
+    const unknown = policies.filter((policy) => !inForce.includes(policy));
+    if (unknown.length === 0) return;
+    const named = unknown.map((policy) => JSON.stringify(policy)).join(", ");
+    throw new InvalidRequestError(
+      404,
+      `These policies are not in force: ${named}. In force are ${inForce.join(", ")}.`,
+    );
   }
 
   /** Decides, and records the cost if every limit of every layer admits it. */
@@ -128,69 +106,90 @@ export class Limiter {
   }
 
   /**
-   * Corrects the cost of an earlier consume: the real one once it is known, 0 to give it back. Safe to repeat.
-   * @throws UnknownDecisionError, and UnavailableError, since nothing can be assumed.
+   * Corrects the cost of an earlier consume: the real one once it is known, 0 to give it back. Safe to repeat. It is sent
+   * until its deadline, also when `signal` ends the wait, or is aborted already.
+   * @throws UnknownDecisionError, UnauthorizedError, and UnavailableError, since nothing can be assumed.
    */
   async settle({ signal, policy, subject, id, cost }: SettleRequest): Promise<Settlement> {
-    return this.#call("settle", { policy, subject, id, cost }, undefined, signal, (answer) => {
-      if (answer.status === 200 && isSettlement(answer.body)) return settlementOf(answer.body);
-      throw errorOfChange(answer);
-    });
+    return this.#change("settle", { policy, subject: textsOf(subject), id, cost }, signal, (body) =>
+      isSettlement(body) ? settlementOf(body) : undefined,
+    );
   }
 
   /**
-   * Says that what an earlier consume was for is over: limits on what is under way count it no more. Safe to repeat.
-   * @throws UnknownDecisionError, and UnavailableError: its place is then held until its window has passed.
+   * Says that what an earlier consume was for is over: limits on what is under way count it no more. Safe to repeat. It is
+   * sent until its deadline, also when `signal` ends the wait, or is aborted already.
+   * @throws UnknownDecisionError, UnauthorizedError, and UnavailableError: its place is then held until its window has
+   * passed.
    */
   async release({ signal, policy, subject, id }: ReleaseRequest): Promise<Release> {
-    return this.#call("release", { policy, subject, id }, undefined, signal, (answer) => {
-      if (answer.status === 200 && isRelease(answer.body)) return releaseOf(answer.body);
-      throw errorOfChange(answer);
-    });
+    return this.#change("release", { policy, subject: textsOf(subject), id }, signal, (body) =>
+      isRelease(body) ? releaseOf(body) : undefined,
+    );
   }
 
-  async #decide(op: "consume" | "check", request: CheckRequest, key?: Key): Promise<Decision> {
-    const { signal, policy, subject, cost } = request;
+  async #decide(op: "consume" | "check", { signal, ...request }: CheckRequest, key?: Key): Promise<Decision> {
+    signal?.throwIfAborted();
+    const { policy, subject, cost } = request;
+    const question = { policy, subject: textsOf(subject), cost };
+    const outage = this.#breaker.outageFor(question);
+    if (outage) return undecided(this.#onError, request, key?.text, outage);
     try {
-      return await this.#call(op, { policy, subject, cost }, key, signal, (answer) => {
-        const { status, body } = answer;
-        const fits = isDecision(body) && (status === 200 || (status === 429 && !body.allowed));
-        if (fits) return decisionOf(body, answer.headers);
-        throw errorOf(answer);
-      });
+      return await this.#breaker.observe(() => this.#ask(op, question, key, signal));
     } catch (error) {
-      if (!(error instanceof UnavailableError)) throw error;
+      if (!(error instanceof LimiterError) || !isOutage(error)) throw error;
+      this.#log(`${whatIsWrong(error, policy)} "${this.#onError}" is decided.`, error);
       return undecided(this.#onError, request, key?.text, error);
     }
   }
 
-  /** Sends until there is an answer that can be read, or the deadline has passed. */
-  #call<T>(
-    op: Op,
-    body: Readonly<Record<string, unknown>>,
-    key: Key | undefined,
-    signal: AbortSignal | undefined,
-    read: (answer: Answer) => T,
-  ): Promise<T> {
-    const text = JSON.stringify(body);
-    const batches = text.length <= LONGEST_CALL_CHARS ? this.#batches : undefined;
-    return tryWithin(this.#deadlineMs, signal, async (signal, nth) => {
-      // Of a key that is new, the service is told which try it is: before the first one nobody has sent it.
-      const attempt = key?.isNew ? nth : undefined;
-      if (batches) return read(await batches.add({ op, ...body, idempotency_key: key?.text, attempt }, signal));
-      const headers = {
-        ...(key && { "Idempotency-Key": `"${key.text}"` }),
-        ...(attempt && { "Idempotency-Attempt": String(attempt) }),
-      };
-      return read(await this.#post(op, headers, text, signal));
+  #ask(op: "consume" | "check", question: Question, key?: Key, signal?: AbortSignal): Promise<Decision> {
+    return this.#exchange.call(op, { ...question }, key, signal, (answer) => {
+      const { status, body, headers } = answer;
+      if (!isDecision(body) || !(status === 200 || (status === 429 && !body.allowed))) throw errorOf(answer);
+      requireAbout(question, body);
+      return decisionOf(body, headers);
     });
   }
 
-  #post(path: Op | "batch", headers: Record<string, string>, body: string, signal: AbortSignal): Promise<Answer> {
-    const init = { method: "POST", headers: { ...this.#headers, ...headers }, body, signal };
-    // A redirect would be followed with another method, or with the token to another host.
-    return send(this.#fetch, `${this.#url}/v1/${path}`, { ...init, redirect: "manual" });
+  #change<T>(
+    op: Exclude<Op, "consume" | "check">,
+    body: About & { readonly id: string; readonly cost?: number },
+    signal: AbortSignal | undefined,
+    read: (body: unknown) => T | undefined,
+  ): Promise<T> {
+    const changed = this.#breaker.observe(() =>
+      this.#exchange.call(op, { ...body }, undefined, undefined, (answer) => {
+        const told = answer.status === 200 ? read(answer.body) : undefined;
+        if (told === undefined) throw errorOfChange(answer);
+        requireAbout(body, answer.body);
+        return told;
+      }),
+    );
+    return waitWhile(signal, changed, (error) =>
+      this.#log(`A ${op} that nobody waited for has failed.`, error instanceof LimiterError ? error : undefined),
+    );
   }
+}
+
+/** @throws UnavailableError when the answer is about another policy or key, or names another decision. */
+function requireAbout({ policy, subject, id }: About & { readonly id?: string }, body: unknown): void {
+  const told = fieldsOf(body);
+  const isTold = told.policy === policy && (id === undefined || told.id === id);
+  if (isTold && areOf(subject, told.limits as unknown[])) return;
+  throw new UnavailableError("what was answered is about another policy, key or decision than was asked for");
+}
+
+/** Nobody can decide: not for this request, and not for others like it. */
+function isOutage(error: LimiterError): boolean {
+  if (error instanceof InvalidRequestError) return error.status === 404;
+  return error instanceof UnavailableError || error instanceof UnauthorizedError;
+}
+
+function whatIsWrong(error: LimiterError, policy: string): string {
+  if (error instanceof UnauthorizedError) return "The limiter refuses the token.";
+  if (error instanceof InvalidRequestError) return `The limiter has no policy ${JSON.stringify(policy)}.`;
+  return "The limiter did not answer.";
 }
 
 /** Why an earlier consume could not be changed. */
@@ -201,24 +200,11 @@ function errorOfChange(answer: Answer): LimiterError {
   return isUnknown ? new UnknownDecisionError(error.detail) : error;
 }
 
-/** What stands in for a decision when the service can't be reached. */
-function undecided(
-  onError: "deny" | "allow",
-  { policy, cost = 1 }: CheckRequest,
-  key: string | undefined,
-  error: UnavailableError,
-): Decision {
-  const same = { policy, cost, replayed: false, degraded: true, limits: [] };
-  if (onError === "allow")
-    return decisionOf({ allowed: true, ...(key && { id: key }), ...same, retry_after_seconds: null }, {}, error);
-  const problem = {
-    type: "about:blank",
-    title: "Service Unavailable",
-    status: 503,
-    detail: "The limiter could not be reached.",
-  };
-  const denial: DecisionBody = { ...problem, allowed: false, ...same, retry_after_seconds: 1 };
-  return decisionOf(denial, { "Retry-After": "1" }, error);
+/** The names of the policies in force. */
+function policiesIn(answer: Answer): unknown[] {
+  const { policies } = fieldsOf(answer.body);
+  if (answer.status !== 200 || !Array.isArray(policies)) throw errorOf(answer);
+  return policies.map((policy) => fieldsOf(policy).name);
 }
 
 function badKey(): InvalidRequestError {

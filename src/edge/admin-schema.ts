@@ -74,9 +74,20 @@ export const keyState = z.object({
       policy: z.string(),
       layer: z.string(),
       limits: z.array(z.object(limitStanding)),
-      events_total: wholeNumber().describe("How many admitted events count in the longest window."),
+      events_total: wholeNumber().describe(
+        "How many admitted events count in the longest window, of the policy's limits and of those in force.",
+      ),
       events: z
-        .array(z.object({ id: z.string(), at: z.iso.datetime(), cost: wholeNumber() }))
+        .array(
+          z.object({
+            id: z.string(),
+            at: z.iso.datetime(),
+            cost: wholeNumber(),
+            admitted_cost: wholeNumber()
+              .optional()
+              .describe("The cost that it was admitted with, where it was settled at another."),
+          }),
+        )
         .describe("The newest of them, newest first."),
     }),
   ),
@@ -118,6 +129,6 @@ export const stats = z.object({
     )
     .meta({ maxItems: MOST_TOLD_KEYS })
     .describe("The keys denied most often in the last day, most first."),
-  error_at_most: wholeNumber().describe("A key that was not counted by itself was denied no more often than this."),
+  error_at_most: wholeNumber().describe("A key that is not listed was denied no more often than this."),
 });
 export type Stats = z.infer<typeof stats>;

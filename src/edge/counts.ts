@@ -13,6 +13,7 @@ import { Refusal } from "./refusal";
 /** The calls of the object that adds up. */
 export interface StatsStub {
   add(sums: Sums): Promise<void>;
+  write(): Promise<void>;
   recent(minutes: number): Promise<Recent>;
   totals(): Promise<Totals>;
 }
@@ -80,6 +81,12 @@ export class Counts {
       return;
     }
     this.#analyse(sums.tallies);
+  }
+
+  /** Sends what was counted here, and has all that was counted written: for whoever is about to end the service. */
+  async write(): Promise<void> {
+    await this.send();
+    await within(this.config.deadlineMs, this.#stub().write(), this.timing);
   }
 
   /** What was counted in the last minutes, and whom was denied most often. @throws Refusal `unreachable` */

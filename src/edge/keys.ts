@@ -35,7 +35,12 @@ export class Keys {
           standings[l] ? [limitState(limit, standings[l], inForce?.kind)] : [],
         ),
         events_total: total,
-        events: events.map(({ id, atMs, cost }) => ({ id, at: new Date(atMs).toISOString(), cost })),
+        events: events.map(({ id, atMs, cost, admittedCost }) => ({
+          id,
+          at: new Date(atMs).toISOString(),
+          cost,
+          ...(admittedCost !== undefined && { admitted_cost: admittedCost }),
+        })),
       };
     });
     return {

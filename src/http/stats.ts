@@ -15,7 +15,8 @@ export async function stats({ url }: Request, { counts }: Pick<Service, "counts"
       const [policy = "", layer = "", key = ""] = item.split("\n");
       return { key, policy, layer, count, error };
     }),
-    error_at_most: errorAtMost,
+    // Those that are counted and not listed were denied no more often than the first of them.
+    error_at_most: Math.max(errorAtMost, deniedKeys[MOST_TOLD_KEYS]?.count ?? 0),
   };
 }
 

@@ -66,7 +66,7 @@ export class Ledger {
     return this.#accounts.weightBytes;
   }
 
-  /** How the counters of a key stand, in the order asked; of each counter's events, the newest `most`. */
+  /** How the counters of a key stand, in the order asked; of the events that its limits count, the newest `most`. */
   inspect(key: string, asked: readonly LayerLimits[], most: number, wallMs: number): Inspected[] {
     return this.#transact(() => {
       const { account, atMs } = this.#openKey(key, wallMs);
@@ -76,7 +76,8 @@ export class Ledger {
       const windows = asked.map(({ policy, layer, limits }, i) => ({
         policy,
         layer,
-        windowMs: longestWindowMs(inForce[i]?.override?.limits ?? limits),
+        // Also what only the counter's own limits count: they are in force again when the override ends.
+        windowMs: longestWindowMs([...limits, ...(inForce[i]?.override?.limits ?? [])]),
       }));
       const events = account.events(windows, most, atMs);
       return inForce.map((counter, i) => ({

@@ -34,7 +34,7 @@ export class PageTable {
     if (!this.#exists) return;
     const columns = "slot, expires_at_ms, first_at_ms, last_at_ms, events";
     for (const [slot, expiresAtMs, firstAtMs, lastAtMs, text] of this.sql.each(
-      `SELECT ${columns} FROM pages_v1 WHERE key = ? ORDER BY first_at_ms, last_at_ms`,
+      `SELECT ${columns} FROM pages_v1 WHERE key = ? ORDER BY first_at_ms, last_at_ms, slot`,
       key,
     ))
       yield {

@@ -228,7 +228,9 @@ export class Pages {
 
   /** The slot of an expired page, which the next one overwrites so that nothing need be deleted, or a new slot. */
   #freeSlot({ nowMs, spares }: Retention): number {
-    const expired = this.#sealed.findIndex((page) => page.expiresAtMs <= nowMs && !spares(page));
+    // The slot says the order of pages that begin and end in one millisecond.
+    const least = this.#tail && this.#tail.firstAtMs === nowMs ? this.#tail.slot : -1;
+    const expired = this.#sealed.findIndex((page) => page.slot > least && page.expiresAtMs <= nowMs && !spares(page));
     if (expired < 0)
       return this.#sealed.reduce((highest, { slot }) => Math.max(highest, slot), this.#tail?.slot ?? -1) + 1;
     const { slot } = this.#sealed[expired] as Sealed;

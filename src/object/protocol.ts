@@ -90,6 +90,8 @@ export interface StoredEvent {
   readonly id: string;
   readonly atMs: number;
   readonly cost: number;
+  /** The cost it was admitted with, where it was settled at another. */
+  readonly admittedCost?: number;
 }
 
 /** An override to be set. It ends at an instant, or after a time that the object counts from its own. */
@@ -102,7 +104,7 @@ export interface Inspected {
   readonly standings: Verdict["standings"][number];
   /** The override of the key that is in force: the same for all of its counters. */
   readonly override?: KeyOverride;
-  /** How many events are in the longest window. */
+  /** How many events count in the longest window of the counter's own limits and those in force. */
   readonly total: number;
   /** The newest of them, newest first. */
   readonly events: readonly StoredEvent[];

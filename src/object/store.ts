@@ -107,5 +107,6 @@ export class Store {
 }
 
 function inOrder(one: Row, other: Row): number {
-  return one.firstAtMs - other.firstAtMs || one.lastAtMs - other.lastAtMs;
+  // The slot last: events of one millisecond have one order, whether the journal or the table holds their pages.
+  return one.firstAtMs - other.firstAtMs || one.lastAtMs - other.lastAtMs || one.slot - other.slot;
 }

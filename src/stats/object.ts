@@ -34,6 +34,11 @@ export class StatsObject extends DurableObject {
     this.#writeSoon();
   }
 
+  /** Writes at once what came since the last write: whoever runs it is about to end. */
+  write(): void {
+    if (this.#willWrite) this.#write();
+  }
+
   recent(minutes: number): Recent {
     return this.book.recent(minutes, this.now());
   }

@@ -4,9 +4,14 @@ import { type StartOptions, startLimiter, type TestLimiter } from "./start.js";
 /** How long the service may take to start on a machine that is busy. */
 const START_MS = 60_000;
 
+const CONCURRENT =
+  "A concurrent test can't use `limiter`: its tests share one service, which each of them resets. Take `test` in place of " +
+  "`test.concurrent`, or put the test into a file of its own, or start a service for it: `startLimiter()`.";
+
 /**
  * Vitest's `test` with a real limiter on a clock that tests move, which runs with the variables given. One service runs
- * for all tests of a worker; each test that asks for `limiter` begins with no counters.
+ * for all tests of a worker; each test that asks for `limiter` begins with no counters. So none of them may be concurrent:
+ * the reset of one would take the counters of the others.
  */
 export function limiterTest(options: StartOptions) {
   const test = base
@@ -16,7 +21,8 @@ export function limiterTest(options: StartOptions) {
       onCleanup(() => limiter.stop());
       return limiter;
     })
-    .extend("limiter", async ({ runningLimiter }) => {
+    .extend("limiter", async ({ runningLimiter, task }) => {
+      if (task.concurrent) throw new Error(CONCURRENT);
       await runningLimiter.reset();
       return runningLimiter;
     });

@@ -152,6 +152,22 @@ export function idempotencySuite(name: string, target: Target): void {
       ]);
     });
 
+    test("leaves the cost that was asked for beside the settled one, where that is another", async () => {
+      const subject = newSubject();
+      const ids: (string | undefined)[] = [];
+      for (const cost of [0, 1, 2]) {
+        const { id } = await caller.consume("chat", subject, 1);
+        await settle({ policy: "chat", subject, id, cost });
+        ids.unshift(id);
+      }
+      const { counters } = await caller.key(`user:${subject.user}`);
+      expect(counters[0]?.events.map(({ at: _, ...event }) => event)).toEqual([
+        { id: ids[0], cost: 2, admitted_cost: 1 },
+        { id: ids[1], cost: 1 },
+        { id: ids[2], cost: 0, admitted_cost: 1 },
+      ]);
+    });
+
     test("what was given back can be used again, and what was spent above the limit denies", async () => {
       const subject = newSubject();
       const { id } = await caller.consume("chat", subject, 5);

@@ -48,7 +48,12 @@ export interface KeyBody {
     readonly layer: string;
     readonly limits: readonly Omit<LimitBody, "layer" | "key">[];
     readonly events_total: number;
-    readonly events: readonly { readonly id: string; readonly at: string; readonly cost: number }[];
+    readonly events: readonly {
+      readonly id: string;
+      readonly at: string;
+      readonly cost: number;
+      readonly admitted_cost?: number;
+    }[];
   }[];
 }
 

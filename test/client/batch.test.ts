@@ -1,7 +1,13 @@
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import { describe, expect, test, vi } from "vitest";
-import { Limiter, type LimiterOptions, UnauthorizedError, UnavailableError } from "../../src/client/index.js";
+import {
+  type Decision,
+  Limiter,
+  type LimiterOptions,
+  UnauthorizedError,
+  UnavailableError,
+} from "../../src/client/index.js";
 import { ADMITTED, answers, type Behaviour, hangs, problem, resets, startServer } from "./server";
 
 const AMPLE_MS = 30_000;
@@ -16,7 +22,7 @@ interface Item {
 /** A server, a client that batches, and the users of each batch that has arrived. */
 async function batching(behaviours: [Behaviour, ...Behaviour[]], options: Partial<LimiterOptions> = {}) {
   const { url, received } = await startServer(...behaviours);
-  const limiter = new Limiter({ url, token: "t", deadlineMs: AMPLE_MS, batch: true, ...options });
+  const limiter = new Limiter({ url, token: "t", deadlineMs: AMPLE_MS, batch: true, log: () => {}, ...options });
   const batches = () => received.map(({ body }) => (body as { requests: Item[] }).requests);
   const itemsOf = (i: number) => batches()[i] ?? [];
   const users = () => batches().map((items) => items.map(({ subject }) => subject.user));
@@ -33,10 +39,18 @@ function echo(response: ServerResponse, body: unknown, change = (results: unknow
   const results = requests.map(({ subject, idempotency_key: id }) => ({
     status: 200,
     headers: { RateLimit: subject.user, "X-Other": "not handed on" },
-    body: { ...ADMITTED, id: id ?? "x", policy: subject.user, released: true },
+    body: {
+      ...ADMITTED,
+      id: id ?? "x",
+      released: true,
+      limits: [{ ...ADMITTED.limits[0], key: `user:${subject.user}` }],
+    },
   }));
   response.end(JSON.stringify({ results: change(results) }));
 }
+
+/** Whom a decision is about. */
+const userOf = ({ headers }: Decision) => headers.RateLimit;
 
 /** Leaves the batch alone until `answer` is called. */
 function later() {
@@ -53,8 +67,8 @@ describe("calls of a client that batches", () => {
     const { received, consume, users } = await batching([echoes]);
     const decisions = await Promise.all(["a", "b", "c"].map((user) => consume(user)));
     expect(users()).toEqual([["a", "b", "c"]]);
-    expect(decisions.map(({ policy, headers }) => [policy, headers])).toEqual(
-      ["a", "b", "c"].map((user) => [user, { RateLimit: user }]),
+    expect(decisions.map(({ limits, headers }) => [limits[0]?.key, headers])).toEqual(
+      ["a", "b", "c"].map((user) => [`user:${user}`, { RateLimit: user }]),
     );
     expect(received[0]?.body).toMatchObject({ headers: true });
   });
@@ -66,7 +80,7 @@ describe("calls of a client that batches", () => {
     await arrived(1);
     const next = ["b", "c"].map((user) => consume(user));
     answer();
-    expect((await Promise.all([first, ...next])).map(({ policy }) => policy)).toEqual(["a", "b", "c"]);
+    expect((await Promise.all([first, ...next])).map(userOf)).toEqual(["a", "b", "c"]);
     expect(users()).toEqual([["a"], ["b", "c"]]);
   });
 
@@ -111,7 +125,7 @@ describe("calls of a client that batches", () => {
   test("are sent again each by itself, with its own key and the number of its try", async () => {
     const { batches, itemsOf, consume } = await batching([resets, echoes]);
     const decisions = await Promise.all([consume("a"), consume("b", { idempotencyKey: "mine" })]);
-    expect(decisions.map(({ policy }) => policy)).toEqual(["a", "b"]);
+    expect(decisions.map(userOf)).toEqual(["a", "b"]);
     const again = batches().slice(1).flat();
     const ofUser = (name: string) => again.find(({ subject }) => subject.user === name);
     expect(ofUser("a")).toMatchObject({ idempotency_key: itemsOf(0)[0]?.idempotency_key, attempt: 2 });
@@ -143,7 +157,7 @@ describe("calls of a client that batches", () => {
     cancel.abort("enough");
     expect(await cancelled).toBe("enough");
     answer();
-    expect((await other).policy).toBe("b");
+    expect(userOf(await other)).toBe("b");
   });
 
   test("do not wait for a batch that everybody in it has given up, whose request is ended", async () => {
@@ -158,7 +172,7 @@ describe("calls of a client that batches", () => {
     const next = consume("b");
     cancel.abort("enough");
     await cancelled;
-    expect((await next).policy).toBe("b");
+    expect(userOf(await next)).toBe("b");
     await closed;
   });
 
@@ -170,9 +184,9 @@ describe("calls of a client that batches", () => {
 
   test("go on after a batch that was refused as a whole, each with the reason", async () => {
     const { consume } = await batching([problem(401, "Send a token that is in force."), echoes]);
-    const refused = await Promise.allSettled([consume("a"), consume("b")]);
-    for (const one of refused) expect(one).toMatchObject({ reason: expect.any(UnauthorizedError) });
-    expect((await consume("c")).policy).toBe("c");
+    const refused = await Promise.all([consume("a"), consume("b")]);
+    for (const one of refused) expect(one).toMatchObject({ allowed: false, error: expect.any(UnauthorizedError) });
+    expect(userOf(await consume("c"))).toBe("c");
   });
 
   test.each<[string, Behaviour]>([
@@ -186,6 +200,6 @@ describe("calls of a client that batches", () => {
     ],
   ])("are sent again after %s", async (_, behaviour) => {
     const { consume } = await batching([behaviour, echoes]);
-    expect((await Promise.all([consume("a"), consume("b")])).map(({ policy }) => policy)).toEqual(["a", "b"]);
+    expect((await Promise.all([consume("a"), consume("b")])).map(userOf)).toEqual(["a", "b"]);
   });
 });

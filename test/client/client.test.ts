@@ -1,5 +1,6 @@
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import {
+  type Fetch,
   InvalidRequestError,
   Limiter,
   type LimiterOptions,
@@ -14,7 +15,7 @@ const request = { policy: "chat", subject: { user: "u" } };
 const AMPLE_MS = 30_000;
 
 function limiterAt(url: string, options: Partial<LimiterOptions> = {}): Limiter {
-  return new Limiter({ url, token: "t", deadlineMs: AMPLE_MS, ...options });
+  return new Limiter({ url, token: "t", deadlineMs: AMPLE_MS, log: () => {}, ...options });
 }
 
 const errorOf = (call: Promise<unknown>) =>
@@ -156,8 +157,10 @@ describe("a caller's signal", () => {
 
   test("that is aborted already sends nothing", async () => {
     const { url, received } = await startServer(answers(200, ADMITTED));
-    const settled = limiterAt(url).settle({ ...request, id: "k", cost: 0, signal: AbortSignal.abort("no") });
-    expect(await errorOf(settled)).toBe("no");
+    const signal = AbortSignal.abort("no");
+    const limiter = limiterAt(url);
+    for (const call of [limiter.consume({ ...request, signal }), limiter.check({ ...request, signal })])
+      expect(await errorOf(call)).toBe("no");
     expect(received).toHaveLength(0);
   });
 
@@ -175,20 +178,33 @@ describe("a caller's signal", () => {
 });
 
 describe("a refusal is told as an error, at once:", () => {
+  const settling = { ...request, id: "k", cost: 0 };
+
   test.each([
     [400, InvalidRequestError],
-    [401, UnauthorizedError],
-    [403, UnauthorizedError],
-    [404, InvalidRequestError],
     [413, InvalidRequestError],
     [415, InvalidRequestError],
     [422, InvalidRequestError],
   ])("%i", async (status, kind) => {
     const { url, received } = await startServer(problem(status, "Because."));
-    const error = await errorOf(limiterAt(url, { onError: "allow" }).consume(request));
-    expect(error).toBeInstanceOf(kind);
-    expect(error).toMatchObject({ name: kind.name, message: "Because." });
-    expect(received).toHaveLength(1);
+    const limiter = limiterAt(url, { onError: "allow" });
+    for (const call of [limiter.consume(request), limiter.check(request), limiter.settle(settling)]) {
+      const error = await errorOf(call);
+      expect(error).toBeInstanceOf(kind);
+      expect(error).toMatchObject({ name: kind.name, message: "Because." });
+    }
+    expect(received).toHaveLength(3);
+  });
+
+  test.each([401, 403])("%i, to a settle and to a release", async (status) => {
+    const { url, received } = await startServer(problem(status, "Because."));
+    const limiter = limiterAt(url, { onError: "allow" });
+    for (const call of [limiter.settle(settling), limiter.release(settling)]) {
+      const error = await errorOf(call);
+      expect(error).toBeInstanceOf(UnauthorizedError);
+      expect(error).toMatchObject({ name: "UnauthorizedError", message: "Because." });
+    }
+    expect(received).toHaveLength(2);
   });
 
   test("a settle's 404 is a decision that is not known, and so is a release's", async () => {
@@ -222,9 +238,30 @@ describe("a refusal is told as an error, at once:", () => {
   });
 });
 
-test("an address that is none, and a token that no header can carry, are told when the limiter is made", () => {
-  expect(() => limiterAt("limiter.example")).toThrow(TypeError);
-  expect(() => limiterAt("http://limiter.test", { token: "two\nlines" })).toThrow(TypeError);
+test.each([
+  "limiter.example",
+  "ftp://limiter.test",
+  "localhost:8787",
+  "file:///limiter",
+  "https://user@limiter.test",
+  "https://user:secret@limiter.test",
+  "https://limiter.test/?a=1",
+  "https://limiter.test/#a",
+])("the URL %s, at which nothing can ever answer, is refused when the limiter is made", (url) => {
+  expect(() => limiterAt(url)).toThrow(TypeError);
+  expect(() => limiterAt(url)).not.toThrow("secret");
+});
+
+test.each([undefined, null, "", "  ", "two\nlines", "two words", "ü"])(
+  "the token %j is refused when the limiter is made, and not told",
+  (token) => {
+    expect(() => limiterAt("http://limiter.test", { token: token as string })).toThrow(/^token (is|must)/);
+    expect(() => limiterAt("http://limiter.test", { token: token as string })).not.toThrow("two");
+  },
+);
+
+test("an onError that is neither deny nor allow is refused", () => {
+  expect(() => limiterAt("http://limiter.test", { onError: "alow" as "allow" })).toThrow(TypeError);
 });
 
 test.each([0, -1, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31])(
@@ -256,6 +293,89 @@ test("every answer is read to its end, so that its connection can be used again"
   for (let i = 0; i < 20; i++) await limiter.consume(request);
   // Not one, for an answer may be read a moment before its connection is free.
   expect(sockets.size).toBeLessThan(10);
+});
+
+test.each<[string, Fetch]>([
+  [
+    "throws",
+    () => {
+      throw new Error("no network here");
+    },
+  ],
+  ["rejects", () => Promise.reject(new Error("no network here"))],
+])("a fetch that %s is an outage, which says why", async (_, fetch) => {
+  const limiter = limiterAt("http://limiter.test", { deadlineMs: 200, fetch });
+  const decision = await limiter.consume(request);
+  expect(decision).toMatchObject({ allowed: false, degraded: true, error: expect.any(UnavailableError) });
+  expect(decision.error?.message).toBe("http://limiter.test/v1/consume can't be reached: no network here");
+});
+
+describe("ids are what applications have:", () => {
+  test("a whole number and a BigInt are sent as their digits, in every call", async () => {
+    const limits = ADMITTED.limits.map((limit) => ({ ...limit, key: "user:9007199254740993" }));
+    const { url, received } = await startServer(answers(200, { ...ADMITTED, released: true, limits }));
+    const limiter = limiterAt(url);
+    const named = { policy: "chat", subject: { user: 9_007_199_254_740_993n, team: 7, ip: null } };
+    await limiter.consume(named);
+    await limiter.check(named);
+    await limiter.settle({ ...named, id: "k", cost: 0 });
+    await limiter.release({ ...named, id: "k" });
+    const subjects = received.map(({ body }) => (body as { subject: unknown }).subject);
+    expect(subjects).toEqual(Array(4).fill({ user: "9007199254740993", team: "7", ip: null }));
+  });
+
+  test.each([1.5, Number.NaN, 2 ** 53, true, { id: 1 }, Symbol("u"), ["u"]])(
+    "%s is none, and the TypeError names the attribute",
+    async (user) => {
+      const asked = { policy: "chat", subject: { user: user as unknown as string } };
+      const limiter = limiterAt("http://limiter.test", { onError: "allow" });
+      for (const call of [limiter.consume(asked), limiter.settle({ ...asked, id: "k", cost: 0 })]) {
+        const error = await errorOf(call);
+        expect(error).toBeInstanceOf(TypeError);
+        expect(error).toMatchObject({ message: expect.stringMatching(/^subject\.user is /) });
+      }
+    },
+  );
+});
+
+describe("an answer about something else than was asked is no answer:", () => {
+  const limitOf = (key: string) => [{ ...ADMITTED.limits[0], key }];
+  const asked = { policy: "chat", subject: { user: " u ", ip: "203.0.113.7" } };
+
+  test.each<[string, object]>([
+    ["another policy", { policy: "upload" }],
+    ["another user", { limits: limitOf("user:v") }],
+    ["another address", { limits: limitOf("ip:203.0.113.8") }],
+    ["an attribute that was not asked about", { limits: limitOf("org:o") }],
+    ["an attribute that every object has", { limits: limitOf("constructor:u") }],
+  ])("%s", async (_, other) => {
+    const { url, received } = await startServer(
+      answers(200, { ...ADMITTED, ...other }),
+      answers(200, ADMITTED),
+      answers(200, { ...ADMITTED, ...other, released: true }),
+    );
+    const limiter = limiterAt(url);
+    expect(await limiter.consume(asked)).toMatchObject({ allowed: true, degraded: false });
+    expect(received).toHaveLength(2);
+    const settling = limiterAt(url, { deadlineMs: 50 }).settle({ ...asked, id: "k", cost: 0 });
+    expect(await errorOf(settling)).toBeInstanceOf(UnavailableError);
+  });
+
+  test("another decision, of a settle or a release", async () => {
+    const { url } = await startServer(answers(200, { ...ADMITTED, released: true }));
+    const limiter = limiterAt(url, { deadlineMs: 50 });
+    const other = { ...request, id: "l", cost: 1 };
+    for (const change of [() => limiter.settle(other), () => limiter.release(other)])
+      expect(await errorOf(change())).toBeInstanceOf(UnavailableError);
+  });
+
+  test.each([
+    ["ip:203.0.113.7", "::ffff:203.0.113.7"],
+    ["ip:2001:db8:1:2::/64", "2001:db8:1:2:3::4"],
+  ])("but %s may be the service's word for %s", async (key, ip) => {
+    const { url } = await startServer(answers(200, { ...ADMITTED, limits: limitOf(key) }));
+    expect(await limiterAt(url).consume({ policy: "chat", subject: { ip } })).toMatchObject({ degraded: false });
+  });
 });
 
 test("the global fetch is the one at the time of the call, called as a function of its own", async () => {

@@ -6,6 +6,7 @@ import type { InvalidField } from "../../src/client/index.js";
 
 /** A request that has arrived, body and all. */
 export interface Received {
+  readonly path: string;
   readonly key: string | undefined;
   readonly attempt: string | undefined;
   readonly body: unknown;
@@ -19,6 +20,11 @@ export type Behaviour = (response: ServerResponse, request: IncomingMessage, bod
  * so on; with all further ones what the last does. It ends with the test.
  */
 export async function startServer(...behaviours: [Behaviour, ...Behaviour[]]) {
+  return startServerAt(0, ...behaviours);
+}
+
+/** The same, on a port. */
+export async function startServerAt(port: number, ...behaviours: [Behaviour, ...Behaviour[]]) {
   const received: Received[] = [];
   let arrived = 0;
   const sockets = new Set<unknown>();
@@ -27,11 +33,16 @@ export async function startServer(...behaviours: [Behaviour, ...Behaviour[]]) {
     let text = "";
     for await (const chunk of request) text += chunk;
     const header = (name: string) => request.headers[name] as string | undefined;
-    const body: unknown = JSON.parse(text);
-    received.push({ key: header("idempotency-key"), attempt: header("idempotency-attempt"), body });
+    const body: unknown = text === "" ? undefined : JSON.parse(text);
+    received.push({
+      path: request.url ?? "",
+      key: header("idempotency-key"),
+      attempt: header("idempotency-attempt"),
+      body,
+    });
     behaviours[Math.min(++arrived, behaviours.length) - 1]?.(response, request, body);
   });
-  await once(server.listen(0, "127.0.0.1"), "listening");
+  await once(server.listen(port, "127.0.0.1"), "listening");
   onTestFinished(() => {
     server.close();
     server.closeAllConnections();
@@ -39,7 +50,7 @@ export async function startServer(...behaviours: [Behaviour, ...Behaviour[]]) {
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, received, sockets };
 }
 
-/** An address at which nobody listens any more. */
+/** An address at which nobody listens for now. */
 export async function closedPort(): Promise<string> {
   const server = createServer();
   await once(server.listen(0, "127.0.0.1"), "listening");

@@ -1,8 +1,8 @@
-import { mkdtempSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test } from "vitest";
-import { isMadeHere, localVariables, withTokens } from "../../scripts/local/variables";
+import { describe, expect, test } from "vitest";
+import { hideTokens, isMadeHere, localSettings, localVariables, withTokens } from "../../scripts/local/variables";
 
 function devVars(text?: string): string {
   const path = join(mkdtempSync(join(tmpdir(), "limiter-")), ".dev.vars");
@@ -53,6 +53,47 @@ test("a token that was made here is known again, and another one is not", () => 
   ]);
   for (const token of ["", "a", "x".repeat(32), `${made.LIMITER_TOKENS}x`, `x${made.LIMITER_TOKENS}`])
     expect([token, isMadeHere(token)]).toEqual([token, false]);
+});
+
+test("what the service listens at and keeps its counters in may stand in any of these places too", () => {
+  const path = devVars("HOST=127.0.0.2\nPORT= 1234 \nLIMITER_DATA_DIR=here\nLIMITER_PLACEMENT=key\n");
+  expect(localSettings({ PORT: 80 }, path, { LIMITER_DATA_DIR: "there", HOST: " " })).toEqual({
+    HOST: "127.0.0.2",
+    PORT: "1234",
+    LIMITER_DATA_DIR: "there",
+  });
+  expect(localSettings({ PORT: 80 }, devVars(), {})).toEqual({ PORT: "80" });
+  // The Worker has no use for it.
+  expect(localVariables({}, path, {})).toEqual({ LIMITER_PLACEMENT: "key" });
+});
+
+describe("a .dev.vars that others can read", () => {
+  const modeOf = (path: string) => statSync(path).mode & 0o777;
+  const readable = (text: string) => {
+    const path = devVars(text);
+    chmodSync(path, 0o644);
+    return path;
+  };
+
+  test("is taken from them before tokens are added to it", () => {
+    const path = readable("OTHER=1\n");
+    withTokens({}, path);
+    expect(modeOf(path)).toBe(0o600);
+  });
+
+  test.each(["LIMITER_TOKENS=a\n", "LIMITER_ADMIN_TOKENS=a\n"])("is taken from them when it has %j", (text) => {
+    const path = readable(text);
+    hideTokens(path);
+    expect(modeOf(path)).toBe(0o600);
+    expect(readFileSync(path, "utf8")).toBe(text);
+  });
+
+  test("is left as it is without tokens", () => {
+    const path = readable("RATE_LIMIT_CHAT_PER_MIN=3\nLIMITER_TOKENS=\n");
+    hideTokens(path);
+    hideTokens(devVars());
+    expect(modeOf(path)).toBe(0o644);
+  });
 });
 
 test("tokens that are set, of either kind, are left alone", () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { eventsOf, limitOf, longest, waitOf, waitOfCounter } from "../../console/counters";
-import type { CounterState, Override } from "../../console/wire";
+import { admittedIn, eventsOf, largestCostOf, limitOf, longest, waitOf, waitOfCounter } from "../../console/counters";
+import type { CounterState, LayerState, Override } from "../../console/wire";
 import { parseLimit } from "../../src/core/limit";
 
 const NOW_MS = Date.parse("2026-11-24T20:00:00.000Z");
@@ -81,6 +81,16 @@ describe("when a cost fits a key that is overridden", () => {
     expect(fits(overrideOf("limits", 10_000, named), counter)).toEqual({ kind: "in", ms: 60_000 });
   });
 
+  test("is never for a cost above the policy's own limit, whatever overrides the key: the service refuses it", () => {
+    const limits = [{ limit: 9, window_seconds: 60, used: 2, remaining: 7, reset_seconds: 60 }];
+    const named = { limits: [{ policy: "chat", layer: "caller", limits: ["9/minute"] }] };
+    const overrides = [overrideOf("exempt", 60_000), overrideOf("limits", 60_000, named), overrideOf("ban", 60_000)];
+    for (const override of overrides) {
+      const fits = (cost: number) => waitOfCounter({ ...full, limits }, [TWO_A_MINUTE], override, cost, NOW_MS).kind;
+      expect([fits(2), fits(3)]).toEqual(["in", "never"]);
+    }
+  });
+
   test("is what the policy says where other limits name another layer", () => {
     const named = { limits: [{ policy: "chat", layer: "ip", limits: ["1/day"] }] };
     expect(fits(overrideOf("limits", 1_000, named))).toEqual({ kind: "in", ms: 60_000 });
@@ -108,6 +118,22 @@ describe("when a cost fits a key that is overridden", () => {
       expect(waitOfCounter(counter, [], null, 3, NOW_MS)).toEqual({ kind: "never" });
     });
   });
+});
+
+test("the largest cost is that of the policy's live layers: those in shadow, and limits on what is under way, refuse none", () => {
+  const layer = (mode: "live" | "shadow", ...limits: object[]) =>
+    ({ name: "a", by: ["user"], mode, limits }) as LayerState;
+  const of = (limit: number) => ({ limit, window_seconds: 60 });
+  const layers = [layer("live", of(5), of(3)), layer("live", of(4)), layer("shadow", of(1))];
+  expect(largestCostOf({ name: "chat", layers })).toBe(3);
+  expect(largestCostOf({ name: "jobs", layers: [layer("live", { ...of(2), concurrent: true })] })).toBe(Infinity);
+});
+
+test("what was given back is an event all the same, with the cost that was asked for", () => {
+  const events = [{ id: "e", at: instant(-5), cost: 0, admitted_cost: 3 }];
+  expect(admittedIn(counterOf([], { events, events_total: 1 }))).toEqual([
+    { id: "e", atMs: NOW_MS - 5, cost: 0, admittedCost: 3 },
+  ]);
 });
 
 test("of several limits the last to admit decides", () => {

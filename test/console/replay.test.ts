@@ -26,6 +26,19 @@ test("a cost above a limit would have been denied, and one that equals it not", 
   expect([ofCost(2), ofCost(3)].map(([replayed]) => replayed?.allowed)).toEqual([true, false]);
 });
 
+test("an event is judged by the cost that was asked for, and counts what it was settled at", () => {
+  const asked = [
+    { id: "a", atMs: 0, cost: 1, admittedCost: 4 },
+    { id: "b", atMs: 1, cost: 0, admittedCost: 3 },
+    { id: "c", atMs: 2, cost: 9, admittedCost: 2 },
+    { id: "d", atMs: 3, cost: 1 },
+  ];
+  const allowedAt = (text: string) => replay(asked, parseLimits(text)).map(({ allowed }) => allowed);
+  expect(allowedAt("3/minute")).toEqual([false, true, true, false]);
+  expect(allowedAt("4/minute")).toEqual([true, true, true, false]);
+  expect(allowedAt("3/minute, 2 per 2 minutes")).toEqual([false, false, true, false]);
+});
+
 test("a text that is no limit says why", () => {
   expect(() => parseLimits("5/minute, lots")).toThrow(/^"lots" is not a limit/);
   expect(() => parseLimits("2 concurrent per minute")).toThrow("is not replayed");

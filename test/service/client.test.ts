@@ -7,7 +7,9 @@ import { variables } from "./service";
 const service = await ServiceProcess.start(variables());
 afterAll(async () => void (await service.stop()));
 const limiterThat = (batch: boolean) =>
-  new Limiter({ url: service.url, token: "caller-token", deadlineMs: 30_000, batch });
+  new Limiter({ url: service.url, token: "caller-token", deadlineMs: 30_000, batch, log: () => {} });
+const strangerThat = (onError: "deny" | "allow") =>
+  new Limiter({ url: service.url, token: "stranger", deadlineMs: 30_000, onError, log: () => {} });
 const kinds = [
   ["that sends each call alone", limiterThat(false)],
   ["that batches", limiterThat(true)],
@@ -138,16 +140,15 @@ describe.each(kinds)("the client %s is refused by the service", (_, limiter) => 
     expect(message).toContain("/subject/ip: ");
   });
 
-  test("for a policy that there is not, a cost that never fits, and a key used for something else", async () => {
+  test("for a cost that never fits, and a key used for something else", async () => {
     const request = { policy: "chat", subject: newSubject(), idempotencyKey: "once" };
     await limiter.consume(request);
     const errors = [
-      await errorOf(limiter.check({ ...request, policy: "nope" })),
       await errorOf(limiter.check({ ...request, cost: 6 })),
       await errorOf(limiter.consume({ ...request, cost: 2 })),
     ];
     for (const error of errors) expect(error).toBeInstanceOf(InvalidRequestError);
-    expect(errors.map((error) => (error as InvalidRequestError).status)).toEqual([404, 422, 422]);
+    expect(errors.map((error) => (error as InvalidRequestError).status)).toEqual([422, 422]);
   });
 
   test.each([
@@ -157,14 +158,6 @@ describe.each(kinds)("the client %s is refused by the service", (_, limiter) => 
     const request = { policy, subject: newSubject(), id: "never", cost: 0 };
     for (const change of [limiter.settle(request), limiter.release(request)])
       expect(await errorOf(change)).toBeInstanceOf(kind);
-  });
-
-  test("for a token that is not in force", async () => {
-    const stranger = new Limiter({ url: service.url, token: "stranger", deadlineMs: 30_000, onError: "allow" });
-    for (const call of [stranger.consume, stranger.check])
-      expect(await errorOf(call.call(stranger, { policy: "chat", subject: newSubject() }))).toBeInstanceOf(
-        UnauthorizedError,
-      );
   });
 
   test("for an idempotency key in the words that the client has for it", async () => {
@@ -180,5 +173,43 @@ describe.each(kinds)("the client %s is refused by the service", (_, limiter) => 
     });
     const { errors } = (await response.json()) as { errors: unknown };
     expect(await errorOf(limiter.consume({ ...request, idempotencyKey: "no spaces" }))).toMatchObject({ errors });
+  });
+});
+
+describe.each(kinds)("onError answers for a client %s", (_, limiter) => {
+  const request = () => ({ policy: "chat", subject: newSubject() });
+
+  test("whose token is not in force, and ready says so", async () => {
+    for (const onError of ["allow", "deny"] as const) {
+      const stranger = strangerThat(onError);
+      for (const decision of [await stranger.consume(request()), await stranger.check(request())]) {
+        expect(decision).toMatchObject({ allowed: onError === "allow", degraded: true });
+        expect(decision.error).toBeInstanceOf(UnauthorizedError);
+      }
+      await expect(stranger.ready()).rejects.toThrow("Send a token that is in force");
+    }
+  });
+
+  test("that asks by a policy that there is not, and ready says so", async () => {
+    const nope = { policy: "nope", subject: newSubject() };
+    for (const decision of [await limiter.consume(nope), await limiter.check(nope)]) {
+      expect(decision).toMatchObject({ allowed: false, degraded: true });
+      expect(decision.error).toBeInstanceOf(InvalidRequestError);
+    }
+    await limiter.ready({ policies: ["chat", "jobs"] });
+    await expect(limiter.ready({ policies: ["chat", "nope"] })).rejects.toThrow('"nope"');
+  });
+});
+
+describe.each(kinds)("what a client %s gives back", (_, limiter) => {
+  test("is given back also when its stream was cut off, so that its user is let in again", async () => {
+    const request = { policy: "jobs", subject: newSubject() };
+    for (let stops = 0; stops < 4; stops++) {
+      const { allowed, id = "" } = await limiter.consume(request);
+      expect(allowed).toBe(true);
+      const signal = AbortSignal.abort("Stop");
+      await expect(limiter.release({ ...request, id, signal })).rejects.toBe("Stop");
+      await expect.poll(async () => (await limiter.check(request)).limits[0]?.used).toBe(0);
+    }
   });
 });

@@ -1,12 +1,14 @@
 import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, existsSync, readFileSync, symlinkSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { ServiceProcess } from "../../scripts/tools/process";
-import { Caller, newSubject } from "../behaviour/target";
+import { Limiter } from "../../src/client/index.js";
+import type { Stats } from "../../src/edge/admin-schema";
+import { Caller, json, newSubject } from "../behaviour/target";
 import { newDirectory, targetOf, variables } from "./service";
 
 const PROJECT = resolve(import.meta.dirname, "../..");
@@ -60,6 +62,27 @@ describe("npm start on a fresh checkout", () => {
       await service.stop();
     },
   );
+
+  test("takes every variable from .dev.vars too, and its tokens from the eyes of others", async () => {
+    const project = freshCheckout();
+    const directory = newDirectory();
+    const path = join(project, ".dev.vars");
+    const lines = [
+      "HOST=127.0.0.2",
+      `LIMITER_DATA_DIR=${directory}`,
+      "LIMITER_TOKENS=of-mine",
+      "RATE_LIMIT_CHAT_PER_MIN=3",
+    ];
+    writeFileSync(path, lines.join("\n"));
+    chmodSync(path, 0o644);
+    const service = await ServiceProcess.start({}, { project });
+    expect(new URL(service.url).hostname).toBe("127.0.0.2");
+    expect(existsSync(join(directory, "lock"))).toBe(true);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    const limiter = new Limiter({ url: service.url, token: "of-mine", deadlineMs: 30_000 });
+    expect((await limiter.check({ policy: "chat", subject: newSubject() })).limits[0]?.limit).toBe(3);
+    await service.stop();
+  });
 
   test("a variable of the environment overrides wrangler.toml, an empty one does not", async () => {
     const service = await ServiceProcess.start(
@@ -128,6 +151,31 @@ describe("npm start ends", () => {
 
     const again = await ServiceProcess.start(shared);
     expect(await new Caller(targetOf(again)).used("burst", subject)).toEqual([admitted]);
+    await again.stop();
+  });
+
+  test.each(["SIGTERM", "SIGINT"] as const)("on %s with all that it has counted written", async (signal) => {
+    const shared = variables({ RATE_LIMIT_CHAT_PER_MIN: "2" });
+    const denials = async (service: ServiceProcess) => {
+      const response = await new Caller(targetOf(service)).admin("/v1/stats");
+      const { minutes, denied_keys: keys } = await json<Stats>(response);
+      const counts = minutes.flatMap(({ counts }) => counts).filter(({ layer }) => layer === null);
+      const of = (name: string) =>
+        counts.filter(({ outcome }) => outcome === name).reduce((n, { count }) => n + count, 0);
+      return [of("allowed"), of("denied") + of("denied_at_edge"), keys.map(({ count }) => count)];
+    };
+    const subject = newSubject();
+    const consume = async (service: ServiceProcess, times: number) => {
+      for (let i = 0; i < times; i++) await new Caller(targetOf(service)).consume("chat", subject);
+    };
+    const service = await ServiceProcess.start(shared);
+    await consume(service, 3);
+    expect(await denials(service)).toEqual([2, 1, [1]]);
+    // Sent to the object that adds up, and not written yet; then counted, and not sent yet.
+    await consume(service, 2);
+    await service.stop(signal);
+    const again = await ServiceProcess.start(shared);
+    expect(await denials(again)).toEqual([2, 3, [3]]);
     await again.stop();
   });
 

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { resolve } from "node:path";
-import { describe, expect, test as plainTest } from "vitest";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { describe, expect, onTestFinished, test as plainTest } from "vitest";
 import { startLimiter, test } from "../../src/testing/index.js";
 
 const request = { policy: "chat", subject: { user: "u_1", ip: "203.0.113.7" } };
@@ -53,6 +54,46 @@ describe("a limiter for tests", () => {
     await expect(startLimiter({ variables: { RATE_LIMIT_CHAT_PER_MIN: "many" } })).rejects.toThrow(
       "RATE_LIMIT_CHAT_PER_MIN",
     );
+  });
+});
+
+describe("a limiter that tests share", () => {
+  /** Runs a file of tests, and returns what was printed. */
+  async function runTests(source: string): Promise<string> {
+    // Within the project, where the test runner and the kit are found.
+    const built = resolve(import.meta.dirname, "../../dist");
+    mkdirSync(built, { recursive: true });
+    const directory = mkdtempSync(join(built, "kit-"));
+    onTestFinished(() => rmSync(directory, { recursive: true }));
+    writeFileSync(join(directory, "vitest.config.ts"), `export default { test: { include: ["own.ts"] } };`);
+    writeFileSync(
+      join(directory, "own.ts"),
+      `import { describe, expect } from "vitest";
+       import { test } from "../../src/testing/index";
+       const request = ${JSON.stringify(request)};
+       ${source}`,
+    );
+    const runner = spawn("npx", ["vitest", "run", "--root", directory, "--no-color"], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let output = "";
+    for (const stream of [runner.stdout, runner.stderr]) stream.on("data", (chunk) => (output += chunk));
+    await once(runner, "close");
+    return output;
+  }
+
+  plainTest("is refused to concurrent tests, whose resets would take each other's counters", async () => {
+    const output = await runTests(`
+      test.concurrent("concurrent", async ({ limiter }) => void (await limiter.client.consume(request)));
+      describe.concurrent("of a suite", () => {
+        test("inherited", async ({ limiter }) => void (await limiter.client.consume(request)));
+        test.sequential("sequential", async ({ limiter }) => {
+          expect((await limiter.client.consume(request)).limits[0]?.used).toBe(1);
+        });
+      });
+      test.concurrent("without it", () => {});`);
+    expect(output).toContain("2 failed | 2 passed");
+    expect(output).toContain("Error: A concurrent test can't use `limiter`");
   });
 });
 

@@ -76,6 +76,17 @@ describe("what becomes of a consume", () => {
     expect(stats.error_at_most).toBe(0);
   });
 
+  test("tells how often a key was denied at most that is counted and not listed", async () => {
+    const caller = countingTarget({ RATE_LIMIT_CHAT_PER_MIN: "1", LIMITER_PLACEMENT: "shards:1" });
+    for (let i = 0; i < 52; i++) {
+      const requests = Array(i < 49 ? 4 : 3).fill({ op: "consume", policy: "chat", subject: newSubject() });
+      await caller.post("/v1/batch", { requests });
+    }
+    const { denied_keys: keys, error_at_most: most } = await statsOf(caller);
+    expect(keys.map(({ count }) => count)).toEqual([...Array(49).fill(3), 2]);
+    expect(most).toBe(2);
+  });
+
   test("is counted as denied in shadow, for each layer in shadow that was a reason, when only those would deny", async () => {
     const caller = countingTarget();
     const { user, ip, org } = { ...newSubject(), org: crypto.randomUUID() };

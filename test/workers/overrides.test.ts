@@ -185,6 +185,48 @@ describe("an override in its object", () => {
     });
   });
 
+  test.each<[string, OverrideToSet]>([
+    ["a ban", ban(HOUR_MS)],
+    [
+      "limits with a shorter window",
+      {
+        kind: "limits",
+        reason: "a test",
+        ends: { inMs: HOUR_MS },
+        layers: [{ policy: "chat", layer: "caller", limits: [{ max: 2, windowMs: 10_000 }] }],
+      },
+    ],
+    [
+      "limits with a longer window",
+      {
+        kind: "limits",
+        reason: "a test",
+        ends: { inMs: HOUR_MS },
+        layers: [{ policy: "chat", layer: "caller", limits: [{ max: 2, windowMs: 120_000 }] }],
+      },
+    ],
+  ])("leaves the events that the counter's own limits count where they are seen: %s", async (_, override) => {
+    const stub = newObject();
+    const at = async (ms: number, cost: number) => {
+      vi.setSystemTime(START_MS + ms);
+      expect((await ask(stub, "consume", charge(cost))).allowed).toBe(true);
+    };
+    await at(0, 1);
+    await at(30_000, 2);
+    await stub.setOverride(KEY, override);
+    const seenAt = async (ms: number) => {
+      vi.setSystemTime(START_MS + ms);
+      const asked = { policy: "chat", ...COUNTER };
+      const [inspected] = await stub.inspect(KEY, [asked], 10);
+      expect(inspected?.total).toBe(inspected?.events.length);
+      return [inspected?.standings[0]?.used, inspected?.events.map(({ cost }) => cost)];
+    };
+    const { layers } = override;
+    const windowMs = layers?.[0]?.limits[0]?.windowMs ?? 60_000;
+    expect(await seenAt(59_999)).toEqual([windowMs < 29_999 ? 0 : 3, [2, 1]]);
+    expect((await seenAt(60_000))[1]).toEqual(windowMs > 60_000 ? [2, 1] : [2]);
+  });
+
   test("is undone under as everything else is", async () => {
     const stub = newObject();
     const admitted = charge(2);

@@ -51,6 +51,21 @@ describe("pages changed by one turn", () => {
     });
   });
 
+  test("of one millisecond have one order, wherever each of them is held", async () => {
+    await inside((storage) => {
+      const store = new Store(storage);
+      const page = (slot: number) => row("user:0", slot, 0);
+      const slots = () => [...store.pages("user:0")].map(({ slot }) => slot);
+      store.put([page(2)]);
+      store.put([page(3), page(0), ...rowsOf(8).slice(1)]);
+      expect(slots()).toEqual([0, 2, 3]);
+      store.put([page(1)]);
+      expect(slots()).toEqual([0, 1, 2, 3]);
+      while (store.retire());
+      expect(slots()).toEqual([0, 1, 2, 3]);
+    });
+  });
+
   test("overwrite the journal's oldest row when it is full, and what no later one holds moves to its table", async () => {
     await inside((storage) => {
       const store = new Store(storage, TWO_ROWS_CHARS);

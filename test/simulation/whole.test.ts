@@ -7,7 +7,7 @@ import type { ObjectNamespace } from "../../src/edge/objects";
 import { readConsume, readRelease, readSettle } from "../../src/edge/request";
 import { Ledger } from "../../src/object/ledger";
 import type { Call, Outcome } from "../../src/object/protocol";
-import { Disk } from "../simulation/disk";
+import { Disk } from "./disk";
 
 const START_MS = 1_800_000_000_000;
 const IP = "203.0.113.7";
