@@ -3,19 +3,18 @@ import type {
   Answer,
   AnswerOf,
   AskedCounter,
-  Call,
   Charge,
   ChargeAnswer,
   EventAnswer,
   EventQuestion,
   Method,
-  Outcome,
   Question,
   QuestionOf,
 } from "../object/protocol";
-import type { Timing } from "./deadline";
+import type { ObjectCalls } from "./calls";
+import { type Timing, within } from "./deadline";
 import { logFault } from "./fault";
-import { callObject, type DecidingStub, type ObjectNamespace, silent, unreachable } from "./objects";
+import { silent, unreachable } from "./objects";
 import { objectOf } from "./placement";
 import { Refusal } from "./refusal";
 
@@ -25,11 +24,19 @@ export type WaitUntil = (work: Promise<unknown>) => void;
 /** What becomes of a decision that some object is silent about: it is refused, or it is made without that object's word. */
 export type IfSilent = "refuse" | "leave out";
 
+/** The share of its time that a charge over several objects keeps for rolling back. */
+const ROLLBACK_SHARE = 0.2;
+
 /** The counters of a decision that live in one object, and where they stand in the policy. */
 interface Part {
   readonly object: string;
   readonly counters: AskedCounter[];
   readonly indexes: number[];
+}
+
+/** What a consume came to, and the keys whose charge was rolled back, or may have been. */
+export interface Consumed extends ChargeAnswer {
+  readonly rolledBack?: readonly string[];
 }
 
 /** What one object is asked to record. */
@@ -44,9 +51,11 @@ interface AskedPart {
  */
 export class FanOut {
   constructor(
-    private readonly objects: ObjectNamespace<DecidingStub>,
-    private readonly config: Pick<Config, "placement" | "locationHint" | "deadlineMs">,
+    private readonly calls: ObjectCalls,
+    private readonly config: Pick<Config, "placement" | "deadlineMs">,
     private readonly timing: Timing,
+    /** Until then the decision is answered, whatever it asks. */
+    private readonly giveUpAtMs: number,
     private readonly ifSilent: IfSilent = "refuse",
   ) {}
 
@@ -63,13 +72,15 @@ export class FanOut {
    * answers. A denial by one object is a denial, also when another is silent: then the silent one's layers are left out.
    * @throws Refusal `reused-id` or `unreachable`.
    */
-  async consume(charge: Omit<Charge, "attempt" | "alone">, waitUntil: WaitUntil): Promise<ChargeAnswer> {
+  async consume(charge: Omit<Charge, "attempt" | "alone">, waitUntil: WaitUntil): Promise<Consumed> {
     const parts = this.#split(charge);
     // Whoever tries this again is safe: the event is recorded once, and an undo lifts the claim of this attempt alone.
     const attempt = this.timing.random().toString(36).slice(2, 12);
     const alone = parts.length === 1;
     const asked = parts.map(({ object, counters }) => ({ object, charge: { ...charge, attempt, alone, counters } }));
-    const answer = alone ? this.#charge(parts, asked[0] as AskedPart) : this.#chargeAll(parts, asked, waitUntil);
+    const answer: Promise<Consumed> = alone
+      ? this.#charge(parts, asked[0] as AskedPart)
+      : this.#chargeAll(parts, asked, waitUntil);
     // A caller that hangs up must not leave the charge half put back.
     if (!alone) waitUntil(answer.catch(() => {}));
     const { conflicts } = await answer;
@@ -82,21 +93,28 @@ export class FanOut {
     return joinCharge(parts, [await this.#hear(object, "consume", charge)]);
   }
 
-  async #chargeAll(parts: Part[], asked: AskedPart[], waitUntil: WaitUntil): Promise<ChargeAnswer> {
+  async #chargeAll(parts: Part[], asked: AskedPart[], waitUntil: WaitUntil): Promise<Consumed> {
+    const askedAtMs = this.timing.now();
+    const chargeUntilMs = askedAtMs + (1 - ROLLBACK_SHARE) * (this.giveUpAtMs - askedAtMs);
     const answers = await Promise.all(
-      asked.map(({ object, charge }) => this.#ask(object, "consume", charge).catch(silent)),
+      asked.map(({ object, charge }) => this.#ask(object, "consume", charge, chargeUntilMs).catch(silent)),
     );
     if (answers.every((answer) => answer?.allowed)) return joinCharge(parts, answers);
 
-    const undo = ({ object, charge }: AskedPart) =>
-      this.#ask(object, "undo", charge).catch((error: unknown) => {
+    // With a deadline of its own, since it has to be done; it is waited for as long as the decision has time.
+    const undo = ({ object, charge }: AskedPart) => {
+      const nowMs = this.timing.now();
+      const undone = this.#ask(object, "undo", charge, nowMs + this.config.deadlineMs).catch((error: unknown) => {
         logFault("a charge could not be put back", error, { object, id: charge.id });
       });
+      waitUntil(undone);
+      return within(this.giveUpAtMs - nowMs, undone, this.timing).catch(() => undefined);
+    };
     const putBack = await Promise.all(
       asked.map(async (part, i) => {
         const answer = answers[i];
         // It may have recorded the charge: it is told, but not waited for any longer.
-        if (answer === undefined) waitUntil(undo(part));
+        if (answer === undefined) void undo(part);
         if (!answer?.allowed) return answer;
         const undone = await undo(part);
         if (!undone) return answer;
@@ -104,7 +122,8 @@ export class FanOut {
       }),
     );
     if (this.ifSilent === "refuse" && answers.every((answer) => answer?.allowed ?? true)) return unreachable();
-    return joinCharge(parts, putBack);
+    const rolledBack = parts.filter((_, i) => answers[i]?.allowed ?? true);
+    return { ...joinCharge(parts, putBack), rolledBack: rolledBack.flatMap(keysOf) };
   }
 
   settle(question: EventQuestion): Promise<EventAnswer> {
@@ -131,14 +150,13 @@ export class FanOut {
     return heard.catch((error) => (this.ifSilent === "refuse" ? unreachable(error) : silent(error)));
   }
 
-  #ask<M extends Method>(object: string, method: M, question: QuestionOf<M>): Promise<AnswerOf<M>> {
-    const calls = [{ method, question } as Call];
-    const decide = async (stub: DecidingStub) => {
-      const [outcome] = (await stub.decide(calls)) as Outcome<AnswerOf<M>>[];
-      if (outcome && "answer" in outcome) return outcome.answer;
-      throw new Error(outcome?.error ?? "an object left a call unanswered");
-    };
-    return callObject(this.objects, object, decide, this.config, this.timing);
+  #ask<M extends Method>(
+    object: string,
+    method: M,
+    question: QuestionOf<M>,
+    giveUpAtMs = this.giveUpAtMs,
+  ): Promise<AnswerOf<M>> {
+    return this.calls.ask(object, method, question, giveUpAtMs);
   }
 
   #split({ counters }: Question): Part[] {
@@ -152,6 +170,10 @@ export class FanOut {
     });
     return [...parts.values()];
   }
+}
+
+function keysOf({ counters }: Part): string[] {
+  return counters.map(({ key }) => key);
 }
 
 /** What the answers of all parts say of each counter, in the order asked: `none` where a part is silent about it. */

@@ -24,7 +24,7 @@ export interface ShadowAnswer {
 export class Shadow {
   constructor(
     private readonly asked: Asked,
-    private readonly objects: (ifSilent: IfSilent) => FanOut,
+    private readonly objects: (ifSilent: IfSilent) => Promise<FanOut>,
   ) {}
 
   /** Of a request that the live layers have admitted. */
@@ -32,18 +32,20 @@ export class Shadow {
     if (this.#neverFits) return this.unasked();
     // Once they are live, an id is remembered for the longest window of the whole policy.
     const charge = { ...this.#questionOf(id), keepMs: longestWindowOfMs(this.asked.policy.layers) };
-    return told(await this.objects("leave out").consume(charge, waitUntil));
+    const objects = await this.objects("leave out");
+    return told(await objects.consume(charge, waitUntil));
   }
 
   /** Of a check, and of a request that the live layers have denied. */
   async check(): Promise<ShadowAnswer> {
     if (this.#neverFits) return this.unasked();
-    return told(await this.objects("leave out").check(this.#question));
+    const objects = await this.objects("leave out");
+    return told(await objects.check(this.#question));
   }
 
   /** Settles or releases what was recorded here. Without live layers, nobody else knows whether there is such an event. */
   async change(method: "settle" | "release", id: string): Promise<ShadowAnswer & { readonly found: boolean }> {
-    const objects = this.objects(this.asked.counters.length > 0 ? "leave out" : "refuse");
+    const objects = await this.objects(this.asked.counters.length > 0 ? "leave out" : "refuse");
     const answer = await objects[method](this.#questionOf(id));
     return { ...told(answer), found: answer.found };
   }
