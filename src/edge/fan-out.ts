@@ -4,19 +4,18 @@ import type {
   Answer,
   AnswerOf,
   AskedCounter,
-  Call,
   Charge,
   ChargeAnswer,
   EventAnswer,
   EventQuestion,
   Method,
-  Outcome,
   Question,
   QuestionOf,
 } from "../object/protocol";
-import type { Timing } from "./deadline";
+import type { ObjectCalls } from "./calls";
+import { type Timing, within } from "./deadline";
 import { logFault } from "./fault";
-import { callObject, type DecidingStub, type ObjectNamespace, silent, unreachable } from "./objects";
+import { silent, unreachable } from "./objects";
 import { objectOf } from "./placement";
 import { Refusal } from "./refusal";
 
@@ -26,11 +25,19 @@ export type WaitUntil = (work: Promise<unknown>) => void;
 /** What becomes of a decision that some object is silent about: it is refused, or it is made without that object's word. */
 export type IfSilent = "refuse" | "leave out";
 
+/** The share of its time that a charge over several objects keeps for rolling back. */
+const ROLLBACK_SHARE = 0.2;
+
 /** The counters of a decision that live in one object, and where they stand in the policy. */
 interface Part {
   readonly object: string;
   readonly counters: AskedCounter[];
   readonly indexes: number[];
+}
+
+/** What a consume came to, and the keys whose charge was rolled back, or may have been. */
+export interface Consumed extends ChargeAnswer {
+  readonly rolledBack?: readonly string[];
 }
 
 /** What one object is asked to record. */
@@ -45,9 +52,11 @@ interface AskedPart {
  */
 export class FanOut {
   constructor(
-    private readonly objects: ObjectNamespace<DecidingStub>,
-    private readonly config: Pick<Config, "placement" | "locationHint" | "deadlineMs">,
+    private readonly calls: ObjectCalls,
+    private readonly config: Pick<Config, "placement" | "deadlineMs">,
     private readonly timing: Timing,
+    /** Until then the decision is answered, whatever it asks. */
+    private readonly giveUpAtMs: number,
     private readonly ifSilent: IfSilent = "refuse",
   ) {}
 
@@ -69,13 +78,13 @@ export class FanOut {
     charge: Omit<Charge, "attempt" | "alone" | "verdict">,
     waitUntil: WaitUntil,
     judged?: Charge["verdict"],
-  ): Promise<ChargeAnswer> {
+  ): Promise<Consumed> {
     const parts = this.#split(charge);
     // Whoever tries this again is safe: the event is recorded once, and an undo lifts the claim of this attempt alone.
     const attempt = this.timing.random().toString(36).slice(2, 12);
     const alone = parts.length === 1;
     const asked = { ...charge, attempt, alone, ...(judged && { verdict: judged }) };
-    const answer = alone ? this.#chargeOne(parts, asked) : this.#chargeAll(parts, asked, waitUntil);
+    const answer: Promise<Consumed> = alone ? this.#chargeOne(parts, asked) : this.#chargeAll(parts, asked, waitUntil);
     // A caller that hangs up must not leave the charge half put back.
     if (!alone) waitUntil(answer.catch(() => {}));
     const { conflicts } = await answer;
@@ -90,9 +99,11 @@ export class FanOut {
   }
 
   /** One round of calls; a second where an id is neither unknown to all objects nor known as a whole. */
-  async #chargeAll(parts: readonly Part[], charge: Charge, waitUntil: WaitUntil): Promise<ChargeAnswer> {
+  async #chargeAll(parts: readonly Part[], charge: Charge, waitUntil: WaitUntil): Promise<Consumed> {
+    const askedAtMs = this.timing.now();
+    const chargeUntilMs = askedAtMs + (1 - ROLLBACK_SHARE) * (this.giveUpAtMs - askedAtMs);
     const asked = parts.map((part) => ({ object: part.object, charge: { ...charge, counters: part.counters } }));
-    const first = await this.#askAll(asked);
+    const first = await this.#askAll(asked, chargeUntilMs);
     const remembered = placed<ChargeAnswer, Remembered | undefined>(
       parts,
       first,
@@ -109,7 +120,7 @@ export class FanOut {
       const isOpen = !isDecided && first[i]?.remembered !== undefined;
       return isOpen ? { object, charge: { ...charge, verdict: "new" as const, earlier } } : undefined;
     });
-    const second = await this.#askAll(again);
+    const second = await this.#askAll(again, chargeUntilMs);
     const answers = first.map((answer, i) => (again[i] ? second[i] : answer));
     const replayed = recognition === "torn" || first[0]?.replayed === true;
     const conflicts = recognition === "conflict";
@@ -120,7 +131,8 @@ export class FanOut {
     if (!conflicts && this.ifSilent === "refuse" && answers.every((answer) => answer?.allowed ?? true))
       return unreachable();
     const answer = joinCharge(parts, putBack);
-    return { ...answer, allowed: !conflicts && answer.allowed, replayed, conflicts, charged: false };
+    const rolledBack = parts.filter((_, i) => answers[i]?.allowed ?? true).flatMap(keysOf);
+    return { ...answer, allowed: !conflicts && answer.allowed, replayed, conflicts, charged: false, rolledBack };
   }
 
   /** Everybody holds the decision. Who had no part in it, since its layer was live only later, is left as it was. */
@@ -142,8 +154,10 @@ export class FanOut {
     return { ...joinCharge(parts, final), allowed: true, replayed: true, conflicts: false, charged: false };
   }
 
-  #askAll(asked: readonly (AskedPart | undefined)[]): Promise<(ChargeAnswer | undefined)[]> {
-    return Promise.all(asked.map((part) => part && this.#ask(part.object, "consume", part.charge).catch(silent)));
+  #askAll(asked: readonly (AskedPart | undefined)[], giveUpAtMs: number): Promise<(ChargeAnswer | undefined)[]> {
+    return Promise.all(
+      asked.map((part) => part && this.#ask(part.object, "consume", part.charge, giveUpAtMs).catch(silent)),
+    );
   }
 
   /** Puts back what was charged, by whoever may have charged it. Answers how the counters stand then. */
@@ -152,22 +166,29 @@ export class FanOut {
     answers: readonly (ChargeAnswer | undefined)[],
     waitUntil: WaitUntil,
   ): Promise<(ChargeAnswer | undefined)[]> {
-    const undo = ({ object, charge }: AskedPart) =>
-      this.#ask(object, "undo", charge).catch((error: unknown) => {
-        logFault("a charge could not be put back", error, { object, id: charge.id });
-      });
     return Promise.all(
       asked.map(async (part, i) => {
         const answer = answers[i];
         // It may have recorded the charge: it is told, but not waited for any longer.
-        if (answer === undefined) waitUntil(undo(part));
+        if (answer === undefined) void this.#undo(part, waitUntil);
         if (!answer?.allowed) return answer;
-        const undone = await undo(part);
+        const undone = await this.#undo(part, waitUntil);
         if (!undone) return answer;
         const { replayed, conflicts, charged } = answer;
         return { ...undone, allowed: true, replayed, conflicts, charged };
       }),
     );
+  }
+
+  /** With a deadline of its own, since it has to be done; it is waited for as long as the decision has time. */
+  #undo({ object, charge }: AskedPart, waitUntil: WaitUntil): Promise<Answer | undefined> {
+    const nowMs = this.timing.now();
+    const undone = this.#ask(object, "undo", charge, nowMs + this.config.deadlineMs).catch((error: unknown) => {
+      logFault("a charge could not be put back", error, { object, id: charge.id });
+      return undefined;
+    });
+    waitUntil(undone);
+    return within(this.giveUpAtMs - nowMs, undone, this.timing).catch(() => undefined);
   }
 
   settle(question: EventQuestion): Promise<EventAnswer> {
@@ -194,14 +215,13 @@ export class FanOut {
     return heard.catch((error) => (this.ifSilent === "refuse" ? unreachable(error) : silent(error)));
   }
 
-  #ask<M extends Method>(object: string, method: M, question: QuestionOf<M>): Promise<AnswerOf<M>> {
-    const calls = [{ method, question } as Call];
-    const decide = async (stub: DecidingStub) => {
-      const [outcome] = (await stub.decide(calls)) as Outcome<AnswerOf<M>>[];
-      if (outcome && "answer" in outcome) return outcome.answer;
-      throw new Error(outcome?.error ?? "an object left a call unanswered");
-    };
-    return callObject(this.objects, object, decide, this.config, this.timing);
+  #ask<M extends Method>(
+    object: string,
+    method: M,
+    question: QuestionOf<M>,
+    giveUpAtMs = this.giveUpAtMs,
+  ): Promise<AnswerOf<M>> {
+    return this.calls.ask(object, method, question, giveUpAtMs);
   }
 
   #split({ counters }: Question): Part[] {
@@ -215,6 +235,10 @@ export class FanOut {
     });
     return [...parts.values()];
   }
+}
+
+function keysOf({ counters }: Part): string[] {
+  return counters.map(({ key }) => key);
 }
 
 /** What the answers of all parts say of each counter, in the order asked: `none` where a part is silent about it. */

@@ -1,13 +1,15 @@
 import type { Config } from "../config/config";
 import { layersIn, longestWindowOfMs } from "../core/policy";
 import type { ChargeAnswer, Question } from "../object/protocol";
+import { BatchOrder } from "./batch-order";
+import { CallQueues } from "./call-queue";
+import { DirectCalls, type ObjectCalls } from "./calls";
 import type { Counts } from "./counts";
 import { sharingTimers, type Timing } from "./deadline";
 import { type Changed, changed, type Decided, decided, degraded, type GivenAnswer, limitBody } from "./decision";
 import type { DenialLog } from "./denial-log";
 import type { Denials, Recalled } from "./denials";
-import { FanOut, type WaitUntil } from "./fan-out";
-import { GatheredObjects } from "./gathered";
+import { FanOut, type IfSilent, type WaitUntil } from "./fan-out";
 import type { DecidingStub, ObjectNamespace } from "./objects";
 import { Refusal } from "./refusal";
 import type { Asked, AskedById, AskedToConsume } from "./request";
@@ -27,9 +29,16 @@ export interface Watchers {
   readonly denialLog?: DenialLog | undefined;
 }
 
+/** Where a decision stands in a batch. */
+interface PlaceInBatch {
+  readonly position: number;
+  readonly order: BatchOrder;
+  readonly calls: ObjectCalls;
+}
+
 /** What the service decides, whoever asks: HTTP and RPC only read requests (`request.ts`) and translate answers. */
 export class Limiter {
-  readonly #objects: FanOut;
+  readonly #calls: ObjectCalls;
 
   constructor(
     private readonly config: Config,
@@ -37,31 +46,32 @@ export class Limiter {
     private readonly timing: Timing,
     private readonly denials: Denials,
     private readonly watchers: Watchers = {},
-    /**
-     * Of a batch: the keys that its calls have asked objects about so far. Calls keep their order where they meet, so
-     * those of a batch do not wait, nor ask twice, and by these keys they go by no denial of before.
-     */
-    private readonly askedKeys?: Set<string>,
+    private readonly batched?: PlaceInBatch,
   ) {
-    this.#objects = new FanOut(namespace, config, timing);
+    this.#calls = batched?.calls ?? new DirectCalls(namespace, config, timing);
   }
 
-  /** The same limiter, for each decision of one batch: what these ask of an object at the same time is one call. */
-  gathered(): (nth: number) => Limiter {
+  /** The same limiter, for the decision at each position of one batch: they share a queue of calls for each object. */
+  forBatch(): (position: number) => Limiter {
     const { namespace, config, denials, watchers } = this;
     const timing = sharingTimers(this.timing);
-    const objects = new GatheredObjects(namespace, config.deadlineMs, timing);
-    const askedKeys = new Set<string>();
-    return (nth) => new Limiter(config, objects.forDecision(nth), timing, denials, watchers, askedKeys);
+    const queues = new CallQueues(namespace, config, timing);
+    const order = new BatchOrder(config.placement, timing, (keys) => denials.doubt(keys));
+    const placeAt = (position: number) => ({ position, order, calls: queues.at(position) });
+    return (position) => new Limiter(config, namespace, timing, denials, watchers, placeAt(position));
   }
 
   /** Would this request be admitted now? Records nothing. The objects are always asked. */
   async check(asked: Asked): Promise<Decided> {
-    const shadow = this.#shadowOf(asked);
+    const giveUpAtMs = this.#giveUpAtMs();
     const { policy, cost, counters } = asked;
+    const question = { policy: policy.name, cost, counters };
     const decision = async () => {
-      const answer = await this.#objects.check({ policy: policy.name, cost, counters });
-      return decided(asked, answer, undefined, await shadow?.check());
+      const objects = this.#objects(giveUpAtMs);
+      const ask = () => objects.check(question);
+      const { batched } = this;
+      const answer = await (batched ? batched.order.check(batched.position, question, giveUpAtMs, ask) : ask());
+      return decided(asked, answer, undefined, await this.#shadowOf(asked, giveUpAtMs)?.check());
     };
     return this.#orOnError(decision(), () => degraded(asked));
   }
@@ -89,9 +99,10 @@ export class Limiter {
   }
 
   async #decide(asked: AskedToConsume, waitUntil: WaitUntil): Promise<Decided> {
-    const shadow = this.#shadowOf(asked);
+    const giveUpAtMs = this.#giveUpAtMs();
     const { id, counters } = asked;
-    const answer = await this.#charge(asked, waitUntil);
+    const answer = await this.#charge(asked, giveUpAtMs, waitUntil);
+    const shadow = this.#shadowOf(asked, giveUpAtMs);
     let inShadow: ShadowAnswer | undefined;
     if (answer.allowed) inShadow = await shadow?.consume(id, answer, waitUntil);
     else inShadow = answer.isRemembered ? shadow?.unasked() : await shadow?.check();
@@ -100,29 +111,35 @@ export class Limiter {
   }
 
   /** What the live layers say, or have said: then their objects are not asked. */
-  async #charge(asked: AskedToConsume, waitUntil: WaitUntil): Promise<ChargeAnswer & GivenAnswer> {
+  async #charge(asked: AskedToConsume, giveUpAtMs: number, waitUntil: WaitUntil): Promise<ChargeAnswer & GivenAnswer> {
     const { id, policy, cost, counters, identity: subject, aliases, isNew } = asked;
     const keepMs = longestWindowOfMs(layersIn("live", policy));
     const identified = { id, subject, aliases, keepMs, youngMs: youngMs(this.config) };
     const believeMs = this.config.denyCacheMs || undefined;
     const charge = { ...identified, policy: policy.name, cost, counters, believeMs };
     let known = this.#recall(charge, isNew);
-    if (known === "soon" && !this.askedKeys) known = await this.#recallSoon(charge);
+    // Calls of a batch keep their order where they meet: they do not wait here.
+    if (known === "soon" && !this.batched) known = await this.#recallSoon(charge);
     if (typeof known === "object") return { ...DENIED, ...known, isRemembered: true };
-    for (const { key } of counters) this.askedKeys?.add(key);
-    return this.denials.learning(charge, async () => {
-      // What is denied most likely need not be charged by some objects, and put back there. A batch would lose its order.
-      const checked =
-        known && !this.askedKeys && (await this.#objects.check({ policy: policy.name, cost, counters, believeMs }));
+    const objects = this.#objects(giveUpAtMs);
+    const ask = async (isLikelyDenied: boolean) => {
+      // What is denied most likely need not be charged by some objects, and put back there.
+      const checked = isLikelyDenied && (await objects.check({ policy: policy.name, cost, counters, believeMs }));
       if (checked && !checked.allowed) return { ...DENIED, ...checked };
-      return this.#objects.consume(charge, waitUntil);
-    });
+      return objects.consume(charge, waitUntil);
+    };
+    const { batched } = this;
+    return this.denials.learning(charge, () =>
+      batched ? batched.order.consume(batched.position, charge, giveUpAtMs, ask) : ask(known !== undefined),
+    );
   }
 
   /** Whether an id was admitted before, only the objects know. */
   #recall(charge: Question, isNew: boolean): Recalled | undefined {
-    const isMet = charge.counters.some(({ key }) => this.askedKeys?.has(key));
-    return isNew && !isMet ? this.denials.recall(charge) : undefined;
+    if (!isNew) return undefined;
+    // What a batch has asked about a key comes before whatever was denied by it.
+    const isMet = this.batched?.order.isMet(charge.counters.map(({ key }) => key));
+    return isMet ? undefined : this.denials.recall(charge);
   }
 
   /** Of a flood, one asks the objects again when their denial has lapsed. The rest wait a moment for what it learns. */
@@ -148,15 +165,20 @@ export class Limiter {
 
   /** Changes an earlier consume, which may make room. */
   async #change(asked: AskedById, method: "settle" | "release"): Promise<Changed> {
+    const giveUpAtMs = this.#giveUpAtMs();
     const { id, policy, cost, counters, identity: subject } = asked;
     const question = { id, subject, policy: policy.name, cost, counters };
     const keys = counters.map(({ key }) => key);
     // Before too, for what comes after it in a batch.
     this.denials.doubt(keys);
+    const objects = this.#objects(giveUpAtMs);
+    const ask = () => objects[method](question);
+    const { batched } = this;
+    const change = batched ? batched.order.change(batched.position, question, giveUpAtMs, ask) : ask();
     // Also when the answer is lost: it may have been done.
-    const answer = await this.#objects[method](question).finally(() => this.denials.doubt(keys));
+    const answer = await change.finally(() => this.denials.doubt(keys));
     // They may remember an id for longer than the live layers do.
-    const inShadow = await this.#shadowOf(asked)?.change(method, id);
+    const inShadow = await this.#shadowOf(asked, giveUpAtMs)?.change(method, id);
     if (answer.found || inShadow?.found) return changed(asked, answer, inShadow);
     throw new Refusal("unknown-decision", "There is no such decision of this policy and subject in the window.");
   }
@@ -180,13 +202,21 @@ export class Limiter {
     this.denials.forgetAll();
   }
 
-  /** The layers in shadow, if the policy has any. They have what time the live ones leave them: nobody waits for longer. */
-  #shadowOf(asked: Asked): Shadow | undefined {
+  /** A decision is answered by then, whatever it has to ask: its live layers, those in shadow, and what is rolled back. */
+  #giveUpAtMs(): number {
+    return this.timing.now() + this.config.deadlineMs;
+  }
+
+  #objects(giveUpAtMs: number, ifSilent?: IfSilent): FanOut {
+    return new FanOut(this.#calls, this.config, this.timing, giveUpAtMs, ifSilent);
+  }
+
+  /** The layers in shadow, if the policy has any. They have what time the live ones leave them. */
+  #shadowOf(asked: Asked, giveUpAtMs: number): Shadow | undefined {
     if (layersIn("shadow", asked.policy).length === 0) return undefined;
-    const giveUpAtMs = this.timing.now() + this.config.deadlineMs;
-    return new Shadow(asked, youngMs(this.config), (ifSilent) => {
-      const deadlineMs = Math.max(0, giveUpAtMs - this.timing.now());
-      return new FanOut(this.namespace, { ...this.config, deadlineMs }, this.timing, ifSilent);
+    return new Shadow(asked, youngMs(this.config), async (ifSilent) => {
+      await this.batched?.order.decided(giveUpAtMs);
+      return this.#objects(giveUpAtMs, ifSilent);
     });
   }
 

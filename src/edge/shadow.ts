@@ -26,7 +26,7 @@ export class Shadow {
     private readonly asked: Asked,
     /** An event that is no older may be of an attempt that is still being made. */
     private readonly youngMs: number,
-    private readonly objects: (ifSilent: IfSilent) => FanOut,
+    private readonly objects: (ifSilent: IfSilent) => Promise<FanOut>,
   ) {}
 
   /** Of a request that the live layers have admitted: whether its id is known they have judged, if there are any. */
@@ -40,18 +40,20 @@ export class Shadow {
     const youngMs = isSoon ? 0 : this.youngMs;
     const charge = { ...this.#questionOf(id), keepMs: longestWindowOfMs(policy.layers), youngMs };
     const judged = charged ? "new" : "known";
-    return told(await this.objects("leave out").consume(charge, waitUntil, hasLive ? judged : undefined));
+    const objects = await this.objects("leave out");
+    return told(await objects.consume(charge, waitUntil, hasLive ? judged : undefined));
   }
 
   /** Of a check, and of a request that the live layers have denied. */
   async check(): Promise<ShadowAnswer> {
     if (this.#neverFits.length > 0) return this.unasked();
-    return told(await this.objects("leave out").check(this.#question));
+    const objects = await this.objects("leave out");
+    return told(await objects.check(this.#question));
   }
 
   /** Settles or releases what was recorded here. Without live layers, nobody else knows whether there is such an event. */
   async change(method: "settle" | "release", id: string): Promise<ShadowAnswer & { readonly found: boolean }> {
-    const objects = this.objects(this.asked.counters.length > 0 ? "leave out" : "refuse");
+    const objects = await this.objects(this.asked.counters.length > 0 ? "leave out" : "refuse");
     const answer = await objects[method](this.#questionOf(id));
     return { ...told(answer), found: answer.found };
   }

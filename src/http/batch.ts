@@ -9,15 +9,17 @@ import { errorReply } from "./problem";
 import type { Reply } from "./reply";
 
 /**
- * Many calls in one. Each is decided by itself, as if it had come alone, and in order where they meet in one object;
- * each object is called once for all of them, and once more where something is put back or a layer is in shadow.
+ * Many calls in one. Each is decided by itself, in order where they meet in one object. Each object is called once for
+ * all of them, and again where something is rolled back or decided again, or a layer is in shadow.
  * @throws Refusal `invalid` when it is no batch; what is wrong with one of its calls is in that call's result.
  */
 export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {
   const { requests, headers: hasHeaders = false } = parsed(batchRequest, input);
-  const limiterOf = service.limiter.gathered();
+  const limiterOf = service.limiter.forBatch();
   const replies = await Promise.all(
-    requests.map((item, nth) => one(item, { ...service, limiter: limiterOf(nth) }, waitUntil).catch(errorReply)),
+    requests.map((item, position) =>
+      one(item, { ...service, limiter: limiterOf(position) }, waitUntil).catch(errorReply),
+    ),
   );
   return {
     results: replies.map(({ status, headers, body }) => ({

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Limit } from "../../src/core/limit";
 import type { KeyOverride } from "../../src/core/override";
+import { DirectCalls } from "../../src/edge/calls";
 import { realTiming } from "../../src/edge/deadline";
 import { type Decided, decided, retryAfterSeconds } from "../../src/edge/decision";
 import { FanOut } from "../../src/edge/fan-out";
@@ -154,7 +155,12 @@ test.each([
           locationHint: undefined,
           deadlineMs: 1_000,
         };
-        const fanOut = new FanOut(objects, config, realTiming);
+        const fanOut = new FanOut(
+          new DirectCalls(objects, config, realTiming),
+          config,
+          realTiming,
+          Date.now() + 60_000,
+        );
         const ledgerOf = (key: string) => objects.ledger(objectOf(key, config.placement));
         const overrides = new Map<string, KeyOverride>();
         const counters = LAYERS.map((layer, i) => ({ layer: layer.name, key: keys[i] ?? "", limits: layer.limits }));

@@ -100,7 +100,7 @@ export class Callers {
     });
     for (let attempt = 1, left = asks; attempt <= 3 && left.length > 0; attempt++) {
       const { limiter, number } = chance.of(this.isolates);
-      const limiterOf = limiter.gathered();
+      const limiterOf = limiter.forBatch();
       const batch = `${name} ${attempt}`;
       const answered = await Promise.all(
         left.map((ask, index) => this.#ask(ask(attempt), limiterOf(index), number, { batch, index })),

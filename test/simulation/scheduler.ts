@@ -14,7 +14,11 @@ export class Scheduler implements Timing {
   readonly #tasks: Task[] = [];
   #order = 0;
 
-  constructor(private readonly chance: Chance) {}
+  constructor(
+    private readonly chance: Chance,
+    /** How long a chain of promises is that a call or an answer sets off, at most: the more waits for it, the longer. */
+    private readonly turns = 60,
+  ) {}
 
   now = (): number => this.nowMs;
 
@@ -44,8 +48,8 @@ export class Scheduler implements Timing {
       for (let task = this.#tasks.shift(); task; task = this.#tasks.shift()) {
         this.nowMs = task.atMs;
         task.work();
-        // Enough for what a call or an answer sets off, and many times faster than a turn of the event loop.
-        for (let turn = 0; turn < 60; turn++) await undefined;
+        // Many times faster than a turn of the event loop.
+        for (let turn = 0; turn < this.turns; turn++) await undefined;
       }
     }
   }

@@ -73,10 +73,10 @@ export function isWhole({ layer, key, limits }: AskedCounter, told: readonly Dec
 
 /** A deed was done for a call. Checks are all alike that ask for the same cost. */
 function isAbout(one: Told, { method, question }: Done, isShadow: boolean): boolean {
-  const { op, asked } = one;
-  // A new consume may be checked first, when less than it asks for was denied a moment ago; one that was denied is
-  // only checked in shadow.
-  const mayCheck = op === "check" || (op === "consume" && (isShadow || asked.isNew === true));
+  const { op, asked, place } = one;
+  // A new consume may be checked first, when less than it asks for was denied a moment ago, and one of a batch when it is
+  // decided again; one that was denied is only checked in shadow.
+  const mayCheck = op === "check" || (op === "consume" && (isShadow || asked.isNew === true || place !== undefined));
   if (method === "check") return question.cost === asked.cost && mayCheck;
   const isOfOne = (change: string) => (op === change) === (method === change);
   const name = isShadow ? shadowNameOf(one) : nameOf(asked);

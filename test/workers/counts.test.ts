@@ -206,7 +206,7 @@ describe("the object that adds up", () => {
     const name = crypto.randomUUID();
     let isBroken = true;
     const caller = countingTarget({
-      RATE_LIMIT_DEADLINE_MS: 100,
+      RATE_LIMIT_DEADLINE_MS: 150,
       LIMITER_STATS: {
         getByName: () => (isBroken ? { add: fault, recent: fault, totals: fault } : real.LIMITER_STATS.getByName(name)),
       },

@@ -116,7 +116,7 @@ describe("an object of a layer in shadow that cannot be reached", () => {
       const asked = subject();
       const { caller } = watched("key", (call) => (isOf("org")(call) ? fault : "none"), {
         // What hangs is waited for in each call; what doesn't must not be late on a machine that is busy.
-        RATE_LIMIT_DEADLINE_MS: fault === "hangs" ? "500" : "10000",
+        RATE_LIMIT_DEADLINE_MS: fault === "hangs" ? "1000" : "10000",
       });
       const admitted = { allowed: true, degraded: false, shadow: true, would_deny: false };
       expect(told(await caller.consume("trial", asked))).toEqual({ ...admitted, layers: ["ip 0", "caller 1"] });
