@@ -66,7 +66,7 @@ export function consume(charge: Charge, opened: readonly Opened[], clock: Clock)
  */
 export function liftClaims({ id, subject, policy, attempt }: Charge, opened: readonly Opened[]): void {
   for (const { account, counters } of opened) {
-    const located = account.find({ id, identity: subject, policy, layers: layersIn(counters) });
+    const located = account.find({ id, identity: subject, policy, counters });
     if (located) liftClaim({ account, located }, attempt);
   }
 }
@@ -83,7 +83,8 @@ function date(charge: Charge, all: readonly Opened[], keys: readonly Holding[], 
   // What stays beside is not this attempt's, whatever becomes of it; what nobody else relies on is gone.
   for (const { account, located } of keys.filter(isLeft)) if (located) liftClaim({ account, located }, attempt);
 
-  const asked = { ...charge, counters: keys.flatMap(({ counters }) => counters) };
+  const isAll = keys.length === all.length;
+  const asked = isAll ? charge : { ...charge, counters: keys.flatMap(({ counters }) => counters) };
   for (const { account, located } of young) account.withdraw((located as Located).event);
   const verdict = check(countersOf(asked, keys, atMs), cost, atMs);
   for (const { account, located } of young) account.putBack((located as Located).event);
@@ -104,7 +105,10 @@ function date(charge: Charge, all: readonly Opened[], keys: readonly Holding[], 
     } else liftClaim({ account, located }, attempt);
   }
   const { allowed } = verdict;
-  const standing = standingOf(allowed ? { ...charge, believeMs: undefined } : charge, all, atMs);
+  // A flood is denied, and nothing is held of its ids: how all counters stand is known then.
+  const isUntouched = !allowed && isAll && !keys.some(({ located }) => located);
+  const asAsked = allowed ? { ...charge, believeMs: undefined } : charge;
+  const standing = standingOf(asAsked, all, atMs, isUntouched ? verdict : undefined);
   return { ...standing, allowed, replayed: false, conflicts: false, charged: allowed };
 }
 
@@ -126,10 +130,13 @@ function liftClaim({ account, located }: { account: Opened["account"]; located: 
   account.change(located, claims && { ...event, claims });
 }
 
+/** An event of another policy, which its subject is known by there. */
+const CONFLICT: Remembered = { isInWindow: true, makers: [], layers: [], isOtherMode: false, conflicts: true };
+
 function holdingOf(charge: Charge, opened: Opened, { atMs, marginMs }: Clock): Holding {
   const { id, subject: identity, policy, cost, attempt, aliases = [] } = charge;
   const { account, counters } = opened;
-  const name = { id, identity, policy, layers: layersIn(counters) };
+  const name = { id, identity, policy, counters };
   const located = account.find(name);
   if (located && atMs - located.event.atMs < located.event.charged.windowMs + marginMs) {
     const { event } = located;
@@ -141,14 +148,13 @@ function holdingOf(charge: Charge, opened: Opened, { atMs, marginMs }: Clock): H
       isOtherMode: isInShadow(event.identity) !== isInShadow(identity),
       conflicts: event.charged.policy !== policy || event.admittedCost !== cost,
     };
-    return { ...opened, located, isCharged, remembered: isCharged ? undefined : remembered };
+    return { account, counters, located, isCharged, remembered: isCharged ? undefined : remembered };
   }
   const isAlias = aliases.some((alias) => {
     const other = account.findExactly(id, alias);
     return other !== undefined && other.event.charged.policy !== policy && isInWindow(other, atMs);
   });
-  const conflict = { isInWindow: true, makers: [], layers: [], isOtherMode: false, conflicts: true };
-  return { ...opened, located: undefined, isCharged: false, remembered: isAlias ? conflict : undefined };
+  return { account, counters, located: undefined, isCharged: false, remembered: isAlias ? CONFLICT : undefined };
 }
 
 /** It may be of an attempt that is being made just now, and is of no decision before this one. */

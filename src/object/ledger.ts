@@ -3,7 +3,7 @@ import { longestWindowMs } from "../core/limit";
 import type { KeyOverride, LayerLimits } from "../core/override";
 import { Account } from "./account";
 import { AccountCache, type Memory } from "./account-cache";
-import { consume, isInWindow, layersIn, liftClaims } from "./charging";
+import { consume, isInWindow, liftClaims } from "./charging";
 import { type Opened, standingOf } from "./opened";
 import { PAGE_CHARS, type PagedEvent } from "./page";
 import type {
@@ -174,7 +174,7 @@ export class Ledger {
     const { id, subject: identity, policy } = question;
     let found = false;
     for (const { account, counters } of opened) {
-      const name = { id, identity, policy, layers: layersIn(counters) };
+      const name = { id, identity, policy, counters };
       for (const located of account.findAll(name)) {
         if (located.event.charged.policy !== policy || !isInWindow(located, atMs)) continue;
         found = true;

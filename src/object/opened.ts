@@ -1,4 +1,4 @@
-import { type Counter, check, leavingsOf, longestInForceMs } from "../core/decide";
+import { type Counter, check, leavingsOf, longestInForceMs, type Verdict } from "../core/decide";
 import type { Account } from "./account";
 import type { Answer, AskedCounter, Charge, Question } from "./protocol";
 
@@ -13,11 +13,11 @@ export function countersOf({ policy, counters }: Question, opened: readonly Open
   return counters.map(({ layer, key, limits }) => openedOf(key, opened).account.counter(policy, layer, limits, atMs));
 }
 
-/** How the counters of a question stand, and what leaves them next if that is asked for. */
-export function standingOf(question: Question, opened: readonly Opened[], atMs: number): Answer {
+/** How the counters of a question stand, and what leaves them next if that is asked for. `verdict`: it is known how they stand. */
+export function standingOf(question: Question, opened: readonly Opened[], atMs: number, verdict?: Verdict): Answer {
   const { cost, believeMs } = question;
   const counters = countersOf(question, opened, atMs);
-  const standing = { ...check(counters, cost, atMs), atMs };
+  const standing = { ...(verdict ?? check(counters, cost, atMs)), atMs };
   return believeMs === undefined ? standing : { ...standing, leavings: leavingsOf(counters, atMs, believeMs) };
 }
 

@@ -16,8 +16,8 @@ export interface EventName {
   readonly id: string;
   readonly identity: string;
   readonly policy: string;
-  /** The layers asked about, of the key at hand. */
-  readonly layers: readonly string[];
+  /** Those of the key at hand that are asked about. */
+  readonly counters: readonly { readonly layer: string }[];
 }
 
 /** An event, and the slot of its page. */
@@ -120,10 +120,10 @@ export class Pages {
   }
 
   /** The same of the other mode, if they were charged to a layer asked about: that layer has changed modes since. */
-  findInOtherMode({ id, identity, policy, layers }: EventName): Iterable<Located> {
+  findInOtherMode({ id, identity, policy, counters }: EventName): Iterable<Located> {
     if (!this.#modes.has(!isInShadow(identity))) return [];
     const other = inOtherMode(identity);
-    const isAsked = ({ charged }: PagedEvent) => charged.layers.some((layer) => layers.includes(layer));
+    const isAsked = ({ charged }: PagedEvent) => counters.some(({ layer }) => charged.layers.includes(layer));
     return this.#matching(
       id,
       () => this.#slotsOf(id, other, policy),
@@ -171,7 +171,15 @@ export class Pages {
     return rows;
   }
 
-  *#matching(
+  #matching(id: string, slotsOf: () => readonly number[], isMeant: (event: PagedEvent) => boolean): Iterable<Located> {
+    const isInTail = this.#tail?.mayHold(id) === true;
+    // Most ids are new to their key.
+    if (!isInTail && this.#sealed.length === 0) return [];
+    return this.#matchingOn(isInTail, id, slotsOf, isMeant);
+  }
+
+  *#matchingOn(
+    isInTail: boolean,
     id: string,
     slotsOf: () => readonly number[],
     isMeant: (event: PagedEvent) => boolean,
@@ -181,7 +189,7 @@ export class Pages {
         .filter((event) => event.id === id && isMeant(event))
         .map((event) => ({ slot, event }))
         .reverse();
-    if (this.#tail?.mayHold(id)) yield* on(this.#tail.slot);
+    if (this.#tail && isInTail) yield* on(this.#tail.slot);
     if (this.#sealed.length > 0) for (const slot of slotsOf()) yield* on(slot);
   }
 
