@@ -1,0 +1,84 @@
+import { describe, expect, test } from "vitest";
+import { Memory } from "../../src/object/account-cache";
+import { Ledger } from "../../src/object/ledger";
+import type { AskedCounter, Call } from "../../src/object/protocol";
+import { Disk } from "./disk";
+
+const START_MS = 1_800_000_000_000;
+const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+
+function decide(ledger: Ledger, method: "check" | "consume", counters: AskedCounter[], nowMs = START_MS) {
+  const question = { policy: "inline", cost: 1, counters, id: crypto.randomUUID(), subject: "=s", alone: true };
+  const call: Call = { method, question: { ...question, attempt: "a", keepMs: 1_000 } };
+  const [outcome] = ledger.decide([call], nowMs);
+  if (!outcome || !("answer" in outcome)) throw new Error(outcome?.error);
+  return outcome.answer;
+}
+
+const counter = (key: string, layer = "l", windowMs = 1_000): AskedCounter => ({
+  layer,
+  key,
+  limits: [{ max: 1_000_000, windowMs }],
+});
+
+describe("memory", () => {
+  test("the accounts of several objects share one budget, and the one used last stays", () => {
+    const memory = new Memory(200_000);
+    const ledgers = Array.from({ length: 4 }, () => new Ledger(new Disk(), memory));
+    for (let round = 0; round < 3; round++)
+      for (const [i, ledger] of ledgers.entries())
+        for (let key = 0; key < 100; key++) {
+          expect(decide(ledger, "consume", [counter(`k:${i}-${key}`)]).standings[0]?.[0]?.used).toBe(round + 1);
+          const inUse = ledgers.reduce((sum, { memoryInUse }) => sum + memoryInUse, 0);
+          expect(inUse).toBeLessThanOrEqual(200_000);
+          expect(ledger.memoryInUse).toBeGreaterThan(0);
+        }
+    expect(ledgers[3]?.memoryInUse).toBeGreaterThan(100_000);
+  });
+
+  test("asking about layers and windows leaves nothing in memory, and layers whose events have left neither", () => {
+    const ledger = new Ledger(new Disk());
+    decide(ledger, "consume", [counter("k:1")]);
+    const weightBytes = ledger.memoryInUse;
+    for (let i = 0; i < 2_000; i++) decide(ledger, "check", [counter("k:1", `l${i}`, 1_000 * (i + 1))]);
+    expect(ledger.memoryInUse).toBe(weightBytes);
+    for (let i = 0; i < 2_000; i++) decide(ledger, "consume", [counter("k:1", `l${i}`)], START_MS + 120_000 * i);
+    expect(ledger.memoryInUse).toBeLessThan(20 * weightBytes);
+  });
+});
+
+test.each([
+  ["after a sweep", (ledger: Ledger, nowMs: number) => void [...ledger.sweep(nowMs)]],
+  ["when it is set again", (ledger: Ledger, nowMs: number) => void override(ledger, nowMs)],
+  [
+    "under a check of a shorter window",
+    (ledger: Ledger, nowMs: number) => void decide(ledger, "check", [counter(KEY)], nowMs),
+  ],
+])("keeps what counts when it is set, for as long as its window reaches: %s", (_, disturb) => {
+  const disk = new Disk();
+  let ledger = new Ledger(disk, undefined, 150);
+  const own = [{ layer: "l", key: KEY, limits: [{ max: 60, windowMs: HOUR_MS }] }];
+  for (let i = 0; i < 10; i++) decide(ledger, "consume", own, START_MS + i);
+  override(ledger, START_MS + 60_000);
+  for (const hours of [1.1, 5, 23.9]) {
+    const nowMs = START_MS + hours * HOUR_MS;
+    disturb(ledger, nowMs);
+    ledger = new Ledger(disk, undefined, 150);
+    const { allowed, standings } = decide(ledger, "consume", own, nowMs);
+    expect([allowed, standings[0]?.[0]?.used, standings[0]?.[0]?.fitsInMs]).toEqual([
+      false,
+      10,
+      START_MS + DAY_MS - nowMs,
+    ]);
+  }
+  expect(decide(ledger, "consume", own, START_MS + DAY_MS).allowed).toBe(true);
+  expect(decide(ledger, "consume", own, START_MS + DAY_MS).allowed).toBe(false);
+});
+
+const KEY = "user:u";
+
+function override(ledger: Ledger, nowMs: number): void {
+  const layers = [{ policy: "inline", layer: "l", limits: [{ max: 10, windowMs: DAY_MS }] }];
+  ledger.setOverride(KEY, { kind: "limits", reason: "r", ends: { inMs: 30 * DAY_MS }, layers }, nowMs);
+}
