@@ -3,7 +3,6 @@ import { type Remembered, recognise } from "../core/recognition";
 import type {
   Answer,
   AnswerOf,
-  AskedCounter,
   Charge,
   ChargeAnswer,
   EventAnswer,
@@ -16,7 +15,7 @@ import type { ObjectCalls } from "./calls";
 import { type Timing, within } from "./deadline";
 import { logFault } from "./fault";
 import { silent, unreachable } from "./objects";
-import { objectOf } from "./placement";
+import { join, joinCharge, type Part, partsOf, placed } from "./parts";
 import { Refusal } from "./refusal";
 
 /** Keeps what must be done alive when its caller has hung up. */
@@ -27,13 +26,6 @@ export type IfSilent = "refuse" | "leave out";
 
 /** The share of its time that a charge over several objects keeps for rolling back. */
 const ROLLBACK_SHARE = 0.2;
-
-/** The counters of a decision that live in one object, and where they stand in the policy. */
-interface Part {
-  readonly object: string;
-  readonly counters: AskedCounter[];
-  readonly indexes: number[];
-}
 
 /** What a consume came to, and the keys whose charge was rolled back, or may have been. */
 export interface Consumed extends ChargeAnswer {
@@ -61,7 +53,7 @@ export class FanOut {
   ) {}
 
   async check(question: Question): Promise<Answer> {
-    const parts = this.#split(question);
+    const parts = partsOf(question, this.config.placement);
     const answers = await Promise.all(
       parts.map(({ object, counters }) => this.#hear(object, "check", { ...question, counters })),
     );
@@ -79,7 +71,7 @@ export class FanOut {
     waitUntil: WaitUntil,
     judged?: Charge["verdict"],
   ): Promise<Consumed> {
-    const parts = this.#split(charge);
+    const parts = partsOf(charge, this.config.placement);
     // Whoever tries this again is safe: the event is recorded once, and an undo lifts the claim of this attempt alone.
     const attempt = this.timing.random().toString(36).slice(2, 12);
     const alone = parts.length === 1;
@@ -204,7 +196,7 @@ export class FanOut {
     question: EventQuestion,
     change: (object: string, part: EventQuestion) => Promise<EventAnswer | undefined>,
   ): Promise<EventAnswer> {
-    const parts = this.#split(question);
+    const parts = partsOf(question, this.config.placement);
     const answers = await Promise.all(parts.map(({ object, counters }) => change(object, { ...question, counters })));
     return { ...join(parts, answers), found: answers.some((answer) => answer?.found === true) };
   }
@@ -223,59 +215,8 @@ export class FanOut {
   ): Promise<AnswerOf<M>> {
     return this.calls.ask(object, method, question, giveUpAtMs);
   }
-
-  #split({ counters }: Question): Part[] {
-    const parts = new Map<string, Part>();
-    counters.forEach((counter, index) => {
-      const object = objectOf(counter.key, this.config.placement);
-      const part = parts.get(object) ?? { object, counters: [], indexes: [] };
-      part.counters.push(counter);
-      part.indexes.push(index);
-      parts.set(object, part);
-    });
-    return [...parts.values()];
-  }
 }
 
 function keysOf({ counters }: Part): string[] {
   return counters.map(({ key }) => key);
-}
-
-/** What the answers of all parts say of each counter, in the order asked: `none` where a part is silent about it. */
-function placed<A extends Answer, T>(
-  parts: readonly Part[],
-  answers: readonly (A | undefined)[],
-  told: (answer: A, counter: number) => T | undefined,
-  none: T,
-): T[] {
-  const all: T[] = [];
-  parts.forEach(({ indexes }, p) => {
-    const answer = answers[p];
-    indexes.forEach((index, i) => {
-      all[index] = (answer && told(answer, i)) ?? none;
-    });
-  });
-  return all;
-}
-
-/** The answers of all parts as one, which admits if every part does that is not silent. */
-function join(parts: readonly Part[], answers: readonly (Answer | undefined)[]): Answer {
-  const known = answers.filter((answer) => answer !== undefined);
-  return {
-    allowed: known.every(({ allowed }) => allowed),
-    atMs: Math.max(...known.map(({ atMs }) => atMs)),
-    standings: placed(parts, answers, ({ standings }, i) => standings[i], []),
-    ...(known.some(({ overrides }) => overrides) && {
-      overrides: placed(parts, answers, ({ overrides }, i) => overrides?.[i], null),
-    }),
-    ...(known.every(({ leavings }) => leavings) && {
-      leavings: placed(parts, answers, ({ leavings }, i) => leavings?.[i], []),
-    }),
-  };
-}
-
-function joinCharge(parts: readonly Part[], answers: readonly (ChargeAnswer | undefined)[]): ChargeAnswer {
-  const [judge] = answers;
-  const { replayed = false, conflicts = false, charged = true } = judge ?? {};
-  return { ...join(parts, answers), replayed, conflicts, charged };
 }

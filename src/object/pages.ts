@@ -1,5 +1,5 @@
 import { inOtherMode, isInShadow, isSameSubject } from "../core/identity";
-import { IdIndex } from "./id-index";
+import { EventIndex, nameOf } from "./event-index";
 import { Page, type PagedEvent, readPage } from "./page";
 import type { Row } from "./page-table";
 import type { PageStore } from "./store";
@@ -48,14 +48,7 @@ export class Pages {
   /** In the order of their times. */
   readonly #sealed: Sealed[] = [];
   #tail: Page | undefined;
-  /** Of the sealed pages, by id and identity: made when an event is first looked for there. */
-  #byName: IdIndex | undefined;
-  /** Of the sealed pages, by id alone: made when other layers take part in a policy than did before. */
-  #byId: IdIndex | undefined;
-  /** By policy, which layers took part in the decisions whose events are here. */
-  readonly #shapes = new Map<string, Set<string>>();
-  /** Whether there are events of live layers (false), and of layers in shadow (true). */
-  readonly #modes = new Set<boolean>();
+  readonly #index = new EventIndex(() => this.#sealedEvents());
   /** Pages that differ from what is stored, by slot. */
   readonly #changed = new Map<number, Page>();
 
@@ -72,7 +65,7 @@ export class Pages {
       newestMs = Math.max(newestMs, lastAtMs);
       events = readPage(text);
       for (const event of events) {
-        this.#note(event);
+        this.#index.note(event);
         told(event);
       }
       this.#sealed.push({ slot, expiresAtMs, lastAtMs });
@@ -88,8 +81,7 @@ export class Pages {
 
   /** About how many bytes of memory they take. */
   get weightBytes(): number {
-    const indexed = (this.#byName?.weightBytes ?? 0) + (this.#byId?.weightBytes ?? 0);
-    return 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.length + 200 * this.#shapes.size + indexed;
+    return 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.length + this.#index.weightBytes;
   }
 
   /** `untilMs`: from then on the event is not kept any more. */
@@ -99,7 +91,7 @@ export class Pages {
     page.append(event, untilMs);
     this.#tail = page;
     this.#changed.set(page.slot, page);
-    this.#note(event);
+    this.#index.note(event);
     // Events of one instant are kept alike, on whichever pages they are.
     for (let i = this.#sealed.length - 1; i >= 0; i--) {
       const sealed = this.#sealed[i] as Sealed;
@@ -114,19 +106,19 @@ export class Pages {
     // One of the very same subject by another policy is a conflict, which the caller sees.
     return this.#matching(
       id,
-      () => this.#slotsOf(id, identity, policy),
+      () => this.#index.slotsOf(id, identity, policy),
       (event) => event.identity === identity || isOf(event, policy, identity),
     );
   }
 
   /** The same of the other mode, if they were charged to a layer asked about: that layer has changed modes since. */
   findInOtherMode({ id, identity, policy, counters }: EventName): Iterable<Located> {
-    if (!this.#modes.has(!isInShadow(identity))) return [];
+    if (!this.#index.mayHaveMode(!isInShadow(identity))) return [];
     const other = inOtherMode(identity);
     const isAsked = ({ charged }: PagedEvent) => counters.some(({ layer }) => charged.layers.includes(layer));
     return this.#matching(
       id,
-      () => this.#slotsOf(id, other, policy),
+      () => this.#index.slotsOf(id, other, policy),
       (event) => isAsked(event) && isOf(event, policy, other),
     );
   }
@@ -135,7 +127,7 @@ export class Pages {
   findExactly(id: string, identity: string): Iterable<Located> {
     return this.#matching(
       id,
-      () => this.#slotsNamed(id, identity),
+      () => this.#index.slotsNamed(id, identity),
       (event) => event.identity === identity,
     );
   }
@@ -148,15 +140,12 @@ export class Pages {
     if (next) events[i] = next;
     else events.splice(i, 1);
     this.#rewrite(slot, events);
-    if (slot === this.#tail?.slot) return;
-    const { id, identity } = event;
-    if (!events.some((other) => other.id === id)) this.#byId?.remove(id, slot);
-    if (!events.some((other) => nameOf(other) === nameOf(event))) this.#byName?.remove(nameOf({ id, identity }), slot);
+    if (slot !== this.#tail?.slot) this.#index.remove({ slot, events: [event] }, events);
   }
 
   /** Every event, in the order of their times. */
   *events(): Generator<PagedEvent> {
-    for (const { slot } of this.#sealed) yield* this.#eventsOn(slot);
+    for (const { events } of this.#sealedEvents()) yield* events;
     if (this.#tail) yield* this.#eventsOn(this.#tail.slot);
   }
 
@@ -193,23 +182,8 @@ export class Pages {
     if (this.#sealed.length > 0) for (const slot of slotsOf()) yield* on(slot);
   }
 
-  /** The sealed pages that may hold an event, the newest first: also one in whose decision other layers took part. */
-  #slotsOf(id: string, identity: string, policy: string): readonly number[] {
-    const shapes = this.#shapes.get(policy);
-    if (!shapes || (shapes.size === 1 && shapes.has(shapeOf(identity)))) return this.#slotsNamed(id, identity);
-    this.#byId ??= this.#indexed(({ id }) => id);
-    return this.#byId.slotsOf(id);
-  }
-
-  #slotsNamed(id: string, identity: string): readonly number[] {
-    this.#byName ??= this.#indexed(nameOf);
-    return this.#byName.slotsOf(nameOf({ id, identity }));
-  }
-
-  #indexed(nameOf: (event: PagedEvent) => string): IdIndex {
-    const index = new IdIndex();
-    for (const { slot } of this.#sealed) for (const event of this.#eventsOn(slot)) index.add(nameOf(event), slot);
-    return index;
+  *#sealedEvents(): Generator<{ slot: number; events: PagedEvent[] }> {
+    for (const { slot } of this.#sealed) yield { slot, events: this.#eventsOn(slot) };
   }
 
   /** The page to write on: the tail or, when that is full, the tail without what is not kept or, if it all is, another. */
@@ -227,10 +201,7 @@ export class Pages {
     if (compacted.length <= tail.length / 2) return compacted;
     const free = this.#freeSlot(retention);
     this.#sealed.push({ slot, expiresAtMs, lastAtMs });
-    for (const event of events) {
-      this.#byName?.add(nameOf(event), slot);
-      this.#byId?.add(event.id, slot);
-    }
+    this.#index.add({ slot, events });
     return new Page(free, NEW_PAGE);
   }
 
@@ -242,11 +213,7 @@ export class Pages {
     if (expired < 0)
       return this.#sealed.reduce((highest, { slot }) => Math.max(highest, slot), this.#tail?.slot ?? -1) + 1;
     const { slot } = this.#sealed[expired] as Sealed;
-    if (this.#byName || this.#byId)
-      for (const event of this.#eventsOn(slot)) {
-        this.#byName?.remove(nameOf(event), slot);
-        this.#byId?.remove(event.id, slot);
-      }
+    if (this.#index.isMade) this.#index.remove({ slot, events: this.#eventsOn(slot) });
     this.#sealed.splice(expired, 1);
     return slot;
   }
@@ -264,20 +231,9 @@ export class Pages {
     const text = page?.toText() ?? this.store.loadPage(this.key, slot);
     return text === undefined ? [] : readPage(text);
   }
-
-  #note({ identity, charged }: PagedEvent): void {
-    const shapes = this.#shapes.get(charged.policy) ?? new Set();
-    shapes.add(shapeOf(identity));
-    this.#shapes.set(charged.policy, shapes);
-    this.#modes.add(isInShadow(identity));
-  }
 }
 
 const NEW_PAGE = { expiresAtMs: 0, lastAtMs: 0 };
-
-function nameOf({ id, identity }: Pick<PagedEvent, "id" | "identity">): string {
-  return `${id} ${identity}`;
-}
 
 function isOf({ charged, identity }: PagedEvent, policy: string, asked: string): boolean {
   return charged.policy === policy && isSameSubject(identity, asked);
@@ -285,9 +241,4 @@ function isOf({ charged, identity }: PagedEvent, policy: string, asked: string):
 
 function isSame(one: PagedEvent, other: PagedEvent): boolean {
   return one.atMs === other.atMs && nameOf(one) === nameOf(other);
-}
-
-/** Which layers took part, whatever they counted by. */
-function shapeOf(identity: string): string {
-  return identity.replaceAll(/=[^,~]*/g, "");
 }
