@@ -10,7 +10,7 @@ const HOUR_MS = 3_600_000;
 
 function decide(ledger: Ledger, method: "check" | "consume", counters: AskedCounter[], nowMs = START_MS) {
   const question = { policy: "inline", cost: 1, counters, id: crypto.randomUUID(), subject: "=s", alone: true };
-  const call: Call = { method, question: { ...question, attempt: "a", keepMs: 1_000 } };
+  const call = { method, question: { ...question, attempt: "a", keepMs: 1_000 } } as Call;
   const [outcome] = ledger.decide([call], nowMs);
   if (!outcome || !("answer" in outcome)) throw new Error(outcome?.error);
   return outcome.answer;
