@@ -8,8 +8,10 @@ export interface Event {
   /** The object and the key. */
   readonly place: string;
   readonly atMs: number;
-  /** For so long it is remembered; what is older may be forgotten, and need not be. */
+  /** For so long it is kept; what is older may be forgotten, and need not be. */
   readonly keepMs: number;
+  /** For so long its id is known: the longest window of its policy, whatever overrides it. */
+  readonly knownMs: number;
   /** Which deed recorded it. */
   readonly deed: number;
   readonly counters: readonly AskedCounter[];
@@ -31,6 +33,12 @@ export interface Rule {
   readonly endsAtMs: number;
 }
 
+/** Something that is in use, until it leaves the window. */
+export interface Leaving {
+  readonly inMs: number;
+  readonly weight: number;
+}
+
 /** The least or the most that may be in use: the two differ where something may have been forgotten. */
 export type Bound = "least" | "most";
 
@@ -41,6 +49,8 @@ export type Bound = "least" | "most";
 export class Model {
   readonly events = new Map<string, Event[]>();
   readonly overrides = new Map<string, KeyOverride>();
+  /** What was forgotten because somebody wanted it to be, by place. */
+  readonly #forgotten = new Map<string, Set<string>>();
 
   ruleOf(object: string, policy: string, { layer, key, limits }: AskedCounter, tMs: number): Rule {
     const override = this.overrides.get(placeOf(object, key));
@@ -71,6 +81,13 @@ export class Model {
     const inUse = this.#inUse(object, policy, counter, limit, tMs);
     const kept = inUse.filter((event) => isKept(event, tMs));
     return [weightOf(limit, kept, "least"), weightOf(limit, inUse, "most")];
+  }
+
+  /** What a limit counts, and when each of it leaves the window. */
+  leavings(object: string, policy: string, counter: AskedCounter, limit: Limit, tMs: number): Leaving[] {
+    return this.#inUse(object, policy, counter, limit, tMs).map((event) => {
+      return { inMs: event.atMs + limit.windowMs - tMs, weight: weightOf(limit, [event], "most") };
+    });
   }
 
   /**
@@ -107,14 +124,14 @@ export class Model {
   }
 
   find(object: string, key: string, name: string, atMs: number): Event | undefined {
-    return this.events.get(placeOf(object, key))?.find((event) => event.name === name && isKept(event, atMs));
+    return this.events.get(placeOf(object, key))?.find((event) => event.name === name && isKnown(event, atMs));
   }
 
   /** Those that a question names, of all its keys, and that are remembered. */
   named(object: string, question: EventQuestion, atMs: number): Event[] {
     return [...new Set(question.counters.map(({ key }) => key))].flatMap((key) =>
       (this.events.get(placeOf(object, key)) ?? []).filter(
-        (event) => event.name === nameOf(question) && isKept(event, atMs),
+        (event) => event.name === nameOf(question) && isKnown(event, atMs),
       ),
     );
   }
@@ -122,6 +139,21 @@ export class Model {
   remove(event: Event): void {
     const others = (this.events.get(event.place) ?? []).filter((other) => other !== event);
     this.events.set(event.place, others);
+  }
+
+  forget(place: string): void {
+    const names = this.#forgotten.get(place) ?? new Set();
+    for (const { name } of this.events.get(place) ?? []) names.add(name);
+    this.#forgotten.set(place, names);
+    this.events.delete(place);
+  }
+
+  /** The event was recorded there, and only taken out again when the key was forgotten. */
+  has(place: string, name: string): boolean {
+    return (
+      this.#forgotten.get(place)?.has(name) === true ||
+      this.events.get(place)?.some((event) => event.name === name) === true
+    );
   }
 
   #admits(
@@ -151,6 +183,10 @@ export class Model {
 
 export function placeOf(object: string, key: string): string {
   return `${object} ${key}`;
+}
+
+export function isKnown({ atMs, knownMs }: Event, tMs: number): boolean {
+  return atMs + knownMs > tMs;
 }
 
 export function isKept({ atMs, keepMs }: Event, tMs: number): boolean {
