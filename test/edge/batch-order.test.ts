@@ -76,7 +76,7 @@ describe("a batch over several objects", () => {
       { name: "user", by: ["user"], limits: ["1 per 3 seconds"] },
       { name: "ip", by: ["ip"], limits: ["30/hour"] },
     ];
-    const world = new World({ upload: layers }, undefined, {}, 1_500);
+    const world = new World({ upload: layers });
     await world.singly([consume("full", 1)]);
     world.forgetMessages();
     const answers = await world.batch(Array.from({ length: 100 }, () => consume("full", 2)));

@@ -50,10 +50,8 @@ export class World implements ObjectNamespace<DecidingStub> {
     layers: Readonly<Record<string, readonly object[]>>,
     public fateOf: (object: string, calls: readonly Call[]) => Fate = () => ({}),
     variables: Record<string, string> = {},
-    /** Enough for a batch of ten; one of a hundred that wait for one another is a chain ten times as long. */
-    turns = 150,
   ) {
-    this.scheduler = new Scheduler(new Chance(1), turns);
+    this.scheduler = new Scheduler(new Chance(1));
     const policies = Object.entries(layers).map(([name, layers]) => [name, { layers }]);
     const config: Config = readConfig({ RATE_LIMIT_POLICIES: Object.fromEntries(policies), ...variables });
     const denials = new Denials(config.denyCacheMs, this.scheduler.now);

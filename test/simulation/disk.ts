@@ -4,17 +4,57 @@ import type { PageStore } from "../../src/object/store";
 
 export const DISK_FULL = "the disk is full";
 
+/** A store, as an object knows it. */
+export type WokenStore = PageStore & { readonly isEmpty: boolean; deleteAll(): Promise<void> };
+
+/** What an object keeps its rows on. */
+export interface ObjectDisk {
+  /** The store, as an object that wakes finds it. */
+  open(): WokenStore;
+  commit(): void;
+  crash(): void;
+  /** Does the work, and takes back what it wrote. */
+  trial<T>(work: () => T): T;
+  close(): void;
+}
+
 /**
  * A disk for pages: writes are seen at once and are durable once they are committed. A crash takes back what was not.
  * Each row's text is kept as it is, so nothing of the memory of an object survives in it.
  */
-export class Disk implements PageStore {
+export class Disk implements WokenStore, ObjectDisk {
   readonly rows = new Map<string, Row>();
   readonly overrideRows = new Map<string, OverrideRow>();
   #uncommitted: (() => void)[] = [];
+  #isTrial = false;
 
   /** `isFull` is asked before each write, which then fails as a whole. */
-  constructor(private readonly isFull: () => boolean = () => false) {}
+  constructor(private readonly isFullNow: () => boolean = () => false) {}
+
+  get isEmpty(): boolean {
+    return this.rows.size === 0 && this.overrideRows.size === 0;
+  }
+
+  open(): WokenStore {
+    return this;
+  }
+
+  /** An empty one has nothing more to delete. */
+  async deleteAll(): Promise<void> {}
+
+  close(): void {}
+
+  /** Does the work on a disk that is never full, and takes back what it wrote. */
+  trial<T>(work: () => T): T {
+    const before = this.#uncommitted.length;
+    this.#isTrial = true;
+    try {
+      return work();
+    } finally {
+      this.#isTrial = false;
+      for (const undo of this.#uncommitted.splice(before).reverse()) undo();
+    }
+  }
 
   *pages(key: string): Generator<Row> {
     const rows = [...this.rows.values()].filter((row) => row.key === key);
@@ -26,7 +66,7 @@ export class Disk implements PageStore {
   }
 
   put(rows: readonly Row[]): void {
-    if (rows.length > 0 && this.isFull()) throw new Error(DISK_FULL);
+    if (rows.length > 0 && this.#isFull()) throw new Error(DISK_FULL);
     for (const row of rows) this.#change(this.rows, `${row.key} ${row.slot}`, row);
   }
 
@@ -51,10 +91,10 @@ export class Disk implements PageStore {
     return false;
   }
 
-  readonly overrides: PageStore["overrides"] = {
+  readonly overrides: WokenStore["overrides"] = {
     load: (key) => this.overrideRows.get(key),
     put: (key, row) => {
-      if (this.isFull()) throw new Error(DISK_FULL);
+      if (this.#isFull()) throw new Error(DISK_FULL);
       this.#change(this.overrideRows, key, row);
     },
     delete: (key) => this.#change(this.overrideRows, key, undefined),
@@ -85,6 +125,10 @@ export class Disk implements PageStore {
 
   crash(): void {
     for (const undo of this.#uncommitted.splice(0).reverse()) undo();
+  }
+
+  #isFull(): boolean {
+    return !this.#isTrial && this.isFullNow();
   }
 
   #change<T>(table: Map<string, T>, name: string, row: T | undefined): void {

@@ -1,22 +1,22 @@
 import type { KeyOverride } from "../../src/core/override";
 import { readOverride } from "../../src/object/override";
-import { readPage } from "../../src/object/page";
 import { type Event, type Model, placeOf } from "./model";
 import type { Network, SimulatedObject } from "./network";
+import { storedEvents } from "./system";
 
 /** Nothing is charged twice, nothing is lost, nothing is made up: the disks hold what the model does. */
-export function mistakesOnDisks({ objects }: Network, model: Model): string[] {
+export function mistakesOnDisks({ objects, orders }: Network, model: Model): string[] {
+  const ordered = new Set(orders.map(({ key }) => key));
   return [...objects.values()].flatMap((object) => [
     ...mistakesInPages(object, model),
-    ...mistakesInOverrides(object, model),
+    ...mistakesInOverrides(object, model, ordered),
   ]);
 }
 
 function mistakesInPages({ name, disk, latestMs }: SimulatedObject, model: Model): string[] {
-  const stored = [...disk.rows.values()].flatMap(({ key, text }) =>
-    readPage(text).map(
-      ({ id, identity, cost, released, atMs }) => `${placeOf(name, key)} ${id} ${identity} ${cost} ${released} ${atMs}`,
-    ),
+  const stored = storedEvents(disk).map(
+    ({ key, id, identity, cost, released, atMs }) =>
+      `${placeOf(name, key)} ${id} ${identity} ${cost} ${released} ${atMs}`,
   );
   const events = [...model.events].filter(([place]) => place.startsWith(`${name} `)).flatMap(([, events]) => events);
   const recorded = new Set(events.map(textOfEvent));
@@ -30,10 +30,12 @@ function mistakesInPages({ name, disk, latestMs }: SimulatedObject, model: Model
 }
 
 /** What overrides a key is what was set last: until it ends it is neither lost nor another. */
-function mistakesInOverrides({ name, disk, sweptMs }: SimulatedObject, model: Model): string[] {
-  const stored = [...disk.overrideRows].map(([key, { endsAtMs, text }]) =>
-    textOf(placeOf(name, key), readOverride(text, endsAtMs)),
-  );
+function mistakesInOverrides({ name, disk, sweptMs }: SimulatedObject, model: Model, keys: Iterable<string>): string[] {
+  const { overrides } = disk.open();
+  const stored = [...keys].flatMap((key) => {
+    const row = overrides.load(key);
+    return row ? textOf(placeOf(name, key), readOverride(row.text, row.endsAtMs)) : [];
+  });
   const set = [...model.overrides].filter(([place]) => place.startsWith(`${name} `));
   const texts = set.map(([place, override]) => textOf(place, override));
   const held = set.filter(([, { endsAtMs }]) => endsAtMs > sweptMs).map(([place, override]) => textOf(place, override));

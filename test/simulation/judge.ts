@@ -9,20 +9,32 @@ import type {
 } from "../../src/object/protocol";
 import { mistakesOnDisks } from "./disks";
 import { type Event, Model, placeOf } from "./model";
-import { CLOCK_MARGIN_MS, type Deed, type Network } from "./network";
-import { admittedInSpiteOfBans, mistakesInEnds, type Order, type ToldOrder, undoneIn } from "./orders";
+import type { Deed, Network } from "./network";
+import {
+  admittedInSpiteOfBans,
+  type Forgetting,
+  mistakesInEnds,
+  type Order,
+  type ToldForgetting,
+  type ToldOrder,
+  undoneIn,
+} from "./orders";
 import { isCountedInShadow, mistakesInShadow, shadowNameOf } from "./shadows";
-import { nameOf, outOfOrder, type Told, untruthsIn } from "./told";
+import { CLOCK_MARGIN_MS } from "./system";
+import { type Leavings, nameOf, outOfOrder, type Told, untruthsIn } from "./told";
 
 /** Judges a history from what objects did, and callers and admins were told, by a model of the objects. */
 export class Judge {
   readonly mistakes: string[] = [];
   readonly #model = new Model();
+  /** What every limit counted that a denial may tell of. */
+  readonly #leavings: Leavings = new Map();
 
   constructor(
     private readonly network: Network,
     private readonly told: readonly Told[],
     private readonly toldOrders: readonly ToldOrder[],
+    private readonly toldForgettings: readonly ToldForgetting[],
     private readonly denyCacheMs: number,
   ) {}
 
@@ -30,23 +42,27 @@ export class Judge {
   judge(isFaultless: boolean): string[] {
     const told = [...this.told];
     const orders = [...this.network.orders];
+    const forgettings = [...this.network.forgettings];
     this.network.deeds.forEach((deed, i) => {
+      while ((forgettings[0]?.at ?? Number.POSITIVE_INFINITY) <= i) this.#forget(forgettings.shift() as Forgetting);
       while ((orders[0]?.at ?? Number.POSITIVE_INFINITY) <= i) this.#obey(orders.shift() as Order);
       while ((told[0]?.after ?? Number.POSITIVE_INFINITY) <= i) this.#stored(told.shift() as Told);
       if (deed.committed) this.#replay(deed, i);
     });
     for (const order of orders) this.#obey(order);
+    for (const forgetting of forgettings) this.#forget(forgetting);
     for (const one of told) this.#stored(one);
     this.mistakes.push(...mistakesOnDisks(this.network, this.#model));
-    this.#toldOnce();
     this.#changed();
-    this.mistakes.push(...untruthsIn(this.told, this.toldOrders, this.network.deeds, this.denyCacheMs));
+    const makingRoom = [...this.toldOrders, ...this.toldForgettings];
+    this.mistakes.push(...untruthsIn(this.told, makingRoom, this.network.deeds, this.denyCacheMs, this.#leavings));
     this.mistakes.push(...mistakesInShadow(this.told, isFaultless));
     this.mistakes.push(...undoneIn(this.toldOrders, this.network.orders));
     this.mistakes.push(...mistakesInEnds(this.network));
     this.mistakes.push(...admittedInSpiteOfBans(this.told, this.toldOrders, this.network));
     if (isFaultless) this.#nothingLeftOver();
-    if (isFaultless) this.mistakes.push(...outOfOrder(this.told, this.network.deeds));
+    // Of a message that is repeated, a full disk may have refused one call the first time.
+    if (this.network.faults.diskFull === 0) this.mistakes.push(...outOfOrder(this.told, this.network.deeds));
     if (this.network.pushed > 0) this.#mistake("an overloaded object was asked again");
     return this.mistakes;
   }
@@ -59,7 +75,24 @@ export class Judge {
     else if (method === "settle") this.#settle(object, question, answer);
     else if (method === "release") this.#release(object, question, answer);
     else this.#decides(object, question, answer);
+    if (method !== "settle" && method !== "release") this.#note(this.network.deeds[deed] as Deed);
     this.#counts(object, question, method === "settle" || method === "release" ? 1 : question.cost, answer);
+  }
+
+  #note(deed: Deed): void {
+    const { object, what } = deed;
+    const { policy, counters } = what.question;
+    const { atMs } = what.answer;
+    const leavings = counters.map((counter) =>
+      this.#model
+        .ruleOf(object, policy, counter, atMs)
+        .limits.map((limit) => this.#model.leavings(object, policy, counter, limit, atMs)),
+    );
+    this.#leavings.set(deed, leavings);
+  }
+
+  #forget({ object, key, committed }: Forgetting): void {
+    if (committed) this.#model.forget(placeOf(object, key));
   }
 
   #obey({ object, key, set, committed }: Order): void {
@@ -214,8 +247,7 @@ export class Judge {
       const asked = this.#askedAbout(name);
       if (asked.size === 0) this.#mistake(`${name} was admitted, and nobody was asked`);
       for (const place of asked)
-        if (!this.#model.events.get(place)?.some((event) => event.name === name))
-          this.#mistake(`${name} was acknowledged, and ${place} has it not`);
+        if (!this.#model.has(place, name)) this.#mistake(`${name} was acknowledged, and ${place} has it not`);
     }
   }
 
@@ -226,26 +258,6 @@ export class Judge {
       if (what.method === "consume" && nameOf(what.question) === name)
         for (const { key } of what.question.counters) places.add(placeOf(object, key));
     return places;
-  }
-
-  /** Of all the times that a decision was acknowledged while it was remembered, at most one was no replay. */
-  #toldOnce(): void {
-    const firsts = new Map<string, Told>();
-    for (const one of this.told.filter(isAdmission)) {
-      if (one.decided.replayed) continue;
-      const name = nameOf(one.asked);
-      const first = firsts.get(name);
-      if (!first) firsts.set(name, one);
-      else if (this.#isRemembered(first, one)) this.#mistake(`${name} was admitted more than once as if it were new`);
-    }
-  }
-
-  /** By every clock there is. */
-  #isRemembered(first: Told, again: Told): boolean {
-    const furthestMs = Math.max(...[...this.network.objects.values()].map((object) => object.furthestOffsetMs));
-    const keepMs = Math.max(...first.asked.counters.flatMap(({ limits }) => limits.map(({ windowMs }) => windowMs)));
-    const apartMs = Math.max(again.toldAtMs, first.toldAtMs) - Math.min(again.askedAtMs, first.askedAtMs);
-    return apartMs + 2 * furthestMs + this.network.machine.tickMs < keepMs;
   }
 
   /** What a settle or a release that was acknowledged said is so everywhere. */

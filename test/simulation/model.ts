@@ -36,6 +36,12 @@ export interface Rule {
   readonly endsAtMs: number;
 }
 
+/** Something that is in use, until it leaves the window. */
+export interface Leaving {
+  readonly inMs: number;
+  readonly weight: number;
+}
+
 /**
  * Of every key in every object a list of events, kept for ever and added up, and what overrides the key. It shares nothing
  * with the code that it is a model of but the words of the protocol.
@@ -43,6 +49,8 @@ export interface Rule {
 export class Model {
   readonly events = new Map<string, Event[]>();
   readonly overrides = new Map<string, KeyOverride>();
+  /** What was forgotten because somebody wanted it to be, by place. */
+  readonly #forgotten = new Map<string, Set<string>>();
 
   ruleOf(object: string, policy: string, { layer, key, limits }: AskedCounter, tMs: number): Rule {
     const override = this.overrides.get(placeOf(object, key));
@@ -66,6 +74,13 @@ export class Model {
   /** How much is in use. */
   used(object: string, policy: string, counter: AskedCounter, limit: Limit, tMs: number): number {
     return weightOf(limit, this.#kept(object, policy, counter, tMs), tMs);
+  }
+
+  /** What a limit counts, and when each of it leaves the window. */
+  leavings(object: string, policy: string, counter: AskedCounter, limit: Limit, tMs: number): Leaving[] {
+    return this.#kept(object, policy, counter, tMs)
+      .filter(({ atMs }) => atMs > tMs - limit.windowMs)
+      .map((event) => ({ inMs: event.atMs + limit.windowMs - tMs, weight: weightOf(limit, [event], tMs) }));
   }
 
   /**
@@ -121,6 +136,21 @@ export class Model {
   remove(event: Event): void {
     const others = (this.events.get(event.place) ?? []).filter((other) => other !== event);
     this.events.set(event.place, others);
+  }
+
+  forget(place: string): void {
+    const names = this.#forgotten.get(place) ?? new Set();
+    for (const { name } of this.events.get(place) ?? []) names.add(name);
+    this.#forgotten.set(place, names);
+    this.events.delete(place);
+  }
+
+  /** The event was recorded there, and only taken out again when the key was forgotten. */
+  has(place: string, name: string): boolean {
+    return (
+      this.#forgotten.get(place)?.has(name) === true ||
+      this.events.get(place)?.some((event) => event.name === name) === true
+    );
   }
 
   /** The events of a counter that are kept: from the oldest on that is kept by itself, or that an override spares. */

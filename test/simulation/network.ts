@@ -1,8 +1,7 @@
 import type { KeyOverride } from "../../src/core/override";
 import type { ObjectNamespace, ObjectStub } from "../../src/edge/objects";
-import { Memory } from "../../src/object/account-cache";
 import { Group } from "../../src/object/group";
-import { Ledger } from "../../src/object/ledger";
+import type { Ledger } from "../../src/object/ledger";
 import type {
   AnswerOf,
   Call,
@@ -13,12 +12,13 @@ import type {
   QuestionOf,
 } from "../../src/object/protocol";
 import type { Chance } from "./chance";
-import { DISK_FULL, Disk } from "./disk";
-import type { Order } from "./orders";
+import { DISK_FULL, type ObjectDisk, type WokenStore } from "./disk";
+import type { Forgetting, Order } from "./orders";
+import { differenceIn } from "./reopened";
 import type { Scheduler } from "./scheduler";
+import { CLOCK_MARGIN_MS, type Machine, newDisk, newLedger } from "./system";
 
-/** So far a clock is put back behind a sweep: histories are short. */
-export const CLOCK_MARGIN_MS = 2_000;
+export const LONGEST_DELAY_MS = 3_000;
 
 /** How often things go wrong, each from 0 to 1. */
 export interface Faults {
@@ -41,55 +41,66 @@ export const NO_FAULTS: Faults = {
   clockJump: 0,
 };
 
-/** What all objects of a history run on. */
-export interface Machine {
-  /** How coarse the objects' clocks are: on a coarse one events meet the ends of windows to the millisecond. */
-  readonly tickMs: number;
-  readonly memoryBytes: number;
-  /** With small pages a few events are many pages. */
-  readonly pageChars: number;
-  /** How often an alarm comes with a call, from 0 to 1. */
-  readonly sweeps: number;
-}
-
 /** An object: its ledger in memory, its disk, and a clock of its own that need not be right. */
 export class SimulatedObject {
-  readonly disk: Disk;
+  readonly disk: ObjectDisk;
+  store: WokenStore;
   ledger: Ledger;
   group: Group;
-  clockOffsetMs = 0;
-  /** How far its clock has ever been from the true time. */
-  furthestOffsetMs = 0;
+  /** The least and the most that its clock has ever been ahead of the true time. */
+  readonly offsetsMs: [least: number, most: number];
   /** The latest time that its clock has ever shown. */
   latestMs = 0;
   /** And until the last sweep. */
   sweptMs = 0;
+  /** The latest time that it is known to have used since it was opened. */
+  usedMs = 0;
   uncommitted: { committed: boolean }[] = [];
   /** Goes up with every crash: what was under way before it gets no answer. */
   life = 0;
+  /** When calls to it were slow, lost or failed. */
+  readonly disturbedMs: number[] = [];
 
   constructor(
     readonly name: string,
     isDiskFull: () => boolean,
     private readonly machine: Machine,
+    public clockOffsetMs: number,
     private readonly newGroup: (object: SimulatedObject) => Group,
   ) {
-    this.disk = new Disk(isDiskFull);
-    this.ledger = this.#newLedger();
+    this.offsetsMs = [clockOffsetMs, clockOffsetMs];
+    this.disk = newDisk(machine, isDiskFull);
+    this.store = this.disk.open();
+    this.ledger = newLedger(this.store, machine);
     this.group = newGroup(this);
+  }
+
+  /** How far its clock has ever been from the true time. */
+  get furthestOffsetMs(): number {
+    return Math.max(...this.offsetsMs.map(Math.abs));
+  }
+
+  /** Puts its clock forward, or back. */
+  moveClock(byMs: number): void {
+    this.clockOffsetMs += byMs;
+    const [least, most] = this.offsetsMs;
+    this.offsetsMs[0] = Math.min(least, this.clockOffsetMs);
+    this.offsetsMs[1] = Math.max(most, this.clockOffsetMs);
   }
 
   crash(): void {
     this.life++;
     this.disk.crash();
-    this.ledger = this.#newLedger();
+    this.store = this.disk.open();
+    this.ledger = newLedger(this.store, this.machine);
     this.group = this.newGroup(this);
+    this.usedMs = 0;
     this.uncommitted = [];
   }
 
-  #newLedger(): Ledger {
-    const { memoryBytes, pageChars } = this.machine;
-    return new Ledger(this.disk, new Memory(memoryBytes), pageChars, CLOCK_MARGIN_MS);
+  /** An object of which nothing is stored occupies nothing. */
+  emptied(): void {
+    if (this.store.isEmpty) void this.store.deleteAll();
   }
 }
 
@@ -120,6 +131,12 @@ export class Network implements ObjectNamespace {
   readonly deeds: Deed[] = [];
   /** What objects were ordered about overrides, and did: in its order too. */
   readonly orders: Order[] = [];
+  /** The keys that objects were made to forget, likewise. */
+  readonly forgettings: Forgetting[] = [];
+  /** What objects failed with that was no fault of their disks, each once. */
+  readonly failures = new Set<string>();
+  /** What objects decided otherwise than they would have if they had just been opened. */
+  readonly differences: string[] = [];
   /** Questions that were refused by an object that had too much to do, and by which methods. */
   readonly #overloaded = new WeakMap<object, Set<Method>>();
   /** Calls that were repeated although their object had said that it is overloaded. */
@@ -141,9 +158,13 @@ export class Network implements ObjectNamespace {
       if ("error" in done) throw new Error(done.error);
       return done.set;
     };
-    // Keys are neither inspected nor forgotten here.
+    // Keys are not inspected here.
     return {
       decide: (calls) => this.#decided(object, calls),
+      forget: async (key) => {
+        const done = await this.#send(object, async () => this.#forget(object, key));
+        if (done) throw new Error(done.error);
+      },
       setOverride: (key, override) => ordered(key, override),
       liftOverride: (key) => ordered(key),
     } as ObjectStub;
@@ -153,7 +174,10 @@ export class Network implements ObjectNamespace {
     const known = this.objects.get(name);
     if (known) return known;
     const isDiskFull = () => this.chance.is(this.faults.diskFull);
-    const object = new SimulatedObject(name, isDiskFull, this.machine, (object) => this.#newGroup(object));
+    const { skewMs } = this.machine;
+    const offsetMs = skewMs > 0 ? this.chance.below(skewMs) - Math.floor(skewMs / 2) : 0;
+    const newGroup = (object: SimulatedObject) => this.#newGroup(object);
+    const object = new SimulatedObject(name, isDiskFull, this.machine, offsetMs, newGroup);
     this.objects.set(name, object);
     return object;
   }
@@ -174,13 +198,13 @@ export class Network implements ObjectNamespace {
       if (chance.is(faults.overloaded)) {
         for (const { method, question } of calls)
           this.#overloaded.set(question, new Set(this.#overloaded.get(question)).add(method));
-        this.scheduler.after(this.#delayMs(), () => reject(failure({ overloaded: true, retryable: true })));
+        this.#fail(object, reject, { overloaded: true, retryable: true });
         return;
       }
       const deliver = (answer: (done: T) => void) =>
-        this.scheduler.after(this.#delayMs(), () => void this.#arrive(object, work, answer, reject));
+        this.scheduler.after(this.#delayMs(object), () => void this.#arrive(object, work, answer, reject));
       if (chance.is(faults.repeated)) deliver(() => {});
-      if (chance.is(faults.lost)) this.scheduler.after(this.#delayMs(), () => reject(failure({ retryable: true })));
+      if (chance.is(faults.lost)) this.#fail(object, reject, { retryable: true });
       else deliver(resolve);
     });
   }
@@ -193,7 +217,10 @@ export class Network implements ObjectNamespace {
   ): Promise<void> {
     const { faults, chance, scheduler } = this;
     const { life } = object;
-    if (chance.is(faults.crash)) scheduler.after(chance.below(3), () => object.crash());
+    if (chance.is(faults.crash)) {
+      this.#disturb(object);
+      scheduler.after(chance.below(3), () => object.crash());
+    }
     if (chance.is(this.machine.sweeps)) this.#sweep(object);
     const done = await work();
     // The output gate: answers leave when what was written is durable. A crash before that loses both.
@@ -201,9 +228,19 @@ export class Network implements ObjectNamespace {
       const hasCrashed = object.life !== life;
       if (!hasCrashed) object.disk.commit();
       if (!hasCrashed) for (const deed of object.uncommitted.splice(0)) deed.committed = true;
-      if (hasCrashed || chance.is(faults.lost)) return reject(failure({ retryable: true }));
-      scheduler.after(this.#delayMs(), () => answer(done));
+      if (hasCrashed || chance.is(faults.lost)) return this.#fail(object, reject, { retryable: true });
+      scheduler.after(this.#delayMs(object), () => answer(done));
     });
+  }
+
+  #fail(object: SimulatedObject, reject: (error: Error) => void, properties: object): void {
+    this.#disturb(object);
+    this.scheduler.after(this.#delayMs(object), () => reject(Object.assign(new Error("simulated"), properties)));
+  }
+
+  /** Whoever asks it now, or has asked it, may have to wait. */
+  #disturb(object: SimulatedObject): void {
+    object.disturbedMs.push(this.scheduler.nowMs);
   }
 
   /** What arrives at an object, in one of its lives, is decided together when the timer of the group is due. */
@@ -220,7 +257,14 @@ export class Network implements ObjectNamespace {
 
   #decide(object: SimulatedObject, calls: readonly Call[]): Outcome[] {
     const wallMs = this.#wallMs(object);
-    const outcomes = object.ledger.decide(calls, wallMs);
+    const decide = () => object.ledger.decide(calls, wallMs);
+    const isCompared = this.chance.is(this.machine.reopenings);
+    const { outcomes, difference } = isCompared
+      ? differenceIn(object, calls, wallMs, this.machine, decide)
+      : { outcomes: decide(), difference: undefined };
+    if (difference) this.differences.push(difference);
+    for (const outcome of outcomes)
+      if ("answer" in outcome) object.usedMs = Math.max(object.usedMs, outcome.answer.atMs);
     for (const [i, call] of calls.entries()) this.#note(object, wallMs, call, outcomes[i] as Outcome);
     return outcomes;
   }
@@ -233,20 +277,40 @@ export class Network implements ObjectNamespace {
       if (asked) set = object.ledger.setOverride(key, asked, wallMs);
       else object.ledger.liftOverride(key, wallMs);
     } catch (error) {
-      if (error instanceof Error && error.message.includes(DISK_FULL)) return { error: DISK_FULL };
-      throw error;
+      return this.#failed(object, error);
     }
+    object.usedMs = Math.max(object.usedMs, wallMs);
+    if (!asked) object.emptied();
     const order = { object: object.name, key, wallMs, asked, set, at: this.deeds.length, committed: false };
     this.orders.push(order);
     object.uncommitted.push(order);
     return { set };
   }
 
-  #note(object: SimulatedObject, wallMs: number, call: Call, outcome: Outcome): void {
-    if ("error" in outcome) {
-      if (outcome.error.includes(DISK_FULL)) return;
-      throw new Error(outcome.error);
+  /** What was admitted for a key, or an error. */
+  #forget(object: SimulatedObject, key: string): { error: string } | undefined {
+    try {
+      object.ledger.forget(key);
+    } catch (error) {
+      return this.#failed(object, error);
     }
+    object.emptied();
+    const forgetting = { object: object.name, key, at: this.deeds.length, committed: false };
+    this.forgettings.push(forgetting);
+    object.uncommitted.push(forgetting);
+    return undefined;
+  }
+
+  /** A full disk is a fault of the history's own, anything else is one of the object. */
+  #failed(object: SimulatedObject, thrown: unknown): { error: string } {
+    const error = thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown);
+    this.#disturb(object);
+    if (!error.includes(DISK_FULL)) this.failures.add(`${object.name} failed: ${error}`);
+    return { error };
+  }
+
+  #note(object: SimulatedObject, wallMs: number, call: Call, outcome: Outcome): void {
+    if ("error" in outcome) return void this.#failed(object, outcome.error);
     const question = call.method === "release" ? call.question.event : call.question;
     const what = { method: call.method, question, answer: outcome.answer } as Done;
     const deed = { object: object.name, wallMs, what, committed: false };
@@ -258,7 +322,14 @@ export class Network implements ObjectNamespace {
   #sweep(object: SimulatedObject): void {
     const wallMs = this.#wallMs(object);
     object.sweptMs = object.latestMs - CLOCK_MARGIN_MS;
-    for (const _ of object.ledger.sweep(wallMs));
+    object.usedMs = Math.max(object.usedMs, wallMs);
+    try {
+      for (const _ of object.ledger.sweep(wallMs));
+    } catch (error) {
+      this.#failed(object, error);
+    } finally {
+      object.emptied();
+    }
   }
 
   /**
@@ -267,8 +338,7 @@ export class Network implements ObjectNamespace {
    */
   #wallMs(object: SimulatedObject): number {
     const { faults, chance } = this;
-    if (chance.is(faults.clockJump)) object.clockOffsetMs += chance.below(8_000) - 4_000;
-    object.furthestOffsetMs = Math.max(object.furthestOffsetMs, Math.abs(object.clockOffsetMs));
+    if (chance.is(faults.clockJump)) object.moveClock(chance.below(8_000) - 4_000);
     const wallMs = Math.max(object.sweptMs, this.#tick(this.scheduler.nowMs + object.clockOffsetMs));
     object.latestMs = Math.max(object.latestMs, wallMs);
     return wallMs;
@@ -278,15 +348,13 @@ export class Network implements ObjectNamespace {
     return ms - (ms % this.machine.tickMs);
   }
 
-  #delayMs(): number {
-    return this.chance.is(this.faults.slow) ? this.chance.below(3_000) : 1 + this.chance.below(20);
+  #delayMs(object: SimulatedObject): number {
+    if (!this.chance.is(this.faults.slow)) return 1 + this.chance.below(20);
+    this.#disturb(object);
+    return this.chance.below(LONGEST_DELAY_MS);
   }
 }
 
 function sent(outcome: Outcome): Outcome {
   return "answer" in outcome ? { answer: JSON.parse(JSON.stringify(outcome.answer)) } : outcome;
-}
-
-function failure(properties: { retryable?: boolean; overloaded?: boolean }): Error {
-  return Object.assign(new Error("simulated"), properties);
 }

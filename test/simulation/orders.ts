@@ -18,6 +18,24 @@ export interface Order {
   committed: boolean;
 }
 
+/** A key that an object was made to forget. */
+export interface Forgetting {
+  readonly object: string;
+  readonly key: string;
+  /** How many deeds were done before it. */
+  readonly at: number;
+  /** Set when it is durable; of what never is, nothing counts. */
+  committed: boolean;
+}
+
+/** A key that an admin was told is forgotten. */
+export interface ToldForgetting {
+  readonly isolate: number;
+  readonly key: string;
+  readonly askedAtMs: number;
+  readonly toldAtMs: number;
+}
+
 /** An order that an admin was told is done. */
 export interface ToldOrder {
   readonly isolate: number;

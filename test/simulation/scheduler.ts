@@ -14,11 +14,7 @@ export class Scheduler implements Timing {
   readonly #tasks: Task[] = [];
   #order = 0;
 
-  constructor(
-    private readonly chance: Chance,
-    /** How long a chain of promises is that a call or an answer sets off, at most: the more waits for it, the longer. */
-    private readonly turns = 60,
-  ) {}
+  constructor(private readonly chance: Chance) {}
 
   now = (): number => this.nowMs;
 
@@ -48,9 +44,13 @@ export class Scheduler implements Timing {
       for (let task = this.#tasks.shift(); task; task = this.#tasks.shift()) {
         this.nowMs = task.atMs;
         task.work();
-        // Many times faster than a turn of the event loop.
-        for (let turn = 0; turn < this.turns; turn++) await undefined;
+        await settled();
       }
     }
   }
+}
+
+/** Everything that a task sets off, however long the chain of promises: ticks run once no promise is left to settle. */
+function settled(): Promise<void> {
+  return new Promise((resolve) => process.nextTick(resolve));
 }

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { runHistory } from "./history";
 
-const HISTORIES = 8_000;
-const FRESH_HISTORIES = 1_000;
+const HISTORIES = 5_200;
+const FRESH_HISTORIES = 600;
 
 // The edge logs every call that was lost: that is what is wanted here.
 beforeEach(() => void vi.spyOn(console, "error").mockImplementation(() => {}));

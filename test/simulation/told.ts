@@ -1,9 +1,19 @@
 import type { Decided, DecidedLimit } from "../../src/edge/decision";
 import type { AskedById } from "../../src/edge/request";
 import type { AskedCounter, EventQuestion } from "../../src/object/protocol";
+import { groupBy } from "./groups";
+import type { Leaving } from "./model";
 import type { Deed, Done } from "./network";
-import type { ToldOrder } from "./orders";
+import type { ToldForgetting } from "./orders";
 import { shadowNameOf } from "./shadows";
+
+/** Where a call stands in a batch. */
+export interface Place {
+  readonly batch: string;
+  readonly index: number;
+  /** Its caller has not sent it before, nor twice in this batch. */
+  readonly isFirst: boolean;
+}
 
 /** A call that was answered: what was asked, when and of which isolate, and what its caller was told. */
 export interface Told {
@@ -19,8 +29,11 @@ export interface Told {
   readonly before: number;
   readonly after: number;
   /** Of a call in a batch: which batch, and where in it. */
-  readonly place?: { readonly batch: string; readonly index: number };
+  readonly place?: Place;
 }
+
+/** Of deeds, by counter and limit, what was in use and when it leaves the window. */
+export type Leavings = Map<Deed, readonly (readonly (readonly Leaving[])[])[]>;
 
 /** For so long a call may wait for what another one learns before it asks the objects itself. */
 const LONGEST_PATIENCE_MS = 50;
@@ -37,13 +50,19 @@ export function nameOf(one: Pick<EventQuestion, "id" | "subject"> | Pick<AskedBy
  */
 export function untruthsIn(
   told: readonly Told[],
-  orders: readonly ToldOrder[],
+  orders: readonly ToldForgetting[],
   deeds: readonly Deed[],
   denyCacheMs: number,
+  leavings: Leavings,
 ): string[] {
   const isTrue = (one: Told) =>
     (one.toldAtMs > one.askedAtMs && isHeard(one, deeds)) ||
-    told.some((earlier) => earlier !== one && isMemoryOf(earlier, one, told, orders, denyCacheMs));
+    told.some(
+      (earlier) =>
+        earlier !== one &&
+        isMemoryOf(earlier, one, told, orders, denyCacheMs) &&
+        isCountedDown(earlier, one, deeds, leavings),
+    );
   return told
     .filter((one) => !isTrue(one))
     .map((one) => `nobody said what was told to ${one.op} ${nameOf(one.asked)}: ${JSON.stringify(one.decided)}`);
@@ -106,7 +125,7 @@ function isMemoryOf(
   earlier: Told,
   one: Told,
   told: readonly Told[],
-  orders: readonly ToldOrder[],
+  orders: readonly ToldForgetting[],
   denyCacheMs: number,
 ): boolean {
   const { asked, decided, toldAtMs: nowMs } = one;
@@ -126,7 +145,7 @@ function isMemoryOf(
   // What makes room makes it when the live layers have answered.
   const isBetween = (other: Pick<Told, "askedAtMs" | "toldAtMs">) =>
     askedAtMs < (inShadow ? other.askedAtMs : other.toldAtMs) && other.toldAtMs < nowMs;
-  const isOfMyKey = ({ isolate, key }: ToldOrder) =>
+  const isOfMyKey = ({ isolate, key }: ToldForgetting) =>
     isolate === one.isolate && asked.counters.some((counter) => counter.key === key);
   const isVoid =
     told.some((other) => makesRoom(other) && isOfMine(other) && isBetween(other)) ||
@@ -136,6 +155,30 @@ function isMemoryOf(
   return !isVoid && decided.limits.every((limit, i) => isLeftOf(liveOf(earlier)[i], limit, sinceMs));
 }
 
+/** What is in use counts down with the waits: what has left the window since is in use no more. */
+function isCountedDown(earlier: Told, one: Told, deeds: readonly Deed[], leavings: Leavings): boolean {
+  const [leastMs, mostMs] = [one.toldAtMs - earlier.toldAtMs, one.toldAtMs - earlier.askedAtMs];
+  const done = deeds.slice(earlier.before, earlier.after);
+  return liveOf(earlier).every((limit, i) => {
+    const used = one.decided.limits[i]?.standing.used ?? -1;
+    return done.some((deed) => {
+      if (!deed.committed || !isAbout(earlier, deed.what, false)) return false;
+      const counted = countedBy(deed, limit, leavings);
+      const usedAfter = (ms: number) =>
+        counted?.filter(({ inMs }) => inMs > ms).reduce((sum, { weight }) => sum + weight, 0);
+      return isIn([usedAfter(mostMs) ?? 1, usedAfter(leastMs) ?? 0], used);
+    });
+  });
+}
+
+/** What a limit counted at a deed that said how it stands. */
+function countedBy(deed: Deed, limit: DecidedLimit, leavings: Leavings): readonly Leaving[] | undefined {
+  const { question, answer } = deed.what;
+  const c = question.counters.findIndex(({ layer, key }) => layer === limit.layer && key === limit.key);
+  const l = answer.standings[c]?.findIndex((standing) => isSame(standing, limit.standing)) ?? -1;
+  return leavings.get(deed)?.[c]?.[l];
+}
+
 function overlap(one: Told, other: Told): boolean {
   return one.askedAtMs <= other.toldAtMs && other.askedAtMs <= one.toldAtMs;
 }
@@ -143,8 +186,7 @@ function overlap(one: Told, other: Told): boolean {
 type Span = readonly [leastMs: number, mostMs: number];
 
 function isLeftOf(earlier: DecidedLimit | undefined, { standing, override }: DecidedLimit, sinceMs: Span): boolean {
-  // What has left a window since is not in use any more.
-  if (!earlier || standing.used > earlier.standing.used) return false;
+  if (!earlier) return false;
   if (override?.kind !== earlier.override?.kind) return false;
   if (override && earlier.override && !isIn(sinceMs, earlier.override.endsInMs - override.endsInMs)) return false;
   const [leastMs, mostMs] = sinceMs.map((ms) => Math.max(0, earlier.standing.fitsInMs - ms)).reverse() as [
@@ -158,37 +200,53 @@ function isIn([leastMs, mostMs]: Span, ms: number): boolean {
   return leastMs <= ms && ms <= mostMs;
 }
 
-/** Calls of one batch that meet in one object are decided in their order: while nothing is lost and asked again. */
+/** A message that was sent before may still arrive so much later. */
+const LATE_MS = 4_000;
+
+/**
+ * Calls of one batch that meet in one object are decided in their order, also when something is lost and asked again. What
+ * counts is the first time that an object did what it keeps.
+ */
 export function outOfOrder(told: readonly Told[], deeds: readonly Deed[]): string[] {
-  const mistakes: string[] = [];
-  const firstDeed = ({ op, asked, before }: Told, object: string) =>
-    deeds.findIndex(
-      ({ object: other, what }, i) =>
-        i >= before &&
-        other === object &&
-        what.method === op &&
-        what.method !== "check" &&
-        nameOf(what.question) === nameOf(asked),
+  // What is new may be checked before it is consumed.
+  const placed = told.filter((one) => one.place?.isFirst && one.op !== "check" && one.asked.isNew !== true);
+  const named = groupBy(told, ({ op, asked }) => `${op} ${nameOf(asked)}`);
+  const batches = groupBy(
+    placed.filter((one) => isAlone(one, named.get(`${one.op} ${nameOf(one.asked)}`) ?? [])),
+    ({ place }) => place?.batch ?? "",
+  );
+  return [...batches.values()].flatMap((batch) => {
+    const calls = batch.sort((one, other) => (one.place?.index ?? 0) - (other.place?.index ?? 0));
+    const first = calls.map((one) => firstDeeds(one, deeds));
+    return calls.flatMap((later, l) =>
+      calls
+        .slice(0, l)
+        .flatMap((earlier, e) =>
+          [...(first[l] ?? [])]
+            .filter(([object, at]) => (first[e]?.get(object) ?? at) > at)
+            .map(
+              ([object]) =>
+                `${object} decided ${nameOf(later.asked)} before ${nameOf(earlier.asked)} of the same batch`,
+            ),
+        ),
     );
-  const isRepeated = ({ op, asked, place }: Told) =>
-    told.some(
-      (other) =>
-        other.op === op &&
-        other.place?.batch === place?.batch &&
-        (other.place?.index ?? 0) < (place?.index ?? 0) &&
-        nameOf(other.asked) === nameOf(asked),
-    );
-  // What is new may be checked before it is consumed; of what a batch says twice, no deed shows whose it is.
-  const placed = told.filter((one) => one.place && one.op !== "check" && one.asked.isNew !== true && !isRepeated(one));
-  const objects = [...new Set(deeds.map(({ object }) => object))];
-  for (const one of placed)
-    for (const other of placed) {
-      if (one.place?.batch !== other.place?.batch || (one.place?.index ?? 0) >= (other.place?.index ?? 0)) continue;
-      for (const object of objects) {
-        const [first, second] = [firstDeed(one, object), firstDeed(other, object)];
-        if (second >= 0 && first > second)
-          mistakes.push(`${object} decided ${nameOf(other.asked)} before ${nameOf(one.asked)} of the same batch`);
-      }
-    }
-  return mistakes;
+  });
+}
+
+/** No other call, of this batch or shortly before, asked the same: of two, no deed shows whose it is. */
+function isAlone(one: Told, alike: readonly Told[]): boolean {
+  return !alike.some(
+    (other) => other !== one && other.askedAtMs <= one.toldAtMs && other.toldAtMs + LATE_MS >= one.askedAtMs,
+  );
+}
+
+/** The deed by which each object did first, and for good, what it was asked. */
+function firstDeeds({ op, asked, before, after }: Told, deeds: readonly Deed[]): Map<string, number> {
+  const first = new Map<string, number>();
+  for (let i = before; i < after; i++) {
+    const { object, what, committed } = deeds[i] as Deed;
+    if (committed && what.method === op && what.method !== "check" && nameOf(what.question) === nameOf(asked))
+      if (!first.has(object)) first.set(object, i);
+  }
+  return first;
 }

@@ -1,0 +1,32 @@
+import type { Config } from "../../src/config/config";
+import { objectOf } from "../../src/edge/placement";
+import type { Deed, Network } from "./network";
+import { nameOf, type Told } from "./told";
+
+/** A call of a batch that meets no trouble: a round there and back takes 46 ms at most, and there are three of them. */
+const PROMPT_MS = 250;
+/** What was in trouble shortly before a call may still be when it arrives. */
+const TROUBLE_MS = 100;
+
+/**
+ * Calls of a batch that had to wait for objects that they do not need: their own had no trouble. One that is denied may
+ * wait for an earlier one, whose charge was in its way and may be rolled back, and may be decided again then.
+ */
+export function lateIn(told: readonly Told[], { objects, deeds }: Network, { placement }: Config): string[] {
+  const isTroubled = (key: string, { askedAtMs, toldAtMs }: Told) =>
+    objects.get(objectOf(key, placement))?.disturbedMs.some((ms) => ms > askedAtMs - TROUBLE_MS && ms <= toldAtMs);
+  return told
+    .filter(({ place, asked, decided, askedAtMs, toldAtMs }) => {
+      return place && decided.allowed && asked.shadow.length === 0 && toldAtMs - askedAtMs > PROMPT_MS;
+    })
+    .filter((one) => !one.asked.counters.some(({ key }) => isTroubled(key, one)) && !isDecidedAgain(one, deeds))
+    .map((one) => `a batch held up ${one.op} ${one.asked.id} for ${one.toldAtMs - one.askedAtMs} ms`);
+}
+
+function isDecidedAgain({ asked, before, after }: Told, deeds: readonly Deed[]): boolean {
+  const objects = deeds
+    .slice(before, after)
+    .filter(({ what }) => what.method === "consume" && nameOf(what.question) === nameOf(asked))
+    .map(({ object }) => object);
+  return new Set(objects).size < objects.length;
+}

@@ -1,0 +1,116 @@
+import { createRequire } from "node:module";
+import type { Database, Statement } from "node-sqlite3-wasm";
+import { DISK_FULL } from "./disk";
+
+/** A CommonJS module whose exports Node does not see by name. */
+const sqlite: typeof import("node-sqlite3-wasm") = createRequire(import.meta.url)("node-sqlite3-wasm");
+
+const WRITES = /^\s*(INSERT|CREATE)/i;
+
+type Value = string | number;
+
+/**
+ * The storage of an object on a real SQLite in memory: as much of it as the store uses. What is written is seen at once, and
+ * durable when it is committed; a crash takes back the rest.
+ */
+export class SqliteStorage {
+  readonly #database: Database = new sqlite.Database(":memory:");
+  readonly #statements = new Map<string, Statement>();
+  #depth = 0;
+  #isTrial = false;
+
+  /** `isFull` is asked before each statement that needs room, which then fails. */
+  constructor(private readonly isFull: () => boolean) {}
+
+  readonly sql = {
+    exec: (query: string, ...bindings: Value[]) => {
+      if (!this.#isTrial && WRITES.test(query) && this.isFull()) throw new Error(DISK_FULL);
+      this.#begin();
+      const rows = this.#all(query, bindings);
+      return { raw: () => rows.map((row) => Object.values(row)), rowsWritten: 0 };
+    },
+  };
+
+  transactionSync<T>(work: () => T): T {
+    const name = this.#savepoint();
+    try {
+      const done = work();
+      this.#run(`RELEASE ${name}`);
+      return done;
+    } catch (error) {
+      this.#rollBackTo(name);
+      throw error;
+    } finally {
+      this.#depth--;
+    }
+  }
+
+  async deleteAll(): Promise<void> {
+    this.#begin();
+    for (const table of this.#database.all("SELECT name FROM sqlite_master WHERE type = 'table'"))
+      this.#run(`DROP TABLE ${table.name}`);
+  }
+
+  /** Does the work on a disk that is never full, and takes back what it wrote. */
+  trial<T>(work: () => T): T {
+    const name = this.#savepoint();
+    this.#isTrial = true;
+    try {
+      return work();
+    } finally {
+      this.#isTrial = false;
+      this.#depth--;
+      this.#rollBackTo(name);
+    }
+  }
+
+  commit(): void {
+    if (this.#database.inTransaction) this.#run("COMMIT");
+  }
+
+  crash(): void {
+    if (this.#database.inTransaction) this.#run("ROLLBACK");
+  }
+
+  close(): void {
+    for (const statement of this.#statements.values()) statement.finalize();
+    this.#database.close();
+  }
+
+  #begin(): void {
+    if (!this.#database.inTransaction) this.#run("BEGIN");
+  }
+
+  #savepoint(): string {
+    this.#begin();
+    const name = `s${this.#depth++}`;
+    this.#run(`SAVEPOINT ${name}`);
+    return name;
+  }
+
+  #rollBackTo(name: string): void {
+    this.#run(`ROLLBACK TO ${name}`);
+    this.#run(`RELEASE ${name}`);
+  }
+
+  #run(query: string): void {
+    this.#database.exec(query);
+  }
+
+  #all(query: string, bindings: Value[]): Record<string, Value>[] {
+    const statement = this.#prepared(query);
+    try {
+      return statement.all(bindings) as Record<string, Value>[];
+    } catch (error) {
+      // One that failed would tell its error again when it is used again.
+      this.#statements.delete(query);
+      throw error;
+    }
+  }
+
+  #prepared(query: string): Statement {
+    const known = this.#statements.get(query) ?? this.#database.prepare(query);
+    this.#statements.set(query, known);
+    return known;
+  }
+}
