@@ -179,16 +179,26 @@ def test_public_body_changes_what_the_visitor_is_told(limiter: LimiterService) -
         assert bodies[5].json()["limits"][0]["key"] == "user:u_1"
 
 
-def test_a_handler_of_the_application_answers_in_its_own_way_and_knows_the_decision(limiter: LimiterService) -> None:
-    application = an_app(AsyncLimiter(limiter.url, limiter.token))
+@pytest.mark.parametrize("is_installed_first", [True, False])
+def test_a_handler_of_the_application_answers_in_its_own_way_and_knows_the_decision(
+    limiter: LimiterService, is_installed_first: bool
+) -> None:
+    application = FastAPI()
+    rate_limit = RateLimit(AsyncLimiter(limiter.url, limiter.token), trusted_proxies=0)
 
-    @application.exception_handler(RateLimited)
-    async def answer(_: Request, error: RateLimited) -> JSONResponse:
+    async def answer(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RateLimited)
         assert error.decision is not None
         return JSONResponse({"wait": error.decision.retry_after_seconds}, error.status_code)
 
-    with TestClient(application, headers=IP) as app:
-        answers = [app.post("/chat/message") for _ in range(6)]
+    if is_installed_first:
+        rate_limit.install(application)
+    application.add_exception_handler(RateLimited, answer)
+    if not is_installed_first:
+        rate_limit.install(application)
+    application.post("/", dependencies=[Depends(rate_limit("chat"))])(lambda: "hello")
+    with TestClient(application) as app:
+        answers = [app.post("/") for _ in range(6)]
         assert (answers[5].status_code, answers[5].json()) == (429, {"wait": 60})
 
 

@@ -165,7 +165,8 @@ class RateLimit:
         stops nothing. An application that shall not start then awaits `limiter.ready()` itself, in its lifespan.
         """
         app.add_middleware(_Middleware, limiter=self.limiter)
-        app.add_exception_handler(RateLimited, _answer)
+        if RateLimited not in app.exception_handlers:
+            app.add_exception_handler(RateLimited, _answer)
 
     def __call__(
         self,
