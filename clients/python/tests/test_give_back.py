@@ -225,9 +225,10 @@ def test_a_user_who_presses_stop_again_and_again_is_not_locked_out(
     application = FastAPI()
     rate_limit = RateLimit(client, trusted_proxies=0)
     rate_limit.install(application)
+    limited = Depends(rate_limit("jobs"))
 
     @application.post("/")
-    async def route(charge: Charge = Depends(rate_limit("jobs"))) -> StreamingResponse:  # noqa: B008
+    async def route(charge: Charge = limited) -> StreamingResponse:
         async def words() -> AsyncIterator[str]:
             try:
                 while True:
