@@ -8,16 +8,16 @@ import asyncio
 import os
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, StringConstraints
 
-from exact_limiter import AsyncLimiter, LimiterError
+from exact_limiter import AsyncLimiter, UnavailableError
 from exact_limiter.fastapi import (
     Charge,
     RateLimit,
@@ -47,8 +47,9 @@ HEADERS = {
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     async with limiter:
-        # A limiter that has no such policy, or refuses the token, shows at the start and not with the first message.
-        await limiter.check("trial", {"ip": "127.0.0.1"})
+        # A limiter that has no such policy, or refuses the token, stops the start; one that is down does not.
+        with suppress(UnavailableError):
+            await limiter.ready("trial")
         yield
 
 
@@ -77,11 +78,7 @@ async def message(
     # A limiter that was down a moment ago is not asked again: `on_error` let this message pass.
     if not charge.decision.degraded:
         subject = {"user": user, "ip": client_address(request, TRUSTED_PROXIES)}
-        try:
-            trial = await limiter.consume("trial", subject)
-        except LimiterError as error:
-            await charge.settle(0)
-            raise HTTPException(503, "The chat is not set up: its limiter knows of no trial.") from error
+        trial = await limiter.consume("trial", subject)
         if not trial.allowed:
             # It is not answered, so it shall not count.
             await charge.settle(0)

@@ -50,10 +50,10 @@ class Road(httpx.AsyncBaseTransport):
 Test = Callable[[AsyncLimiter, Road], Awaitable[None]]
 
 
-def run(limiter: LimiterService, test: Test, *, token: str | None = None, deadline_seconds: float = 30) -> None:
+def run(limiter: LimiterService, test: Test, *, token: str | None = None, **given: object) -> None:
     async def main() -> None:
         road = Road()
-        options = {"deadline_seconds": deadline_seconds, "batch": True, "transport": road}
+        options = {"deadline_seconds": 30, "batch": True, "transport": road, **given}
         async with AsyncLimiter(limiter.url, token or limiter.token, **options) as client:  # type: ignore[arg-type]
             await test(client, road)
 
@@ -176,4 +176,4 @@ def test_a_batch_that_is_refused_as_a_whole_is_each_calls_own_error(limiter: Lim
         with pytest.raises(UnauthorizedError):
             await client.consume("chat", {"user": "a", "ip": "203.0.113.7"})
 
-    run(limiter, test, token="wrong")
+    run(limiter, test, token="wrong", on_error="raise")

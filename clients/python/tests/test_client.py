@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
+from typing import Any
+from uuid import UUID
 
 import pytest
 from conftest import Make
 
 from exact_limiter import (
+    Id,
     InvalidField,
     InvalidRequestError,
     Layer,
     Limiter,
     LimitState,
     UnauthorizedError,
+    UnavailableError,
     UnknownDecisionError,
+    UnknownPolicyError,
 )
 from exact_limiter.testing import LimiterService
 
@@ -129,16 +136,104 @@ def test_an_invalid_request_says_every_mistake(client: Limiter) -> None:
     assert "/subject/ip" in str(caught.value)
 
 
-@pytest.mark.parametrize(("policy", "cost", "status"), [("nope", 1, 404), ("chat", 6, 422)])
-def test_what_can_never_be_allowed_is_an_invalid_request(client: Limiter, policy: str, cost: int, status: int) -> None:
+@pytest.mark.parametrize("on_error", ["deny", "allow", "raise"])
+def test_a_cost_that_can_never_fit_is_an_invalid_request_whatever_on_error_says(
+    make: Make, limiter: LimiterService, on_error: str
+) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        client.consume(policy, USER, cost=cost)
-    assert caught.value.status == status
+        make(limiter.url, limiter.token, on_error=on_error).consume("chat", USER, cost=6)
+    assert caught.value.status == 422
+
+
+def test_an_unknown_policy_is_told(make: Make, limiter: LimiterService) -> None:
+    with pytest.raises(UnknownPolicyError, match="nope") as caught:
+        make(limiter.url, limiter.token, on_error="raise").consume("nope", USER)
+    assert (caught.value.status, caught.value.policies) == (404, ("nope",))
 
 
 def test_a_wrong_token_is_unauthorized(make: Make, limiter: LimiterService) -> None:
-    with pytest.raises(UnauthorizedError):
-        make(limiter.url, "wrong").check("chat", USER)
+    with pytest.raises(UnauthorizedError, match="token"):
+        make(limiter.url, "wrong", on_error="raise").check("chat", USER)
+
+
+@pytest.mark.parametrize("on_error", ["deny", "allow"])
+@pytest.mark.parametrize(("policy", "token"), [("nope", None), ("chat", "wrong")])
+def test_where_nobody_decides_on_error_does_and_it_is_told_once(
+    make: Make, limiter: LimiterService, caplog: pytest.LogCaptureFixture, on_error: str, policy: str, token: str | None
+) -> None:
+    client = make(limiter.url, token or limiter.token, on_error=on_error)
+    for decision in [client.consume(policy, USER), client.check(policy, USER), client.consume(policy, USER)]:
+        assert (decision.allowed, decision.degraded, decision.policy) == (on_error == "allow", True, policy)
+    (record,) = [record for record in caplog.records if record.name == "exact_limiter"]
+    assert record.levelno == logging.ERROR
+    assert ("nope" if policy == "nope" else "token") in record.getMessage()
+
+
+def test_a_limiter_that_is_set_up_is_ready(client: Limiter) -> None:
+    client.ready()
+    client.ready("chat", "org", inline=True)
+
+
+def test_what_is_wrong_with_the_configuration_is_raised_by_ready(make: Make, limiter: LimiterService) -> None:
+    with pytest.raises(UnauthorizedError, match="token"):
+        make(limiter.url, "wrong").ready()
+    with pytest.raises(UnknownPolicyError, match=r'no policy "none", "nope".*It has: chat, org'):
+        make(limiter.url, limiter.token).ready("org", "nope", "none")
+    with pytest.raises(UnavailableError):
+        make("http://127.0.0.1:1", deadline_seconds=0.2, on_error="allow").ready()
+
+
+def test_ready_names_the_switch_of_limits_named_inline(make: Make) -> None:
+    with LimiterService.start({"RATE_LIMIT_INLINE": "0"}) as service:
+        client = make(service.url, service.token, deadline_seconds=30, on_error="allow")
+        client.ready("chat")
+        with pytest.raises(UnauthorizedError, match="RATE_LIMIT_INLINE"):
+            client.ready(inline=True)
+        assert client.check_inline([Layer("login", "a", ["5/minute"])]).degraded
+
+
+class Level(IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize(
+    ("user", "key"),
+    [
+        (4711, "user:4711"),
+        (-1, "user:-1"),
+        (Level.ONE, "user:1"),
+        (UUID("8E03978E-40D5-43DD-BC93-6894A57F9324"), "user:8e03978e-40d5-43dd-bc93-6894a57f9324"),
+    ],
+)
+def test_numbers_and_uuids_are_ids(client: Limiter, user: Id, key: str) -> None:
+    subject = {"user": user, "ip": "203.0.113.7"}
+    decision = client.consume("chat", subject, idempotency_key=UUID(int=1))
+    assert (decision.limits[0].key, decision.id) == (key, str(UUID(int=1)))
+    assert client.settle("chat", subject, id=UUID(int=1), cost=0).limits[0].used == 0
+    assert client.consume_inline([Layer("login", user, ["5/minute"])]).limits[0].key == f"inline/{key[5:]}"
+
+
+@pytest.mark.parametrize("user", [True, 1.5, b"u_1", ["u_1"], object()])
+def test_what_is_no_id_is_a_type_error_that_names_the_attribute(client: Limiter, user: Any) -> None:
+    with pytest.raises(TypeError, match=r'subject\["user"\] must be .* not ' + type(user).__name__):
+        client.consume("chat", {"user": user, "ip": "203.0.113.7"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "key"),
+    [
+        ("203.0.113.7", "ip:203.0.113.7"),
+        (" ::ffff:203.0.113.7 ", "ip:203.0.113.7"),
+        ("2001:DB8:1:2:3:4:5:6", "ip:2001:db8:1:2::/64"),
+    ],
+)
+def test_an_address_may_be_spelt_in_any_way(client: Limiter, asked: str, key: str) -> None:
+    assert [state.key for state in client.consume("chat", {"ip": asked}).limits] == [key] * 3
+
+
+def test_white_space_around_an_id_is_no_part_of_it(client: Limiter) -> None:
+    assert client.consume("chat", {"user": "\ufeff u_1\u00a0", "ip": "203.0.113.7"}).limits[0].key == "user:u_1"
+    assert client.consume_inline([Layer("login", " a ", ["5/minute"])]).limits[0].key == "inline/a"
 
 
 def test_limits_named_inline_are_decided_settled_and_forgotten(client: Limiter) -> None:
@@ -167,10 +262,13 @@ def test_many_threads_share_a_client_and_exactly_the_limit_passes(client: Limite
     assert sum(admitted) == 5
 
 
-@pytest.mark.parametrize("url", ["", "limiter.example", "ftp://limiter.example", "http://"])
+@pytest.mark.parametrize(
+    "url", ["", "limiter.example", "ftp://limiter.example", "http://", "http://user:secret@limiter.example"]
+)
 def test_a_url_that_is_none_is_refused_at_once(make: Make, url: str) -> None:
-    with pytest.raises(ValueError, match="not the URL"):
+    with pytest.raises(ValueError, match="not the URL") as caught:
         make(url)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [{"on_error": "maybe"}, {"deadline_seconds": 0}])

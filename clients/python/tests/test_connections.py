@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -182,6 +183,10 @@ async def test_a_request_that_is_cancelled_at_any_moment_leaves_no_connection_op
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
+            # Before Python 3.11 anyio can take such a cancellation for one of its own, and goes on until the next.
+            while sys.version_info < (3, 11) and not task.done():
+                await asyncio.sleep(0)
+                task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
         await connections.aclose()

@@ -2,26 +2,31 @@
 
 import logging
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any
+from urllib.parse import quote
+from uuid import UUID
 
+import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.testclient import TestClient
-from servers import hangs_up, misbehaving
+from servers import hangs, hangs_up, misbehaving
 from starlette.requests import HTTPConnection
 
 from exact_limiter import AsyncLimiter
-from exact_limiter.fastapi import Charge, RateLimit, client_address
+from exact_limiter.fastapi import Charge, RateLimit, RateLimited, client_address
 from exact_limiter.testing import LimiterService
 
 IP = {"X-Forwarded-For": "203.0.113.7"}
 
 
-def an_app(limiter: AsyncLimiter, trusted_proxies: int = 1) -> FastAPI:
+def an_app(limiter: AsyncLimiter, **options: Any) -> FastAPI:
     """An application with a route for each way to be limited."""
     app = FastAPI()
-    rate_limit = RateLimit(limiter, trusted_proxies=trusted_proxies)
+    rate_limit = RateLimit(limiter, trusted_proxies=1, **options)
     rate_limit.install(app)
 
     @app.post("/chat/message", dependencies=[Depends(rate_limit("chat"))])
@@ -125,13 +130,165 @@ def test_a_user_has_limits_of_his_own(app: TestClient) -> None:
     assert app.post("/chat/message").status_code == 200
 
 
-def test_a_user_in_utf_8_is_counted_by_his_name(app: TestClient) -> None:
+def test_a_user_in_utf_8_is_counted_by_his_name(app: TestClient, limiter: LimiterService) -> None:
     answer = app.post("/chat/message", headers=[(b"X-User-Id", "Ünal 🙂".encode())])
     assert answer.status_code == 200
     for _ in range(4):
         app.post("/chat/message", headers=[(b"X-User-Id", "Ünal 🙂".encode())])
-    denied = app.post("/chat/message", headers=[(b"X-User-Id", "Ünal 🙂".encode())])
-    assert denied.json()["limits"][0]["key"] == "user:Ünal 🙂"
+    with httpx.Client(base_url=limiter.url, headers={"Authorization": f"Bearer {limiter.admin_token}"}) as admin:
+        told = admin.get(f"/v1/keys/{quote('user:Ünal 🙂', safe='')}").json()
+    assert told["counters"][0]["limits"][0]["used"] == 5
+
+
+def is_for_the_public(body: dict[str, Any]) -> bool:
+    return body.keys() <= {"type", "title", "status", "detail", "violated-policies", "retry_after_seconds"}
+
+
+def test_a_denial_tells_the_visitor_what_a_page_needs_and_nothing_else(app: TestClient) -> None:
+    for _ in range(5):
+        app.post("/chat/message", headers={"X-User-Id": "u_1"})
+    denied = app.post("/chat/message", headers={"X-User-Id": "u_1"})
+    assert denied.json() == {
+        "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+        "title": "Quota Exceeded",
+        "status": 429,
+        "detail": "Too many requests: try again in 60 s.",
+        "violated-policies": ["caller/60s"],
+        "retry_after_seconds": 60,
+    }
+
+
+def test_a_ban_says_that_it_is_one_and_no_wait(app: TestClient, limiter: LimiterService) -> None:
+    until = (limiter.now() + timedelta(seconds=600)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    with httpx.Client(base_url=limiter.url, headers={"Authorization": f"Bearer {limiter.admin_token}"}) as admin:
+        override = {"kind": "ban", "reason": "a test", "expires_at": until}
+        assert admin.put("/v1/keys/user:u_1/override", json=override).status_code == 200
+    denied = app.post("/chat/message", headers={"X-User-Id": "u_1"})
+    body = denied.json()
+    assert (denied.status_code, body["title"], body["retry_after_seconds"]) == (429, "Banned", None)
+    assert is_for_the_public(body)
+    assert "600" not in denied.text
+    assert [name for name in denied.headers if name.startswith(("ratelimit", "retry"))] == []
+    assert app.post("/chat/message", headers={"X-User-Id": "u_2"}).status_code == 200
+
+
+def test_public_body_changes_what_the_visitor_is_told(limiter: LimiterService) -> None:
+    application = an_app(AsyncLimiter(limiter.url, limiter.token), public_body=lambda decision: decision.body)
+    with TestClient(application, headers=IP) as app:
+        bodies = [app.post("/chat/message", headers={"X-User-Id": "u_1"}) for _ in range(6)]
+        assert bodies[5].json()["limits"][0]["key"] == "user:u_1"
+
+
+@pytest.mark.parametrize("is_installed_first", [True, False])
+def test_a_handler_of_the_application_answers_in_its_own_way_and_knows_the_decision(
+    limiter: LimiterService, is_installed_first: bool
+) -> None:
+    application = FastAPI()
+    rate_limit = RateLimit(AsyncLimiter(limiter.url, limiter.token), trusted_proxies=0)
+
+    async def answer(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RateLimited)
+        assert error.decision is not None
+        return JSONResponse({"wait": error.decision.retry_after_seconds}, error.status_code)
+
+    if is_installed_first:
+        rate_limit.install(application)
+    application.add_exception_handler(RateLimited, answer)
+    if not is_installed_first:
+        rate_limit.install(application)
+    application.post("/", dependencies=[Depends(rate_limit("chat"))])(lambda: "hello")
+    with TestClient(application) as app:
+        answers = [app.post("/") for _ in range(6)]
+        assert (answers[5].status_code, answers[5].json()) == (429, {"wait": 60})
+
+
+@pytest.mark.parametrize("on_error", ["deny", "allow"])
+def test_a_cost_above_the_limit_is_a_plain_refusal_and_the_developer_is_told(
+    limiter: LimiterService, caplog: pytest.LogCaptureFixture, on_error: Any
+) -> None:
+    application = FastAPI()
+    rate_limit = RateLimit(AsyncLimiter(limiter.url, limiter.token, on_error=on_error), trusted_proxies=0)
+    rate_limit.install(application)
+    application.post("/", dependencies=[Depends(rate_limit("chat", cost=6))])(lambda: "hello")
+    with TestClient(application) as app:
+        for _ in range(2):
+            answer = app.post("/")
+            assert (answer.status_code, answer.headers.get("Retry-After")) == (403, None)
+            assert is_for_the_public(answer.json())
+    (record,) = [record for record in caplog.records if record.name == "exact_limiter"]
+    assert (record.levelno, "5" in record.getMessage()) == (logging.ERROR, True)
+
+
+def test_ids_are_numbers_and_uuids_too(limiter: LimiterService) -> None:
+    application = FastAPI()
+    rate_limit = RateLimit(AsyncLimiter(limiter.url, limiter.token, deadline_seconds=30), trusted_proxies=0)
+    rate_limit.install(application)
+    organisation = UUID(int=7)
+
+    def signed_in() -> int:
+        return 4711
+
+    def attributes() -> dict[str, UUID]:
+        return {"org": organisation}
+
+    @application.post("/")
+    async def route(
+        of_user: Annotated[Charge, Depends(rate_limit("chat", user=signed_in))],
+        of_org: Annotated[Charge, Depends(rate_limit("org", attributes=attributes))],
+    ) -> list[str]:
+        return [of_user.decision.limits[0].key, of_org.decision.limits[0].key]
+
+    with TestClient(application) as app:
+        assert app.post("/").json() == ["user:4711", f"org:{organisation}"]
+
+
+@dataclass
+class Account:
+    name: str
+
+
+def test_what_is_no_id_is_a_type_error_that_names_the_dependency(limiter: LimiterService) -> None:
+    application = FastAPI()
+    rate_limit = RateLimit(AsyncLimiter(limiter.url, limiter.token), trusted_proxies=0)
+    rate_limit.install(application)
+
+    def current_account() -> Any:
+        return Account("ann")
+
+    def attributes() -> Any:
+        return {"org": Account("acme")}
+
+    def nothing() -> Any:
+        return None
+
+    application.post("/user", dependencies=[Depends(rate_limit("chat", user=current_account))])(lambda: "")
+    application.post("/org", dependencies=[Depends(rate_limit("org", attributes=attributes))])(lambda: "")
+    application.post("/none", dependencies=[Depends(rate_limit("org", attributes=nothing))])(lambda: "")
+    with TestClient(application) as app:
+        with pytest.raises(TypeError, match=r"current_account .*\"chat\".* as \"user\" must be .* not Account"):
+            app.post("/user")
+        with pytest.raises(TypeError, match=r"attributes .* as \"org\" must be .* not Account"):
+            app.post("/org")
+        with pytest.raises(TypeError, match=r"nothing must return a mapping"):
+            app.post("/none")
+
+
+@pytest.mark.parametrize(("token", "told"), [("wrong", "token"), (None, "nope")])
+def test_what_is_wrong_with_the_configuration_is_logged_when_the_application_starts(
+    limiter: LimiterService, caplog: pytest.LogCaptureFixture, token: str | None, told: str
+) -> None:
+    limited = AsyncLimiter(limiter.url, token or limiter.token, deadline_seconds=30)
+    with TestClient(an_app(limited), headers=IP) as app:
+        while not caplog.records:
+            assert app.get("/openapi.json").status_code == 200
+        assert app.post("/chat/message").status_code == (503 if token else 200)
+    (record,) = [record for record in caplog.records if record.name == "exact_limiter"]
+    assert (record.levelno, told in record.getMessage()) == (logging.ERROR, True)
+
+
+def test_an_application_starts_and_ends_while_nobody_answers() -> None:
+    with misbehaving([hangs]) as server, TestClient(an_app(AsyncLimiter(server.url, "token"))) as app:
+        assert app.get("/openapi.json").status_code == 200
 
 
 @pytest.mark.parametrize("user", [b"a\x01b", b"u" * 257])
@@ -139,6 +296,7 @@ def test_a_user_that_can_be_nobody_is_a_bad_request(app: TestClient, user: bytes
     answer = app.post("/chat/message", headers=[(b"X-User-Id", user)])
     assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/problem+json")
     assert "/subject/user" in answer.json()["detail"]
+    assert "errors" not in answer.text
 
 
 @pytest.mark.parametrize("on_error", ["deny", "allow"])
@@ -198,7 +356,8 @@ def test_a_policy_can_count_by_other_attributes_and_both_limits_are_told(app: Te
     assert answer.status_code == 200
     assert answer.headers.get_list("RateLimit", split_commas=True)[-1] == '"org/60s";r=1;t=60'
     assert app.post("/by-org", headers={"X-Org": "acme"}).status_code == 200
-    assert app.post("/by-org", headers={"X-Org": "acme"}).json()["limits"][0]["key"] == "org:acme"
+    denied = app.post("/by-org", headers={"X-Org": "acme"})
+    assert (denied.status_code, denied.json()["violated-policies"]) == (429, ["org/60s"])
 
 
 def test_a_charge_is_settled_at_its_real_cost(app: TestClient) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import anyio
 import httpx
@@ -24,9 +25,46 @@ DECISION = {
     "retry_after_seconds": None,
     "limits": [],
 }
-#: Of a call that goes alone, and of a batch of one.
+LIMIT = {
+    "layer": "caller",
+    "key": "user:u_1",
+    "limit": 5,
+    "window_seconds": 60,
+    "used": 1,
+    "remaining": 4,
+    "reset_seconds": 60,
+}
+
+
+def decides(told: dict[str, object]) -> Behaviour:
+    """Answers a decision in which some fields are others: of a call that goes alone, and of a batch of one."""
+    decision = DECISION | told
+    body = json.dumps(decision | {"results": [{"status": 200, "headers": {}, "body": decision}]})
+    return answers("200 OK", body, "Content-Type: application/json")
+
+
+#: The first field of each is of another type than it must be.
+WRONG_TYPES: list[dict[str, object]] = [
+    {"allowed": "yes"},
+    {"allowed": 1},
+    {"id": 7},
+    {"policy": None},
+    {"cost": "1"},
+    {"cost": True},
+    {"replayed": None},
+    {"degraded": 0},
+    {"retry_after_seconds": 5},
+    {"retry_after_seconds": "soon", "allowed": False},
+    {"limits": {}},
+    {"limits": ["a"]},
+    {"limits": [LIMIT | {"used": "1"}]},
+    {"limits": [LIMIT | {"key": 1}]},
+    {"shadow": "no"},
+    {"would_deny": None},
+]
+
 ALLOWED = json.dumps(DECISION | {"results": [{"status": 200, "headers": {}, "body": DECISION}]})
-allows = answers("200 OK", ALLOWED, "Content-Type: application/json")
+allows = decides({})
 fails = answers("500 Internal Server Error", '{"detail": "The service failed; its log says how."}')
 is_html = answers("200 OK", "<html>Welcome!</html>", "Content-Type: text/html")
 
@@ -48,6 +86,14 @@ FAULTS_OF_A_MOMENT = [
         answers("400 Bad Request", '{"detail": "x", "status": 400, "errors": ["a"]}'), id="errors that are none"
     ),
     pytest.param(answers("200 OK", "not compressed", "Content-Encoding: gzip"), id="200 that can't be decoded"),
+]
+#: Decisions that are none, or none about what was asked.
+NO_DECISIONS = [
+    *[pytest.param(decides(wrong), id=f"{next(iter(wrong.items()))}") for wrong in WRONG_TYPES],
+    pytest.param(decides({"policy": "org"}), id="another policy"),
+    pytest.param(decides({"limits": [{**LIMIT, "key": "user:u_2"}]}), id="another user"),
+    pytest.param(decides({"limits": [{**LIMIT, "key": "ip:203.0.113.8"}]}), id="another address"),
+    pytest.param(decides({"limits": [{**LIMIT, "key": "inline/u_1"}]}), id="limits named inline"),
 ]
 FAULTS = [
     *FAULTS_OF_A_MOMENT,
@@ -77,6 +123,20 @@ def test_a_settle_or_a_release_that_nobody_answers_is_unavailable(make: Make, fa
             limiter.release("chat", USER, id="x")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"policy": "org"}, {"limits": [{**LIMIT, "key": "user:u_2"}]}, {"id": 7}, {"cost": "0", "released": 1}],
+    ids=["another policy", "another user", "id", "cost, released"],
+)
+def test_a_settlement_and_a_release_that_are_none_are_tried_again(make: Make, wrong: dict[str, object]) -> None:
+    told: dict[str, object] = {"released": True, "cost": 0}
+    with misbehaving([decides(told | wrong), decides(told)] * 2) as server:
+        limiter = make(server.url, deadline_seconds=3)
+        assert limiter.settle("chat", USER, id="x", cost=0).cost == 0
+        assert limiter.release("chat", USER, id="x").policy == "chat"
+        assert len(server.requests) == 4
+
+
 def test_without_a_server_on_error_decides(make: Make) -> None:
     with misbehaving([hangs]) as server:
         url = server.url
@@ -84,7 +144,7 @@ def test_without_a_server_on_error_decides(make: Make) -> None:
     assert (decision.allowed, decision.degraded) == (True, True)
 
 
-@pytest.mark.parametrize("fault", FAULTS_OF_A_MOMENT)
+@pytest.mark.parametrize("fault", [*FAULTS_OF_A_MOMENT, *NO_DECISIONS])
 def test_a_consume_is_tried_again_with_the_same_key(make: Make, fault: Behaviour) -> None:
     with misbehaving([fault, allows]) as server:
         decision = make(server.url, deadline_seconds=3).consume("chat", USER)
@@ -110,8 +170,8 @@ def test_a_key_that_can_be_none_is_a_mistake_of_the_caller(make: Make, key: str)
     assert server.requests == []
 
 
-@pytest.mark.parametrize("token", ["", "tok\n", "to ken", "tök"])
-def test_a_token_that_no_header_can_carry_is_refused_at_once(make: Make, token: str) -> None:
+@pytest.mark.parametrize("token", ["", None, "tok\n", "to ken", "tök"])
+def test_a_token_that_is_missing_or_that_no_header_can_carry_is_refused_at_once(make: Make, token: Any) -> None:
     with pytest.raises(ValueError, match="token"):
         make("http://127.0.0.1:1", token)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -223,8 +224,38 @@ def test_without_an_answer_on_error_decides(strategy: Strategies, name: str, on_
     with misbehaving([hangs_up]) as server:
         uri = server.url.replace("http://", "limiter+http://token@") + f"/?deadline_seconds=0.2&on_error={on_error}"
         window = strategy(name, uri=uri)
-        assert window.hit(FIVE, "u_1") is is_allowed
-        assert window.get_window_stats(FIVE, "u_1")[1] == 5
+        # A login route asks before it looks at the password, and hits after a wrong one.
+        for _ in range(4):
+            assert window.test(FIVE, "u_1") is is_allowed
+            assert window.hit(FIVE, "u_1") is is_allowed
+        reset_at, remaining = window.get_window_stats(FIVE, "u_1")
+        assert remaining == (5 if is_allowed else 0)
+        assert is_allowed or -10 < reset_at - (time.time() + 1) < 10
+        window.clear(FIVE, "u_1")
+
+
+@pytest.mark.parametrize(("on_error", "is_allowed"), [("deny", False), ("allow", True)])
+@STRATEGIES
+def test_with_a_token_that_is_refused_on_error_decides(
+    strategy: Strategies, limiter: LimiterService, name: str, on_error: str, is_allowed: bool
+) -> None:
+    window = strategy(name, uri=uri_of(limiter).replace(limiter.token, "wrong"), on_error=on_error)
+    assert (window.test(FIVE, "u_1"), window.hit(FIVE, "u_1")) == (is_allowed, is_allowed)
+    assert window.get_window_stats(FIVE, "u_1")[1] == (5 if is_allowed else 0)
+    window.clear(FIVE, "u_1")
+
+
+@pytest.mark.parametrize("on_error", ["deny", "allow"])
+@STRATEGIES
+def test_a_limit_that_the_service_does_not_take_is_denied_and_never_allowed(
+    strategy: Strategies, caplog: pytest.LogCaptureFixture, name: str, on_error: str
+) -> None:
+    window = strategy(name, on_error=on_error)
+    year = limits.parse("5/year")
+    assert (window.test(year, "u_1"), window.hit(year, "u_1")) == (False, False)
+    assert window.get_window_stats(year, "u_1")[1] == 0
+    (record,) = [record for record in caplog.records if record.name == "exact_limiter"]
+    assert (record.levelno, "must be from 1" in record.getMessage()) == (logging.ERROR, True)
 
 
 def test_a_wrong_token_is_told(strategy: Strategies, limiter: LimiterService) -> None:

@@ -9,12 +9,15 @@ from .errors import (
     UnauthorizedError,
     UnavailableError,
     UnknownDecisionError,
+    UnknownPolicyError,
 )
-from .exchange import Layer, Subject
+from .exchange import Layer
+from .ids import Id, Subject
 
 __all__ = [
     "AsyncLimiter",
     "Decision",
+    "Id",
     "InvalidField",
     "InvalidRequestError",
     "Layer",
@@ -27,4 +30,5 @@ __all__ = [
     "UnauthorizedError",
     "UnavailableError",
     "UnknownDecisionError",
+    "UnknownPolicyError",
 ]

@@ -69,10 +69,9 @@ class Batches:
         What is answered to this call, as if it had been sent alone. Raises what sending the batch raised, and
         RuntimeError where no asyncio runs: the sender is a task of its loop.
         """
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send_all())
         waiting = _Waiting(item)
         self._waiting[waiting] = None
+        self._start()
         try:
             await waiting.answered.wait()
         finally:
@@ -81,9 +80,22 @@ class Batches:
             return waiting.outcome
         raise waiting.outcome or AssertionError("answered without an answer")
 
+    def _start(self) -> None:
+        """Only once there is a call to send: an eager task runs before this returns."""
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send_all())
+
     async def _send_all(self) -> None:
-        while self._waiting:
-            await self._send(self._next())
+        try:
+            # Calls made in one turn travel together from the first one on, also when tasks are eager.
+            await asyncio.sleep(0)
+            while self._waiting:
+                await self._send(self._next())
+        finally:
+            # Cancelled, when asyncio is being shut down: whoever still waits, to give something back, needs another.
+            self._sender = None
+            if self._waiting:
+                self._start()
 
     def _next(self) -> list[_Waiting]:
         """The first of those who wait, as many as fit."""
@@ -100,17 +112,18 @@ class Batches:
 
     async def _send(self, batch: list[_Waiting]) -> None:
         self._travelling = set(batch)
-        with anyio.CancelScope() as self._under_way:
-            outcomes: list[Answer | Exception]
-            try:
+        outcomes: list[Answer | Exception] = [httpx.ReadError("a batch was given up")] * len(batch)
+        try:
+            with anyio.CancelScope() as self._under_way:
                 answer = await self._post(_OPENING + b",".join(waiting.item for waiting in batch) + _CLOSING)
                 outcomes = _outcomes_of(answer, len(batch))
-            except Exception as error:
-                outcomes = [error] * len(batch)
+        except Exception as error:
+            outcomes = [error] * len(batch)
+        finally:
+            self._travelling = set()
             for waiting, outcome in zip(batch, outcomes, strict=True):
                 waiting.outcome = outcome
                 waiting.answered.set()
-        self._travelling = set()
 
     def _leave(self, waiting: _Waiting) -> None:
         self._waiting.pop(waiting, None)

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-import itertools
 import logging
+import os
 import re
+import threading
 import time
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TypeVar, cast
 
 import anyio
-import anyio.lowlevel
 import httpx
 
 from . import exchange
 from .batches import Batches, item_of
+from .breaker import Breaker
 from .connections import UNREACHABLE, Connections
 from .decision import Decision, Release, Settlement
-from .errors import UnavailableError
-from .exchange import Answer, Call, Layer, OnError, Outcome, Pause, Send, Subject
+from .errors import OUTAGES, LimiterError, UnavailableError, UnknownPolicyError
+from .exchange import Answer, Call, Layer, OnError, Outcome, Pause, Read, Send
+from .ids import Id, Subject
+from .loops import ForEachLoop, running_loop, to_the_end
 
 _log = logging.getLogger("exact_limiter")
 
-#: The service's own deadline is a second, so that its answer about an object that is silent still arrives.
+#: The service decides within a second (its RATE_LIMIT_DEADLINE_MS). The first attempt gets half of this deadline: its
+#: answer about an object that is silent still arrives, and leaves time for a second attempt.
 DEFAULT_DEADLINE_SECONDS = 2.5
 
 _MAX_CONNECTIONS = 200
 
-#: What a loop remembers goes by a name.
-_numbers = itertools.count()
+#: The same trouble is told once in so long, however many requests have it.
+_TELLS_AGAIN_SECONDS = 60.0
 
 T = TypeVar("T")
 
@@ -43,14 +50,34 @@ class _Configured:
             raise ValueError('on_error must be "deny", "allow" or "raise"')
         if not deadline_seconds > 0:
             raise ValueError("deadline_seconds must be above 0")
+        if not token:
+            raise ValueError("the token is missing or empty: one of the service's LIMITER_TOKENS is needed")
         if not re.fullmatch(r"[\x21-\x7e]+", token):
             raise ValueError("a token is made of visible ASCII characters, without spaces and line breaks")
         self.url = httpx.URL(url.rstrip("/"))
+        if self.url.userinfo:
+            raise ValueError("not the URL of a limiter: it has a user or a password in it; a token is given by itself")
         if self.url.scheme not in ("http", "https") or not self.url.host:
             raise ValueError(f"not the URL of a limiter: {url!r}")
         self.deadline_seconds = deadline_seconds
         self.on_error: OnError = on_error
+        #: Policies that this application counts by, which `ready` looks for.
+        self.policies: set[str] = set()
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._told_at: dict[tuple[str, str], float] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        """What no other process may share: a child that was forked has its own from its first call on."""
+        self._pid = os.getpid()
+        self._breaker = Breaker()
+
+    def _own_what_is_shared(self) -> None:
+        if self._pid != os.getpid():
+            self._begin()
+
+    def _gives_up_at(self) -> float:
+        return time.monotonic() + self.deadline_seconds
 
     def _request(self, call: Call, attempt: int, **timeouts: float) -> httpx.Request:
         headers = self._headers
@@ -61,10 +88,46 @@ class _Configured:
         url = _with_path(self.url, call.path)
         return httpx.Request(call.method, url, headers=headers, content=call.body, extensions={"timeout": timeouts})
 
-    def _undecided(self, error: UnavailableError, policy: str, cost: int, idempotency_key: str | None) -> Decision:
-        decision = exchange.undecided(error, self.on_error, policy, cost, idempotency_key)
-        _log.warning("%s It is taken as: %s.", error, self.on_error)
+    def tell(self, error: LimiterError, policy: str = "") -> None:
+        """Logs what is wrong, once a minute: an error in the configuration, or a limiter that does not answer."""
+        kind, now = type(error).__name__, time.monotonic()
+        if isinstance(error, UnknownPolicyError):
+            about = error.policies
+        else:
+            about = ("",) if isinstance(error, OUTAGES) else (policy,)
+        known = [now - self._told_at.get((kind, one), -_TELLS_AGAIN_SECONDS) < _TELLS_AGAIN_SECONDS for one in about]
+        if all(known):
+            return
+        if len(self._told_at) >= 1000:
+            self._told_at.clear()
+        self._told_at.update({(kind, one): now for one in about})
+        level = logging.WARNING if isinstance(error, UnavailableError) else logging.ERROR
+        if isinstance(error, OUTAGES):
+            _log.log(level, "%s Until that is mended, on_error decides: %s.", error, self.on_error)
+        else:
+            _log.log(level, "The limiter refuses a request as it is: %s", error)
+
+    def _undecided(self, error: LimiterError, call: Call) -> Decision:
+        decision = exchange.undecided(error, self.on_error, call)
+        self.tell(error, call.policy)
         return decision
+
+    def _not_asked(self, call: Call) -> Decision:
+        error = UnavailableError("The limiter has not answered lately, and is asked again in the background.")
+        return exchange.undecided(error, self.on_error, call)
+
+    def _heard(self, call: Call, error: LimiterError | None) -> bool:
+        """Keeps in mind how a call has ended. True when the limiter should be asked again in the background."""
+        if isinstance(error, UnavailableError) and not error.is_of_service:
+            # Others are always tried: that nobody answers them is no reason to try another.
+            if not call.path.endswith(("/check", "/consume")):
+                return False
+            if self._breaker.failed(call):
+                _log.warning("%s Until it answers, on_error decides without waiting: %s.", error, self.on_error)
+            return self._breaker.is_open
+        if self._breaker.answered():
+            _log.warning("The limiter answers again.")
+        return False
 
 
 @functools.lru_cache(maxsize=256)
@@ -73,16 +136,39 @@ def _with_path(url: httpx.URL, path: str) -> httpx.URL:
     return url.copy_with(raw_path=url.raw_path.rstrip(b"/") + path.encode())
 
 
+class _OnLoop:
+    """What an AsyncLimiter has on one event loop, of no use on another, such as that of an earlier test."""
+
+    def __init__(self, limiter: AsyncLimiter) -> None:
+        self.connections = Connections(_MAX_CONNECTIONS)
+        self.batches = Batches(lambda body: limiter._send(Call("POST", "/v1/batch", body), 1))
+        #: Asks in the background while nobody answers.
+        self.asking: asyncio.Task[None] | None = None
+
+    async def aclose(self) -> None:
+        if self.asking is not None:
+            self.asking.cancel()
+            await asyncio.wait([self.asking])
+        await self.connections.aclose()
+
+
 class AsyncLimiter(_Configured):
     """
-    The limiter, for code that runs on an event loop. One pool of connections; a deadline for each call as a whole.
+    The limiter, for code that runs on an event loop. One pool of connections for each loop and each process; a deadline
+    for each call as a whole. The first attempt gets half of it, so it must be more than twice what the service allows
+    itself, RATE_LIMIT_DEADLINE_MS (1 s), and a round trip: the default, 2.5 s, leaves a round trip 0.25 s.
 
-    A denial is a value. When the service does not answer, `on_error` decides: "deny" or "allow" with `degraded` set, or
-    "raise" for an UnavailableError. A request that the service refuses raises InvalidRequestError, a wrong token
-    UnauthorizedError.
+    A denial is a value. When nobody decides (no answer, a 5xx, a refused token, an unknown policy, limits named inline
+    where they are switched off), `on_error` does: "deny" or "allow" with `degraded` set, or "raise" for the error. A
+    request that the service refuses as it is raises InvalidRequestError, whatever `on_error` says.
+
+    While nobody answers, a check or a consume is decided by `on_error` at once after a few failures, and the service is
+    asked again in the background. A settle or a release is always tried, and ends within the deadline also when it is
+    cancelled; why it failed is logged.
 
     With `batch`, on asyncio, calls that are made while one is under way travel together in the next request, each with
-    its own deadline, cancellation and idempotency key; calls with limits named inline go alone.
+    its own deadline, cancellation and idempotency key; calls with limits named inline go alone. A `transport` of your
+    own is yours to make anew for each event loop and after a fork.
     """
 
     def __init__(
@@ -95,65 +181,76 @@ class AsyncLimiter(_Configured):
         batch: bool = False,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
         self._transport = transport
         self._batch = batch
-        self._batches = anyio.lowlevel.RunVar[Batches](f"exact_limiter.batches.{next(_numbers)}")
-        # Connections of another event loop, that of an earlier test, can't be used.
-        self._connections = anyio.lowlevel.RunVar[Connections](f"exact_limiter.connections.{next(_numbers)}")
+        super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._loops = ForEachLoop(lambda: _OnLoop(self))
+        self._asking: asyncio.Task[None] | None = None
+
+    async def ready(self, *policies: str, inline: bool = False) -> None:
+        """
+        Raises what is wrong with the configuration: UnauthorizedError for the token, UnknownPolicyError for these
+        policies and those of the dependencies, UnauthorizedError for limits named `inline` that are switched off; or
+        UnavailableError when nobody answers.
+        """
+        await self._exchange(exchange.policies_call(), exchange.has_policies({*self.policies, *policies}))
+        if inline:
+            await self._exchange(exchange.inline_call(), exchange.decision_of)
 
     async def check(self, policy: str, subject: Subject, *, cost: int = 1) -> Decision:
         """Would this be admitted now? Records nothing."""
-        return await self._decide(exchange.check_call(policy, subject, cost), policy, cost)
+        return await self._decide(exchange.check_call(policy, subject, cost))
 
     async def consume(
-        self, policy: str, subject: Subject, *, cost: int = 1, idempotency_key: str | None = None
+        self, policy: str, subject: Subject, *, cost: int = 1, idempotency_key: Id | None = None
     ) -> Decision:
         """Records `cost` if every limit of every layer admits it, and once for each idempotency key."""
-        return await self._decide(exchange.consume_call(policy, subject, cost, idempotency_key), policy, cost)
+        return await self._decide(exchange.consume_call(policy, subject, cost, idempotency_key))
 
-    async def settle(self, policy: str, subject: Subject, *, id: str, cost: int) -> Settlement:
+    async def settle(self, policy: str, subject: Subject, *, id: Id, cost: int) -> Settlement:
         """
         Corrects the cost of decision `id`: the real one once it is known, 0 to give it back.
         Raises UnknownDecisionError when it is not in the window, UnavailableError when nobody answers.
         """
-        return await self._exchange(exchange.settle_call(policy, subject, id, cost), exchange.settlement_of)
+        return await self._give_back(exchange.settle_call(policy, subject, id, cost), exchange.settlement_of)
 
-    async def release(self, policy: str, subject: Subject, *, id: str) -> Release:
+    async def release(self, policy: str, subject: Subject, *, id: Id) -> Release:
         """
         Says that what decision `id` was for is over: limits on what is under way count it no more. Safe to repeat.
         Raises as `settle` does; until it is acknowledged, its place may be held for as long as the limit's window.
         """
-        return await self._exchange(exchange.release_call(policy, subject, id), exchange.release_of)
+        return await self._give_back(exchange.release_call(policy, subject, id), exchange.release_of)
 
     async def check_inline(self, layers: Sequence[Layer], *, cost: int = 1) -> Decision:
         """As `check`, by limits named here in place of a policy's; the service needs RATE_LIMIT_INLINE=1."""
-        return await self._decide(exchange.check_inline_call(layers, cost), "inline", cost)
+        return await self._decide(exchange.check_inline_call(layers, cost))
 
     async def consume_inline(
-        self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: str | None = None
+        self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: Id | None = None
     ) -> Decision:
         """As `consume`, by limits named here in place of a policy's."""
-        return await self._decide(exchange.consume_inline_call(layers, cost, idempotency_key), "inline", cost)
+        return await self._decide(exchange.consume_inline_call(layers, cost, idempotency_key))
 
-    async def settle_inline(self, layers: Sequence[Layer], *, id: str, cost: int) -> Settlement:
+    async def settle_inline(self, layers: Sequence[Layer], *, id: Id, cost: int) -> Settlement:
         """As `settle`, by limits named here in place of a policy's."""
-        return await self._exchange(exchange.settle_inline_call(layers, id, cost), exchange.settlement_of)
+        return await self._give_back(exchange.settle_inline_call(layers, id, cost), exchange.settlement_of)
 
-    async def release_inline(self, layers: Sequence[Layer], *, id: str) -> Release:
+    async def release_inline(self, layers: Sequence[Layer], *, id: Id) -> Release:
         """As `release`, by limits named here in place of a policy's."""
-        return await self._exchange(exchange.release_inline_call(layers, id), exchange.release_of)
+        return await self._give_back(exchange.release_inline_call(layers, id), exchange.release_of)
 
-    async def forget_inline(self, key: str) -> None:
+    async def forget_inline(self, key: Id) -> None:
         """Forgets what limits named inline have counted by this key."""
         await self._exchange(exchange.forget_inline_call(key), exchange.nothing_of)
 
     async def aclose(self) -> None:
         """Closes the connections of this event loop."""
+        await self._loops.aclose()
         if self._transport is not None:
             await self._transport.aclose()
-        elif (connections := self._connections.get(None)) is not None:
-            await connections.aclose()
 
     async def __aenter__(self) -> AsyncLimiter:
         return self
@@ -163,57 +260,79 @@ class AsyncLimiter(_Configured):
     ) -> None:
         await self.aclose()
 
-    async def _decide(self, call: Call, policy: str, cost: int) -> Decision:
+    async def _decide(self, call: Call) -> Decision:
+        self._own_what_is_shared()
+        if self._breaker.is_open and (self._is_asking() or not self._breaker.may_try()):
+            return self._not_asked(call)
         try:
             return await self._exchange(call, exchange.decision_of)
-        except UnavailableError as error:
-            return self._undecided(error, policy, cost, call.idempotency_key)
+        except OUTAGES as error:
+            return self._undecided(error, call)
 
-    async def _exchange(self, call: Call, read: Callable[[Answer], T]) -> T:
-        plan = exchange.plan(self.deadline_seconds, read)
-        step = next(plan)
-        while True:
-            outcome: Outcome = None
-            if isinstance(step, Pause):
-                await anyio.sleep(step.seconds)
-            else:
-                outcome = await self._attempt(call, step)
+    async def _give_back(self, call: Call, read: Read[T]) -> T:
+        """Ends within the deadline whatever is cancelled around it: what is not given back is held for a window."""
+        gives_up_at = self._gives_up_at()
+
+        async def give_back() -> T:
             try:
-                step = plan.send(outcome)
-            except StopIteration as stop:
-                return cast(T, stop.value)
+                return await self._exchange(call, read, gives_up_at)
+            except LimiterError as error:
+                _log.warning("%s could not be done: %s", call.path, error)
+                raise
+
+        return await to_the_end(give_back)
+
+    async def _exchange(self, call: Call, read: Read[T], gives_up_at: float | None = None) -> T:
+        self._own_what_is_shared()
+        plan = exchange.plan(call, read, gives_up_at or self._gives_up_at())
+        try:
+            step = next(plan)
+            while True:
+                outcome: Outcome = None
+                if isinstance(step, Pause):
+                    await anyio.sleep(step.seconds)
+                else:
+                    outcome = await self._attempt(call, step)
+                try:
+                    step = plan.send(outcome)
+                except StopIteration as stop:
+                    self._heard(call, None)
+                    return cast(T, stop.value)
+        except LimiterError as error:
+            if self._heard(call, error):
+                self._ask_in_background()
+            raise
 
     async def _attempt(self, call: Call, send: Send) -> Outcome:
         try:
             with anyio.fail_after(send.timeout_seconds):
                 if self._batch and (item := item_of(call, send.attempt)) is not None:
-                    return await self._batches_here().add(item)
+                    return await self._loops.here().batches.add(item)
                 return await self._send(call, send.attempt)
-        except (httpx.RequestError, *UNREACHABLE, TimeoutError) as error:
+        except (httpx.RequestError, *UNREACHABLE) as error:
             return error
 
     async def _send(self, call: Call, attempt: int) -> Answer:
-        response = await self._transport_here().handle_async_request(self._request(call, attempt))
+        transport = self._transport or self._loops.here().connections
+        response = await transport.handle_async_request(self._request(call, attempt))
         try:
             return Answer(response.status_code, response.headers, await response.aread())
         finally:
             await response.aclose()
 
-    def _batches_here(self) -> Batches:
-        batches = self._batches.get(None)
-        if batches is None:
-            batches = Batches(lambda body: self._send(Call("POST", "/v1/batch", body), 1))
-            self._batches.set(batches)
-        return batches
+    def _is_asking(self) -> bool:
+        """A task whose loop runs no more asks nothing."""
+        return self._asking is not None and not self._asking.done() and self._asking.get_loop().is_running()
 
-    def _transport_here(self) -> httpx.AsyncBaseTransport:
-        if self._transport is not None:
-            return self._transport
-        connections = self._connections.get(None)
-        if connections is None:
-            connections = Connections(_MAX_CONNECTIONS)
-            self._connections.set(connections)
-        return connections
+    def _ask_in_background(self) -> None:
+        if running_loop() is not None and not self._is_asking():
+            self._asking = self._loops.here().asking = asyncio.create_task(self._ask_until_answered())
+
+    async def _ask_until_answered(self) -> None:
+        while self._breaker.is_open and self._breaker.question is not None:
+            await asyncio.sleep(self._breaker.next_pause_seconds())
+            with suppress(LimiterError):
+                await self._exchange(self._breaker.question, exchange.decision_of)
 
 
 class Limiter(_Configured):
@@ -232,55 +351,67 @@ class Limiter(_Configured):
         on_error: OnError = "deny",
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        self._given_transport = transport
         super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
-        self._transport = transport or httpx.HTTPTransport(
-            limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS)
-        )
+
+    def _begin(self) -> None:
+        super()._begin()
+        limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS)
+        self._transport = self._given_transport or httpx.HTTPTransport(limits=limits)
+        self._asking: threading.Thread | None = None
+        self._is_closed = threading.Event()
+
+    def ready(self, *policies: str, inline: bool = False) -> None:
+        """As `AsyncLimiter.ready`: raises what is wrong with the token, the policies, or limits named inline."""
+        self._exchange(exchange.policies_call(), exchange.has_policies({*self.policies, *policies}))
+        if inline:
+            self._exchange(exchange.inline_call(), exchange.decision_of)
 
     def check(self, policy: str, subject: Subject, *, cost: int = 1) -> Decision:
         """Would this be admitted now? Records nothing."""
-        return self._decide(exchange.check_call(policy, subject, cost), policy, cost)
+        return self._decide(exchange.check_call(policy, subject, cost))
 
-    def consume(self, policy: str, subject: Subject, *, cost: int = 1, idempotency_key: str | None = None) -> Decision:
+    def consume(self, policy: str, subject: Subject, *, cost: int = 1, idempotency_key: Id | None = None) -> Decision:
         """Records `cost` if every limit of every layer admits it, and once for each idempotency key."""
-        return self._decide(exchange.consume_call(policy, subject, cost, idempotency_key), policy, cost)
+        return self._decide(exchange.consume_call(policy, subject, cost, idempotency_key))
 
-    def settle(self, policy: str, subject: Subject, *, id: str, cost: int) -> Settlement:
+    def settle(self, policy: str, subject: Subject, *, id: Id, cost: int) -> Settlement:
         """
         Corrects the cost of decision `id`: the real one once it is known, 0 to give it back.
         Raises UnknownDecisionError when it is not in the window, UnavailableError when nobody answers.
         """
-        return self._exchange(exchange.settle_call(policy, subject, id, cost), exchange.settlement_of)
+        return self._give_back(exchange.settle_call(policy, subject, id, cost), exchange.settlement_of)
 
-    def release(self, policy: str, subject: Subject, *, id: str) -> Release:
+    def release(self, policy: str, subject: Subject, *, id: Id) -> Release:
         """
         Says that what decision `id` was for is over: limits on what is under way count it no more. Safe to repeat.
         Raises as `settle` does; until it is acknowledged, its place may be held for as long as the limit's window.
         """
-        return self._exchange(exchange.release_call(policy, subject, id), exchange.release_of)
+        return self._give_back(exchange.release_call(policy, subject, id), exchange.release_of)
 
     def check_inline(self, layers: Sequence[Layer], *, cost: int = 1) -> Decision:
         """As `check`, by limits named here in place of a policy's; the service needs RATE_LIMIT_INLINE=1."""
-        return self._decide(exchange.check_inline_call(layers, cost), "inline", cost)
+        return self._decide(exchange.check_inline_call(layers, cost))
 
-    def consume_inline(self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: str | None = None) -> Decision:
+    def consume_inline(self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: Id | None = None) -> Decision:
         """As `consume`, by limits named here in place of a policy's."""
-        return self._decide(exchange.consume_inline_call(layers, cost, idempotency_key), "inline", cost)
+        return self._decide(exchange.consume_inline_call(layers, cost, idempotency_key))
 
-    def settle_inline(self, layers: Sequence[Layer], *, id: str, cost: int) -> Settlement:
+    def settle_inline(self, layers: Sequence[Layer], *, id: Id, cost: int) -> Settlement:
         """As `settle`, by limits named here in place of a policy's."""
-        return self._exchange(exchange.settle_inline_call(layers, id, cost), exchange.settlement_of)
+        return self._give_back(exchange.settle_inline_call(layers, id, cost), exchange.settlement_of)
 
-    def release_inline(self, layers: Sequence[Layer], *, id: str) -> Release:
+    def release_inline(self, layers: Sequence[Layer], *, id: Id) -> Release:
         """As `release`, by limits named here in place of a policy's."""
-        return self._exchange(exchange.release_inline_call(layers, id), exchange.release_of)
+        return self._give_back(exchange.release_inline_call(layers, id), exchange.release_of)
 
-    def forget_inline(self, key: str) -> None:
+    def forget_inline(self, key: Id) -> None:
         """Forgets what limits named inline have counted by this key."""
         self._exchange(exchange.forget_inline_call(key), exchange.nothing_of)
 
     def close(self) -> None:
         """Closes the connections."""
+        self._is_closed.set()
         self._transport.close()
 
     def __enter__(self) -> Limiter:
@@ -291,25 +422,42 @@ class Limiter(_Configured):
     ) -> None:
         self.close()
 
-    def _decide(self, call: Call, policy: str, cost: int) -> Decision:
+    def _decide(self, call: Call) -> Decision:
+        self._own_what_is_shared()
+        if self._breaker.is_open and (self._is_asking() or not self._breaker.may_try()):
+            return self._not_asked(call)
         try:
             return self._exchange(call, exchange.decision_of)
-        except UnavailableError as error:
-            return self._undecided(error, policy, cost, call.idempotency_key)
+        except OUTAGES as error:
+            return self._undecided(error, call)
 
-    def _exchange(self, call: Call, read: Callable[[Answer], T]) -> T:
-        plan = exchange.plan(self.deadline_seconds, read)
-        step = next(plan)
-        while True:
-            outcome: Outcome = None
-            if isinstance(step, Pause):
-                time.sleep(step.seconds)
-            else:
-                outcome = self._attempt(call, step)
-            try:
-                step = plan.send(outcome)
-            except StopIteration as stop:
-                return cast(T, stop.value)
+    def _give_back(self, call: Call, read: Read[T]) -> T:
+        try:
+            return self._exchange(call, read)
+        except LimiterError as error:
+            _log.warning("%s could not be done: %s", call.path, error)
+            raise
+
+    def _exchange(self, call: Call, read: Read[T]) -> T:
+        self._own_what_is_shared()
+        plan = exchange.plan(call, read, self._gives_up_at())
+        try:
+            step = next(plan)
+            while True:
+                outcome: Outcome = None
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                else:
+                    outcome = self._attempt(call, step)
+                try:
+                    step = plan.send(outcome)
+                except StopIteration as stop:
+                    self._heard(call, None)
+                    return cast(T, stop.value)
+        except LimiterError as error:
+            if self._heard(call, error):
+                self._ask_in_background()
+            raise
 
     def _attempt(self, call: Call, send: Send) -> Outcome:
         seconds = send.timeout_seconds
@@ -328,5 +476,31 @@ class Limiter(_Configured):
                 return Answer(response.status_code, response.headers, bytes(content))
             finally:
                 response.close()
-        except httpx.RequestError as error:
+        except (httpx.RequestError, OSError) as error:
             return error
+
+    def _is_asking(self) -> bool:
+        return self._asking is not None and self._asking.is_alive()
+
+    def _ask_in_background(self) -> None:
+        if not self._is_asking() and not self._is_closed.is_set():
+            self._asking = threading.Thread(
+                target=_ask_until_answered,
+                args=[weakref.ref(self), self._is_closed],
+                name="exact_limiter",
+                daemon=True,
+            )
+            self._asking.start()
+
+
+def _ask_until_answered(limiter: weakref.ref[Limiter], is_closed: threading.Event) -> None:
+    """In a thread, which keeps no limiter that nobody else has."""
+    while (one := limiter()) is not None and one._breaker.is_open and (question := one._breaker.question) is not None:
+        pause_seconds = one._breaker.next_pause_seconds()
+        del one
+        if is_closed.wait(pause_seconds):
+            return
+        if (one := limiter()) is not None:
+            with suppress(LimiterError):
+                one._exchange(question, exchange.decision_of)
+        del one

@@ -8,8 +8,16 @@ import anyio
 import httpcore
 import httpx
 
-#: What it raises when there is no answer.
-UNREACHABLE = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
+#: What it raises when there is no answer. An alert of TLS in place of one, certificates that can't be read and a name
+#: that is not found are OSErrors, of which httpcore tells only some by its own names; TimeoutError is one too.
+UNREACHABLE = (
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    OSError,
+)
 
 #: As with httpx: what is between here and the service may have forgotten a connection that was idle for longer.
 _IDLE_SECONDS = 5.0

@@ -28,6 +28,8 @@ class LimitState:
     shadow: bool = False
     #: It counts decisions that were admitted in the window and not released, in place of their cost.
     concurrent: bool = False
+    #: What is in force for the key in place of the policy's own limit: "limits", "exempt" or "ban".
+    override: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class Decision:
     def __bool__(self) -> bool:
         return self.allowed
 
+    @property
+    def is_banned(self) -> bool:
+        """It is denied since one of its keys is banned, whatever has been used."""
+        return not self.allowed and any(state.override == "ban" and not state.shadow for state in self.limits)
+
 
 @dataclass(frozen=True)
 class Settlement:
@@ -79,33 +86,37 @@ class Release:
 
 
 def read_decision(body: Mapping[str, Any], headers: Mapping[str, str]) -> Decision:
-    """Raises KeyError or TypeError when it is none."""
+    """Raises KeyError or TypeError when it is none: what a proxy answers must not pass for an admission."""
+    allowed, wait = _flag(body["allowed"]), body["retry_after_seconds"]
+    if allowed and wait is not None:
+        raise TypeError("a wait for what is allowed")
     return Decision(
-        allowed=body["allowed"],
-        id=body.get("id"),
-        policy=body["policy"],
-        cost=body["cost"],
-        replayed=body["replayed"],
-        degraded=body["degraded"],
-        retry_after_seconds=body["retry_after_seconds"],
+        allowed=allowed,
+        id=None if body.get("id") is None else _text(body["id"]),
+        policy=_text(body["policy"]),
+        cost=_number(body["cost"]),
+        replayed=_flag(body["replayed"]),
+        degraded=_flag(body["degraded"]),
+        retry_after_seconds=None if allowed else _number(wait),
         limits=_read_limits(body),
         headers={name: headers[name] for name in PASSED_ON if name in headers},
         body=body,
-        shadow=body.get("shadow", False),
-        would_deny=body.get("would_deny", False),
+        shadow=_flag(body.get("shadow", False)),
+        would_deny=_flag(body.get("would_deny", False)),
     )
 
 
 def read_settlement(body: Mapping[str, Any]) -> Settlement:
     """Raises KeyError or TypeError when it is none."""
-    return Settlement(id=body["id"], policy=body["policy"], cost=body["cost"], limits=_read_limits(body))
+    id, policy, cost = _text(body["id"]), _text(body["policy"]), _number(body["cost"])
+    return Settlement(id=id, policy=policy, cost=cost, limits=_read_limits(body))
 
 
 def read_release(body: Mapping[str, Any]) -> Release:
     """Raises KeyError or TypeError when it is none."""
     if body["released"] is not True:
         raise TypeError("not released")
-    return Release(id=body["id"], policy=body["policy"], limits=_read_limits(body))
+    return Release(id=_text(body["id"]), policy=_text(body["policy"]), limits=_read_limits(body))
 
 
 def degraded_decision(allowed: bool, policy: str, cost: int, idempotency_key: str | None) -> Decision:
@@ -140,18 +151,47 @@ def degraded_decision(allowed: bool, policy: str, cost: int, idempotency_key: st
 
 
 def _read_limits(body: Mapping[str, Any]) -> tuple[LimitState, ...]:
+    limits = body["limits"]
+    if not isinstance(limits, list):
+        raise TypeError("not a list")
     return tuple(
         LimitState(
-            layer=state["layer"],
-            key=state["key"],
-            limit=state["limit"],
-            window_seconds=state["window_seconds"],
-            used=state["used"],
-            remaining=state["remaining"],
-            reset_seconds=state["reset_seconds"],
-            frees_in_ms=state.get("frees_in_ms"),
-            shadow=state.get("shadow", False),
-            concurrent=state.get("concurrent", False),
+            layer=_text(state["layer"]),
+            key=_text(state["key"]),
+            limit=_number(state["limit"]),
+            window_seconds=_number(state["window_seconds"]),
+            used=_number(state["used"]),
+            remaining=_number(state["remaining"]),
+            reset_seconds=_number(state["reset_seconds"]),
+            frees_in_ms=None if state.get("frees_in_ms") is None else _number(state["frees_in_ms"]),
+            shadow=_flag(state.get("shadow", False)),
+            concurrent=_flag(state.get("concurrent", False)),
+            override=None if state.get("override") is None else _text(state["override"]),
         )
-        for state in body["limits"]
+        for state in map(_object, limits)
     )
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("not an object")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not text")
+    return value
+
+
+def _number(value: object) -> int:
+    # To Python, true is a number.
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("not a whole number")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("neither true nor false")
+    return value

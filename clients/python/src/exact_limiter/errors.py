@@ -29,8 +29,17 @@ class InvalidRequestError(LimiterError):
         self.errors = tuple(errors)
 
 
+class UnknownPolicyError(InvalidRequestError):
+    """The service has no policy of this name."""
+
+    def __init__(self, policies: Sequence[str], detail: str) -> None:
+        mistakes = [InvalidField("/policy", f'"{policy}" names no policy in force') for policy in policies]
+        super().__init__(404, detail, mistakes)
+        self.policies = tuple(policies)
+
+
 class UnauthorizedError(LimiterError):
-    """The token is not in force, or does not permit this call."""
+    """The token is not in force, or does not permit this call; or the service does not take limits named inline."""
 
 
 class UnknownDecisionError(LimiterError):
@@ -39,3 +48,12 @@ class UnknownDecisionError(LimiterError):
 
 class UnavailableError(LimiterError):
     """No answer of the service within the deadline. A check or a consume is then decided by `on_error`."""
+
+    def __init__(self, message: str, *, is_of_service: bool = False) -> None:
+        super().__init__(message)
+        #: The service itself said that it can't decide: others of its objects may well be able to.
+        self.is_of_service = is_of_service
+
+
+#: What `on_error` answers a check or a consume for: nobody decided. All else is a decision about the request.
+OUTAGES = (UnavailableError, UnauthorizedError, UnknownPolicyError)

@@ -11,15 +11,16 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeVar
 from urllib.parse import quote
 
 import httpx
 
 from .decision import (
     Decision,
+    LimitState,
     Release,
     Settlement,
     degraded_decision,
@@ -34,14 +35,13 @@ from .errors import (
     UnauthorizedError,
     UnavailableError,
     UnknownDecisionError,
+    UnknownPolicyError,
 )
-
-#: Who is asking, as attributes: `{"user": "u_1", "ip": "203.0.113.7"}`. One that is None counts as missing.
-Subject = Mapping[str, str | None]
+from .ids import Id, Subject, is_key_of, text_of, texts_of, trimmed
 
 T = TypeVar("T")
 
-#: What becomes of a check or a consume that is not answered: a decision with `degraded` set, or UnavailableError.
+#: What becomes of a check or a consume that nobody decides: a decision with `degraded` set, or the error.
 OnError = Literal["deny", "allow", "raise"]
 
 
@@ -50,8 +50,12 @@ class Layer:
     """Limits that the caller names itself, and the key they count by: `Layer("login", "203.0.113.7", ["5/minute"])`."""
 
     name: str
-    key: str
+    key: Id
     limits: Sequence[str]
+
+
+def _any_key(_: str) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,15 @@ class Call:
     idempotency_key: str | None = None
     #: Made up for this call: before its first attempt nobody has sent it.
     has_new_key: bool = False
+    #: What it asks about, and so what its answer must be about.
+    policy: str = ""
+    cost: int = 1
+    is_key: Callable[[str], bool] = _any_key
+
+    @property
+    def as_check(self) -> Call:
+        """Of a consume: the same question, which records nothing."""
+        return replace(self, path=self.path.replace("consume", "check"), idempotency_key=None, has_new_key=False)
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,9 @@ class Answer:
 #: The answer to a Send, or why there is none; nothing for a Pause.
 Outcome = Answer | Exception | None
 
+#: What an answer to a call says; raises a LimiterError when it is none.
+Read = Callable[[Call, Answer], T]
+
 Plan = Generator[Send | Pause, Outcome, T]
 
 _FIRST_PAUSE_SECONDS = 0.05
@@ -105,19 +121,20 @@ _FIRST_PAUSE_SECONDS = 0.05
 _SHORTEST_ATTEMPT_SECONDS = 0.1
 
 
-def plan(deadline_seconds: float, read: Callable[[Answer], T]) -> Plan[T]:
+def plan(call: Call, read: Read[T], gives_up_at: float) -> Plan[T]:
     """
-    Attempts until there is an answer that can be read, all of them within the deadline.
+    Attempts until there is an answer that can be read, all of them before an instant of `time.monotonic()`.
     Raises UnavailableError when there is none, and what else `read` raises.
     """
-    gives_up_at = time.monotonic() + deadline_seconds
     pause_seconds = _FIRST_PAUSE_SECONDS
-    left_seconds = deadline_seconds
+    left_seconds = gives_up_at - time.monotonic()
+    if left_seconds <= 0:
+        raise UnavailableError("The limiter was not asked: the deadline has passed.")
     for attempt in itertools.count(1):
         timeout_seconds = max(left_seconds / 2, min(left_seconds, _SHORTEST_ATTEMPT_SECONDS))
         outcome = yield Send(timeout_seconds, attempt)
         try:
-            return read(_answered(outcome))
+            return read(call, _answered(outcome))
         except UnavailableError as error:
             jittered_seconds = max(pause_seconds * (0.5 + random.random()), _asked_to_wait_seconds(outcome))
             if time.monotonic() + jittered_seconds >= gives_up_at:
@@ -131,118 +148,193 @@ def plan(deadline_seconds: float, read: Callable[[Answer], T]) -> Plan[T]:
     raise AssertionError("attempts are counted without end")
 
 
-def consume_call(policy: str, subject: Subject, cost: int, idempotency_key: str | None) -> Call:
-    body = {"policy": policy, "subject": dict(subject), "cost": cost}
-    return _consume_call("/v1/consume", body, idempotency_key)
+def consume_call(policy: str, subject: Subject, cost: int, idempotency_key: Id | None) -> Call:
+    return _with_key(_about(policy, subject, "consume", cost=cost), idempotency_key)
 
 
 def check_call(policy: str, subject: Subject, cost: int) -> Call:
-    return Call("POST", "/v1/check", _encode({"policy": policy, "subject": dict(subject), "cost": cost}))
+    return _about(policy, subject, "check", cost=cost)
 
 
-def settle_call(policy: str, subject: Subject, id: str, cost: int) -> Call:
-    return Call("POST", "/v1/settle", _encode({"policy": policy, "subject": dict(subject), "id": id, "cost": cost}))
+def settle_call(policy: str, subject: Subject, id: Id, cost: int) -> Call:
+    return _about(policy, subject, "settle", id=text_of(id, "id"), cost=cost)
 
 
-def release_call(policy: str, subject: Subject, id: str) -> Call:
-    return Call("POST", "/v1/release", _encode({"policy": policy, "subject": dict(subject), "id": id}))
+def release_call(policy: str, subject: Subject, id: Id) -> Call:
+    return _about(policy, subject, "release", id=text_of(id, "id"))
 
 
-def consume_inline_call(layers: Sequence[Layer], cost: int, idempotency_key: str | None) -> Call:
-    body = {"layers": _layers(layers), "cost": cost}
-    return _consume_call("/v1/inline/consume", body, idempotency_key)
+def consume_inline_call(layers: Sequence[Layer], cost: int, idempotency_key: Id | None) -> Call:
+    return _with_key(_inline(layers, "consume", cost=cost), idempotency_key)
 
 
 def check_inline_call(layers: Sequence[Layer], cost: int) -> Call:
-    return Call("POST", "/v1/inline/check", _encode({"layers": _layers(layers), "cost": cost}))
+    return _inline(layers, "check", cost=cost)
 
 
-def settle_inline_call(layers: Sequence[Layer], id: str, cost: int) -> Call:
-    return Call("POST", "/v1/inline/settle", _encode({"layers": _layers(layers), "id": id, "cost": cost}))
+def settle_inline_call(layers: Sequence[Layer], id: Id, cost: int) -> Call:
+    return _inline(layers, "settle", id=text_of(id, "id"), cost=cost)
 
 
-def release_inline_call(layers: Sequence[Layer], id: str) -> Call:
-    return Call("POST", "/v1/inline/release", _encode({"layers": _layers(layers), "id": id}))
+def release_inline_call(layers: Sequence[Layer], id: Id) -> Call:
+    return _inline(layers, "release", id=text_of(id, "id"))
 
 
-def forget_inline_call(key: str) -> Call:
-    return Call("DELETE", f"/v1/inline/keys/{quote(key, safe='')}", b"")
+def forget_inline_call(key: Id) -> Call:
+    return Call("DELETE", f"/v1/inline/keys/{quote(text_of(key, 'key'), safe='')}", b"")
 
 
-def decision_of(answer: Answer) -> Decision:
-    """Raises a LimiterError unless it is a decision."""
+def policies_call() -> Call:
+    return Call("GET", "/v1/policies", b"")
+
+
+def inline_call() -> Call:
+    """A check that is answered if the service takes limits named inline."""
+    return check_inline_call([Layer("limit", "health", ["1/second"])], 1)
+
+
+def decision_of(call: Call, answer: Answer) -> Decision:
+    """Raises a LimiterError unless it is a decision about this call."""
     if answer.status in (200, 429):
+        return _read_about(call, answer, lambda body: read_decision(body, answer.headers))
+    refusal = _error_of(call, answer)
+    if isinstance(refusal, InvalidRequestError) and refusal.status == 404 and not refusal.errors:
+        raise UnavailableError(_NOT_THE_SERVICE.format(answer.status))
+    raise refusal
+
+
+def settlement_of(call: Call, answer: Answer) -> Settlement:
+    """Raises a LimiterError unless it is a settlement of this call's decision."""
+    return _change_of(call, answer, read_settlement)
+
+
+def release_of(call: Call, answer: Answer) -> Release:
+    """Raises a LimiterError unless it is a release of this call's decision."""
+    return _change_of(call, answer, read_release)
+
+
+def nothing_of(call: Call, answer: Answer) -> None:
+    """Raises a LimiterError unless it was done."""
+    if answer.status != 204:
+        raise _error_of(call, answer)
+
+
+def has_policies(wanted: Iterable[str]) -> Read[None]:
+    """Raises UnknownPolicyError unless all of these are in force."""
+
+    def read(call: Call, answer: Answer) -> None:
+        if answer.status != 200:
+            raise _error_of(call, answer)
         try:
-            return read_decision(answer.json(), answer.headers)
+            in_force = [str(policy["name"]) for policy in answer.json()["policies"]]
         except (ValueError, KeyError, TypeError) as error:
             raise UnavailableError(_NOT_THE_SERVICE.format(answer.status)) from error
-    raise _error_of(answer)
+        if missing := sorted(set(wanted) - set(in_force)):
+            names = ", ".join(f'"{name}"' for name in missing)
+            raise UnknownPolicyError(missing, f"The limiter has no policy {names}. It has: {', '.join(in_force)}.")
+
+    return read
 
 
-def settlement_of(answer: Answer) -> Settlement:
-    """Raises a LimiterError unless it is a settlement."""
-    return _change_of(answer, read_settlement)
+def undecided(error: LimiterError, on_error: OnError, call: Call) -> Decision:
+    """What takes the place of a decision that could not be had; raises `error` if that is what shall become of it."""
+    if on_error == "raise":
+        raise error
+    return degraded_decision(on_error == "allow", call.policy, call.cost, call.idempotency_key)
 
 
-def release_of(answer: Answer) -> Release:
-    """Raises a LimiterError unless it is a release."""
-    return _change_of(answer, read_release)
+class _Told(Protocol):
+    """What a decision, a settlement and a release have in common."""
+
+    @property
+    def policy(self) -> str: ...
+    @property
+    def limits(self) -> tuple[LimitState, ...]: ...
 
 
-def _change_of(answer: Answer, read: Callable[[Mapping[str, Any]], T]) -> T:
+_T = TypeVar("_T", bound=_Told)
+
+
+def _read_about(call: Call, answer: Answer, read: Callable[[Mapping[str, Any]], _T]) -> _T:
+    """Raises UnavailableError for what can't be read, and for an answer to somebody else's call."""
+    try:
+        told = read(answer.json())
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnavailableError(_NOT_THE_SERVICE.format(answer.status)) from error
+    if told.policy != call.policy or not all(call.is_key(state.key) for state in told.limits):
+        raise UnavailableError("An answer of the limiter that is about something else than was asked.")
+    return told
+
+
+def _change_of(call: Call, answer: Answer, read: Callable[[Mapping[str, Any]], _T]) -> _T:
     if answer.status == 200:
-        try:
-            return read(answer.json())
-        except (ValueError, KeyError, TypeError) as error:
-            raise UnavailableError(_NOT_THE_SERVICE.format(answer.status)) from error
-    refusal = _error_of(answer)
+        return _read_about(call, answer, read)
+    refusal = _error_of(call, answer)
     # The other 404 points at the name of a policy that there is not.
     if isinstance(refusal, InvalidRequestError) and refusal.status == 404 and not refusal.errors:
         raise UnknownDecisionError(refusal.detail)
     raise refusal
 
 
-def nothing_of(answer: Answer) -> None:
-    """Raises a LimiterError unless it was done."""
-    if answer.status != 204:
-        raise _error_of(answer)
-
-
-def undecided(
-    error: LimiterError, on_error: OnError, policy: str, cost: int, idempotency_key: str | None = None
-) -> Decision:
-    """What takes the place of a decision that could not be had; raises `error` if that is what shall become of it."""
-    if on_error == "raise":
-        raise error
-    return degraded_decision(on_error == "allow", policy, cost, idempotency_key)
-
-
 _NOT_THE_SERVICE = "An answer with status {} that is none of the limiter's: is its URL right?"
 
 
-def _consume_call(path: str, body: object, idempotency_key: str | None) -> Call:
-    if idempotency_key is None:
-        return Call("POST", path, _encode(body), str(uuid.uuid4()), has_new_key=True)
+def _about(policy: str, subject: Subject, op: str, **fields: str | int) -> Call:
+    texts = texts_of(subject)
+    body = _encode({"policy": policy, "subject": texts, **fields})
+    return Call("POST", f"/v1/{op}", body, policy=policy, cost=int(fields.get("cost", 1)), is_key=is_key_of(texts))
+
+
+def _inline(layers: Sequence[Layer], op: str, **fields: str | int) -> Call:
+    keys = [text_of(layer.key, f'the key of layer "{layer.name}"') for layer in layers]
+    named = [
+        {"name": layer.name, "key": key, "limits": list(layer.limits)} for layer, key in zip(layers, keys, strict=True)
+    ]
+    body = _encode({"layers": named, **fields})
+    asked = {f"inline/{trimmed(key)}" for key in keys}
+    cost = int(fields.get("cost", 1))
+    return Call("POST", f"/v1/inline/{op}", body, policy="inline", cost=cost, is_key=asked.__contains__)
+
+
+def _with_key(call: Call, given: Id | None) -> Call:
+    if given is None:
+        return replace(call, idempotency_key=str(uuid.uuid4()), has_new_key=True)
+    key = text_of(given, "idempotency_key")
     # A header can't carry every string: checked here, with the words that the service has for it.
-    if not re.fullmatch(r"[A-Za-z0-9._~:-]{1,128}", idempotency_key):
+    if not re.fullmatch(r"[A-Za-z0-9._~:-]{1,128}", key):
         mistake = InvalidField("/idempotency_key", "must be 1 to 128 of A-Z a-z 0-9 . _ ~ : -")
         raise InvalidRequestError(400, "The request has a mistake.", [mistake])
-    return Call("POST", path, _encode(body), idempotency_key)
+    return replace(call, idempotency_key=key)
 
 
-def _error_of(answer: Answer) -> LimiterError:
+def _error_of(call: Call, answer: Answer) -> LimiterError:
+    detail = _problem_of(answer)
+    if detail is None:
+        return UnavailableError(_NOT_THE_SERVICE.format(answer.status))
+    if answer.status == 401:
+        return UnauthorizedError(f"The limiter refuses the token: {detail}")
+    if answer.status == 403:
+        return UnauthorizedError(detail)
+    try:
+        errors = [
+            InvalidField(str(error["pointer"]), str(error["detail"])) for error in answer.json().get("errors", [])
+        ]
+    except (KeyError, TypeError):
+        return UnavailableError(_NOT_THE_SERVICE.format(answer.status))
+    if answer.status == 404 and any(error.pointer == "/policy" for error in errors):
+        return UnknownPolicyError([call.policy], detail)
+    return InvalidRequestError(answer.status, detail, errors)
+
+
+def _problem_of(answer: Answer) -> str | None:
+    """What the service says is wrong; None when it is not the service that says it."""
     try:
         problem = answer.json()
-        detail = str(problem["detail"])
-        errors = [InvalidField(error["pointer"], error["detail"]) for error in problem.get("errors", [])]
-        is_the_services = problem["status"] == answer.status
-    except (ValueError, KeyError, TypeError):
-        is_the_services = False
-    if not is_the_services:
-        return UnavailableError(_NOT_THE_SERVICE.format(answer.status))
-    if answer.status in (401, 403):
-        return UnauthorizedError(detail)
-    return InvalidRequestError(answer.status, detail, errors)
+    except ValueError:
+        return None
+    detail = problem.get("detail")
+    # Only a problem that the service made says its status: a proxy's 403 is no word about the token.
+    return detail if isinstance(detail, str) and problem.get("status") == answer.status else None
 
 
 def _answered(outcome: Outcome) -> Answer:
@@ -250,7 +342,9 @@ def _answered(outcome: Outcome) -> Answer:
     if not isinstance(outcome, Answer):
         raise UnavailableError(f"The limiter could not be reached: {outcome!r}.") from outcome
     if outcome.status >= 500:
-        raise UnavailableError(f"The limiter answered with status {outcome.status}.")
+        detail = _problem_of(outcome)
+        told = f"The limiter answered with status {outcome.status}" + (f": {detail}" if detail else ".")
+        raise UnavailableError(told, is_of_service=detail is not None)
     return outcome
 
 
@@ -259,10 +353,6 @@ def _asked_to_wait_seconds(outcome: Outcome) -> float:
         return 0
     seconds = outcome.headers.get("Retry-After", "")
     return float(seconds) if seconds.isascii() and seconds.isdigit() else 0
-
-
-def _layers(layers: Sequence[Layer]) -> list[dict[str, object]]:
-    return [{"name": layer.name, "key": layer.key, "limits": list(layer.limits)} for layer in layers]
 
 
 def _encode(body: object) -> bytes:

@@ -12,8 +12,8 @@ It asks on the event loop without blocking it, and looks at nothing of the route
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -24,12 +24,11 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import exchange
 from .client import AsyncLimiter
 from .decision import Decision, Release, Settlement
 from .errors import InvalidRequestError, LimiterError
-
-_log = logging.getLogger("exact_limiter")
+from .ids import Id, text_of
+from .loops import running_loop
 
 T = TypeVar("T")
 
@@ -45,11 +44,38 @@ class _Installed:
 
 
 class RateLimited(HTTPException):
-    """A request that is not let pass: 429 denied, 503 not decided (`on_error="deny"`), 400 for a user that can't be."""
+    """
+    A request that is not let pass: 429 denied, 503 not decided (`on_error="deny"`), 400 for a user that can't be, 403
+    for what the limiter refuses. An exception handler of the application's own may answer it in another way.
+    """
 
-    def __init__(self, status_code: int, body: Mapping[str, object], headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        status_code: int,
+        body: Mapping[str, object],
+        headers: Mapping[str, str],
+        decision: Decision | None = None,
+    ) -> None:
         super().__init__(status_code, detail=body.get("detail"), headers=dict(headers))
+        #: For whoever sent the request.
         self.body = body
+        #: For the application: with keys and all limits. None for 400 and 403.
+        self.decision = decision
+
+
+def public_body(decision: Decision) -> dict[str, object]:
+    """
+    What a denial tells whoever sent the request: nothing of keys, of limits and of others. A ban says that it is one,
+    and no wait: it may be lifted, or last, whatever was said.
+    """
+    told = decision.body
+    if decision.is_banned:
+        detail = "Banned: requests of this user or address are not accepted."
+        return {"type": "about:blank", "title": "Banned", "status": 429, "detail": detail, "retry_after_seconds": None}
+    shown = {name: told[name] for name in ("type", "title", "status", "detail", "violated-policies") if name in told}
+    if not decision.degraded:
+        shown["detail"] = f"Too many requests: try again in {decision.retry_after_seconds} s."
+    return {**shown, "retry_after_seconds": decision.retry_after_seconds}
 
 
 @dataclass(frozen=True)
@@ -63,10 +89,11 @@ class Charge:
     async def settle(self, cost: int) -> Settlement | None:
         """
         Corrects the cost: the real one once it is known, 0 to give it back. None when there is nothing to correct, or
-        nobody to ask, which is logged: the cost then stays as it was until it leaves its windows.
+        nobody to ask, which is logged: the cost then stays as it was until it leaves its windows. It ends also where
+        everything is cancelled around it: in the `finally` of a stream whose client has hung up.
         """
         policy, subject = self.decision.policy, self._subject
-        return await self._change("settled", lambda id: self._limiter.settle(policy, subject, id=id, cost=cost))
+        return await self._change(lambda id: self._limiter.settle(policy, subject, id=id, cost=cost))
 
     async def release(self) -> Release | None:
         """
@@ -74,15 +101,15 @@ class Charge:
         then held until it has left the window.
         """
         policy, subject = self.decision.policy, self._subject
-        return await self._change("released", lambda id: self._limiter.release(policy, subject, id=id))
+        return await self._change(lambda id: self._limiter.release(policy, subject, id=id))
 
-    async def _change(self, what: str, change: Callable[[str], Awaitable[T]]) -> T | None:
+    async def _change(self, change: Callable[[str], Awaitable[T]]) -> T | None:
         if self.decision.id is None or self.decision.degraded:
             return None
         try:
             return await change(self.decision.id)
-        except LimiterError as error:
-            _log.warning("Decision %s could not be %s: %s", self.decision.id, what, error)
+        except LimiterError:
+            # Logged by the client.
             return None
 
 
@@ -112,41 +139,63 @@ class RateLimit:
 
     `trusted_proxies` says how many proxies of your own stand before the backend, each of which appends the address it
     was called from to `X-Forwarded-For`. What stands before their entries the client wrote, and is not believed.
+
+    `public_body` makes the body of a 429, and of a 503, from the decision; `lambda decision: decision.body` shows all.
     """
 
-    def __init__(self, limiter: AsyncLimiter, *, trusted_proxies: int) -> None:
+    def __init__(
+        self,
+        limiter: AsyncLimiter,
+        *,
+        trusted_proxies: int,
+        public_body: Callable[[Decision], Mapping[str, object]] = public_body,
+    ) -> None:
         if trusted_proxies < 0:
             raise ValueError("trusted_proxies must be at least 0")
         if limiter.on_error == "raise":
             raise ValueError('on_error="raise" would answer 500 when the limiter is down: choose "deny" or "allow"')
         self.limiter = limiter
         self.trusted_proxies = trusted_proxies
+        self.public_body = public_body
 
     def install(self, app: FastAPI) -> None:
-        """Has the application carry the headers, answer what is not let pass, and close the connections at its end."""
+        """
+        Has the application carry the headers, answer what is not let pass, and close the connections at its end. When
+        it starts, `limiter.ready()` is asked in the background: what is wrong with the configuration is logged, and
+        stops nothing. An application that shall not start then awaits `limiter.ready()` itself, in its lifespan.
+        """
         app.add_middleware(_Middleware, limiter=self.limiter)
-        app.add_exception_handler(RateLimited, _answer)
+        if RateLimited not in app.exception_handlers:
+            app.add_exception_handler(RateLimited, _answer)
 
     def __call__(
         self,
         policy: str,
         *,
         cost: int = 1,
-        user: Callable[..., str | Awaitable[str | None] | None] = user_from_header,
-        attributes: Callable[..., Mapping[str, str | None] | Awaitable[Mapping[str, str | None]]] = _no_attributes,
+        user: Callable[..., Id | Awaitable[Id | None] | None] = user_from_header,
+        attributes: Callable[..., Mapping[str, Id | None] | Awaitable[Mapping[str, Id | None]]] = _no_attributes,
     ) -> Callable[..., Awaitable[Charge]]:
         """
         A dependency that consumes `cost` of the policy. `user` and `attributes` are dependencies themselves, so they
         may take whatever a dependency of the application can: who is signed in, None for nobody, and what else the
-        policy counts by. The same dependency, used twice in a route, consumes once.
+        policy counts by, each a str, an int or a UUID. The same dependency, used twice in a route, consumes once.
         """
+        self.limiter.policies.add(policy)
+        named = {"user": user, "attributes": attributes}
 
         async def limited(
             request: Request,
-            user: str | None = Depends(user),
-            attributes: Mapping[str, str | None] = Depends(attributes),
+            user: object = Depends(user),
+            attributes: object = Depends(attributes),
         ) -> Charge:
-            subject = {**attributes, "user": user, "ip": client_address(request, self.trusted_proxies)}
+            if not isinstance(attributes, Mapping):
+                raise TypeError(f"{_name(named['attributes'])} must return a mapping, not {type(attributes).__name__}")
+            subject: dict[str, str | None] = {
+                **{name: _text(value, named["attributes"], policy, name) for name, value in attributes.items()},
+                "user": _text(user, named["user"], policy, "user"),
+                "ip": client_address(request, self.trusted_proxies),
+            }
             return Charge(await self._admitted(request, policy, subject, cost), self.limiter, subject)
 
         return limited
@@ -158,7 +207,8 @@ class RateLimit:
             raise RuntimeError("The application does not know of its rate limits: call rate_limit.install(app).")
         decision = await self._decide(policy, subject, cost)
         if not decision.allowed:
-            raise RateLimited(503 if decision.degraded else 429, decision.body, decision.headers)
+            headers = {} if decision.is_banned else decision.headers
+            raise RateLimited(503 if decision.degraded else 429, self.public_body(decision), headers, decision)
         installed.headers.extend(decision.headers.items())
         return decision
 
@@ -167,18 +217,28 @@ class RateLimit:
             return await self.limiter.consume(policy, subject, cost=cost)
         except InvalidRequestError as error:
             # What the client is counted by is its own, and a mistake in it no reason to let the client pass.
-            if error.status == 413 or any(field.pointer.startswith("/subject/") for field in error.errors):
-                body = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": str(error)}
-                raise RateLimited(400, body, {}) from error
-            return self._undecided(error, policy, cost)
-        except LimiterError as error:
-            return self._undecided(error, policy, cost)
+            mistakes = [field for field in error.errors if field.pointer.startswith("/subject/")]
+            if error.status == 413 or mistakes:
+                told = "; ".join(f"{field.pointer}: {field.detail}" for field in mistakes)
+                raise _refused(400, "Bad Request", told or "The user is too long.") from error
+            # A cost above the limit, for one: no outage, and of no use to be sent again.
+            self.limiter.tell(error, policy)
+            raise _refused(403, "Forbidden", "This request is not accepted.") from error
 
-    def _undecided(self, error: LimiterError, policy: str, cost: int) -> Decision:
-        """The service refuses how it is asked: a mistake in the deployment, which must not fail every request."""
-        decision = exchange.undecided(error, self.limiter.on_error, policy, cost)
-        _log.error("The limiter refuses to decide: %s It is taken as: %s.", error, self.limiter.on_error)
-        return decision
+
+def _refused(status: int, title: str, detail: str) -> RateLimited:
+    return RateLimited(status, {"type": "about:blank", "title": title, "status": status, "detail": detail}, {})
+
+
+def _text(value: object, dependency: Callable[..., object], policy: str, attribute: str) -> str | None:
+    """An attribute as text. Raises TypeError, which names the dependency that it comes from."""
+    if value is None:
+        return None
+    return text_of(value, f'what {_name(dependency)} returns to rate_limit("{policy}") as "{attribute}"')
+
+
+def _name(dependency: Callable[..., object]) -> str:
+    return str(getattr(dependency, "__qualname__", repr(dependency)))
 
 
 def client_address(connection: HTTPConnection, trusted_proxies: int) -> str:
@@ -224,14 +284,27 @@ class _Middleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         installed = _Installed(scope.get("app"), [])
         scope[_SCOPE_KEY] = installed
+        asking: asyncio.Task[None] | None = None
 
         async def send_with_headers(message: Message) -> None:
             if installed.headers and message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in installed.headers:
                     headers.append(name, value)
+            if message["type"] == "lifespan.startup.complete" and running_loop() is not None:
+                nonlocal asking
+                asking = asyncio.create_task(self._ask_if_ready())
             if message["type"] == "lifespan.shutdown.complete":
+                if asking is not None:
+                    asking.cancel()
+                    await asyncio.wait([asking])
                 await self.limiter.aclose()
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+    async def _ask_if_ready(self) -> None:
+        try:
+            await self.limiter.ready()
+        except LimiterError as error:
+            self.limiter.tell(error)

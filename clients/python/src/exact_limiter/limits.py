@@ -7,7 +7,8 @@ The limiter as a storage of the `limits` package, and so of slowapi and flask-li
 The service needs RATE_LIMIT_INLINE=1. Counting is exact for `moving-window`, and the same for `fixed-window`: a limit
 holds in every window of its length, not only in those that begin on the minute, and what is denied is not charged.
 Options, in the URI's query or in `storage_options`: `deadline_seconds`, and `on_error`, which is `raise` unless it is
-set to `deny` or `allow`.
+set to `deny` or `allow`. When nobody decides, `deny` is a limit that is used up, to `hit`, `test` and the stats alike,
+and `allow` one of which nothing is used. A limit that the service does not take is never allowed: it raises, or denies.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from limits.aio.storage import Storage as AsyncStorage
 from limits.storage import MovingWindowSupport, Storage
 
 from .client import AsyncLimiter, Limiter
-from .decision import Decision
-from .errors import LimiterError
+from .decision import Decision, degraded_decision
+from .errors import OUTAGES, InvalidRequestError, LimiterError
 from .exchange import Layer
 
 _SCHEMES = ["limiter+http", "limiter+https"]
@@ -54,10 +55,10 @@ class LimiterStorage(Storage, MovingWindowSupport):
         # Nothing to count is nothing to ask about.
         if cost == 0:
             return True
-        return cost <= limit and self._limiter.consume_inline(_layers(key, limit, expiry), cost=cost).allowed
+        return cost <= limit and self._consume(_layers(key, limit, expiry), cost).allowed
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        return _window(self._limiter.check_inline(_layers(key, limit, expiry)), expiry)
+        return _window(self._check(_layers(key, limit, expiry)), limit, expiry)
 
     def incr(self, key: str, expiry: int, amount: float = 1, *, elastic_expiry: bool = False) -> int:
         cost, limit = math.ceil(amount), _limit_of(key, elastic_expiry)
@@ -65,7 +66,7 @@ class LimiterStorage(Storage, MovingWindowSupport):
             return self.get(key)
         if cost > limit:
             return limit + cost
-        return _count(self._limiter.consume_inline(_layers(key, limit, expiry), cost=cost), limit + cost)
+        return _count(self._consume(_layers(key, limit, expiry), cost), limit + cost)
 
     def get(self, key: str) -> int:
         return self.get_moving_window(key, *_window_of(key))[1]
@@ -85,7 +86,22 @@ class LimiterStorage(Storage, MovingWindowSupport):
         raise NotImplementedError(_NO_RESET)
 
     def clear(self, key: str) -> None:
-        self._limiter.forget_inline(_name(key))
+        try:
+            self._limiter.forget_inline(_name(key))
+        except OUTAGES as error:
+            _tell_or_raise(self._limiter, error)
+
+    def _consume(self, layers: list[Layer], cost: int) -> Decision:
+        try:
+            return self._limiter.consume_inline(layers, cost=cost)
+        except InvalidRequestError as error:
+            return _denied(self._limiter, error)
+
+    def _check(self, layers: list[Layer]) -> Decision:
+        try:
+            return self._limiter.check_inline(layers)
+        except InvalidRequestError as error:
+            return _denied(self._limiter, error)
 
 
 class AsyncLimiterStorage(AsyncStorage, AsyncMovingWindowSupport):
@@ -105,10 +121,10 @@ class AsyncLimiterStorage(AsyncStorage, AsyncMovingWindowSupport):
         cost = math.ceil(amount)
         if cost == 0:
             return True
-        return cost <= limit and (await self._limiter.consume_inline(_layers(key, limit, expiry), cost=cost)).allowed
+        return cost <= limit and (await self._consume(_layers(key, limit, expiry), cost)).allowed
 
     async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        return _window(await self._limiter.check_inline(_layers(key, limit, expiry)), expiry)
+        return _window(await self._check(_layers(key, limit, expiry)), limit, expiry)
 
     async def incr(self, key: str, expiry: int, amount: float = 1, *, elastic_expiry: bool = False) -> int:
         cost, limit = math.ceil(amount), _limit_of(key, elastic_expiry)
@@ -116,7 +132,7 @@ class AsyncLimiterStorage(AsyncStorage, AsyncMovingWindowSupport):
             return await self.get(key)
         if cost > limit:
             return limit + cost
-        return _count(await self._limiter.consume_inline(_layers(key, limit, expiry), cost=cost), limit + cost)
+        return _count(await self._consume(_layers(key, limit, expiry), cost), limit + cost)
 
     async def get(self, key: str) -> int:
         return (await self.get_moving_window(key, *_window_of(key)))[1]
@@ -135,7 +151,22 @@ class AsyncLimiterStorage(AsyncStorage, AsyncMovingWindowSupport):
         raise NotImplementedError(_NO_RESET)
 
     async def clear(self, key: str) -> None:
-        await self._limiter.forget_inline(_name(key))
+        try:
+            await self._limiter.forget_inline(_name(key))
+        except OUTAGES as error:
+            _tell_or_raise(self._limiter, error)
+
+    async def _consume(self, layers: list[Layer], cost: int) -> Decision:
+        try:
+            return await self._limiter.consume_inline(layers, cost=cost)
+        except InvalidRequestError as error:
+            return _denied(self._limiter, error)
+
+    async def _check(self, layers: list[Layer]) -> Decision:
+        try:
+            return await self._limiter.check_inline(layers)
+        except InvalidRequestError as error:
+            return _denied(self._limiter, error)
 
 
 _HEALTH = [Layer("limit", "health", ["1/second"])]
@@ -158,6 +189,18 @@ def _arguments(uri: str, options: dict[str, Any]) -> dict[str, Any]:
     return {"url": url, "token": unquote(parts.username or ""), **given}
 
 
+def _tell_or_raise(limiter: Limiter | AsyncLimiter, error: LimiterError) -> None:
+    if limiter.on_error == "raise":
+        raise error
+    limiter.tell(error, "inline")
+
+
+def _denied(limiter: Limiter | AsyncLimiter, error: InvalidRequestError) -> Decision:
+    """The service does not take such a limit: no outage, so it is not let pass whatever `on_error` says."""
+    _tell_or_raise(limiter, error)
+    return degraded_decision(False, "inline", 1, None)
+
+
 def _layers(key: str, limit: int, expiry: int) -> list[Layer]:
     return [Layer("limit", _name(key), [f"{limit} per {expiry} seconds"])]
 
@@ -169,9 +212,12 @@ def _name(key: str) -> str:
     return f"sha256:{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()}"
 
 
-def _window(decision: Decision, expiry: int) -> tuple[float, int]:
+def _window(decision: Decision, limit: int, expiry: int) -> tuple[float, int]:
     """When the oldest of what is counted came, by this machine's clock, and how much that is; now if nothing is."""
     now = time.time()
+    if decision.degraded and not decision.allowed:
+        # All of it is used, and comes back when it makes sense to ask again.
+        return now + 1 - expiry, limit
     state = decision.limits[0] if decision.limits else None
     if state is None or state.used == 0 or state.frees_in_ms is None:
         return now, 0

@@ -85,8 +85,8 @@ class LimiterService:
         _ok(self._http.post("/test/reset"))
 
     def client(self, *, deadline_seconds: float = 30) -> Limiter:
-        """A client of it, patient enough for a machine that is busy with tests."""
-        return Limiter(self.url, self.token, deadline_seconds=deadline_seconds)
+        """A client of it, patient enough for a machine that is busy with tests. It raises what nobody could decide."""
+        return Limiter(self.url, self.token, deadline_seconds=deadline_seconds, on_error="raise")
 
     def stop(self) -> None:
         """Ends it, and waits for its end."""

@@ -1,0 +1,65 @@
+"""A process that is forked opens connections of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from exact_limiter.testing import LimiterService
+
+#: A process of its own, as this one has threads and may not be forked. It prints who was answered what.
+PROGRAM = """
+import asyncio, os, sys
+from exact_limiter import AsyncLimiter, Limiter
+
+url, token, kind = sys.argv[1:]
+
+def sockets():
+    return {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+            if os.path.exists(f"/proc/self/fd/{fd}") and os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")}
+
+if kind == "Limiter":
+    client = Limiter(url, token, deadline_seconds=30)
+    def ask(user):
+        return client.check("trial", {"user": user})
+else:
+    client = AsyncLimiter(url, token, deadline_seconds=30, batch="batch" in kind)
+    loop = asyncio.new_event_loop()
+    def ask(user):
+        return loop.run_until_complete(client.check("trial", {"user": user}))
+
+ask("parent")
+inherited = sockets()
+children = []
+for number in range(3):
+    pid = os.fork()
+    if pid == 0:
+        if kind != "Limiter":
+            # One loop can't run in two processes: they share what it waits by.
+            loop = asyncio.new_event_loop()
+        code = 0
+        for i in range(20):
+            decision = ask(f"child_{number}")
+            if decision.degraded or decision.limits[0].key != f"user:child_{number}":
+                code = 1
+        if not sockets() - inherited:
+            code = 2
+        os._exit(code)
+    children.append(pid)
+for i in range(20):
+    decision = ask("parent")
+    assert not decision.degraded and decision.limits[0].key == "user:parent", decision
+codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+assert codes == [0, 0, 0], codes
+assert sockets() == inherited, "the connection of the parent is as it was"
+"""
+
+
+@pytest.mark.parametrize("kind", ["Limiter", "AsyncLimiter", "AsyncLimiter, batch"])
+def test_children_and_parent_are_each_answered_what_they_asked(limiter: LimiterService, kind: str) -> None:
+    command = [sys.executable, "-c", PROGRAM, limiter.url, limiter.token, kind]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=dict(os.environ))
+    assert (ended.returncode, ended.stderr) == (0, "")
