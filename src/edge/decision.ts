@@ -122,7 +122,8 @@ export function liveLimits({ limits }: Pick<Decided, "limits">): readonly Decide
 export function retryAfterSeconds(decided: Decided): number | null {
   if (decided.allowed) return null;
   const limits = liveLimits(decided);
-  for (let seconds = 0; ; ) {
+  // An answer that was lost and asked for again may find that there is room by now.
+  for (let seconds = limits.some(({ standing }) => standing.fitsInMs > 0) ? 0 : 1; ; ) {
     const fits = Math.max(seconds, ...limits.map((limit) => ceilSeconds(fitsFromMs(limit, seconds * 1_000))));
     if (fits === seconds) return seconds;
     seconds = fits;

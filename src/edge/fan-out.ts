@@ -24,6 +24,9 @@ export type WaitUntil = (work: Promise<unknown>) => void;
 /** What becomes of a decision that some object is silent about: it is refused, or it is made without that object's word. */
 export type IfSilent = "refuse" | "leave out";
 
+/** How often a charge is sent as a new attempt, when its denial is not explained by any limit. */
+const MOST_ATTEMPTS = 3;
+
 /** The share of its time that a charge over several objects keeps for rolling back. */
 const ROLLBACK_SHARE = 0.2;
 
@@ -70,6 +73,18 @@ export class FanOut {
     charge: Omit<Charge, "attempt" | "alone" | "verdict">,
     waitUntil: WaitUntil,
     judged?: Charge["verdict"],
+  ): Promise<Consumed> {
+    for (let attempts = 1; ; attempts++) {
+      const answer = await this.#attempt(charge, waitUntil, judged);
+      // The answer of a denial was lost, and there is room by now: an attempt that was denied charges nothing any more.
+      if (answer.allowed || answer.conflicts || attempts === MOST_ATTEMPTS || isExplained(answer)) return answer;
+    }
+  }
+
+  async #attempt(
+    charge: Omit<Charge, "attempt" | "alone" | "verdict">,
+    waitUntil: WaitUntil,
+    judged: Charge["verdict"],
   ): Promise<Consumed> {
     const parts = partsOf(charge, this.config.placement);
     // Whoever tries this again is safe: the event is recorded once, and an undo lifts the claim of this attempt alone.
@@ -215,6 +230,11 @@ export class FanOut {
   ): Promise<AnswerOf<M>> {
     return this.calls.ask(object, method, question, giveUpAtMs);
   }
+}
+
+/** Some limit does not admit the cost. */
+function isExplained({ standings }: Answer): boolean {
+  return standings.some((limits) => limits.some(({ fitsInMs }) => fitsInMs > 0));
 }
 
 function keysOf({ counters }: Part): string[] {

@@ -4,6 +4,7 @@ import type { KeyOverride, LayerLimits } from "../core/override";
 import { Account } from "./account";
 import { AccountCache, type Memory } from "./account-cache";
 import { consume, isInWindow, liftClaims } from "./charging";
+import { EndedAttempts } from "./ended-attempts";
 import { type Opened, standingOf } from "./opened";
 import { PAGE_CHARS, type PagedEvent } from "./page";
 import type {
@@ -24,6 +25,8 @@ import type {
 import type { PageStore } from "./store";
 import { CLOCK_MARGIN_MS, sweepPages } from "./sweep";
 
+const DENIED = { allowed: false, replayed: false, conflicts: false, charged: false };
+
 /**
  * The accounts of all keys that live in one object. Every method reads, decides and writes in one synchronous stretch and
  * one transaction, so no call ever sees another half done.
@@ -33,6 +36,7 @@ import { CLOCK_MARGIN_MS, sweepPages } from "./sweep";
  */
 export class Ledger {
   readonly #accounts: AccountCache;
+  readonly #ended = new EndedAttempts();
   /** The accounts of the transaction under way, by key. */
   readonly #opened = new Map<string, Account>();
   /** The last time used: time never runs backwards here, whatever the machine's clock does. */
@@ -144,13 +148,17 @@ export class Ledger {
 
   #consume(charge: Charge, wallMs: number): ChargeAnswer {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
-    return consume(charge, opened, { atMs, marginMs: this.clockMarginMs });
+    if (this.#ended.has(charge)) return { ...standingOf(charge, opened, atMs), ...DENIED };
+    const answer = consume(charge, opened, { atMs, marginMs: this.clockMarginMs });
+    if (!answer.allowed) this.#ended.end(charge);
+    return answer;
   }
 
   /** Answers how the counters stand when the attempt relies on its charge no more. */
   #undo(charge: Charge, wallMs: number): Answer {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
     liftClaims(charge, opened);
+    this.#ended.end(charge);
     return standingOf(charge, opened, atMs);
   }
 
@@ -191,10 +199,12 @@ export class Ledger {
       const result = work();
       this.store.put([...this.#opened.values()].flatMap((account) => account.takeChanges()));
       for (const account of this.#opened.values()) this.#accounts.keep(account);
+      this.#ended.conclude(true);
       return result;
     } catch (error) {
       // What was stored is as before, and memory is not: open these accounts from there.
       for (const key of this.#opened.keys()) this.#accounts.drop(key);
+      this.#ended.conclude(false);
       throw error;
     } finally {
       this.#opened.clear();

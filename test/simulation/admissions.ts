@@ -155,8 +155,8 @@ class Told {
 
   /** An admission is the newest event of every layer, or another is newer still. */
   #isCounted(one: Attempt, fromMs: number, attempts: readonly Attempt[]): void {
-    const mayBeSettled = attempts.some(({ op, askedAtMs }) => {
-      return op === "settle" && askedAtMs >= fromMs && askedAtMs <= one.endedAtMs;
+    const mayBeSettled = attempts.some(({ op, askedAtMs, endedAtMs }) => {
+      return op === "settle" && endedAtMs + this.margins.lateMs >= fromMs && askedAtMs <= one.endedAtMs;
     });
     if (mayBeSettled || this.#isForgotten(one.counted, fromMs, one.endedAtMs)) return;
     const oldestMs = one.endedAtMs - fromMs + this.margins.clockMs;

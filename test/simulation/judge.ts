@@ -67,11 +67,15 @@ export class Judge {
     return this.mistakes;
   }
 
-  #replay({ object, wallMs, what }: Deed, deed: number): void {
+  #replay({ object, wallMs, what, isEnded }: Deed, deed: number): void {
     const { method, question, answer } = what;
     if (answer.atMs < wallMs) this.#mistake(`${object} decided before the time on its clock`);
-    if (method === "consume") this.#consume(object, question, answer, deed);
-    else if (method === "undo") this.#undo(object, question);
+    if (isEnded && answer.allowed && method === "consume")
+      this.#mistake(`${object} admitted an attempt that it had denied or rolled back: ${JSON.stringify(question)}`);
+    // Of an attempt that has ended nothing is charged any more.
+    if (method === "consume") {
+      if (!isEnded) this.#consume(object, question, answer, deed);
+    } else if (method === "undo") this.#undo(object, question);
     else if (method === "settle") this.#settle(object, question, answer);
     else if (method === "release") this.#release(object, question, answer);
     else this.#decides(object, question, answer);

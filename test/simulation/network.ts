@@ -58,6 +58,8 @@ export class SimulatedObject {
   uncommitted: { committed: boolean }[] = [];
   /** Goes up with every crash: what was under way before it gets no answer. */
   life = 0;
+  /** The attempts that it has denied or rolled back in this life: their calls charge nothing more. */
+  readonly ended = new Set<string>();
   /** When calls to it were slow, lost or failed. */
   readonly disturbedMs: number[] = [];
 
@@ -95,6 +97,7 @@ export class SimulatedObject {
     this.ledger = newLedger(this.store, this.machine);
     this.group = this.newGroup(this);
     this.usedMs = 0;
+    this.ended.clear();
     this.uncommitted = [];
   }
 
@@ -118,6 +121,8 @@ export interface Deed {
   readonly object: string;
   readonly wallMs: number;
   readonly what: Done;
+  /** It is a consume whose attempt the object has denied or rolled back before. */
+  readonly isEnded: boolean;
   /** Set when what was written is durable; of what never is, nothing counts. */
   committed: boolean;
 }
@@ -201,9 +206,13 @@ export class Network implements ObjectNamespace {
         this.#fail(object, reject, { overloaded: true, retryable: true });
         return;
       }
-      const deliver = (answer: (done: T) => void) =>
-        this.scheduler.after(this.#delayMs(object), () => void this.#arrive(object, work, answer, reject));
-      if (chance.is(faults.repeated)) deliver(() => {});
+      const { life } = object;
+      const deliver = (answer: (done: T) => void, isCopy = false) =>
+        this.scheduler.after(this.#delayMs(object), () => {
+          // A connection ends with the life of its object: what is sent once does not arrive in two of them.
+          if (!isCopy || object.life === life) void this.#arrive(object, work, answer, reject);
+        });
+      if (chance.is(faults.repeated)) deliver(() => {}, true);
       if (chance.is(faults.lost)) this.#fail(object, reject, { retryable: true });
       else deliver(resolve);
     });
@@ -313,9 +322,12 @@ export class Network implements ObjectNamespace {
     if ("error" in outcome) return void this.#failed(object, outcome.error);
     const question = call.method === "release" ? call.question.event : call.question;
     const what = { method: call.method, question, answer: outcome.answer } as Done;
-    const deed = { object: object.name, wallMs, what, committed: false };
+    const isEnded = object.ended.has(attemptOf(call) ?? "");
+    const deed = { object: object.name, wallMs, what, isEnded, committed: false };
     this.deeds.push(deed);
     object.uncommitted.push(deed);
+    if (call.method === "undo" || (call.method === "consume" && !outcome.answer.allowed))
+      object.ended.add(attemptOf(call) ?? "");
   }
 
   /** Its alarm: what has expired is deleted. */
@@ -357,4 +369,11 @@ export class Network implements ObjectNamespace {
 
 function sent(outcome: Outcome): Outcome {
   return "answer" in outcome ? { answer: JSON.parse(JSON.stringify(outcome.answer)) } : outcome;
+}
+
+/** Which attempt to charge an id it is. */
+export function attemptOf(call: Call): string | undefined {
+  return call.method === "consume" || call.method === "undo"
+    ? `${call.question.attempt} ${call.question.id}`
+    : undefined;
 }

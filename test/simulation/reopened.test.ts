@@ -39,7 +39,9 @@ const step = fc.record({
   /** Few, so that they come back within their window and after it. */
   id: fc.nat({ max: 8 }),
   subject: fc.constantFrom("a=1,b=1", "a=1,b=1", "a=1,b=1", "a=1", "b=1", "a=2,b=1", "a=1~shadow"),
-  attempt: fc.constantFrom("x", "y"),
+  /** Which of the attempts before it is rolled back, or asked again. */
+  back: fc.integer({ min: 1, max: 6 }),
+  isRetry: fc.boolean(),
   keepMs: fc.constantFrom(1_000, 5_000, 20_000),
   alone: fc.boolean(),
   advanceMs: fc.oneof(
@@ -64,7 +66,12 @@ test.each([1, 150, 2_000])(
         const open = (from: Disk) => new Ledger(from, new Memory(10_000_000), pageChars, CLOCK_MARGIN_MS);
         const ledger = open(disk);
         let nowMs = 1_800_000_000_000;
-        for (const { before, override, overrideMs, advanceMs, method, counters, id, ...asked } of history) {
+        // An object remembers which attempts it has denied or rolled back, and not those of before it was opened.
+        const ended = new Set<number>();
+        for (const [i, step] of history.entries()) {
+          const { before, override, overrideMs, advanceMs, method, counters, id, back, isRetry, ...asked } = step;
+          const isAgain = method === "undo" || (isRetry && !ended.has(i - back));
+          const attempt = isAgain ? i - back : i;
           nowMs += advanceMs;
           const ends = { inMs: overrideMs };
           const layers = [{ policy: asked.policy, layer: "a", limits: override }];
@@ -74,7 +81,7 @@ test.each([1, 150, 2_000])(
           if (before === "sweep") for (const _ of ledger.sweep(nowMs));
           const onCosts = counters.flatMap(({ limits }) => limits.filter(({ kind }) => kind === undefined));
           const cost = Math.min(asked.cost, ...onCosts.map(({ max }) => max));
-          const question: Charge = { ...asked, id: `id-${id}`, cost, counters, youngMs: 500 };
+          const question: Charge = { ...asked, attempt: `${attempt}`, id: `id-${id}`, cost, counters, youngMs: 500 };
           const call = { method, question: method === "release" ? { event: question } : question } as Call;
           const other = open(disk.copy());
           const told = ledger.decide([call], nowMs);
@@ -82,6 +89,7 @@ test.each([1, 150, 2_000])(
           const [outcome] = told;
           if (!outcome || !("answer" in outcome)) throw new Error(outcome?.error);
           const { answer } = outcome;
+          if (method === "undo" || (method === "consume" && !answer.allowed)) ended.add(attempt);
           if ("charged" in answer && answer.charged) admitted++;
           if ("replayed" in answer && answer.replayed) replayed++;
           if ("found" in answer && answer.found) found++;

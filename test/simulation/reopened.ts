@@ -1,5 +1,5 @@
 import type { Call, Outcome } from "../../src/object/protocol";
-import type { SimulatedObject } from "./network";
+import { attemptOf, type SimulatedObject } from "./network";
 import { type Machine, newLedger } from "./system";
 
 /**
@@ -21,6 +21,8 @@ export function differenceIn(
   if (outcomes.some((outcome) => "error" in outcome)) return { outcomes, difference: undefined };
   const [first, firstReread] = [outcomes[0], reread[0]].map((one) => (one && "answer" in one ? one.answer.atMs : 0));
   if ((first ?? 0) > (firstReread ?? 0)) return { outcomes, difference: undefined };
+  // Which attempts it has ended, it knows in this life alone.
+  if (calls.some((call) => object.ended.has(attemptOf(call) ?? ""))) return { outcomes, difference: undefined };
   const at = outcomes.findIndex((outcome, i) => JSON.stringify(outcome) !== JSON.stringify(reread[i]));
   if (at < 0) return { outcomes, difference: undefined };
   const [call, answer, other] = [calls[at], outcomes[at], reread[at]].map((one) => JSON.stringify(one));

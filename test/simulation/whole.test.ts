@@ -21,6 +21,8 @@ class World {
   isLost = (_object: string, _call: Call): boolean => false;
   /** What a call waits for on its way. */
   way = async (_object: string, _call: Call): Promise<void> => {};
+  /** What becomes of its answer, which may be lost. */
+  answered = async (_object: string, _call: Call): Promise<void> => {};
   readonly #ledgers = new Map<string, Ledger>();
   readonly #objects: ObjectNamespace = {
     getByName: (name) => {
@@ -29,7 +31,9 @@ class World {
         if (this.isLost(name, call)) throw new Error("Network connection lost.");
         await this.way(name, call);
         const asked = JSON.parse(JSON.stringify(calls)) as Call[];
-        return JSON.parse(JSON.stringify(this.ledger(name).decide(asked, this.#nowOf(name)))) as Outcome[];
+        const outcomes = JSON.parse(JSON.stringify(this.ledger(name).decide(asked, this.#nowOf(name)))) as Outcome[];
+        await this.answered(name, call);
+        return outcomes;
       };
       return { decide } as ReturnType<ObjectNamespace["getByName"]>;
     },
@@ -230,6 +234,38 @@ describe("a decision is known as a whole or not at all", () => {
     expect(told).toEqual(["admitted", "admitted", ...Array(10).fill("denied")]);
     expect(await world.change("settle", "chat", "u", "job")).toBe("unknown-decision");
   });
+});
+
+test("a call of an attempt that was denied or rolled back charges nothing, however late it comes again", () => {
+  const ledger = new Ledger(new Disk());
+  const counters = [{ layer: "l", key: "k:1", limits: [{ max: 1, windowMs: MINUTE_MS }] }];
+  const ask = (method: "consume" | "undo" | "settle", id: string, attempt: string, cost = 1) => {
+    const question = { policy: "p", cost, counters, id, subject: "l=s", attempt, keepMs: MINUTE_MS };
+    const [outcome] = ledger.decide([{ method, question } as Call], START_MS);
+    if (!outcome || !("answer" in outcome)) throw new Error(outcome?.error);
+    return outcome.answer.allowed;
+  };
+  expect(ask("consume", "A", "1")).toBe(true);
+  expect(ask("consume", "K", "2")).toBe(false);
+  ask("settle", "A", "1", 0);
+  expect(ask("consume", "K", "2")).toBe(false);
+  expect(ask("consume", "K", "3")).toBe(true);
+  ask("undo", "K", "3");
+  expect(ask("consume", "K", "3")).toBe(false);
+  expect(ask("consume", "K", "4")).toBe(true);
+});
+
+test("a denial whose answer was lost is decided afresh when there is room by then", async () => {
+  const world = new World({ p: { layers: [{ name: "user", by: ["user"], limits: ["1/minute"] }] } });
+  expect(await world.at(0).consume("p", "u", "A")).toBe("admitted");
+  let isFirst = true;
+  world.answered = async (_, { method }) => {
+    if (method !== "consume" || !isFirst) return;
+    isFirst = false;
+    await world.change("settle", "p", "u", "A");
+    throw Object.assign(new Error("Network connection lost."), { retryable: true });
+  };
+  expect(await world.consume("p", "u", "K")).toBe("admitted");
 });
 
 describe("an id outlives a change of which layers decide", () => {
