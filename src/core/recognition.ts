@@ -4,6 +4,8 @@ export interface Remembered {
   readonly isInWindow: boolean;
   /** The attempts that dated the event, which counts from an instant while each of them was made. */
   readonly makers: readonly string[];
+  /** The attempts that dated an older event of the id here: of a decision before, or one that faults have left. */
+  readonly earlier: readonly string[];
   /** The layers that took part in the decision; none where that is not known, and all are taken to. */
   readonly layers: readonly string[];
   /** It was recorded while its layer was in the other mode, live or in shadow. */
@@ -30,8 +32,8 @@ export type Recognition = "new" | "known" | "torn" | "conflict";
  * where it had no part in a decision that a later layer knows: it was put live, or added, since.
  *
  * A known id was admitted as a whole if some attempt has dated its event in every layer that took part. An attempt that was told
- * a denial never has: the object that denied it holds nothing of it. Hence whatever is recognised as known counts from
- * instants at which an attempt was made that was not told a denial.
+ * a denial never has: the object that denied it holds nothing of it, and takes no late call of it. Hence whatever is recognised
+ * as known counts from instants at which an attempt was made that was not told a denial.
  */
 export function recognise(layers: readonly string[], remembered: readonly (Remembered | undefined)[]): Recognition {
   // A layer that was in the other mode had no part in what others decided, but all may have changed modes together.
@@ -49,6 +51,15 @@ export function recognise(layers: readonly string[], remembered: readonly (Remem
     partakes.every((isPart, i) => !isPart || remembered[i]?.makers.includes(maker) === true),
   );
   return isWhole ? "known" : "torn";
+}
+
+/**
+ * The attempts that made the id's decision before the one that is to be charged now, by what the first layer holds: what
+ * they have dated elsewhere is none of this one's.
+ */
+export function earlierMakers(recognition: Recognition, first: Remembered | undefined): readonly string[] {
+  if (!first) return [];
+  return recognition === "torn" && first.isInWindow ? first.earlier : [...first.earlier, ...first.makers];
 }
 
 /** Whether a layer had a part in the decision that is remembered. */

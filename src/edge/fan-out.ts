@@ -1,5 +1,5 @@
 import type { Config } from "../config/config";
-import { type Remembered, recognise } from "../core/recognition";
+import { earlierMakers, type Remembered, recognise } from "../core/recognition";
 import type {
   Answer,
   AnswerOf,
@@ -119,45 +119,50 @@ export class FanOut {
     );
     const layers = charge.counters.map(({ layer }) => layer);
     const recognition = recognise(layers, remembered);
-    if (recognition === "known") return this.#replayed(parts, asked, first, remembered, waitUntil);
+    if (recognition === "known") return this.#replayed(parts, asked, first, waitUntil);
 
-    const isDecided = recognition === "conflict" || first.some((answer) => !answer?.allowed);
-    const earlier = recognition === "new" ? (remembered[0]?.makers ?? []) : [];
+    const conflicts = recognition === "conflict";
+    const isDecided = conflicts || first.some((answer) => !answer?.allowed);
+    const judged = { verdict: conflicts ? "new" : recognition, earlier: earlierMakers(recognition, remembered[0]) };
     const again = asked.map(({ object, charge }, i) => {
-      const isOpen = !isDecided && first[i]?.remembered !== undefined;
-      return isOpen ? { object, charge: { ...charge, verdict: "new" as const, earlier } } : undefined;
+      const isOpen = !isDecided && first[i]?.charged === false;
+      return isOpen ? { object, charge: { ...charge, ...judged } } : undefined;
     });
     const second = await this.#askAll(again, chargeUntilMs);
     const answers = first.map((answer, i) => (again[i] ? second[i] : answer));
-    const replayed = recognition === "torn" || first[0]?.replayed === true;
-    const conflicts = recognition === "conflict";
-    if (!conflicts && answers.every((answer) => answer?.allowed))
-      return { ...joinCharge(parts, answers), replayed, charged: true };
+    if (!conflicts && answers.every((answer) => answer?.allowed)) {
+      const answer = joinCharge(parts, answers);
+      // The first layer had no part in what a later one knows.
+      return { ...answer, replayed: answer.replayed || (recognition === "torn" && !remembered[0]) };
+    }
 
     const putBack = await this.#putBack(asked, answers, waitUntil);
     if (!conflicts && this.ifSilent === "refuse" && answers.every((answer) => answer?.allowed ?? true))
       return unreachable();
     const answer = joinCharge(parts, putBack);
     const rolledBack = parts.filter((_, i) => answers[i]?.allowed ?? true).flatMap(keysOf);
-    return { ...answer, allowed: !conflicts && answer.allowed, replayed, conflicts, charged: false, rolledBack };
+    return { ...answer, allowed: !conflicts && answer.allowed, conflicts, charged: false, rolledBack };
   }
 
-  /** Everybody holds the decision. Who had no part in it, since its layer was live only later, is left as it was. */
+  /**
+   * Everybody holds the decision. What was charged all the same is rolled back: by a layer that had no part in it, since it was
+   * live only later, and by one whose clock had passed the id's window.
+   */
   async #replayed(
     parts: readonly Part[],
     asked: readonly AskedPart[],
     answers: readonly (ChargeAnswer | undefined)[],
-    remembered: readonly (Remembered | undefined)[],
     waitUntil: WaitUntil,
   ): Promise<ChargeAnswer> {
-    const isStranger = parts.map(({ indexes }) => indexes.every((index) => remembered[index] === undefined));
-    const strangers = asked.filter((_, i) => isStranger[i]);
-    const left = await this.#putBack(
-      strangers,
-      answers.filter((_, i) => isStranger[i]),
-      waitUntil,
+    const isReport = (answer: ChargeAnswer | undefined) => answer?.allowed === true && !answer.charged;
+    const final = await Promise.all(
+      answers.map(async (answer, i) => {
+        const part = asked[i];
+        if (isReport(answer) || !part) return answer;
+        const [undone] = await this.#putBack([part], [answer], waitUntil);
+        return undone;
+      }),
     );
-    const final = answers.map((answer, i) => (isStranger[i] ? left.shift() : answer));
     return { ...joinCharge(parts, final), allowed: true, replayed: true, conflicts: false, charged: false };
   }
 

@@ -14,13 +14,12 @@ const DIGEST_BYTES = 15;
 /** Of the keys seen last: the same few layers count the same callers again and again. */
 const keyDigests = new Map<string, string>();
 const MOST_KEY_DIGESTS = 4_096;
-const KEY_DIGEST_CHARS = 12;
 
-/** 72 bits of SHA-256: nobody can find another key for the digest of somebody's, however they choose it. */
+/** The same digest as `digestOf`, remembered. */
 export function keyDigestOf(key: string): string {
   const known = keyDigests.get(key);
   if (known !== undefined) return known;
-  const digest = digestOf(key).slice(0, KEY_DIGEST_CHARS);
+  const digest = digestOf(key);
   if (keyDigests.size >= MOST_KEY_DIGESTS) keyDigests.clear();
   keyDigests.set(key, digest);
   return digest;

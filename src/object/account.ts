@@ -109,9 +109,10 @@ export class Account {
     this.#deleteEmptyLogs(atMs);
   }
 
-  /** The newest event that is named so, however old it is: of the same mode, or else of a layer that has changed modes. */
-  find(name: EventName): Located | undefined {
-    return first(this.#pages.find(name)) ?? first(this.#pages.findInOtherMode(name));
+  /** The newest events that are named so, however old: of the same mode, or else of layers that have changed modes. */
+  findNewest(name: EventName, most: number): Located[] {
+    const found = first(this.#pages.find(name), most);
+    return found.length > 0 ? found : first(this.#pages.findInOtherMode(name), most);
   }
 
   /** All events that are named so, of layers that have changed modes too. */
@@ -121,7 +122,7 @@ export class Account {
 
   /** The newest event of this very identity, whatever its policy. */
   findExactly(id: string, identity: string): Located | undefined {
-    return first(this.#pages.findExactly(id, identity));
+    return first(this.#pages.findExactly(id, identity), 1)[0];
   }
 
   /** Puts `next` in the place of an event, in the logs and where it is stored; undefined takes it out. */
@@ -214,9 +215,10 @@ export class Account {
   }
 }
 
-function first<T>(items: Iterable<T>): T | undefined {
-  for (const item of items) return item;
-  return undefined;
+function first<T>(items: Iterable<T>, most: number): T[] {
+  const found: T[] = [];
+  for (const item of items) if (found.push(item) >= most) break;
+  return found;
 }
 
 function nameOf(policy: string, layer: string): string {

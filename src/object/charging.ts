@@ -1,8 +1,9 @@
 import { check } from "../core/decide";
 import { isInShadow, layersOf } from "../core/identity";
-import { type Remembered, recognise } from "../core/recognition";
+import { earlierMakers, type Remembered, recognise } from "../core/recognition";
 import { makersOf, withClaim, withoutClaim } from "./claims";
 import { countersOf, type Opened, openedOf, retainMsOf, standingOf } from "./opened";
+import type { PagedEvent } from "./page";
 import type { Located } from "./pages";
 import type { Charge, ChargeAnswer } from "./protocol";
 
@@ -21,109 +22,156 @@ interface Holding extends Opened {
 }
 
 /**
- * Records a charge in all of its counters, or in none. An id of which its keys hold something is judged first: here if nobody
- * else is asked, and otherwise by whoever asks (`core/recognition.ts`). All in one turn.
+ * Records a charge in all of its counters, or in none, in one turn. Of an id that its keys hold something of, somebody must
+ * judge first what it is (`core/recognition.ts`): this object if it is asked alone, and otherwise whoever asks.
  */
 export function consume(charge: Charge, opened: readonly Opened[], clock: Clock): ChargeAnswer {
-  const { counters, attempt, alone, verdict } = charge;
+  const { attempt, alone, verdict, youngMs } = charge;
   const holdings = opened.map((one) => holdingOf(charge, one, clock));
   const uncharged = holdings.filter(({ isCharged }) => !isCharged);
+  if (verdict === "known") return follow(charge, holdings, uncharged, clock);
+  if (verdict !== undefined) return date(charge, holdings, uncharged, clock);
+
   const [first] = holdings;
-  const replayed = first?.isCharged === true && makersIn(first)[0] !== attempt;
-  if (verdict === "new" || !uncharged.some(({ remembered }) => remembered))
-    return { ...date(charge, holdings, uncharged, clock), replayed };
-
-  if (verdict === "known") {
-    const unknown = uncharged.filter(({ remembered }) => !remembered);
-    const answer = date(charge, holdings, unknown, clock);
-    if (answer.allowed) rely(charge, uncharged);
-    return { ...answer, replayed: true };
-  }
-
-  const remembered = counters.map(({ key }) => openedOf(key, holdings).remembered);
-  const standing = standingOf({ ...charge, believeMs: undefined }, opened, clock.atMs);
-  if (!alone) {
+  const isReplay = first?.isCharged === true && makersIn(first)[0] !== attempt;
+  if (!uncharged.some(({ remembered }) => remembered))
+    return { ...date(charge, holdings, uncharged, clock), replayed: isReplay };
+  // An edge of before knows of no second round, and says nothing of young events.
+  if (alone || youngMs === undefined) return judge(charge, holdings, uncharged, clock);
+  const remembered = charge.counters.map(({ key }) => openedOf(key, holdings).remembered ?? null);
+  if (uncharged.some(({ remembered }) => remembered?.isInWindow)) {
     rely(charge, uncharged);
-    const isKnown = first?.remembered?.isInWindow === true;
-    const conflicts = isKnown && first.remembered?.conflicts === true;
-    const held = remembered.map((one) => one ?? null);
-    const told = { replayed: replayed || isKnown, conflicts, charged: false, remembered: held };
-    return { ...standing, allowed: true, ...told };
+    return { ...stand(charge, opened, clock), allowed: true, replayed: true, conflicts: false, remembered };
   }
+  // By this object's clock the id is forgotten. Should the first layer know it, this charge is rolled back.
+  return { ...date(charge, holdings, uncharged, clock), remembered };
+}
+
+/** Rolls back a charge: its claims are lifted, and its events go with their last claim. Others may rely on them. */
+export function liftClaims(charge: Charge, opened: readonly Opened[]): void {
+  const { id, subject: identity, policy, attempt } = charge;
+  for (const { account, counters } of opened)
+    for (const located of account.findAll({ id, identity, policy, counters })) liftClaim(account, located, attempt);
+}
+
+/** No other object is asked: what the id is to the decision is judged here. */
+function judge(
+  charge: Charge,
+  holdings: readonly Holding[],
+  uncharged: readonly Holding[],
+  clock: Clock,
+): ChargeAnswer {
+  const { counters } = charge;
+  const remembered = counters.map(({ key }) => openedOf(key, holdings).remembered);
   const recognition = recognise(layersIn(counters), remembered);
-  if (recognition === "conflict" || recognition === "known") {
-    const conflicts = recognition === "conflict";
-    return { ...standing, allowed: !conflicts, replayed: true, conflicts, charged: false };
+  if (recognition === "new" || recognition === "torn") {
+    const earlier = earlierMakers(recognition, remembered[0]);
+    return date({ ...charge, verdict: recognition, earlier }, holdings, uncharged, clock);
   }
-  const earlier = recognition === "new" ? (first?.remembered?.makers ?? []) : [];
-  const answer = date({ ...charge, earlier }, holdings, uncharged, clock);
-  return { ...answer, replayed: replayed || recognition === "torn" };
+  const conflicts = recognition === "conflict";
+  if (!conflicts) rely(charge, uncharged);
+  return { ...stand(charge, holdings, clock), allowed: !conflicts, replayed: true, conflicts };
+}
+
+/** The id is known by the word of others: only keys that hold nothing of it are charged. */
+function follow(
+  charge: Charge,
+  holdings: readonly Holding[],
+  uncharged: readonly Holding[],
+  clock: Clock,
+): ChargeAnswer {
+  const unknown = uncharged.filter(({ remembered }) => !remembered);
+  const answer = date(charge, holdings, unknown, clock);
+  if (answer.allowed) rely(charge, uncharged);
+  return { ...answer, replayed: true };
 }
 
 /**
- * Lifts the claim of an attempt that was denied elsewhere, and takes the event back when no other attempt relies on it:
- * one may have been told that it is admitted.
+ * Charges these keys as of now, all of them or none. An event is added, beside the older ones of the id. A young one is moved
+ * to now instead, since another attempt may be made at this moment and rely on it.
  */
-export function liftClaims({ id, subject, policy, attempt }: Charge, opened: readonly Opened[]): void {
-  for (const { account, counters } of opened) {
-    const located = account.find({ id, identity: subject, policy, counters });
-    if (located) liftClaim({ account, located }, attempt);
-  }
-}
-
-/**
- * Charges these keys as of now, all of them or none: where nothing is held of the id an event is added, and an old one
- * stays beside it. A young one is moved to now, since other attempts may be made at this moment and rely on it.
- */
-function date(charge: Charge, all: readonly Opened[], keys: readonly Holding[], clock: Clock): ChargeAnswer {
-  const { policy, cost, attempt, keepMs, id, subject: identity } = charge;
+function date(charge: Charge, all: readonly Holding[], keys: readonly Holding[], clock: Clock): ChargeAnswer {
+  const { cost, attempt } = charge;
   const { atMs } = clock;
-  const young = keys.filter((holding) => isYoung(holding, charge, atMs));
-  const isLeft = (holding: Holding) => !young.includes(holding);
-  // What stays beside is not this attempt's, whatever becomes of it; what nobody else relies on is gone.
-  for (const { account, located } of keys.filter(isLeft)) if (located) liftClaim({ account, located }, attempt);
-
+  const moved = new Map<Holding, Located>();
+  for (const holding of keys) {
+    const { account, located } = holding;
+    if (!located) continue;
+    if (isYoung(holding, charge, atMs)) moved.set(holding, located);
+    // What stays beside is not this attempt's, whatever becomes of it; what nobody else relies on is gone.
+    else liftClaim(account, located, attempt);
+  }
   const isAll = keys.length === all.length;
   const asked = isAll ? charge : { ...charge, counters: keys.flatMap(({ counters }) => counters) };
-  for (const { account, located } of young) account.withdraw((located as Located).event);
+  for (const [{ account }, { event }] of moved) account.withdraw(event);
   const verdict = check(countersOf(asked, keys, atMs), cost, atMs);
-  for (const { account, located } of young) account.putBack((located as Located).event);
+  for (const [{ account }, { event }] of moved) account.putBack(event);
 
-  for (const holding of keys) {
-    const { account, counters, located } = holding;
-    if (!located || isLeft(holding)) {
-      if (!verdict.allowed) continue;
-      const retainMs = retainMsOf(charge, holding, atMs, clock.marginMs);
-      const charged = { policy, layers: layersIn(counters), retainMs, windowMs: keepMs };
-      const claims = withClaim([], attempt, true);
-      account.append({ id, atMs, cost, charged, identity, claims, admittedCost: cost, released: false });
-    } else if (verdict.allowed) {
-      const { event } = located;
-      account.change(located, undefined);
-      account.append({ ...event, atMs, claims: withClaim(event.claims, attempt, true) });
-      // Who denies an attempt holds nothing of it.
-    } else liftClaim({ account, located }, attempt);
-  }
+  const [first] = all;
+  const replayed = isReplayOf(charge, first, first !== undefined && moved.has(first));
+  if (verdict.allowed) for (const holding of keys) charged(charge, holding, moved.get(holding), clock);
+  // Who denies an attempt holds nothing of it.
+  else if (all.some(({ located }) => located)) liftClaims(charge, all);
   const { allowed } = verdict;
   // A flood is denied, and nothing is held of its ids: how all counters stand is known then.
   const isUntouched = !allowed && isAll && !keys.some(({ located }) => located);
   const asAsked = allowed ? { ...charge, believeMs: undefined } : charge;
   const standing = standingOf(asAsked, all, atMs, isUntouched ? verdict : undefined);
-  return { ...standing, allowed, replayed: false, conflicts: false, charged: allowed };
+  return { ...standing, allowed, replayed, conflicts: false, charged: allowed };
 }
 
-/** Lays the attempt's claim on what is held of the id: whoever made that may take it back. */
-function rely({ alone, attempt }: Charge, holdings: readonly Holding[]): void {
-  if (alone) return;
-  for (const { account, located } of holdings) {
+/** Records the event of a key, or moves the young one that is there. */
+function charged(charge: Charge, holding: Holding, moved: Located | undefined, { atMs, marginMs }: Clock): void {
+  const { policy, cost, attempt, keepMs, id, subject: identity } = charge;
+  const { account, counters } = holding;
+  const claims = withClaim(moved?.event.claims ?? [], attempt, true);
+  // What is charged as of now has this cost and takes a place, whatever was settled or released before.
+  const now = { atMs, cost, claims, released: false };
+  if (moved) {
+    account.change(moved, undefined);
+    account.append({ ...moved.event, ...now });
+    return;
+  }
+  const retainMs = retainMsOf(charge, holding, atMs, marginMs);
+  const event: PagedEvent = {
+    id,
+    identity,
+    admittedCost: cost,
+    charged: { policy, layers: layersIn(counters), retainMs, windowMs: keepMs },
+    ...now,
+  };
+  account.append(event);
+}
+
+/**
+ * Whether the first layer knew the id: for a torn one it did. Of attempts at the same moment, those come first that dated
+ * its event before, if they rely on it still.
+ */
+function isReplayOf({ verdict, attempt }: Charge, first: Holding | undefined, isMoved: boolean): boolean {
+  if (!first?.located || !(isMoved || first.isCharged)) return verdict === "torn" && first?.remembered !== undefined;
+  const others = first.located.event.claims.filter((claim) => claim.isMaker && claim.attempt !== attempt);
+  return others.length > 0 ? others.some(({ relies }) => relies) : verdict === "torn";
+}
+
+/** How all counters stand, where nothing was charged. */
+function stand(charge: Charge, opened: readonly Opened[], { atMs }: Clock) {
+  return { ...standingOf({ ...charge, believeMs: undefined }, opened, atMs), charged: false };
+}
+
+/** Lays the attempt's claim on what is held of the id: whoever made that may roll it back. */
+function rely({ alone, attempt, counters: asked }: Charge, holdings: readonly Holding[]): void {
+  const layers = layersIn(asked);
+  for (const { account, located, remembered } of holdings) {
     if (!located) continue;
+    // It was charged elsewhere too, if a layer took part that is not asked any more.
+    if (alone && remembered?.layers.every((layer) => layers.includes(layer))) continue;
     const { event } = located;
     const claims = withClaim(event.claims, attempt, false);
     if (claims !== event.claims) account.change(located, { ...event, claims });
   }
 }
 
-function liftClaim({ account, located }: { account: Opened["account"]; located: Located }, attempt: string): void {
+function liftClaim(account: Opened["account"], located: Located, attempt: string): void {
   const { event } = located;
   if (!event.claims.some((claim) => claim.attempt === attempt && claim.relies)) return;
   const claims = withoutClaim(event.claims, attempt);
@@ -131,19 +179,28 @@ function liftClaim({ account, located }: { account: Opened["account"]; located: 
 }
 
 /** An event of another policy, which its subject is known by there. */
-const CONFLICT: Remembered = { isInWindow: true, makers: [], layers: [], isOtherMode: false, conflicts: true };
+const CONFLICT: Remembered = {
+  isInWindow: true,
+  makers: [],
+  earlier: [],
+  layers: [],
+  isOtherMode: false,
+  conflicts: true,
+};
 
 function holdingOf(charge: Charge, opened: Opened, { atMs, marginMs }: Clock): Holding {
   const { id, subject: identity, policy, cost, attempt, aliases = [] } = charge;
   const { account, counters } = opened;
-  const name = { id, identity, policy, counters };
-  const located = account.find(name);
-  if (located && atMs - located.event.atMs < located.event.charged.windowMs + marginMs) {
+  const [located, ...older] = account
+    .findNewest({ id, identity, policy, counters }, 2)
+    .filter(({ event }) => atMs - event.atMs < event.charged.windowMs + marginMs);
+  if (located) {
     const { event } = located;
     const isCharged = event.claims.some((claim) => claim.attempt === attempt && claim.isMaker && claim.relies);
     const remembered: Remembered = {
       isInWindow: isInWindow(located, atMs),
       makers: makersOf(event.claims),
+      earlier: older.flatMap((one) => makersOf(one.event.claims)),
       layers: layersOf(event.identity),
       isOtherMode: isInShadow(event.identity) !== isInShadow(identity),
       conflicts: event.charged.policy !== policy || event.admittedCost !== cost,
@@ -160,9 +217,8 @@ function holdingOf(charge: Charge, opened: Opened, { atMs, marginMs }: Clock): H
 /** It may be of an attempt that is being made just now, and is of no decision before this one. */
 function isYoung({ located, remembered }: Holding, charge: Charge, atMs: number): boolean {
   const { youngMs = 0, earlier = [] } = charge;
-  if (!located || !remembered || remembered.conflicts || remembered.isOtherMode) return false;
-  const isEarlier = remembered.makers.some((maker) => earlier.includes(maker));
-  return !isEarlier && atMs - located.event.atMs <= youngMs;
+  if (!located || !remembered?.isInWindow || remembered.conflicts || remembered.isOtherMode) return false;
+  return atMs - located.event.atMs <= youngMs && !remembered.makers.some((maker) => earlier.includes(maker));
 }
 
 /** By the clock of this object, an event's id is known. */
@@ -170,7 +226,7 @@ export function isInWindow({ event }: Located, atMs: number): boolean {
   return atMs - event.atMs < event.charged.windowMs;
 }
 
-export function layersIn(counters: readonly { readonly layer: string }[]): string[] {
+function layersIn(counters: readonly { readonly layer: string }[]): string[] {
   return counters.map(({ layer }) => layer);
 }
 

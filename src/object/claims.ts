@@ -17,8 +17,12 @@ export function withClaim(claims: readonly Claim[], attempt: string, isMaker: bo
   if (own?.relies && (own.isMaker || !isMaker)) return claims;
   if (own)
     return claims.map((claim) => (claim === own ? { attempt, isMaker: isMaker || own.isMaker, relies: true } : claim));
-  if (claims.length < MOST_CLAIMS) return [...claims, { attempt, isMaker, relies: true }];
-  return claims.includes(FOR_GOOD) ? claims : [...claims, FOR_GOOD];
+  const claim = { attempt, isMaker, relies: true };
+  if (claims.length < MOST_CLAIMS) return [...claims, claim];
+  // The event stays now, whoever relies on it. By whom it was dated must still be told.
+  const kept = claims.includes(FOR_GOOD) ? claims : [...claims, FOR_GOOD];
+  const least = isMaker ? kept.findIndex((one) => !one.isMaker && one !== FOR_GOOD) : -1;
+  return least < 0 ? kept : kept.with(least, claim);
 }
 
 /** The claims when `attempt` does not rely on the event any more: undefined when nobody does, and the event goes. */

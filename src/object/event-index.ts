@@ -90,7 +90,7 @@ export function nameOf({ id, identity }: Pick<PagedEvent, "id" | "identity">): s
   return `${id} ${identity}`;
 }
 
-/** Which layers took part, whatever they counted by. */
+/** Which layers took part, whatever they counted by and in whichever mode. */
 function shapeOf(identity: string): string {
-  return identity.replaceAll(/=[^,~]*/g, "");
+  return identity.includes("=") ? identity.replaceAll(/=[^,]*/g, "") : "";
 }

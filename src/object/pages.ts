@@ -239,6 +239,9 @@ function isOf({ charged, identity }: PagedEvent, policy: string, asked: string):
   return charged.policy === policy && isSameSubject(identity, asked);
 }
 
+/** In one millisecond an id may be charged twice: the attempt that recorded an event tells it from others. */
 function isSame(one: PagedEvent, other: PagedEvent): boolean {
-  return one.atMs === other.atMs && nameOf(one) === nameOf(other);
+  return (
+    one.atMs === other.atMs && nameOf(one) === nameOf(other) && one.claims[0]?.attempt === other.claims[0]?.attempt
+  );
 }

@@ -42,11 +42,11 @@ export interface Charge extends EventQuestion {
   /** An event that is no older may be of an attempt that is still being made. */
   readonly youngMs?: number;
   /**
-   * The id was judged already, by another object or after a first answer: `new` is charged in every counter as of now,
-   * `known` only where nothing is held of it. Left out, this object judges if it is asked alone; otherwise it
-   * charges an id of which it holds nothing, and tells what it holds of another.
+   * The id was judged already, by another object or after a first answer: `new` and `torn` are charged in every counter as
+   * of now, `known` only where nothing is held of it. Left out, this object judges if it is asked alone; otherwise it
+   * charges an id that it does not know, and tells what it holds of it.
    */
-  readonly verdict?: "new" | "known";
+  readonly verdict?: "new" | "torn" | "known";
   /** The attempts that made the id's decision before this one: what they have dated is none of this one's. */
   readonly earlier?: readonly string[];
   /** The same subject as other policies see it: an event of theirs with the same id is a conflict. */
@@ -69,7 +69,7 @@ export interface ChargeAnswer extends Answer {
   readonly conflicts: boolean;
   /** It was charged as of now; false of what was known as a whole, and of what was denied. */
   readonly charged: boolean;
-  /** Nothing was charged yet: what the key of each counter holds of the id, null where nothing. */
+  /** What the key of each counter holds of the id, null where nothing: in its window nothing was charged yet. */
   readonly remembered?: readonly (Remembered | null)[];
 }
 

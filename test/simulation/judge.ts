@@ -151,57 +151,52 @@ export class Judge {
   }
 
   #consume(object: string, charge: Charge, answer: ChargeAnswer, deed: number): void {
-    const { atMs, remembered, charged, allowed, conflicts } = answer;
+    const { atMs, charged, allowed, conflicts } = answer;
     const { attempt, verdict } = charge;
     const keys = [...new Set(charge.counters.map(({ key }) => key))];
     const holdings = keys
-      .map((key) => ({ key, held: this.#model.held(object, key, charge, atMs, CLOCK_MARGIN_MS) }))
+      .map((key) => ({ key, held: this.#model.held(object, key, charge, atMs, CLOCK_MARGIN_MS)[0] }))
       .filter(({ held }) => !(held?.makers.has(attempt) && held.claims.has(attempt)));
     const rely = () => {
-      if (!charge.alone) for (const { held } of holdings) held?.claims.add(attempt);
+      for (const { held } of holdings) if (held && !(charge.alone && isOfAsked(held, charge))) held.claims.add(attempt);
     };
-    if (conflicts || (allowed && !charged)) {
-      if (!conflicts || remembered) rely();
-      return;
-    }
+    if (conflicts) return;
+    if (allowed && !charged) return rely();
     const open = verdict === "known" ? holdings.filter(({ held }) => !held) : holdings;
-    const isYoung = (held: Event | undefined): held is Event =>
-      held !== undefined &&
-      held.policy === charge.policy &&
-      held.admittedCost === charge.cost &&
-      atMs - held.atMs <= (charge.youngMs ?? 0) &&
-      ![...held.makers].some((maker) => this.#earlier(object, charge, atMs).includes(maker));
-    const young = open.flatMap(({ held }) => (isYoung(held) ? held : []));
+    const earlier = this.#earlier(object, charge, atMs);
+    const young = open.flatMap(({ held }) => (held && isYoung(held, charge, earlier, atMs) ? held : []));
     for (const { held } of open) if (held && !young.includes(held)) this.#lift(held, attempt);
     for (const event of young) this.#model.remove(event);
     const counters = charge.counters.filter(({ key }) => open.some((one) => one.key === key));
     this.#decides(object, { ...charge, counters }, answer);
     if (!allowed) {
       for (const event of young) this.#model.add(event);
-      for (const event of young) this.#lift(event, attempt);
+      this.#undo(object, charge);
       return;
     }
     if (verdict === "known") rely();
     for (const { key, held } of open) {
       const place = placeOf(object, key);
-      if ((this.#model.events.get(place) ?? []).some((earlier) => earlier.atMs > atMs))
+      if ((this.#model.events.get(place) ?? []).some((other) => other.atMs > atMs))
         this.#mistake(`${object}: time ran backwards for ${key}`);
-      if (held && young.includes(held)) {
-        held.claims.add(attempt);
-        held.makers.add(attempt);
-        this.#model.add({ ...held, atMs });
+      const event = this.#eventOf(object, key, charge, atMs, deed);
+      if (!held || !young.includes(held)) {
+        this.#model.add(event);
         continue;
       }
-      this.#model.add(this.#eventOf(object, key, charge, atMs, deed));
+      for (const claim of held.claims) event.claims.add(claim);
+      for (const maker of held.makers) event.makers.add(maker);
+      const { windowMs, retainMs, counters } = held;
+      this.#model.add({ ...event, windowMs, retainMs, counters });
     }
   }
 
   /** The attempts of the decision before this one, where its object alone has judged. */
   #earlier(object: string, charge: Charge, atMs: number): readonly string[] {
-    const first = charge.counters[0]?.key ?? "";
-    const held = this.#model.held(object, first, charge, atMs, CLOCK_MARGIN_MS);
-    if (!charge.alone || charge.verdict || !held || atMs - held.atMs < held.windowMs) return charge.earlier ?? [];
-    return [...held.makers];
+    if (charge.verdict || !charge.alone) return charge.earlier ?? [];
+    const [newest, ...older] = this.#model.held(object, charge.counters[0]?.key ?? "", charge, atMs, CLOCK_MARGIN_MS);
+    const isKnown = newest !== undefined && atMs - newest.atMs < newest.windowMs;
+    return [...(newest && !isKnown ? [newest] : []), ...older.slice(0, 1)].flatMap(({ makers }) => [...makers]);
   }
 
   #eventOf(object: string, key: string, charge: Charge, atMs: number, deed: number): Event {
@@ -219,10 +214,9 @@ export class Judge {
   }
 
   #undo(object: string, charge: Charge): void {
-    for (const key of new Set(charge.counters.map(({ key }) => key))) {
-      const event = this.#model.held(object, key, charge, 0, Number.POSITIVE_INFINITY);
-      if (event) this.#lift(event, charge.attempt);
-    }
+    for (const key of new Set(charge.counters.map(({ key }) => key)))
+      for (const event of this.#model.held(object, key, charge, 0, Number.POSITIVE_INFINITY))
+        this.#lift(event, charge.attempt);
   }
 
   #lift(event: Event, attempt: string): void {
@@ -310,4 +304,18 @@ export class Judge {
 /** By live layers: without any, everything is admitted. */
 function isAdmission({ op, asked, decided }: Told): boolean {
   return op === "consume" && decided.allowed && asked.counters.length > 0;
+}
+
+/** It may be of an attempt that is being made just now, and is of no decision before this one. */
+function isYoung(event: Event, charge: Charge, earlier: readonly string[], atMs: number): boolean {
+  const ageMs = atMs - event.atMs;
+  const isSame = event.policy === charge.policy && event.admittedCost === charge.cost;
+  const isEarlier = [...event.makers].some((maker) => earlier.includes(maker));
+  return isSame && !isEarlier && ageMs < event.windowMs && ageMs <= (charge.youngMs ?? 0);
+}
+
+/** No other object had a part in it. */
+function isOfAsked({ identity }: Event, { counters }: Charge): boolean {
+  const layers = identity.split(",").flatMap((pair) => pair.split("=").slice(0, -1));
+  return layers.every((layer) => layer === "" || counters.some((counter) => counter.layer === layer));
 }

@@ -111,10 +111,11 @@ export class Model {
     return (instants.find(fitsAt) ?? Number.POSITIVE_INFINITY) - atMs;
   }
 
-  /** What a key holds of a question's id: the newest event of the subject, or else one of a layer that changed modes. */
-  held(object: string, key: string, question: EventQuestion, atMs: number, marginMs: number): Event | undefined {
-    const newest = (this.events.get(placeOf(object, key)) ?? []).findLast(({ name }) => name === nameOf(question));
-    return newest && atMs - newest.atMs < newest.windowMs + marginMs ? newest : undefined;
+  /** What a key remembers of a question's id, the newest first. */
+  held(object: string, key: string, question: EventQuestion, atMs: number, marginMs: number): Event[] {
+    return (this.events.get(placeOf(object, key)) ?? [])
+      .filter((event) => event.name === nameOf(question) && atMs - event.atMs < event.windowMs + marginMs)
+      .reverse();
   }
 
   /** Those that a question names, of all its keys, and whose id is known. */
