@@ -24,6 +24,7 @@ class World {
   /** What becomes of its answer, which may be lost. */
   answered = async (_object: string, _call: Call): Promise<void> => {};
   readonly #ledgers = new Map<string, Ledger>();
+  readonly #disks = new Map<string, Disk>();
   readonly #objects: ObjectNamespace = {
     getByName: (name) => {
       const decide = async (calls: readonly Call[]) => {
@@ -54,9 +55,16 @@ class World {
   }
 
   ledger(name: string): Ledger {
-    const ledger = this.#ledgers.get(name) ?? new Ledger(new Disk());
+    const disk = this.#disks.get(name) ?? new Disk();
+    this.#disks.set(name, disk);
+    const ledger = this.#ledgers.get(name) ?? new Ledger(disk);
     this.#ledgers.set(name, ledger);
     return ledger;
+  }
+
+  /** All objects start anew. */
+  reopen(): void {
+    this.#ledgers.clear();
   }
 
   reset(key: string): void {
@@ -72,9 +80,9 @@ class World {
     return START_MS + this.#atMs + this.aheadMs(object);
   }
 
-  async consume(policy: string, user: string | undefined, key?: string, more: object = {}): Promise<string> {
+  async consume(policy: string, user: string | undefined, key?: string, more: object = {}, cost = 1): Promise<string> {
     const subject = { ...(user && { user }), ip: IP, ...more };
-    const asked = readConsume({ policy, subject }, { key }, this.#config);
+    const asked = readConsume({ policy, subject, cost }, { key }, this.#config);
     try {
       const { allowed, replayed } = await this.#limiter.consume(asked, () => {});
       return allowed ? (replayed ? "replayed" : "admitted") : "denied";
@@ -234,6 +242,140 @@ describe("a decision is known as a whole or not at all", () => {
     expect(told).toEqual(["admitted", "admitted", ...Array(10).fill("denied")]);
     expect(await world.change("settle", "chat", "u", "job")).toBe("unknown-decision");
   });
+});
+
+describe("attempts that race", () => {
+  test("when an id comes back after its window, one of all at once is no replay, and each object is charged once", async () => {
+    const world = new World({ p: layers(["5/minute"], ["30/minute"]) });
+    expect(await world.at(0).consume("p", "u", "K")).toBe("admitted");
+    const told = await Promise.all(Array.from({ length: 10 }, () => world.at(61).consume("p", "u", "K")));
+    expect(told.toSorted()).toEqual(["admitted", ...Array(9).fill("replayed")]);
+    expect(world.used("p", "user", "user:u", MINUTE_MS)).toBe(1);
+    expect(world.used("p", "ip", `ip:${IP}`, MINUTE_MS)).toBe(1);
+  });
+
+  test("never take over what an earlier decision of the id has charged, however short its window", async () => {
+    const world = new World({ p: layers(["9/second"], ["9/second"]) });
+    const key = `ip:${IP}`;
+    const other = [{ policy: "p", layer: "ip", limits: [{ max: 1, windowMs: HOUR_MS }] }];
+    world
+      .ledger(key)
+      .setOverride(key, { kind: "limits", reason: "r", ends: { inMs: HOUR_MS }, layers: other }, START_MS);
+    expect(await world.at(0).consume("p", "u", "K")).toBe("admitted");
+    for (const seconds of [1.5, 3, 4.5]) {
+      // The first attempt is rolled back only when the second has been answered.
+      let [first, pass] = ["", () => {}];
+      const second = new Promise<void>((resolve) => {
+        pass = resolve;
+      });
+      world.way = async (_, call) => {
+        if (call.method !== "consume" && call.method !== "undo") return;
+        first ||= call.question.attempt;
+        if (call.method === "undo" && call.question.attempt === first) await second;
+      };
+      const told = world.at(seconds).consume("p", "u", "K");
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(await world.consume("p", "u", "K")).toBe("denied");
+      pass();
+      expect(await told).toBe("denied");
+    }
+  });
+
+  test.each([
+    ["by two policies", { policy: "p", cost: 1 }, { policy: "q", cost: 1 }],
+    ["at two costs", { policy: "p", cost: 1 }, { policy: "p", cost: 2 }],
+  ])("a refused one leaves no charge: %s, in one millisecond", async (_, one, other) => {
+    const world = new World({ p: layers(["9/hour"], ["9/hour"]), q: layers(["9/hour"], ["9/hour"]) });
+    let [arrived, pass] = [0, () => {}];
+    const both = new Promise<void>((resolve) => {
+      pass = resolve;
+    });
+    world.way = async (object, call) => {
+      if (call.method !== "consume" || call.question.verdict) return;
+      const isOne = call.question.policy === one.policy && call.question.cost === one.cost;
+      if (isOne !== object.startsWith("ip:")) await both;
+      else if (++arrived === 2) pass();
+    };
+    const told = await Promise.all([one, other].map(({ policy, cost }) => world.consume(policy, "u", "K", {}, cost)));
+    expect(told.toSorted()).toEqual(["admitted", "reused-id"]);
+    world.way = async () => {};
+    const admitted = told[0] === "admitted" ? one : other;
+    for (const [layer, key] of [
+      ["user", "user:u"],
+      ["ip", `ip:${IP}`],
+    ] as const) {
+      const used = ["p", "q"].reduce((sum, policy) => sum + world.used(policy, layer, key, HOUR_MS), 0);
+      expect(used).toBe(admitted.cost);
+    }
+    expect(await world.change("settle", admitted.policy, "u", "K")).toBe("done");
+    world.reopen();
+    expect(world.used(admitted.policy, "ip", `ip:${IP}`, HOUR_MS)).toBe(0);
+  });
+
+  test("more of them than an event remembers, from both sides, are charged once", async () => {
+    const world = new World({ p: layers(["9/hour"], ["9/hour"]) });
+    world.way = async (object, call) => {
+      if (call.method !== "consume" || call.question.verdict) return;
+      const isLate = object.startsWith("ip:") === call.question.attempt < "i";
+      if (isLate) await new Promise((resolve) => setTimeout(resolve, 20));
+    };
+    const told = await Promise.all(Array.from({ length: 100 }, () => world.at(0).consume("p", "u", "K")));
+    expect(told.filter((one) => one === "admitted")).toHaveLength(1);
+    expect(await world.at(10).consume("p", "u", "K")).toBe("replayed");
+    expect(world.used("p", "user", "user:u", HOUR_MS)).toBe(1);
+  });
+
+  test("a late rollback takes its own event back, also when another attempt has charged beside it", async () => {
+    const world = new World({ p: layers(["9/hour"], ["1/minute"]) });
+    expect(await world.at(0).consume("p", "x")).toBe("admitted");
+    let pass = () => {};
+    const late = new Promise<void>((resolve) => {
+      pass = resolve;
+    });
+    world.way = async (_, { method }) => {
+      if (method === "undo") await late;
+    };
+    const denied = world.at(0).consume("p", "u", "K");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    world.way = async () => {};
+    expect(await world.at(61).consume("p", "u", "K")).toBe("replayed");
+    expect(world.used("p", "user", "user:u", HOUR_MS)).toBe(2);
+    pass();
+    expect(await denied).toBe("denied");
+    expect(world.used("p", "user", "user:u", HOUR_MS)).toBe(1);
+  });
+});
+
+test("what is charged anew takes its cost and a place, whatever was settled or released before", async () => {
+  const world = new World({ p: layers(["1 concurrent per hour", "9/hour"], ["1 per 1 second", "1000/hour"]) });
+  expect(await world.at(0).consume("p", "x")).toBe("admitted");
+  world.isLost = (_, { method }) => method === "undo";
+  expect(await world.at(0.5).consume("p", "u", "K")).toBe("denied");
+  world.isLost = () => false;
+  for (const op of ["release", "settle"] as const) expect(await world.at(0.6).change(op, "p", "u", "K")).toBe("done");
+  expect(await world.at(1.2).consume("p", "u", "K")).toBe("replayed");
+  expect(world.used("p", "user", "user:u", HOUR_MS, "concurrent")).toBe(1);
+  expect(world.used("p", "user", "user:u", HOUR_MS)).toBe(1);
+});
+
+test("a replay is relied on in layers that are left, whatever becomes of an attempt that asked more of them", async () => {
+  const both = { p: layers(["1/minute"], ["9/minute"]) };
+  const world = new World(both);
+  let pass = () => {};
+  const late = new Promise<void>((resolve) => {
+    pass = resolve;
+  });
+  world.isLost = (object) => object.startsWith("ip:");
+  world.way = async (_, { method }) => {
+    if (method === "undo") await late;
+  };
+  const first = world.at(0).consume("p", "u", "K");
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  world.limiterOf({ p: { layers: both.p.layers.slice(0, 1) } });
+  expect(await world.at(0.5).consume("p", "u", "K")).toBe("replayed");
+  pass();
+  expect(await first).toBe("unreachable");
+  expect(await world.at(1).consume("p", "u", "K2")).toBe("denied");
 });
 
 test("a call of an attempt that was denied or rolled back charges nothing, however late it comes again", () => {
