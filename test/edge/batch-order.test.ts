@@ -134,6 +134,25 @@ describe("a batch over several objects", () => {
     expect(statuses(await world.batch(requests))).toEqual([429, 200, 200, 200, 429]);
   });
 
+  test.each([
+    ["settle", about("settle", "u", 1, { id: "K", cost: 0 })],
+    ["release", about("release", "u", 1, { id: "K" })],
+    ["another consume", consume("u", 1)],
+  ])("keeps its order where an id comes back after its window: before %s", async (_, next) => {
+    const layers = [
+      { name: "user", by: ["user"], limits: ["1/minute"] },
+      { name: "ip", by: ["ip"], limits: ["9/minute"] },
+    ];
+    const answered = async (how: "batch" | "singly") => {
+      const world = new World({ upload: layers });
+      const again = consume("u", 1, { idempotency_key: "K" });
+      await world.batch([again]);
+      world.scheduler.nowMs += 61_000;
+      return statuses(await world[how]([again, next]));
+    };
+    expect(await answered("batch")).toEqual(await answered("singly"));
+  });
+
   test("takes no key for used that was denied a moment before", async () => {
     const world = await almostFull();
     const requests = [
