@@ -46,6 +46,10 @@ interface AskedPart {
  * again in the order asked. Counters that share an object share its call, which decides them all or nothing.
  */
 export class FanOut {
+  /** Names the attempts of this decision, so that one of them is told from those of others. */
+  readonly #name: string;
+  #attempts = 0;
+
   constructor(
     private readonly calls: ObjectCalls,
     private readonly config: Pick<Config, "placement" | "deadlineMs">,
@@ -53,7 +57,9 @@ export class FanOut {
     /** Until then the decision is answered, whatever it asks. */
     private readonly giveUpAtMs: number,
     private readonly ifSilent: IfSilent = "refuse",
-  ) {}
+  ) {
+    this.#name = timing.random().toString(36).slice(2, 12);
+  }
 
   async check(question: Question): Promise<Answer> {
     const parts = partsOf(question, this.config.placement);
@@ -88,7 +94,8 @@ export class FanOut {
   ): Promise<Consumed> {
     const parts = partsOf(charge, this.config.placement);
     // Whoever tries this again is safe: the event is recorded once, and an undo lifts the claim of this attempt alone.
-    const attempt = this.timing.random().toString(36).slice(2, 12);
+    this.#attempts++;
+    const attempt = this.#attempts === 1 ? this.#name : `${this.#name}.${this.#attempts}`;
     const alone = parts.length === 1;
     const asked = { ...charge, attempt, alone, ...(judged && { verdict: judged }) };
     const answer: Promise<Consumed> = alone ? this.#chargeOne(parts, asked) : this.#chargeAll(parts, asked, waitUntil);

@@ -88,7 +88,14 @@ const howMany = `must be 1 to ${MOST_IN_BATCH} requests`;
 const batchOf = <T extends z.ZodType>(request: T) =>
   z.strictObject({
     requests: z.array(request, howMany).min(1, howMany).max(MOST_IN_BATCH, howMany),
-    headers: z.boolean("must be true or false").optional().describe("Whether each result shall have its headers."),
+    headers: z
+      .boolean("must be true or false")
+      .optional()
+      .describe("Whether each result has its headers; false if left out."),
+    limits: z
+      .boolean("must be true or false")
+      .optional()
+      .describe("Whether each body has its `limits`; true if left out."),
   });
 
 /** A batch as it is read: each of its requests is validated by itself. */
@@ -199,7 +206,14 @@ export const batchResults = z.object({
       z.object({
         status: wholeNumber(),
         headers: z.record(z.string(), z.string()).optional(),
-        body: z.union([decision, settlement, release, problem]).describe("What the single call would have answered."),
+        body: z
+          .union([
+            decision.partial({ limits: true }),
+            settlement.partial({ limits: true }),
+            release.partial({ limits: true }),
+            problem,
+          ])
+          .describe("What the single call would have answered, without `limits` if the batch asks for none."),
       }),
     )
     .describe("In the order of the requests."),

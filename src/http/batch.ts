@@ -1,6 +1,6 @@
 import { bodyOf } from "../edge/decision";
 import type { WaitUntil } from "../edge/fan-out";
-import { invalid, objectIn, parsed } from "../edge/refusal";
+import { invalid, isRecord, objectIn, parsed } from "../edge/refusal";
 import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../edge/request";
 import { type BatchResults, batchRequest } from "../edge/schema";
 import type { Service } from "../edge/service";
@@ -14,7 +14,7 @@ import type { Reply } from "./reply";
  * @throws Refusal `invalid` when it is no batch; what is wrong with one of its calls is in that call's result.
  */
 export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {
-  const { requests, headers: hasHeaders = false } = parsed(batchRequest, input);
+  const { requests, headers: hasHeaders = false, limits: hasLimits = true } = parsed(batchRequest, input);
   const limiterOf = service.limiter.forBatch();
   const replies = await Promise.all(
     requests.map((item, position) =>
@@ -25,9 +25,15 @@ export async function batch(input: unknown, service: Service, waitUntil: WaitUnt
     results: replies.map(({ status, headers, body }) => ({
       status,
       ...(hasHeaders && { headers: { ...headers } }),
-      body: body as BatchResults["results"][number]["body"],
+      body: (hasLimits ? body : withoutLimits(body)) as BatchResults["results"][number]["body"],
     })),
   };
+}
+
+function withoutLimits(body: unknown): unknown {
+  if (!isRecord(body)) return body;
+  const { limits, ...rest } = body;
+  return rest;
 }
 
 async function one(item: unknown, { config, limiter }: Service, waitUntil: WaitUntil): Promise<Reply> {

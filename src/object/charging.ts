@@ -1,7 +1,7 @@
 import { check } from "../core/decide";
 import { isInShadow, layersOf } from "../core/identity";
 import { earlierMakers, type Remembered, recognise } from "../core/recognition";
-import { makersOf, withClaim, withoutClaim } from "./claims";
+import { isOfOneCall, makersOf, withClaim, withoutClaim } from "./claims";
 import { countersOf, type Opened, openedOf, retainMsOf, standingOf } from "./opened";
 import type { PagedEvent } from "./page";
 import type { Located } from "./pages";
@@ -19,6 +19,8 @@ interface Holding extends Opened {
   /** This very attempt has charged it: the answer was lost. */
   readonly isCharged: boolean;
   readonly remembered: Remembered | undefined;
+  /** The attempts that dated an older event of the id. */
+  readonly earlier: readonly string[];
 }
 
 /**
@@ -33,7 +35,7 @@ export function consume(charge: Charge, opened: readonly Opened[], clock: Clock)
   if (verdict !== undefined) return date(charge, holdings, uncharged, clock);
 
   const [first] = holdings;
-  const isReplay = first?.isCharged === true && makersIn(first)[0] !== attempt;
+  const isReplay = first?.isCharged === true && !isOfOneCall(makersIn(first)[0] ?? attempt, attempt);
   if (!uncharged.some(({ remembered }) => remembered))
     return { ...date(charge, holdings, uncharged, clock), replayed: isReplay };
   // An edge of before knows of no second round, and says nothing of young events.
@@ -144,13 +146,19 @@ function charged(charge: Charge, holding: Holding, moved: Located | undefined, {
 }
 
 /**
- * Whether the first layer knew the id: for a torn one it did. Of attempts at the same moment, those come first that dated
- * its event before, if they rely on it still.
+ * Whether the first layer knew the id: for a torn one it did, unless by attempts of this very call. Of attempts at the same
+ * moment, those come first that dated its event before, if they rely on it still.
  */
 function isReplayOf({ verdict, attempt }: Charge, first: Holding | undefined, isMoved: boolean): boolean {
-  if (!first?.located || !(isMoved || first.isCharged)) return verdict === "torn" && first?.remembered !== undefined;
-  const others = first.located.event.claims.filter((claim) => claim.isMaker && claim.attempt !== attempt);
-  return others.length > 0 ? others.some(({ relies }) => relies) : verdict === "torn";
+  if (!first?.located) return verdict === "torn" && first?.remembered !== undefined;
+  const { claims } = first.located.event;
+  const isOther = (maker: string) => !isOfOneCall(maker, attempt);
+  if (isMoved || first.isCharged) {
+    const others = claims.filter((claim) => claim.isMaker && isOther(claim.attempt));
+    if (others.length > 0) return others.some(({ relies }) => relies);
+    return verdict === "torn" && first.earlier.some(isOther);
+  }
+  return verdict === "torn" && makersOf(claims).some(isOther);
 }
 
 /** How all counters stand, where nothing was charged. */
@@ -196,22 +204,24 @@ function holdingOf(charge: Charge, opened: Opened, { atMs, marginMs }: Clock): H
     .filter(({ event }) => atMs - event.atMs < event.charged.windowMs + marginMs);
   if (located) {
     const { event } = located;
+    const earlier = older.flatMap((one) => makersOf(one.event.claims));
     const isCharged = event.claims.some((claim) => claim.attempt === attempt && claim.isMaker && claim.relies);
     const remembered: Remembered = {
       isInWindow: isInWindow(located, atMs),
       makers: makersOf(event.claims),
-      earlier: older.flatMap((one) => makersOf(one.event.claims)),
+      earlier,
       layers: layersOf(event.identity),
       isOtherMode: isInShadow(event.identity) !== isInShadow(identity),
       conflicts: event.charged.policy !== policy || event.admittedCost !== cost,
     };
-    return { account, counters, located, isCharged, remembered: isCharged ? undefined : remembered };
+    return { account, counters, located, isCharged, remembered: isCharged ? undefined : remembered, earlier };
   }
   const isAlias = aliases.some((alias) => {
     const other = account.findExactly(id, alias);
     return other !== undefined && other.event.charged.policy !== policy && isInWindow(other, atMs);
   });
-  return { account, counters, located: undefined, isCharged: false, remembered: isAlias ? CONFLICT : undefined };
+  const remembered = isAlias ? CONFLICT : undefined;
+  return { account, counters, located: undefined, isCharged: false, remembered, earlier: [] };
 }
 
 /** It may be of an attempt that is being made just now, and is of no decision before this one. */

@@ -35,6 +35,11 @@ export function withoutClaim(claims: readonly Claim[], attempt: string): readonl
   return left.some(({ relies }) => relies) ? left : undefined;
 }
 
+/** A call may need several attempts: `a`, `a.2`, `a.3`. */
+export function isOfOneCall(attempt: string, other: string): boolean {
+  return attempt.split(".")[0] === other.split(".")[0];
+}
+
 export function makersOf(claims: readonly Claim[]): string[] {
   return claims.filter(({ isMaker }) => isMaker).map(({ attempt }) => attempt);
 }

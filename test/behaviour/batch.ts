@@ -131,6 +131,34 @@ export function batchSuite(name: string, target: Target): void {
       expect((await send([check], { more: 1 })).status).toBe(400);
     });
 
+    test("leave limits out of every body if asked to, and change nothing else", async () => {
+      const subjects = [newSubject(), newSubject()];
+      const [without, withLimits] = await Promise.all(
+        subjects.map((subject, i) => {
+          const id = "8e03978e-40d5-43dd-bc93-6894a57f9324";
+          const about = { policy: "chat", subject };
+          const requests = [
+            { op: "consume", ...about, cost: 5, idempotency_key: id },
+            { op: "consume", ...about },
+            { op: "check", ...about },
+            { op: "settle", ...about, id, cost: 1 },
+            { op: "release", ...about, id },
+            { op: "settle", ...about, id: "unknown", cost: 1 },
+          ];
+          return results<Record<string, unknown>>(requests, { headers: true, limits: i > 0 });
+        }),
+      );
+      const shapeOf = ({ status, headers, body }: NonNullable<typeof without>[number]) => ({
+        status,
+        headers: Object.keys(headers ?? {}),
+        body: Object.keys(body).filter((field) => field !== "limits"),
+      });
+      expect(without?.map(({ body }) => "limits" in body)).toEqual(Array(6).fill(false));
+      expect(withLimits?.map(({ body }) => "limits" in body)).toEqual([true, true, true, true, true, false]);
+      expect(without?.map(shapeOf)).toEqual(withLimits?.map(shapeOf));
+      expect((await send([], { limits: "no" })).status).toBe(400);
+    });
+
     test("have at most 64 KiB", async () => {
       const body = JSON.stringify({ requests: [consume(newSubject())] });
       const padded = (bytes: number) => body + " ".repeat(bytes - body.length);

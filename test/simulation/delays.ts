@@ -16,8 +16,10 @@ export function lateIn(told: readonly Told[], { objects, deeds }: Network, { pla
   const isTroubled = (key: string, { askedAtMs, toldAtMs }: Told) =>
     objects.get(objectOf(key, placement))?.disturbedMs.some((ms) => ms > askedAtMs - TROUBLE_MS && ms <= toldAtMs);
   return told
-    .filter(({ place, asked, decided, askedAtMs, toldAtMs }) => {
-      return place && decided.allowed && asked.shadow.length === 0 && toldAtMs - askedAtMs > PROMPT_MS;
+    .filter(({ op, place, asked, decided, askedAtMs, toldAtMs }) => {
+      // Whose check a deed is, and so whether it was decided again, nobody can tell.
+      const isJudged = place && op !== "check" && decided.allowed && asked.shadow.length === 0;
+      return isJudged && toldAtMs - askedAtMs > PROMPT_MS;
     })
     .filter((one) => !one.asked.counters.some(({ key }) => isTroubled(key, one)) && !isDecidedAgain(one, deeds))
     .map((one) => `a batch held up ${one.op} ${one.asked.id} for ${one.toldAtMs - one.askedAtMs} ms`);

@@ -161,7 +161,10 @@ export class Judge {
       for (const { held } of holdings) if (held && !(charge.alone && isOfAsked(held, charge))) held.claims.add(attempt);
     };
     if (conflicts) return;
-    if (allowed && !charged) return rely();
+    if (allowed && !charged) {
+      rely();
+      return;
+    }
     const open = verdict === "known" ? holdings.filter(({ held }) => !held) : holdings;
     const earlier = this.#earlier(object, charge, atMs);
     const young = open.flatMap(({ held }) => (held && isYoung(held, charge, earlier, atMs) ? held : []));
