@@ -21,6 +21,13 @@ describe.each(documents)("%s", (document) => {
   });
 });
 
+test("docs/architecture.md names files that exist", () => {
+  const files = ["src", "console", "scripts", "test", "clients"].flatMap(filesIn);
+  const named = [...read("docs/architecture.md").matchAll(/`([\w./-]+\.(?:ts|py))`/g)].map(([, name = ""]) => name);
+  expect(named.length).toBeGreaterThan(20);
+  expect(named.filter((name) => !files.some((file) => `/${file}`.endsWith(`/${name}`)))).toEqual([]);
+});
+
 test("the documents are found, of the clients and examples too", () => {
   expect(documents).toEqual(
     expect.arrayContaining(["docs/api.md", "clients/python/README.md", "examples/chat/README.md"]),
