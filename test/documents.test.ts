@@ -57,7 +57,7 @@ test.each([
   expect(rows.filter((row) => !proves(row.split("|").at(-2) ?? ""))).toEqual([]);
 });
 
-/** What no reader could follow: a path, a heading or a reference that does not exist, a reference that is never used. */
+/** Links to no file or heading, references that nothing defines, and definitions that nothing uses. */
 function brokenLinksIn(document: string): string[] {
   const text = withoutCode(read(document));
   const definitions = definitionsIn(text);
@@ -107,7 +107,7 @@ function read(path: string): string {
   return readFileSync(join(project, path), "utf8");
 }
 
-/** Files that belong to the project: what is installed or built beside them does not. */
+/** The project's own files, without those that are installed beside them. */
 function filesIn(directory: string): string[] {
   return readdirSync(join(project, directory), { withFileTypes: true }).flatMap((entry) => {
     const path = `${directory}/${entry.name}`;
