@@ -42,7 +42,7 @@ interface Charge {
 }
 
 /**
- * Holds a peer to the contract's sentence: at `t` a cost fits when what was recorded in `(t - w, t]`, by this peer itself,
+ * Holds a peer to the sentence of docs/api.md: at `t` a cost fits when what was recorded in `(t - w, t]`, by this peer itself,
  * leaves room for it; a denied request records nothing, and a message is charged once. Shares no code with what it judges.
  * Only what is wrong wherever the instants lie between sending and receiving is counted.
  * @param windowsSeen how many windows back the peer looks: one that estimates from the window before looks back two

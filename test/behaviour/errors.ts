@@ -284,7 +284,7 @@ export function errorSuite(name: string, target: Target): void {
       expect([post.status, post.headers.get("Allow")]).toEqual([405, "POST"]);
     });
 
-    test("of several reasons to refuse, the first of the contract's order is told", async () => {
+    test("of several reasons to refuse, the first of the documented order is told", async () => {
       const post = (path: string, headers: Record<string, string>, body: string) =>
         target.fetch(path, { method: "POST", headers, body });
       const typed = { "Content-Type": "application/json" };

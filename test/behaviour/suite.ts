@@ -3,7 +3,7 @@ import { POLICIES } from "./policies";
 import { Caller, type DecisionBody, json, newSubject, type ProblemBody, type Target } from "./target";
 
 /**
- * What the contract promises, one test a clause: run on every placement, in the test runtime and on `npm start`.
+ * What docs/api.md promises, one test a sentence: run on every placement, in the test runtime and on `npm start`.
  * The policies beside chat, in `policies.ts`: `upload` (caller by user else ip: 10 per 2 seconds, 100/minute; org: 1000000
  * per day), `burst` (caller by user: 1000/minute), and two with layers in shadow.
  */
@@ -18,7 +18,7 @@ export function behaviourSuite(name: string, target: Target): void {
       expect(outcomes).toEqual([true, true, true, true, true, false, false]);
     });
 
-    test("answers an admitted consume with the body and the headers of the contract", async () => {
+    test("answers an admitted consume with the documented body and headers", async () => {
       const subject = newSubject();
       const response = await caller.post("/v1/consume", { policy: "chat", subject, cost: 2 });
       expect(response.status).toBe(200);

@@ -12,7 +12,7 @@ interface OracleEvent {
 }
 
 /**
- * The contract's sentences, word for word, and nothing clever: has every event for ever and adds up.
+ * Decides by the sentences of docs/api.md, word for word, and nothing clever: keeps every event for ever and adds up.
  * It shares no code with what it judges.
  */
 export class Oracle {
