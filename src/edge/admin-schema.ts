@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { must } from "../config/mistake";
 import { limits, listOf } from "../config/policies";
 import { OUTCOMES } from "../core/tally";
 import { limitStanding, overrideKind, wholeNumber } from "./schema";
@@ -10,12 +11,15 @@ export const LONGEST_OVERRIDE_S = 366 * 86_400;
 
 const longestReason = 500;
 const overrideReason = z
-  .string()
+  .string(must("be text"))
   .trim()
   .min(1, "must not be empty")
   .max(longestReason, `must have at most ${longestReason} characters`);
 
-const overriddenLayer = z.strictObject({ policy: z.string(), layer: z.string(), limits });
+const overriddenLayer = z.strictObject(
+  { policy: z.string(must("be the name of a policy")), layer: z.string(must("be the name of a layer")), limits },
+  must("be an object"),
+);
 
 /** `mistakesIn` of what is overridden, in the words of JSON Schema: read by people and generators, never by us. */
 const BETWEEN_FIELDS = {
@@ -45,7 +49,7 @@ const overrideFields = z.strictObject({
     256,
     (one) =>
       typeof one?.policy === "string" && typeof one.layer === "string" ? `${one.policy}/${one.layer}` : undefined,
-    "a layer stands twice",
+    "must not name a layer twice",
   )
     .optional()
     .describe("What holds in place of these layers' own limits: required of kind `limits`, and of it alone."),

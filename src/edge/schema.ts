@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { must } from "../config/mistake";
 import { layersOf, limits, mode, name } from "../config/policies";
 import { LARGEST_MAX } from "../core/limit";
 import { OVERRIDE_KINDS } from "../core/override";
@@ -7,12 +8,15 @@ import { normalText, TEXT_SCHEMA } from "./subject";
 /** What callers send and get, over HTTP and RPC alike: these schemas validate, type and document it. */
 
 export const wholeNumber = () =>
-  z.number().refine(Number.isInteger, { error: "must be a whole number", abort: true }).meta({ type: "integer" });
+  z
+    .number(must("be a whole number"))
+    .refine(Number.isInteger, { ...must("be a whole number"), abort: true })
+    .meta({ type: "integer" });
 
 const whose = {
-  policy: z.string().meta({ examples: ["chat"] }),
+  policy: z.string(must("be text")).meta({ examples: ["chat"] }),
   subject: z
-    .record(z.string(), z.string().nullable())
+    .record(z.string(), z.string(must("be text or null")).nullable(), must("be an object"))
     .describe("Who is asking. Attributes that no layer of the policy counts by are ignored.")
     .meta({ minProperties: 1, examples: [{ user: "u_1", ip: "203.0.113.7" }] }),
 };
@@ -23,9 +27,10 @@ const ID = "[A-Za-z0-9._~:-]{1,128}";
 export const ID_HEADER_PATTERN = `^("${ID}"|${ID})$`;
 
 /** An idempotency key, and the id of the decision that it names. */
+const idRule = "be 1 to 128 of A-Z a-z 0-9 . _ ~ : -";
 export const decisionId = z
-  .string()
-  .regex(new RegExp(`^${ID}$`), "must be 1 to 128 of A-Z a-z 0-9 . _ ~ : -")
+  .string(must(idRule))
+  .regex(new RegExp(`^${ID}$`), must(idRule))
   .meta({ examples: ["8e03978e-40d5-43dd-bc93-6894a57f9324"] });
 
 const charged = {
@@ -63,7 +68,7 @@ export const releaseRequest = z.strictObject({ ...whose, ...released });
 export type ReleaseRequest = z.input<typeof releaseRequest>;
 
 export const inlineKey = z
-  .string()
+  .string(must("be text"))
   .transform((text, context) => {
     const normal = normalText(text);
     if (normal.ok) return normal.value;
@@ -74,7 +79,7 @@ export const inlineKey = z
   .meta({ ...TEXT_SCHEMA, examples: ["login/203.0.113.7"] });
 
 const named = {
-  layers: layersOf(z.strictObject({ name, key: inlineKey, limits })).describe(
+  layers: layersOf(z.strictObject({ name, key: inlineKey, limits }, must("be an object"))).describe(
     "The limits, as a policy would have them, and the key that each layer counts by.",
   ),
 };
@@ -84,7 +89,7 @@ export const inlineSettleRequest = z.strictObject({ ...named, ...settled });
 export const inlineReleaseRequest = z.strictObject({ ...named, ...released });
 
 const MOST_IN_BATCH = 100;
-const howMany = `must be 1 to ${MOST_IN_BATCH} requests`;
+const howMany = must(`be a list of 1 to ${MOST_IN_BATCH} requests`);
 const batchOf = <T extends z.ZodType>(request: T) =>
   z.strictObject({
     requests: z.array(request, howMany).min(1, howMany).max(MOST_IN_BATCH, howMany),
@@ -109,7 +114,7 @@ export const batchSent = batchOf(
 );
 export type BatchRequest = z.input<typeof batchSent>;
 
-export const overrideKind = z.enum(OVERRIDE_KINDS, `must be one of ${OVERRIDE_KINDS.join(", ")}`);
+export const overrideKind = z.enum(OVERRIDE_KINDS, must(`be one of ${OVERRIDE_KINDS.join(", ")}`));
 
 const limitInForce = {
   limit: wholeNumber().describe("The most in any window."),

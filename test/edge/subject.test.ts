@@ -85,7 +85,7 @@ describe("addresses", () => {
       ["64:ff9b::102:304/128", 128],
       ["64:ff9b::102:304", 64],
     ] as const)
-      expect(mistakeInKey(`ip:${value}`, bits)).toContain("not in its normal form");
+      expect(mistakeInKey(`ip:${value}`, bits)).toContain("must be in its normal form");
   });
 
   test("what the platform's parser takes for no IPv6 address is none, and the other way round", () => {
