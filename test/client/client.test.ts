@@ -252,6 +252,10 @@ test.each([
   expect(() => limiterAt(url)).not.toThrow("secret");
 });
 
+test("what is no URL is refused in the client's own words", () => {
+  expect(() => limiterAt("limiter.example")).toThrow("url is not a URL: use one like https://limiter.example");
+});
+
 test.each([undefined, null, "", "  ", "two\nlines", "two words", "ü"])(
   "the token %j is refused when the limiter is made, and not told",
   (token) => {
