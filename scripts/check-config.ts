@@ -2,20 +2,24 @@ import { resolve } from "node:path";
 import { unstable_readConfig as readWranglerConfig } from "wrangler";
 import { readConfig, VARIABLE_NAMES } from "../src/config/config";
 import { ConfigError } from "../src/config/mistake";
+import { unknownVariables } from "./local/unknown-variables";
 
 /**
- * `npm run check-config`: is what would be deployed a configuration that makes sense? Reads `wrangler.toml`, and over
- * it the variables of the environment. Secrets live at Cloudflare and are not looked at.
+ * `npm run check-config` validates the configuration that would be deployed, and prints its limits. Reads `wrangler.toml`,
+ * and over it the variables of the environment. Secrets live at Cloudflare and are not checked.
  */
 const vars: Record<string, unknown> = readWranglerConfig({
   config: resolve(import.meta.dirname, "../wrangler.toml"),
 }).vars;
-const set = VARIABLE_NAMES.filter((name) => (process.env[name] ?? "").trim() !== "");
+// A variable that is set but empty counts as not set.
+const set = Object.keys(process.env).filter((name) => (process.env[name] ?? "").trim() !== "");
+
+for (const warning of unknownVariables([...Object.keys(vars), ...set])) console.warn(warning);
 
 try {
   const { policies, placement } = readConfig({
     ...vars,
-    ...Object.fromEntries(set.map((name) => [name, process.env[name]])),
+    ...Object.fromEntries(VARIABLE_NAMES.filter((name) => set.includes(name)).map((name) => [name, process.env[name]])),
   });
   for (const { name, layers } of policies.values())
     for (const layer of layers) {
@@ -25,7 +29,7 @@ try {
       const inShadow = layer.mode === "shadow" ? " (in shadow)" : "";
       console.log(`${name} / ${layer.name}${inShadow}, by ${layer.by.join(", else ")}: ${limits.join(", ")}`);
     }
-  console.log(placement.kind === "key" ? "an object a key" : `${placement.count} objects share all keys`);
+  console.log(placement.kind === "key" ? "One object per key." : `All keys share ${placement.count} objects.`);
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error;
   console.error(error.message);

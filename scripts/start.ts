@@ -12,7 +12,16 @@ import { buildConsole } from "./local/console";
 import { StartFailure } from "./local/failure";
 import { lockDirectory } from "./local/lock";
 import { type LocalService, startService } from "./local/service";
-import { hideTokens, isMadeHere, localSettings, localVariables, withTokens } from "./local/variables";
+import { unknownVariables } from "./local/unknown-variables";
+import {
+  hideTokens,
+  isMadeHere,
+  localSettings,
+  localVariables,
+  namesSet,
+  placeOf,
+  withTokens,
+} from "./local/variables";
 
 /**
  * `npm start`: the service on this machine, with counters on disk. README.md lists the variables.
@@ -35,6 +44,7 @@ async function main(): Promise<void> {
     resolve(project, "wrangler.toml"),
   );
   const vars = workerOptions.bindings ?? {};
+  for (const warning of unknownVariables(namesSet(vars, devVarsPath, process.env))) console.warn(warning);
   const settings = localSettings(vars, devVarsPath, process.env);
   const { HOST: host = "127.0.0.1", LIMITER_DATA_DIR: kept } = settings;
   const port = readPort(settings.PORT ?? "8787");
@@ -55,15 +65,30 @@ async function main(): Promise<void> {
   // Whoever ends npm means the service: npm that is killed has no time to pass the signal on. So do tests that started it.
   stopOnSignals(service, hasTestClock || process.env.npm_lifecycle_event !== undefined);
 
-  const { origin } = service.url;
-  console.log(`The limiter serves on ${origin}, its counters are in ${dataDirectory}. Try it:
+  greet(service.url.origin, { config, dataDirectory, devVarsPath, hasTestClock });
+}
+
+interface Greeting {
+  readonly config: Config;
+  readonly dataDirectory: string;
+  readonly devVarsPath: string;
+  readonly hasTestClock: boolean;
+}
+
+/** Says where everything is, with calls that work as they are. */
+function greet(origin: string, { config, dataDirectory, devVarsPath, hasTestClock }: Greeting): void {
+  console.log(`The limiter serves on ${origin}, and keeps its counters in ${dataDirectory}. Try it:
 
 curl -i ${origin}/v1/consume -H ${authorization(config)} -H 'Content-Type: application/json' -d '{"policy":"chat","subject":{"user":"u_1","ip":"203.0.113.7"}}'
 `);
-  if (config.adminTokens.length > 0)
-    console.log(`The console is at ${origin}/console, and asks for a token of LIMITER_ADMIN_TOKENS.\n`);
+  const adminTokenPlace = placeOf("LIMITER_ADMIN_TOKENS", devVarsPath, process.env);
+  console.log(
+    config.adminTokens.length > 0
+      ? `The console is at ${origin}/console. Its admin token is LIMITER_ADMIN_TOKENS in ${adminTokenPlace}.\n`
+      : "There is no admin token. Set LIMITER_ADMIN_TOKENS to use the console and the admin calls.\n",
+  );
   if (hasTestClock)
-    console.log(`The clock stands still, and whoever reaches the service can move it:
+    console.log(`The clock stands still. Everyone who reaches the service can move it:
 
 curl ${origin}/test/clock -H 'Content-Type: application/json' -d '{"advance_seconds": 60}'
 `);
@@ -82,8 +107,9 @@ function authorization({ callerTokens, adminTokens }: Config): string {
 function readArguments(): boolean {
   try {
     return parseArgs({ options: { "test-clock": { type: "boolean", default: false } } }).values["test-clock"];
-  } catch (error) {
-    throw new StartFailure(`${(error as Error).message}. There is one option: npm start -- --test-clock`);
+  } catch {
+    const given = process.argv.slice(2).join(" ");
+    throw new StartFailure(`Unknown arguments: ${given}. The only option is --test-clock: npm start -- --test-clock`);
   }
 }
 
@@ -97,7 +123,8 @@ function freshDirectory(parent: string): string {
 
 function readPort(text: string): number {
   const port = Number(text);
-  if (!/^\d+$/.test(text) || port > 65_535) throw new StartFailure(`PORT=${text} is not a port: use 1 to 65535.`);
+  if (!/^\d+$/.test(text) || port > 65_535)
+    throw new StartFailure(`PORT=${text} is not a port: use 0 (any free port) to 65535.`);
   return port;
 }
 
@@ -116,7 +143,7 @@ function stopOnSignals(service: LocalService, endsWithParent: boolean): void {
   }
   service.ended.then(() => {
     if (stopping) return;
-    console.error("The runtime ended unexpectedly; nothing that was admitted is lost. Start the service again.");
+    console.error("The runtime ended unexpectedly. Nothing that was admitted is lost. Start the service again.");
     process.exit(1);
   });
   const parent = process.ppid;

@@ -73,7 +73,7 @@ async function answered<T>(decide: () => Promise<T>): Promise<T> {
     return await decide();
   } catch (error) {
     if (error instanceof Refusal) throw error;
-    logFault("an RPC failed", error);
-    throw new Error("The limiter failed; its log says how.");
+    logFault("An RPC call failed.", error);
+    throw new Error("The limiter failed. Its log has the details.");
   }
 }

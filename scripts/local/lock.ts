@@ -20,8 +20,10 @@ export async function lockDirectory(directory: string): Promise<void> {
     await lock(directory);
   } catch (error) {
     if (error instanceof StartFailure) throw error;
-    const why = (error as Error).message;
-    throw new StartFailure(`${directory} can't be used (${why}): make it writable, or set LIMITER_DATA_DIR.`);
+    const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+    throw new StartFailure(
+      `${directory} can't be used (${why}): make it writable, or set LIMITER_DATA_DIR to another directory.`,
+    );
   }
 }
 

@@ -96,7 +96,7 @@ async function writeCounts(miniflare: Miniflare): Promise<void> {
     const bindings = await miniflare.getBindings<{ [SHUTDOWN]: { writeCounts(): Promise<void> } }>(NAME);
     await bindings[SHUTDOWN].writeCounts();
   } catch (error) {
-    console.error("The counts of the last seconds could not be written:", error);
+    console.error("The counts of the last seconds could not be written, and are lost:", error);
   }
 }
 
@@ -129,8 +129,8 @@ async function waitForPort(host: string, port: number): Promise<void> {
     if (error.code === "EADDRINUSE" && Date.now() < giveUpAtMs) continue;
     const why =
       error.code === "EADDRINUSE"
-        ? "is taken: stop what listens there, or set PORT"
-        : `can't be used (${error.code}): set HOST and PORT`;
+        ? "is taken: stop what listens there, or set PORT to another port"
+        : `can't be used (${error.code}): set HOST or PORT to another value`;
     throw new StartFailure(`${host}:${port} ${why}.`);
   }
 }

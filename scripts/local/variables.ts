@@ -7,7 +7,7 @@ import { StartFailure } from "./failure";
 export type Variables = Record<string, unknown>;
 
 /** What the local service is told besides the variables of the Worker: where it listens, and where counters are kept. */
-const SETTING_NAMES = ["HOST", "PORT", "LIMITER_DATA_DIR"] as const;
+export const SETTING_NAMES = ["HOST", "PORT", "LIMITER_DATA_DIR"] as const;
 export type Settings = Partial<Record<(typeof SETTING_NAMES)[number], string>>;
 
 /**
@@ -29,6 +29,18 @@ export function localVariables(
 export function localSettings(fromWrangler: Variables, devVarsPath: string, environment: NodeJS.ProcessEnv): Settings {
   const set = lastSet(SETTING_NAMES, [fromWrangler, readDevVars(devVarsPath), environment]);
   return Object.fromEntries(Object.entries(set).map(([name, value]) => [name, String(value).trim()]));
+}
+
+/** The names of all variables that are set in these places, whatever they are for. */
+export function namesSet(fromWrangler: Variables, devVarsPath: string, environment: NodeJS.ProcessEnv): string[] {
+  const sources = [fromWrangler, readDevVars(devVarsPath), environment];
+  return [...new Set(sources.flatMap((source) => Object.keys(source).filter((name) => isSet(source[name]))))];
+}
+
+/** Where the value of a variable is, in words: the place that overrides the others. */
+export function placeOf(name: string, devVarsPath: string, environment: NodeJS.ProcessEnv): string {
+  if (isSet(environment[name])) return "the environment";
+  return isSet(readDevVars(devVarsPath)[name]) ? devVarsPath : "wrangler.toml";
 }
 
 function lastSet(names: readonly string[], sources: readonly Variables[]): Variables {
@@ -56,8 +68,10 @@ function keepFromOthers(path: string): void {
   try {
     chmodSync(path, mode & 0o700);
   } catch (error) {
-    const why = (error as Error).message;
-    throw new StartFailure(`${path} is for tokens, and others can read it (${why}): run chmod 600 ${path}`);
+    const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+    throw new StartFailure(
+      `${path} holds tokens, others can read it, and that can't be changed (${why}): run chmod 600 ${path}`,
+    );
   }
 }
 

@@ -83,7 +83,7 @@ export function errorOf({ status, body }: Answer): LimiterError {
   const { status: told, detail, errors } = fieldsOf(body);
   // Only a problem that the service made says its status: a proxy's 403 is no word about the token.
   if (status < 400 || status === 429 || told !== status || typeof detail !== "string")
-    return new UnavailableError(`what answered, with status ${status}, is not the limiter`);
+    return new UnavailableError(`the answer with status ${status} did not come from the limiter`);
   if (status === 401 || status === 403) return new UnauthorizedError(detail);
   return new InvalidRequestError(status, detail, Array.isArray(errors) ? (errors as InvalidField[]) : []);
 }

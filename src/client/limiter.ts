@@ -177,7 +177,7 @@ function requireAbout({ policy, subject, id }: About & { readonly id?: string },
   const told = fieldsOf(body);
   const isTold = told.policy === policy && (id === undefined || told.id === id);
   if (isTold && areOf(subject, told.limits as unknown[])) return;
-  throw new UnavailableError("what was answered is about another policy, key or decision than was asked for");
+  throw new UnavailableError("the answer is about another policy, key or decision than the request");
 }
 
 /** Nobody can decide: not for this request, and not for others like it. */

@@ -36,12 +36,13 @@ const LOCATION_HINTS = ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "af
 export type LocationHint = (typeof LOCATION_HINTS)[number];
 
 /** A variable arrives as text from the environment, and as it is written from `wrangler.toml`. */
-function integer(smallest: number, largest: number) {
-  const message = `must be a whole number from ${smallest} to ${largest}`;
+function integer(smallest: number, largest: number, message = `must be a whole number from ${smallest} to ${largest}`) {
   return z
     .union([z.number(), z.string().trim().regex(/^\d+$/, message).transform(Number)], message)
     .refine((value) => Number.isInteger(value) && value >= smallest && value <= largest, message);
 }
+
+const zeroOrOne = integer(0, 1, "must be 0 or 1");
 
 const share = z
   .union(
@@ -58,7 +59,7 @@ const share = z
   .refine((value) => value >= 0 && value <= 1, "must be a number from 0 to 1");
 
 const tokens = z
-  .string("must be text")
+  .string("must be text: tokens with commas between them")
   .transform((text) =>
     text
       .split(",")
@@ -67,14 +68,15 @@ const tokens = z
   )
   .refine(
     (list) => list.every((token) => /^[\x21-\x7e]+$/.test(token)),
-    "a token is made of visible ASCII characters, without spaces",
+    "every token must be visible ASCII characters without spaces",
   );
 
-const placement = z.string("must be key or shards:N").transform((text, context): Placement => {
+const placementMessage = "must be key or shards:N, N from 1 to 9999";
+const placement = z.string(placementMessage).transform((text, context): Placement => {
   if (text.trim() === "key") return { kind: "key" };
   const count = Number(/^shards:([1-9]\d{0,3})$/.exec(text.trim())?.[1]);
   if (count >= 1) return { kind: "shards", count };
-  context.addIssue({ code: "custom", message: "must be key or shards:N, N from 1 to 9999" });
+  context.addIssue({ code: "custom", message: placementMessage });
   return z.NEVER;
 });
 
@@ -89,9 +91,9 @@ const variables = z.object({
   RATE_LIMIT_DEADLINE_MS: integer(1, 60_000).default(1_000),
   RATE_LIMIT_DENY_CACHE_MS: integer(0, 60_000).default(1_000),
   RATE_LIMIT_ON_ERROR: z.enum(["deny", "allow"], "must be deny or allow").default("deny"),
-  RATE_LIMIT_INLINE: integer(0, 1).default(0),
+  RATE_LIMIT_INLINE: zeroOrOne.default(0),
   RATE_LIMIT_LOG_DENIALS: share.default(0),
-  RATE_LIMIT_LOG_KEYS: integer(0, 1).default(0),
+  RATE_LIMIT_LOG_KEYS: zeroOrOne.default(0),
   LIMITER_TOKENS: tokens.default([]),
   LIMITER_ADMIN_TOKENS: tokens.default([]),
 });

@@ -17,8 +17,14 @@ export class ConfigError extends Error {
 }
 
 export function mistakesOf(error: z.ZodError | undefined, ...prefix: string[]): Mistake[] {
-  return (error?.issues ?? []).map(({ path, message }) => ({
-    where: [...prefix, ...path.map(String)].join("/"),
-    what: message,
-  }));
+  return (error?.issues ?? []).flatMap((issue) => {
+    const where = [...prefix, ...issue.path.map(String)].join("/");
+    if (issue.code !== "unrecognized_keys") return { where, what: issue.message };
+    return issue.keys.map((key) => ({ where, what: `unknown field ${JSON.stringify(key)}` }));
+  });
+}
+
+/** What a schema says of a value that is missing or of another type, in place of zod's own words. */
+export function must(be: string) {
+  return { error: ({ input }: { readonly input?: unknown }) => `${input === undefined ? "missing: " : ""}must ${be}` };
 }

@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { type Limit, parseLimit } from "../core/limit";
 import { type Layer, limitName, type Mode, type Policy } from "../core/policy";
-import { type Mistake, mistakesOf } from "./mistake";
+import { type Mistake, mistakesOf, must } from "./mistake";
 
 export interface ChatLimits {
   readonly perMinute: number;
@@ -26,22 +26,22 @@ const MAX_POLICIES = 32;
 
 /** Names that no policy can be declared by, and why. */
 const RESERVED: Readonly<Record<string, string>> = {
-  chat: "the chat policy is set by the RATE_LIMIT_CHAT_… variables",
-  inline: "this is the name of limits that callers name themselves: choose another one",
+  chat: "chat is built in: set it by the RATE_LIMIT_CHAT_… variables",
+  inline: "inline is reserved for limits that callers name: choose another name",
 };
 
-export const name = z
-  .string()
-  .regex(/^[a-z][a-z0-9_-]{0,31}$/, "a name is a lower-case letter, then up to 31 of a-z, 0-9, _ and -");
+const nameRule = "be a lower-case letter, then up to 31 of a-z, 0-9, _ and -";
+export const name = z.string(must(nameRule)).regex(/^[a-z][a-z0-9_-]{0,31}$/, must(nameRule));
 
 /** Bounded so that a key, attribute and value together, fits the 1,024 bytes of an object's name. */
+const attributeRule = "be 1 to 64 of a-z, 0-9 and _";
 const attribute = z
-  .string()
-  .regex(/^[a-z0-9_]{1,64}$/, "an attribute is 1 to 64 of a-z, 0-9 and _")
-  .refine((name) => name !== "__proto__", "no subject can have this attribute");
+  .string(must(attributeRule))
+  .regex(/^[a-z0-9_]{1,64}$/, must(attributeRule))
+  .refine((name) => name !== "__proto__", must("not be __proto__"));
 
 const limit = z
-  .string()
+  .string(must("be a limit, such as 10/minute"))
   .meta({ examples: ["10/minute", "2 per 5 seconds"] })
   .transform((text, context) => {
     try {
@@ -64,9 +64,9 @@ export function listOf<Item extends z.ZodType>(
 ) {
   const when = ({ value }: { value: unknown }) => Array.isArray(value);
   return z
-    .array(item)
+    .array(item, must("be a list"))
     .min(1, "must not be empty")
-    .refine((items) => items.length <= most, { message: `at most ${most}`, when })
+    .refine((items) => items.length <= most, { message: `must have at most ${most} items`, when })
     .refine(
       (items) => {
         const picked = items.map((item) => of(item)).filter((value) => typeof value === "string");
@@ -86,29 +86,32 @@ export const limits = listOf(
   limit,
   8,
   (limit) => isLimit(limit) && limitName("", limit),
-  "two limits of one kind have the same window",
+  "must not have two limits of one kind with the same window",
 );
 
 export const mode = z.enum(["live", "shadow"], "must be live or shadow") satisfies z.ZodType<Mode>;
 
 /** A layer that does not say its mode has that of its policy. */
-const layer = z.strictObject({
-  name,
-  by: listOf(attribute, 64, (attribute) => attribute, "an attribute stands twice"),
-  limits,
-  mode: mode.optional(),
-}) satisfies z.ZodType<Omit<Layer, "mode">>;
+const layer = z.strictObject(
+  {
+    name,
+    by: listOf(attribute, 64, (attribute) => attribute, "must not name an attribute twice"),
+    limits,
+    mode: mode.optional(),
+  },
+  must("be a table"),
+) satisfies z.ZodType<Omit<Layer, "mode">>;
 
 /** The layers of a policy, whatever a layer consists of beside its name. */
 export function layersOf<Layer extends z.ZodType<{ readonly name: string }>>(layer: Layer) {
-  return listOf(layer, 8, (layer) => layer?.name, "two layers have the same name");
+  return listOf(layer, 8, (layer) => layer?.name, "must not have two layers of the same name");
 }
 
-const declaration = z.strictObject({ mode: mode.default("live"), layers: layersOf(layer) });
+const declaration = z.strictObject({ mode: mode.default("live"), layers: layersOf(layer) }, must("be a table"));
 
 const table = z.custom<Readonly<Record<string, unknown>>>(
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),
-  "must be a table of policies, each with its name",
+  "must be a table of policies by name",
 );
 
 /** Reads `RATE_LIMIT_POLICIES`: a table, or the same as JSON. */
@@ -119,7 +122,7 @@ export function readPolicies(value: unknown): { policies: Policy[]; mistakes: Mi
     try {
       declared = JSON.parse(value);
     } catch (error) {
-      return { policies: [], mistakes: [{ where: variable, what: `not JSON: ${(error as SyntaxError).message}` }] };
+      return { policies: [], mistakes: [{ where: variable, what: `must be JSON: ${(error as SyntaxError).message}` }] };
     }
   }
   const read = table.safeParse(declared);
@@ -139,6 +142,6 @@ export function readPolicies(value: unknown): { policies: Policy[]; mistakes: Mi
     policies.push({ name: key, layers: layers.map((layer) => ({ ...layer, mode: layer.mode ?? mode })) });
   }
   if (Object.keys(read.data).length > MAX_POLICIES)
-    mistakes.push({ where: variable, what: `at most ${MAX_POLICIES} policies` });
+    mistakes.push({ where: variable, what: `must have at most ${MAX_POLICIES} policies` });
   return { policies, mistakes };
 }

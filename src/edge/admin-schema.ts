@@ -1,23 +1,27 @@
 import * as z from "zod";
+import { must } from "../config/mistake";
 import { limits, listOf } from "../config/policies";
 import { OUTCOMES } from "../core/tally";
 import { limitStanding, overrideKind, wholeNumber } from "./schema";
 
 /** What admins send and get. */
 
-/** So long an override can hold at most: a leap year. */
+/** Longest time that an override can hold: a leap year. */
 export const LONGEST_OVERRIDE_S = 366 * 86_400;
 
 const longestReason = 500;
 const overrideReason = z
-  .string()
+  .string(must("be text"))
   .trim()
   .min(1, "must not be empty")
   .max(longestReason, `must have at most ${longestReason} characters`);
 
-const overriddenLayer = z.strictObject({ policy: z.string(), layer: z.string(), limits });
+const overriddenLayer = z.strictObject(
+  { policy: z.string(must("be the name of a policy")), layer: z.string(must("be the name of a layer")), limits },
+  must("be an object"),
+);
 
-/** `mistakesIn` of what is overridden, in the words of JSON Schema: read by people and generators, never by us. */
+/** The rules of `override.ts` between fields, as JSON Schema: for the OpenAPI document alone. */
 const BETWEEN_FIELDS = {
   oneOf: [{ required: ["expires_at"] }, { required: ["expires_in_seconds"] }],
   if: { properties: { kind: { const: "limits" } } },
@@ -28,27 +32,29 @@ const BETWEEN_FIELDS = {
 
 const overrideFields = z.strictObject({
   kind: overrideKind.describe(
-    "Other limits, none at all (exempt), or a ban: nothing that counts by the key is admitted.",
+    "`limits`: other limits for the key. `exempt`: no limits. `ban`: nothing that counts by the key is admitted.",
   ),
-  reason: overrideReason.describe("For whoever looks the key up."),
+  reason: overrideReason.describe("Shown to admins who look the key up."),
   expires_at: z.iso
     .datetime({ offset: true, error: "must be an instant, like 2030-01-01T00:00:00Z" })
     .optional()
-    .describe("When it ends, at most 366 days ahead. This or `expires_in_seconds` is required."),
+    .describe("When the override ends, at most 366 days ahead. Either this or `expires_in_seconds` is required."),
   expires_in_seconds: wholeNumber()
     .refine((seconds) => seconds >= 1 && seconds <= LONGEST_OVERRIDE_S, `must be from 1 to ${LONGEST_OVERRIDE_S}`)
     .meta({ minimum: 1, maximum: LONGEST_OVERRIDE_S })
     .optional()
-    .describe("The same, from now on."),
+    .describe("In how many seconds the override ends."),
   limits: listOf(
     overriddenLayer,
     256,
     (one) =>
       typeof one?.policy === "string" && typeof one.layer === "string" ? `${one.policy}/${one.layer}` : undefined,
-    "a layer stands twice",
+    "must not name a layer twice",
   )
     .optional()
-    .describe("What holds in place of these layers' own limits: required of kind `limits`, and of it alone."),
+    .describe(
+      "The limits that replace those of these layers. Required for the kind `limits`, not allowed for the others.",
+    ),
 });
 export const overrideRequest = overrideFields.meta(BETWEEN_FIELDS);
 
@@ -68,14 +74,14 @@ export const DEFAULT_EVENTS = 100;
 
 export const keyState = z.object({
   key: z.string(),
-  override: keyOverride.nullable().describe("What is in force for the key in place of its policies' limits."),
+  override: keyOverride.nullable().describe("The override in force for the key; null when there is none."),
   counters: z.array(
     z.object({
       policy: z.string(),
       layer: z.string(),
       limits: z.array(z.object(limitStanding)),
       events_total: wholeNumber().describe(
-        "How many admitted events count in the longest window, of the policy's limits and of those in force.",
+        "How many admitted events are in the longest window of the policy's limits and of the limits in force.",
       ),
       events: z
         .array(
@@ -85,10 +91,10 @@ export const keyState = z.object({
             cost: wholeNumber(),
             admitted_cost: wholeNumber()
               .optional()
-              .describe("The cost that it was admitted with, where it was settled at another."),
+              .describe("The cost at admission, when it was settled at another cost."),
           }),
         )
-        .describe("The newest of them, newest first."),
+        .describe("The newest events, newest first."),
     }),
   ),
 });
@@ -102,21 +108,21 @@ export const stats = z.object({
   minutes: z
     .array(
       z.object({
-        at: z.iso.datetime().describe("The minute's beginning."),
+        at: z.iso.datetime().describe("When the minute began."),
         counts: z.array(
           z.object({
             policy: z.string(),
             layer: z
               .string()
               .nullable()
-              .describe("null: consumes, each once. A layer: how often it was a reason of the denial."),
+              .describe("null: each consume is counted once. A layer: how often it was a reason for a denial."),
             outcome: z.enum(OUTCOMES),
             count: wholeNumber(),
           }),
         ),
       }),
     )
-    .describe("The oldest first; those without decisions are left out."),
+    .describe("Oldest first. Minutes without decisions are left out."),
   denied_keys: z
     .array(
       z.object({
@@ -124,11 +130,11 @@ export const stats = z.object({
         policy: z.string(),
         layer: z.string(),
         count: wholeNumber().describe("How often it was denied in the last day, at most."),
-        error: wholeNumber().describe("By how much this may be too high."),
+        error: wholeNumber().describe("By how much `count` may be too high."),
       }),
     )
     .meta({ maxItems: MOST_TOLD_KEYS })
-    .describe("The keys denied most often in the last day, most first."),
-  error_at_most: wholeNumber().describe("A key that is not listed was denied no more often than this."),
+    .describe("The keys denied most often in the last day, most often first."),
+  error_at_most: wholeNumber().describe("A key that is not listed was denied at most this often."),
 });
 export type Stats = z.infer<typeof stats>;

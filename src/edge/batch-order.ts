@@ -160,7 +160,7 @@ export class BatchOrder {
         const next = doubt ? await this.#next(member, doubt, giveUpAtMs) : "done";
         if (next === "unknown") this.whenUnsure(member.keys);
         if (next === "unknown" && doubt?.id !== undefined)
-          throw new Refusal("unreachable", "The counters could not be reached in time.");
+          throw new Refusal("unreachable", "The counters could not be reached in time. Try again.");
         if (typeof next === "object") isLikelyDenied = next.isLikelyDenied;
         else if (outcome.status === "fulfilled") return outcome.value;
         else throw outcome.reason;

@@ -35,7 +35,7 @@ export class CallQueue {
     const outcome = new Promise<Outcome | undefined>((resolve, reject) => {
       const giveUp = () => {
         this.#waiting.delete(queued);
-        reject(new DeadlineError("an object did not answer in time"));
+        reject(new DeadlineError("the object did not answer within the deadline"));
       };
       const cancel = this.timing.after(giveUpAtMs - this.timing.now(), giveUp);
       const queued: QueuedCall = {

@@ -29,7 +29,7 @@ export function sendCalls(
 /** @throws the error of a call that failed. */
 export function answerIn(outcome: Outcome | undefined): AnswerOf<Method> {
   if (outcome && "answer" in outcome) return outcome.answer;
-  throw new Error(outcome?.error ?? "an object left a call unanswered");
+  throw new Error(outcome?.error ?? "the object left a call unanswered");
 }
 
 /** Each question is a message of its own, sent at once: for a decision that comes alone. */

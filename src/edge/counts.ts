@@ -76,7 +76,7 @@ export class Counts {
     try {
       await within(this.config.deadlineMs, this.#stub().add(sums), this.timing);
     } catch (error) {
-      logFault("counts could not be sent", error);
+      logFault("Counts could not be sent; they are sent again later.", error);
       this.#putBack(sums);
       return;
     }
@@ -109,8 +109,8 @@ export class Counts {
     try {
       return await callWithin(this.config.deadlineMs, () => question(this.#stub()), this.timing);
     } catch (error) {
-      logFault("counts could not be read", error);
-      throw new Refusal("unreachable", "The counts could not be reached.");
+      logFault("Counts could not be read.", error);
+      throw new Refusal("unreachable", "The counts could not be reached in time. Try again.");
     }
   }
 
@@ -160,7 +160,7 @@ export class Counts {
           this.analytics?.writeDataPoint({ indexes: [policy], blobs: [policy, layer, outcome], doubles: [count] });
       }
     } catch (error) {
-      logFault("data points could not be written", error);
+      logFault("Data points could not be written to LIMITER_ANALYTICS.", error);
     }
   }
 

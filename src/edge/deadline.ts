@@ -56,7 +56,7 @@ export async function callWithin<T>(deadlineMs: number, call: () => Promise<T>, 
   const giveUpAtMs = timing.now() + deadlineMs;
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs *= 2) {
     const leftMs = giveUpAtMs - timing.now();
-    if (leftMs <= 0) throw new DeadlineError("no time is left to ask");
+    if (leftMs <= 0) throw new DeadlineError("the deadline passed before the call");
     try {
       return await within(leftMs, call(), timing);
     } catch (error) {

@@ -19,7 +19,7 @@ export class DenialLog {
   /** Never throws, and is not waited for. */
   decided(decided: Decided, waitUntil: WaitUntil): void {
     if (decided.allowed || this.random() >= this.config.logDenials) return;
-    waitUntil(this.#write(decided).catch((error: unknown) => logFault("a denial could not be logged", error)));
+    waitUntil(this.#write(decided).catch((error: unknown) => logFault("A denial could not be logged.", error)));
   }
 
   async #write(decided: Decided): Promise<void> {

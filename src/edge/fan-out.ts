@@ -103,7 +103,7 @@ export class FanOut {
     if (!alone) waitUntil(answer.catch(() => {}));
     const { conflicts } = await answer;
     if (conflicts && this.ifSilent === "refuse")
-      throw new Refusal("reused-id", "This idempotency key was used with another policy or cost.");
+      throw new Refusal("reused-id", "This idempotency key was used with another policy or cost. Use a new key.");
     return answer;
   }
 
@@ -203,7 +203,10 @@ export class FanOut {
   #undo({ object, charge }: AskedPart, waitUntil: WaitUntil): Promise<Answer | undefined> {
     const nowMs = this.timing.now();
     const undone = this.#ask(object, "undo", charge, nowMs + this.config.deadlineMs).catch((error: unknown) => {
-      logFault("a charge could not be put back", error, { object, id: charge.id });
+      logFault("A charge could not be rolled back; it may deny too much for one window.", error, {
+        object,
+        id: charge.id,
+      });
       return undefined;
     });
     waitUntil(undone);

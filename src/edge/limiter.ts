@@ -180,7 +180,7 @@ export class Limiter {
     // They may remember an id for longer than the live layers do.
     const inShadow = await this.#shadowOf(asked, giveUpAtMs)?.change(method, id);
     if (answer.found || inShadow?.found) return changed(asked, answer, inShadow);
-    throw new Refusal("unknown-decision", "There is no such decision of this policy and subject in the window.");
+    throw new Refusal("unknown-decision", "No decision of this policy and subject in the window has this id.");
   }
 
   policies(): PolicyList {

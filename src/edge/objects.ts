@@ -43,13 +43,13 @@ export function callObject<S extends DecidingStub, T>(
 
 /** Whether an object that is silent did its work is not known. */
 export function silent(error: unknown): undefined {
-  logFault("an object could not be reached", error);
+  logFault("An object could not be reached.", error);
 }
 
 /** @throws Refusal `unreachable` */
 export function unreachable(error?: unknown): never {
   if (error !== undefined) silent(error);
-  throw new Refusal("unreachable", "The counters could not be reached; nothing was decided.");
+  throw new Refusal("unreachable", "The counters could not be reached in time. Try again.");
 }
 
 /** An object as the runtime hands it out: calls that decide, and what became of them, are JSON. */

@@ -42,9 +42,10 @@ function mistakesIn(
 ): InvalidField[] {
   const { kind, limits } = input;
   const mistakes = mistakesInExpiry(input, nowMs);
-  if (kind === "limits" && limits === undefined) mistakes.push({ pointer: "/limits", detail: "missing" });
+  if (kind === "limits" && limits === undefined)
+    mistakes.push({ pointer: "/limits", detail: "missing: an override of kind limits needs them" });
   if ((kind === "exempt" || kind === "ban") && limits !== undefined)
-    mistakes.push({ pointer: "/limits", detail: "only an override of kind limits has limits" });
+    mistakes.push({ pointer: "/limits", detail: "must be left out: only an override of kind limits has limits" });
   if (Array.isArray(limits))
     limits.forEach((one: unknown, i) => {
       if (isRecord(one)) mistakes.push(...mistakesInLayer(one, i, key, policies));
@@ -59,7 +60,9 @@ function mistakesInExpiry(
   if (at === undefined && seconds === undefined)
     return [{ pointer: "/expires_at", detail: "missing: send expires_at or expires_in_seconds" }];
   if (at !== undefined && seconds !== undefined)
-    return [{ pointer: "/expires_in_seconds", detail: "send either expires_at or expires_in_seconds" }];
+    return [
+      { pointer: "/expires_in_seconds", detail: "must be left out: send expires_at or expires_in_seconds, not both" },
+    ];
   const aheadMs = Date.parse(String(at)) - nowMs;
   if (aheadMs <= 0) return [{ pointer: "/expires_at", detail: "must be in the future" }];
   if (aheadMs > LONGEST_OVERRIDE_S * 1_000)
@@ -75,10 +78,10 @@ function mistakesInLayer(
 ): InvalidField[] {
   const mistake = (field: string, detail: string) => [{ pointer: pointer(["limits", index, field]), detail }];
   const policy = policies.get(String(policyName));
-  if (!policy) return mistake("policy", `there is no policy "${policyName}"`);
+  if (!policy) return mistake("policy", `must be a policy in force, not "${policyName}"`);
   const layer = policy.layers.find(({ name }) => name === layerName);
-  if (!layer) return mistake("layer", `policy "${policyName}" has no layer "${layerName}"`);
+  if (!layer) return mistake("layer", `must be a layer of policy "${policyName}", not "${layerName}"`);
   const [attribute = ""] = key.split(":");
   if (layer.by.includes(attribute)) return [];
-  return mistake("layer", `layer "${layerName}" counts by ${layer.by.join(", else ")}, never by ${attribute}`);
+  return mistake("layer", `must count by ${attribute}: layer "${layerName}" counts by ${layer.by.join(", else ")}`);
 }

@@ -42,7 +42,7 @@ export function pointer(path: readonly PropertyKey[]): string {
 
 export function invalid(errors: readonly InvalidField[]): Refusal {
   const count = errors.length === 1 ? "a mistake" : `${errors.length} mistakes`;
-  return new Refusal("invalid", `The request has ${count}; "errors" says where.`, errors);
+  return new Refusal("invalid", `The request has ${count}. "errors" says where.`, errors);
 }
 
 /** What a schema has to say of a request, in the words of the wire. */

@@ -135,8 +135,8 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
 
 /** With a pointer, as what is malformed has: it tells callers of a settle this 404 from that of the decision. */
 function unknownPolicy(name: unknown): Refusal {
-  return new Refusal("unknown-policy", `There is no policy "${name}".`, [
-    { pointer: "/policy", detail: "names no policy in force" },
+  return new Refusal("unknown-policy", `There is no policy "${name}". GET /v1/policies lists the policies in force.`, [
+    { pointer: "/policy", detail: "must name a policy in force" },
   ]);
 }
 
@@ -155,6 +155,6 @@ export function admissible<A extends Asked>(asked: A): A {
   if (cost <= most) return asked;
   throw new Refusal(
     "never-fits",
-    `Policy "${policy.name}" never admits a cost above ${most}, and this one is ${cost}.`,
+    `A cost of ${cost} can never be admitted: policy "${policy.name}" admits at most ${most}.`,
   );
 }

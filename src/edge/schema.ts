@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { must } from "../config/mistake";
 import { layersOf, limits, mode, name } from "../config/policies";
 import { LARGEST_MAX } from "../core/limit";
 import { OVERRIDE_KINDS } from "../core/override";
@@ -7,12 +8,15 @@ import { normalText, TEXT_SCHEMA } from "./subject";
 /** What callers send and get, over HTTP and RPC alike: these schemas validate, type and document it. */
 
 export const wholeNumber = () =>
-  z.number().refine(Number.isInteger, { error: "must be a whole number", abort: true }).meta({ type: "integer" });
+  z
+    .number(must("be a whole number"))
+    .refine(Number.isInteger, { ...must("be a whole number"), abort: true })
+    .meta({ type: "integer" });
 
 const whose = {
-  policy: z.string().meta({ examples: ["chat"] }),
+  policy: z.string(must("be text")).meta({ examples: ["chat"] }),
   subject: z
-    .record(z.string(), z.string().nullable())
+    .record(z.string(), z.string(must("be text or null")).nullable(), must("be an object"))
     .describe("Who is asking. Attributes that no layer of the policy counts by are ignored.")
     .meta({ minProperties: 1, examples: [{ user: "u_1", ip: "203.0.113.7" }] }),
 };
@@ -23,9 +27,10 @@ const ID = "[A-Za-z0-9._~:-]{1,128}";
 export const ID_HEADER_PATTERN = `^("${ID}"|${ID})$`;
 
 /** An idempotency key, and the id of the decision that it names. */
+const idRule = "be 1 to 128 of A-Z a-z 0-9 . _ ~ : -";
 export const decisionId = z
-  .string()
-  .regex(new RegExp(`^${ID}$`), "must be 1 to 128 of A-Z a-z 0-9 . _ ~ : -")
+  .string(must(idRule))
+  .regex(new RegExp(`^${ID}$`), must(idRule))
   .meta({ examples: ["8e03978e-40d5-43dd-bc93-6894a57f9324"] });
 
 const charged = {
@@ -47,7 +52,7 @@ export type ConsumeRequest = DecisionRequest & {
 };
 
 const settled = {
-  id: decisionId.describe("The decision whose cost is corrected."),
+  id: decisionId.describe("The decision to correct."),
   cost: wholeNumber()
     .refine((cost) => cost >= 0 && cost <= LARGEST_MAX, `must be from 0 to ${LARGEST_MAX}`)
     .meta({ minimum: 0, maximum: LARGEST_MAX })
@@ -57,25 +62,25 @@ const settled = {
 export const settleRequest = z.strictObject({ ...whose, ...settled });
 export type SettleRequest = z.input<typeof settleRequest>;
 
-const released = { id: decisionId.describe("The decision that is over.") };
+const released = { id: decisionId.describe("The decision to release.") };
 
 export const releaseRequest = z.strictObject({ ...whose, ...released });
 export type ReleaseRequest = z.input<typeof releaseRequest>;
 
 export const inlineKey = z
-  .string()
+  .string(must("be text"))
   .transform((text, context) => {
     const normal = normalText(text);
     if (normal.ok) return normal.value;
     context.addIssue({ code: "custom", message: normal.detail });
     return z.NEVER;
   })
-  .describe("What is counted: at most 256 bytes of UTF-8, without control characters.")
+  .describe("What the layer counts by: at most 256 bytes of UTF-8, without control characters.")
   .meta({ ...TEXT_SCHEMA, examples: ["login/203.0.113.7"] });
 
 const named = {
-  layers: layersOf(z.strictObject({ name, key: inlineKey, limits })).describe(
-    "The limits, as a policy would have them, and the key that each layer counts by.",
+  layers: layersOf(z.strictObject({ name, key: inlineKey, limits }, must("be an object"))).describe(
+    "The layers, each with its limits and the key that it counts by.",
   ),
 };
 
@@ -84,18 +89,12 @@ export const inlineSettleRequest = z.strictObject({ ...named, ...settled });
 export const inlineReleaseRequest = z.strictObject({ ...named, ...released });
 
 const MOST_IN_BATCH = 100;
-const howMany = `must be 1 to ${MOST_IN_BATCH} requests`;
+const howMany = must(`be a list of 1 to ${MOST_IN_BATCH} requests`);
 const batchOf = <T extends z.ZodType>(request: T) =>
   z.strictObject({
     requests: z.array(request, howMany).min(1, howMany).max(MOST_IN_BATCH, howMany),
-    headers: z
-      .boolean("must be true or false")
-      .optional()
-      .describe("Whether each result has its headers; false if left out."),
-    limits: z
-      .boolean("must be true or false")
-      .optional()
-      .describe("Whether each body has its `limits`; true if left out."),
+    headers: z.boolean(must("be true or false")).optional().describe("True: each result has its headers."),
+    limits: z.boolean(must("be true or false")).optional().describe("False: no body has its `limits`."),
   });
 
 /** A batch as it is read: each of its requests is validated by itself. */
@@ -107,7 +106,7 @@ export const batchSent = batchOf(
     decisionRequest.extend({
       op: z.literal("consume"),
       idempotency_key: decisionId.optional(),
-      attempt: wholeNumber().optional().describe("1 when the key is new and sent for the first time."),
+      attempt: wholeNumber().optional().describe("1 when the idempotency key is new and sent for the first time."),
     }),
     decisionRequest.extend({ op: z.literal("check") }),
     settleRequest.extend({ op: z.literal("settle") }),
@@ -116,23 +115,25 @@ export const batchSent = batchOf(
 );
 export type BatchRequest = z.input<typeof batchSent>;
 
-export const overrideKind = z.enum(OVERRIDE_KINDS, `must be one of ${OVERRIDE_KINDS.join(", ")}`);
+export const overrideKind = z.enum(OVERRIDE_KINDS, must(`be one of ${OVERRIDE_KINDS.join(", ")}`));
 
 const limitInForce = {
-  limit: wholeNumber().describe("The most in any window."),
+  limit: wholeNumber().describe("The most that is admitted in any window."),
   window_seconds: wholeNumber(),
   concurrent: z
     .literal(true)
     .optional()
-    .describe("It counts decisions that were admitted in the window and not released; left out, it adds up costs."),
+    .describe(
+      "True: the limit counts decisions that were admitted in the window and not released. Left out: it adds up costs.",
+    ),
 };
 
 export const limitStanding = {
   ...limitInForce,
-  used: wholeNumber().describe("What counts in the window, after the decision."),
+  used: wholeNumber().describe("What counts in the window, including this decision."),
   remaining: wholeNumber(),
-  reset_seconds: wholeNumber().describe("The wait until all of the limit remains if nobody consumes, rounded up."),
-  override: overrideKind.optional().describe("What is in force for the key in place of the policy's own limit."),
+  reset_seconds: wholeNumber().describe("Seconds, rounded up, until `remaining` equals `limit` if nobody consumes."),
+  override: overrideKind.optional().describe("The kind of the override that replaces the policy's own limit."),
 };
 
 const layerStanding = z
@@ -140,34 +141,36 @@ const layerStanding = z
     layer: z.string(),
     key: z.string(),
     ...limitStanding,
-    shadow: z.literal(true).optional().describe("Of a layer in shadow, which denies nothing."),
+    shadow: z.literal(true).optional().describe("True: the layer is in shadow and denies nothing."),
   })
   .describe("One limit of one layer.");
 
 export const decision = z.object({
   allowed: z.boolean(),
-  id: z.string().optional().describe("Names an admitted consume."),
+  id: z.string().optional().describe("Names an admitted consume, for a settle or a release."),
   policy: z.string(),
   cost: wholeNumber(),
   replayed: z.boolean(),
   degraded: z.boolean(),
   retry_after_seconds: wholeNumber()
     .nullable()
-    .describe("The least whole number of seconds after which this cost fits every limit if nobody else consumes."),
-  shadow: z.literal(true).optional().describe("There, with `would_deny`, when the policy has layers in shadow."),
+    .describe(
+      "The least whole number of seconds after which this cost fits every limit if nobody else consumes; null when allowed.",
+    ),
+  shadow: z.literal(true).optional().describe("Present, with `would_deny`, when the policy has layers in shadow."),
   would_deny: z
     .boolean()
     .optional()
-    .describe("Whether the layers in shadow would have denied this; false when they could not be asked."),
+    .describe("True: the layers in shadow would have denied this. False also when they could not be reached."),
   limits: z.array(layerStanding).describe("Every limit of every layer, in the policy's order."),
 });
 export type Decision = z.infer<typeof decision>;
 
 const inlineStanding = layerStanding.extend({
-  frees_in_ms: wholeNumber().describe("The wait until some of what is used comes back; 0 when nothing is used."),
+  frees_in_ms: wholeNumber().describe("Milliseconds until some of `used` leaves the window; 0 when nothing is used."),
 });
 
-/** To whoever brings its own limits, the library in between, waits are told to the millisecond. */
+/** Inline limits are for libraries, which need the wait in milliseconds. */
 export const inlineDecision = decision.extend({ limits: z.array(inlineStanding) });
 export type InlineDecision = z.infer<typeof inlineDecision>;
 
@@ -183,7 +186,7 @@ export const release = z.object({
   id: z.string(),
   policy: z.string(),
   released: z.literal(true),
-  limits: z.array(layerStanding).describe("Every limit of every layer, without the decision among what is under way."),
+  limits: z.array(layerStanding).describe("Every limit of every layer, after the release."),
 });
 export type Release = z.infer<typeof release>;
 
@@ -196,9 +199,9 @@ export const problem = z
     errors: z
       .array(z.object({ pointer: z.string().describe("A JSON pointer into the request."), detail: z.string() }))
       .optional()
-      .describe("Of a request that is malformed: every mistake in it. Of one whose policy there is not: the policy."),
+      .describe("Every mistake in a malformed request. For an unknown policy: its place in the request."),
   })
-  .describe("An error, as RFC 9457 has it.");
+  .describe("An error, as problem details of RFC 9457.");
 
 export const batchResults = z.object({
   results: z
@@ -227,8 +230,8 @@ export const policyList = z.object({
       layers: z.array(
         z.object({
           name: z.string(),
-          by: z.array(z.string()).describe("The subject attributes it counts by; the first one present wins."),
-          mode: mode.describe("In shadow it counts, and denies nothing."),
+          by: z.array(z.string()).describe("The subject attributes that it counts by; the first one present wins."),
+          mode: mode.describe("`shadow`: it counts, and denies nothing."),
           limits: z.array(z.object(limitInForce)),
         }),
       ),

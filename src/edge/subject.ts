@@ -46,7 +46,7 @@ export function keysOf(policy: Policy, present: Present): { keys: (string | unde
     let key: string | undefined;
     for (const attribute of layer.by) {
       const normal = present.get(attribute);
-      // One that is not counted by this time would be another time: a mistake in it is told now.
+      // Validate unused attributes too: another request may count by them.
       if (normal?.ok === false) mistakes.set(attribute, normal.detail);
       if (normal) key ??= normal.ok ? `${attribute}:${normal.value}` : "";
     }
@@ -84,7 +84,7 @@ function identityLayersOf({ layers }: Policy, keys: readonly (string | undefined
 /** What is wrong with a key, undefined if it is in its normal form `<attribute>:<value>`. */
 export function mistakeInKey(key: string, ipv6PrefixBits: number): string | undefined {
   const [, attribute = "", value = ""] = KEY.exec(key) ?? [];
-  if (attribute === "") return "a key is an attribute, a colon and a value: user:u_1";
+  if (attribute === "") return "must be <attribute>:<value>, such as user:u_1";
   // The value of an address's key is itself no address but, for IPv6, a prefix.
   const [address = "", bits] = value.split("/");
   const isPrefix = attribute === "ip" && bits === String(ipv6PrefixBits);
@@ -92,7 +92,7 @@ export function mistakeInKey(key: string, ipv6PrefixBits: number): string | unde
     ? normalIp(normalPrefix(address, ipv6PrefixBits))
     : normalValue(attribute, value, ipv6PrefixBits);
   if (!normal.ok) return normal.detail;
-  return normal.value === value ? undefined : `not in its normal form, ${attribute}:${normal.value}`;
+  return normal.value === value ? undefined : `must be in its normal form, ${attribute}:${normal.value}`;
 }
 
 function normalValue(attribute: string, value: string, ipv6PrefixBits: number): Normal {

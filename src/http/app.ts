@@ -22,8 +22,8 @@ export function appOf<E>(routes: readonly Route<E>[]) {
   return async (request: Request, env: E, context: Context): Promise<Response> => {
     const { method, url } = request;
     try {
-      // A Host header can make it a URL that is none.
-      if (!isUrl(url)) throw new Problem(400, "Bad Request", "The Host header is none.");
+      // An invalid Host header makes an invalid URL.
+      if (!isUrl(url)) throw new Problem(400, "Bad Request", "The Host header is invalid.");
       const handler = constant.get(`${method} ${pathOf(url)}`);
       if (handler) return await handler(request as IRequest, env, context);
       if (method !== "HEAD") return await router.fetch(request, env, context);
@@ -66,12 +66,12 @@ function refuseTrailingSlash({ url }: IRequest): void {
 }
 
 function notFound(): never {
-  throw new Problem(404, "Not Found", "There is nothing at this path: /openapi.json lists what there is.");
+  throw new Problem(404, "Not Found", "No call has this path. /openapi.json lists all calls.");
 }
 
 function methodNotAllowed(method: string, methods: readonly Route["0"][]): never {
   const allow = methods.map((method) => (method === "get" ? "GET, HEAD" : method.toUpperCase())).join(", ");
-  throw new Problem(405, "Method Not Allowed", `${method} is not for this path: ${allow}.`, { Allow: allow });
+  throw new Problem(405, "Method Not Allowed", `This path does not take ${method}. Use ${allow}.`, { Allow: allow });
 }
 
 function answerError(error: unknown): Response {

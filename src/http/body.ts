@@ -43,14 +43,14 @@ export async function readJson(request: Sent, longestBytes = LONGEST_BYTES, timi
     });
   const announced = headers.get("Content-Length");
   if (announced !== null && Number(announced) > longestBytes) throw tooLarge(longestBytes);
-  // Who stands in between may have gone by the other one, and taken for a request what is a body here.
+  // Request smuggling: a proxy may have framed the body by the other header.
   if (announced !== null && headers.has("Transfer-Encoding"))
-    throw new Refusal("invalid", "The body has a Content-Length and a Transfer-Encoding: send one of them.");
+    throw new Refusal("invalid", "The request has both Content-Length and Transfer-Encoding. Send one of them.");
   const bytes = await within(LONGEST_WAIT_MS, readBytes(request, longestBytes), timing).catch(unreadable);
   try {
     return JSON.parse(utf8.decode(bytes));
   } catch {
-    throw new Refusal("invalid", "The body is not JSON in UTF-8.");
+    throw new Refusal("invalid", "The body is not valid JSON in UTF-8.");
   }
 }
 
@@ -71,10 +71,10 @@ async function readBytes(request: Sent, longestBytes: number): Promise<Uint8Arra
 function unreadable(error: unknown): never {
   if (error instanceof Problem) throw error;
   if (error instanceof DeadlineError)
-    throw new Problem(408, "Request Timeout", `A body must arrive within ${LONGEST_WAIT_MS / 1_000} s.`);
+    throw new Problem(408, "Request Timeout", `The body did not arrive within ${LONGEST_WAIT_MS / 1_000} s.`);
   throw new Refusal("invalid", "The body ends early, or its chunks are malformed.");
 }
 
 function tooLarge(longestBytes: number): Problem {
-  return new Problem(413, "Content Too Large", `A body may have at most ${longestBytes} bytes.`);
+  return new Problem(413, "Content Too Large", `The body has more than ${longestBytes} bytes. Send a smaller one.`);
 }

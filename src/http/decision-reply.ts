@@ -32,7 +32,7 @@ export function consumeReply(decided: Decided, bodyOf: BodyOf): Reply {
     type: "https://iana.org/assignments/http-problem-types#quota-exceeded",
     title: "Quota Exceeded",
     status: 429,
-    detail: `Too much for now: it fits again in ${retryAfter} s.`,
+    detail: `A limit is reached. This cost fits again in ${retryAfter} s.`,
     "violated-policies": names,
     ...bodyOf(decided),
   };

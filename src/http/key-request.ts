@@ -21,12 +21,12 @@ export function decodedKey({ params }: IRequest): string {
   try {
     return decodeURIComponent(params.key ?? "");
   } catch {
-    throw invalidKey("not percent-encoded UTF-8");
+    throw invalidKey("must be percent-encoded UTF-8");
   }
 }
 
 function invalidKey(mistake: string): Refusal {
-  return new Refusal("invalid", `The key in the path is invalid: ${mistake}.`);
+  return new Refusal("invalid", `The key in the path ${mistake}.`);
 }
 
 /**

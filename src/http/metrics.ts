@@ -12,31 +12,31 @@ export async function metrics({ config, counts }: Pick<Service, "config" | "coun
   const text = prometheusText([
     {
       name: "limiter_decisions_total",
-      help: "Consumes, each once, by what became of it.",
+      help: "Consumes by outcome; each is counted once.",
       type: "counter",
       samples: decisionSamples(policies, tallies),
     },
     {
       name: "limiter_layer_denials_total",
-      help: "How often a layer was a reason of a denial.",
+      help: "How often a layer was a reason for a denial.",
       type: "counter",
       samples: layerSamples(policies, tallies),
     },
     {
       name: "limiter_object_call_duration_seconds",
-      help: "How long calls to the objects that hold counters took, each try of each.",
+      help: "Duration of calls to the objects that hold counters; every try counts.",
       type: "histogram",
       samples: histogramSamples(latencies),
     },
     {
       name: "limiter_counting_since_timestamp_seconds",
-      help: "When the first of all this was counted.",
+      help: "When counting began.",
       type: "gauge",
       samples: [{ value: sinceMs / 1_000 }],
     },
     {
       name: "limiter_limit",
-      help: "The limits in force: the most cost in any window, or the most under way.",
+      help: "The limits in force: the most cost, or the most concurrent decisions, in any window.",
       type: "gauge",
       samples: policies.flatMap(limitSamples),
     },
@@ -44,7 +44,7 @@ export async function metrics({ config, counts }: Pick<Service, "config" | "coun
   return new Response(text, { headers: { "Content-Type": PROMETHEUS_TYPE, "Cache-Control": "no-store" } });
 }
 
-/** Of policies in force all there could be, 0 too: what is not there cannot be seen to rise. */
+/** Emit every series, zeros included, so that `rate()` sees the first increment. */
 function decisionSamples(policies: readonly Policy[], tallies: Tallies): Sample[] {
   const counted = [...tallies.keys()].filter((name) => !name.includes("/"));
   return [...new Set([...policies.map(({ name }) => name), ...counted])].flatMap((policy) =>

@@ -27,7 +27,7 @@ const quotaExceeded = {
   title: z.string(),
   status: z.literal(429),
   detail: z.string(),
-  "violated-policies": z.array(z.string()).describe("The limits that the cost does not fit, as the headers name them."),
+  "violated-policies": z.array(z.string()).describe("The limits that the cost does not fit, named as in the headers."),
 };
 const denied = decision.extend(quotaExceeded).describe("A denied decision, as a problem.");
 const inlineDenied = inlineDecision.extend(quotaExceeded).describe("A denied decision, as a problem.");
@@ -64,32 +64,32 @@ export const KEY: Json = {
 };
 
 const INTEGER_HEADER = { required: true, schema: { type: "integer", minimum: 1 } };
-export const RETRY_AFTER = { ...INTEGER_HEADER, description: "Seconds to wait." };
+export const RETRY_AFTER = { ...INTEGER_HEADER, description: "Seconds until a retry makes sense." };
 export const RATE_LIMIT = {
   RateLimit: {
     required: false,
     description:
-      "Per limit of a live layer: `r`, what is left, and `t`, the seconds until some of it comes back (draft-ietf-httpapi-ratelimit-headers-10). Left out when there is none, and when the decision is degraded.",
+      "For each limit of a live layer: `r`, what remains, and `t`, the seconds until some of it comes back (draft-ietf-httpapi-ratelimit-headers-10). Left out when no layer is live and when the decision is degraded.",
     schema: { type: "string", examples: ['"caller/60s";r=4;t=60'] },
   },
   "RateLimit-Policy": {
     required: false,
-    description: "Per limit: `q`, the quota, and `w`, its window in seconds; `qu` where it counts what is under way.",
+    description: "For each limit: `q`, the quota, and `w`, its window in seconds. `qu` marks a concurrent limit.",
     schema: { type: "string", examples: ['"caller/60s";q=5;w=60'] },
   },
 };
 
 const PROBLEMS: Record<number, string> = {
   400: "Malformed: not JSON, or a field is missing, unknown or invalid.",
-  401: "No token, or one that is not known.",
-  403: "A caller token on an admin call; or limits named inline, which the service has not switched on.",
-  404: "No such policy, no such decision, or nothing is counted.",
-  408: "The body took too long to arrive.",
+  401: "The token is missing or not in force.",
+  403: "A caller token on an admin call, or inline limits while they are switched off.",
+  404: "No such policy, no such decision, or the service does not count.",
+  408: "The body did not arrive in time.",
   413: "The body is too large.",
   415: "The body is not `application/json`.",
-  422: "The cost is above a limit of the policy, so it could never be allowed; or the key was used with another cost or policy.",
-  500: "A fault of the service.",
-  503: "No tokens are configured, or the counters can't be reached.",
+  422: "The cost is above a limit of the policy and can never be admitted, or the idempotency key was used with another cost or policy.",
+  500: "The service failed. Its log has the details.",
+  503: "The configuration is wrong, no tokens are configured, or the counters can't be reached.",
 };
 
 export function problems(...statuses: number[]): Json {

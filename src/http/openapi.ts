@@ -34,7 +34,10 @@ function makeDocument(): Json {
           summary: "Several checks, consumes, settles and releases in one call, each decided by itself",
           requestBody: requestBody("BatchRequest"),
           responses: {
-            200: { description: "The results, whatever they are.", content: content("BatchResults") },
+            200: {
+              description: "One result per request, each with a status of its own.",
+              content: content("BatchResults"),
+            },
             ...problems(400, 401, 408, 413, 415, 500, 503),
           },
         },
@@ -49,13 +52,13 @@ function makeDocument(): Json {
             name: "key",
             in: "path",
             required: true,
-            description: "A key that limits named inline were counted by, percent-encoded.",
+            description: "A key of inline limits, percent-encoded.",
             schema: { type: "string", ...TEXT_SCHEMA, examples: ["login/203.0.113.7"] },
           },
         ],
         delete: {
           operationId: "forgetInlineKey",
-          summary: "Forget a key of limits named inline",
+          summary: "Forget a key of inline limits",
           responses: {
             204: { description: "Forgotten, also when it was never seen." },
             ...problems(400, 401, 403, 500, 503),
@@ -67,7 +70,7 @@ function makeDocument(): Json {
           operationId: "policies",
           summary: "The policies in force",
           responses: {
-            200: { description: "All of them.", content: content("PolicyList") },
+            200: { description: "All policies.", content: content("PolicyList") },
             ...problems(401, 500, 503),
           },
         },
@@ -86,7 +89,7 @@ function makeDocument(): Json {
             },
           ],
           responses: {
-            200: { description: "Its counters: none for a key never seen.", content: content("KeyState") },
+            200: { description: "Its counters; none for a key never seen.", content: content("KeyState") },
             ...problems(400, 401, 403, 500, 503),
           },
         },
@@ -103,18 +106,18 @@ function makeDocument(): Json {
         parameters: [KEY],
         put: {
           operationId: "setOverride",
-          summary: "Override the limits of a key, in place of what overrides them now (admin)",
+          summary: "Override the limits of a key; replaces the override in force (admin)",
           requestBody: requestBody("OverrideRequest"),
           responses: {
-            200: { description: "In force.", content: content("OverriddenKey") },
+            200: { description: "The override is in force.", content: content("OverriddenKey") },
             ...problems(400, 401, 403, 408, 413, 415, 500, 503),
           },
         },
         delete: {
           operationId: "liftOverride",
-          summary: "Let the limits of its policies be in force for a key again (admin)",
+          summary: "Lift the override of a key (admin)",
           responses: {
-            204: { description: "They are, also when nothing overrode them." },
+            204: { description: "Lifted, also when there was no override." },
             ...problems(400, 401, 403, 500, 503),
           },
         },
@@ -122,18 +125,17 @@ function makeDocument(): Json {
       "/v1/stats": {
         get: {
           operationId: "stats",
-          summary:
-            "How many consumes were admitted, denied and so on, by minute, and who was denied most often (admin)",
+          summary: "Consumes by minute and outcome, and the keys denied most often (admin)",
           parameters: [
             {
               name: "minutes",
               in: "query",
-              description: "How many of the last minutes, the one that has begun included.",
+              description: "How many of the last minutes, including the current one.",
               schema: { type: "integer", minimum: 1, maximum: MOST_MINUTES, default: DEFAULT_MINUTES },
             },
           ],
           responses: {
-            200: { description: "What was counted until a few seconds ago.", content: content("Stats") },
+            200: { description: "The counts, up to a few seconds ago.", content: content("Stats") },
             ...problems(400, 401, 403, 404, 500, 503),
           },
         },
@@ -141,10 +143,10 @@ function makeDocument(): Json {
       "/metrics": {
         get: {
           operationId: "metrics",
-          summary: "The same since the beginning, for Prometheus (admin)",
+          summary: "Totals since counting began, for Prometheus (admin)",
           responses: {
             200: {
-              description: "Prometheus's text format, version 0.0.4.",
+              description: "The text format of Prometheus, version 0.0.4.",
               content: { [PROMETHEUS_TYPE]: { schema: { type: "string" } } },
             },
             ...problems(401, 403, 404, 500, 503),
@@ -154,11 +156,11 @@ function makeDocument(): Json {
       "/healthz": {
         get: {
           operationId: "health",
-          summary: "Is the service up, with a configuration that makes sense?",
+          summary: "Is the service up, with a valid configuration?",
           security: [],
           responses: {
             200: {
-              description: "It is.",
+              description: "It is up, and its configuration is valid.",
               content: {
                 "application/json": {
                   schema: { type: "object", required: ["status"], properties: { status: { const: "ok" } } },
@@ -200,7 +202,7 @@ function consumeCall(operationId: string, kind: Kind, more: number[]): Json {
           name: "Idempotency-Key",
           in: "header",
           description:
-            "Sent again with the same subject, it is charged once. A string of structured fields, or unquoted.",
+            "A consume that is sent again with the same key and subject is charged once. A string of structured fields, or unquoted.",
           schema: {
             type: "string",
             pattern: ID_HEADER_PATTERN,
@@ -211,7 +213,7 @@ function consumeCall(operationId: string, kind: Kind, more: number[]): Json {
           name: "Idempotency-Attempt",
           in: "header",
           description:
-            "1 when the key is new and sent for the first time: then a flood can be denied without looking the key up. Anything else says nothing.",
+            "1 when the key is new and sent for the first time: a flood can then be denied without looking the key up. Any other value is ignored.",
           schema: { type: "string", examples: ["1"] },
         },
       ],
@@ -246,7 +248,7 @@ function checkCall(operationId: string, kind: Kind, more: number[]): Json {
 const CHANGES = {
   Settle: { does: "Correct the cost of an earlier consume", done: "Corrected.", answer: "Settlement" },
   Release: {
-    does: "End an earlier consume for the limits that count what is under way",
+    does: "End an earlier consume for concurrent limits",
     done: "Released.",
     answer: "Release",
   },

@@ -31,16 +31,21 @@ const WIRE: Record<RefusalKind, { status: number; title: string; headers?: Recor
   unreachable: { status: 503, title: "Service Unavailable", headers: { "Retry-After": "1" } },
 };
 
-/** What whoever asked is told of an error. Of a fault that is nothing but that there is one: the log has the rest. */
+/** The reply to an error. Unexpected errors return a generic 500; details go to the log. */
 export function errorReply(error: unknown): Reply {
   if (error instanceof Problem) return error.toReply();
   if (error instanceof Refusal) return problemOf(error).toReply();
   if (error instanceof ConfigError)
-    return new Problem(503, "Service Unavailable", "The service is not configured; its log says why.", {
-      "Retry-After": "60",
-    }).toReply();
-  logFault("a request failed", error);
-  return new Problem(500, "Internal Server Error", "The service failed; its log says how.").toReply();
+    return new Problem(
+      503,
+      "Service Unavailable",
+      "The configuration is wrong. The log of the service lists every mistake.",
+      {
+        "Retry-After": "60",
+      },
+    ).toReply();
+  logFault("A request failed.", error);
+  return new Problem(500, "Internal Server Error", "The service failed. Its log has the details.").toReply();
 }
 
 function problemOf({ kind, message, errors }: Refusal): Problem {

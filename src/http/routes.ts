@@ -93,7 +93,7 @@ async function runBatch(request: IRequest, service: Service, context: Context): 
 function ifInline(call: Call): Call {
   return (request, service, context) => {
     if (service.config.inline) return call(request, service, context);
-    throw new Problem(403, "Forbidden", "Limits named by callers are off: the service needs RATE_LIMIT_INLINE=1.");
+    throw new Problem(403, "Forbidden", "Inline limits are off. Set RATE_LIMIT_INLINE=1 to switch them on.");
   };
 }
 

@@ -23,7 +23,7 @@ export async function stats({ url }: Request, { counts }: Pick<Service, "counts"
 /** @throws Problem where nothing is counted. */
 export function countsOf(counts: Counts | undefined): Counts {
   if (counts) return counts;
-  throw new Problem(404, "Not Found", "Nothing is counted: the service has no binding LIMITER_STATS.");
+  throw new Problem(404, "Not Found", "Nothing is counted. Bind LIMITER_STATS to count decisions.");
 }
 
 function entriesOf(tallies: Tallies): Stats["minutes"][number]["counts"] {

@@ -140,7 +140,7 @@ export class Journal {
       while (this.#share.chars > this.#share.mostChars) this.retire(this.newestTurn);
     } catch (error) {
       // A disk that is full must not keep the object from being read.
-      console.error("the journal could not be moved to its table", error);
+      console.error("The journal could not be moved to its table; the next write tries again.", error);
     }
   }
 

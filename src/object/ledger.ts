@@ -138,7 +138,7 @@ export class Ledger {
     if (call.method === "undo") return this.#undo(call.question, wallMs);
     if (call.method === "settle") return this.#settle(call.question, wallMs);
     if (call.method === "release") return this.#release(call.question.event, wallMs);
-    throw new Error(`an object of an older version was asked to ${(call as Call).method}`);
+    throw new Error(`this version of the object does not know the call ${(call as Call).method}`);
   }
 
   #check(question: Question, wallMs: number): Answer {

@@ -109,7 +109,9 @@ export class LimiterObject extends DurableObject {
 
   /** Not awaited: it belongs to the same transaction as the writes of this turn, and the output gate waits for both. */
   #sweepSoon(dueMs: number, nowMs: number): void {
-    this.#sweepBy(dueMs, nowMs).catch((error: unknown) => console.error("the alarm could not be set", error));
+    this.#sweepBy(dueMs, nowMs).catch((error: unknown) =>
+      console.error("The alarm could not be set; the next turn tries again.", error),
+    );
   }
 
   /** Sets the alarm, unless one is set that rings no later. One that can't be set counts as none. */

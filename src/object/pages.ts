@@ -220,7 +220,7 @@ export class Pages {
 
   #rewrite(slot: number, events: readonly PagedEvent[]): void {
     const old = this.#sealed.find((sealed) => sealed.slot === slot) ?? this.#tail;
-    if (!old) throw new Error("a page is rewritten that is none of the key's");
+    if (!old) throw new Error("the page to rewrite is not one of this key's pages");
     const page = new Page(slot, old, events);
     if (slot === this.#tail?.slot) this.#tail = page;
     this.#changed.set(slot, page);

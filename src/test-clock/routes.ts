@@ -38,9 +38,14 @@ async function moveClock(request: IRequest): Promise<Response> {
   const { advance_seconds: seconds = 0, now } = parsed(move, await readJson(request));
   const ms = now === undefined ? clock.nowMs + Math.round(seconds * 1_000) : Date.parse(now);
   const field = now === undefined ? "/advance_seconds" : "/now";
-  if (!(ms <= LATEST_MS)) throw invalid([{ pointer: field, detail: "must stay before the year 9999" }]);
+  if (!(ms <= LATEST_MS)) throw invalid([{ pointer: field, detail: "must be before the year 9999" }]);
   if (!clock.moveTo(ms))
-    throw invalid([{ pointer: field, detail: "is before a decision, and time never runs backwards: reset first" }]);
+    throw invalid([
+      {
+        pointer: field,
+        detail: "must not be before the latest decision, since time never runs backwards: reset first",
+      },
+    ]);
   return json(timeNow());
 }
 

@@ -5,8 +5,8 @@ import { type StartOptions, startLimiter, type TestLimiter } from "./start.js";
 const START_MS = 60_000;
 
 const CONCURRENT =
-  "A concurrent test can't use `limiter`: its tests share one service, which each of them resets. Take `test` in place of " +
-  "`test.concurrent`, or put the test into a file of its own, or start a service for it: `startLimiter()`.";
+  "A concurrent test can't use `limiter`: its tests share one service, which each of them resets. Use `test` instead of " +
+  "`test.concurrent`, or put the test into a file of its own, or start a service for it with `startLimiter()`.";
 
 /**
  * Vitest's `test` with a real limiter on a clock that tests move, which runs with the variables given. One service runs

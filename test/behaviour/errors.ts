@@ -220,6 +220,17 @@ export function errorSuite(name: string, target: Target): void {
       }
     });
 
+    test("a missing token and a wrong one are told apart", async () => {
+      const detailWith = async (headers: Record<string, string>) =>
+        (await expectProblem(await target.fetch("/v1/policies", { headers }), 401)).detail;
+      for (const headers of [{}, { Authorization: "Bearer " }, { Authorization: `Basic ${target.callerToken}` }])
+        expect(await detailWith(headers)).toBe("The request has no bearer token. Send Authorization: Bearer TOKEN.");
+      for (const token of ["wrong", `${target.callerToken}x`])
+        expect(await detailWith(bearer(token))).toBe(
+          "The token is not in force. Send one of LIMITER_TOKENS or LIMITER_ADMIN_TOKENS.",
+        );
+    });
+
     test("a caller may not look at keys, an admin may do everything", async () => {
       for (const method of ["GET", "DELETE"])
         await expectProblem(

@@ -218,7 +218,7 @@ describe("a refusal is told as an error, at once:", () => {
   });
 
   test("a settle's 404 that points at the policy is an invalid request, and so is a release's", async () => {
-    const errors = [{ pointer: "/policy", detail: "names no policy in force" }];
+    const errors = [{ pointer: "/policy", detail: "must name a policy in force" }];
     const { url } = await startServer(problem(404, "There is none.", errors));
     const limiter = limiterAt(url);
     for (const change of [limiter.settle({ ...request, id: "k", cost: 0 }), limiter.release({ ...request, id: "k" })])
@@ -250,6 +250,10 @@ test.each([
 ])("the URL %s, at which nothing can ever answer, is refused when the limiter is made", (url) => {
   expect(() => limiterAt(url)).toThrow(TypeError);
   expect(() => limiterAt(url)).not.toThrow("secret");
+});
+
+test("what is no URL is refused in the client's own words", () => {
+  expect(() => limiterAt("limiter.example")).toThrow("url is not a URL: use one like https://limiter.example");
 });
 
 test.each([undefined, null, "", "  ", "two\nlines", "two words", "ü"])(

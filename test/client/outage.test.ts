@@ -12,7 +12,7 @@ import { ADMITTED, answers, type Behaviour, closedPort, hangs, problem, startSer
 const AMPLE_MS = 30_000;
 const request = { policy: "chat", subject: { user: "u" } };
 const UNKNOWN_POLICY = problem(404, "There is no such policy.", [
-  { pointer: "/policy", detail: "names no policy in force" },
+  { pointer: "/policy", detail: "must name a policy in force" },
 ]);
 
 function limiterAt(url: string, options: Partial<LimiterOptions> = {}): Limiter {
@@ -54,9 +54,9 @@ describe("what is wrong with the configuration is an outage, answered by onError
 });
 
 test("a decision of the service is no outage: a cost above the limit is never allowed", async () => {
-  const { url } = await startServer(problem(422, 'Policy "chat" never admits a cost above 5, and this one is 6.'));
+  const { url } = await startServer(problem(422, 'A cost of 6 can never be admitted: policy "chat" admits at most 5.'));
   for (const onError of ["allow", "deny"] as const)
-    await expect(limiterAt(url, { onError }).consume({ ...request, cost: 6 })).rejects.toThrow("never admits");
+    await expect(limiterAt(url, { onError }).consume({ ...request, cost: 6 })).rejects.toThrow("can never be admitted");
 });
 
 describe("ready", () => {

@@ -115,6 +115,9 @@ describe("each mistake is told with the variable and the way into it:", () => {
     [{ RATE_LIMIT_CHAT_PER_MIN: "5.5" }, "RATE_LIMIT_CHAT_PER_MIN: must be a whole number from 1 to 1000000"],
     [{ RATE_LIMIT_CHAT_PER_MIN: "five" }, "RATE_LIMIT_CHAT_PER_MIN: must be a whole number from 1 to 1000000"],
     [{ RATE_LIMIT_CHAT_IP_PER_MIN: true }, "RATE_LIMIT_CHAT_IP_PER_MIN: must be a whole number from 1 to 1000000"],
+    [{ RATE_LIMIT_INLINE: "yes" }, "RATE_LIMIT_INLINE: must be 0 or 1"],
+    [{ RATE_LIMIT_LOG_KEYS: 2 }, "RATE_LIMIT_LOG_KEYS: must be 0 or 1"],
+    [{ LIMITER_PLACEMENT: 5 }, "LIMITER_PLACEMENT: must be key or shards:N, N from 1 to 9999"],
     [{ LIMITER_PLACEMENT: "shard:1" }, "LIMITER_PLACEMENT: must be key or shards:N, N from 1 to 9999"],
     [
       { LIMITER_LOCATION_HINT: "mars" },
@@ -122,7 +125,7 @@ describe("each mistake is told with the variable and the way into it:", () => {
     ],
     [
       { LIMITER_TOKENS: "good, two words" },
-      "LIMITER_TOKENS: a token is made of visible ASCII characters, without spaces",
+      "LIMITER_TOKENS: every token must be visible ASCII characters without spaces",
     ],
     [{ RATE_LIMIT_CHAT_MODE: "dry" }, "RATE_LIMIT_CHAT_MODE: must be live or shadow"],
     [
@@ -130,31 +133,37 @@ describe("each mistake is told with the variable and the way into it:", () => {
       "RATE_LIMIT_POLICIES/upload/mode: must be live or shadow",
     ],
     [policies([{ ...layer, mode: "" }]), "RATE_LIMIT_POLICIES/upload/layers/0/mode: must be live or shadow"],
-    [{ RATE_LIMIT_POLICIES: "[]" }, "RATE_LIMIT_POLICIES: must be a table of policies, each with its name"],
+    [{ RATE_LIMIT_POLICIES: "[]" }, "RATE_LIMIT_POLICIES: must be a table of policies by name"],
     [
       { RATE_LIMIT_POLICIES: { chat: { layers: [layer] } } },
-      "RATE_LIMIT_POLICIES/chat: the chat policy is set by the RATE_LIMIT_CHAT_… variables",
+      "RATE_LIMIT_POLICIES/chat: chat is built in: set it by the RATE_LIMIT_CHAT_… variables",
     ],
     [
       { RATE_LIMIT_POLICIES: { inline: { layers: [layer] } } },
-      "RATE_LIMIT_POLICIES/inline: this is the name of limits that callers name themselves: choose another one",
+      "RATE_LIMIT_POLICIES/inline: inline is reserved for limits that callers name: choose another name",
     ],
+    [{ RATE_LIMIT_POLICIES: { upload: [] } }, "RATE_LIMIT_POLICIES/upload: must be a table"],
+    [{ RATE_LIMIT_POLICIES: { upload: {} } }, "RATE_LIMIT_POLICIES/upload/layers: missing: must be a list"],
+    [policies([{ ...layer, key: "u" }]), 'RATE_LIMIT_POLICIES/upload/layers/0: unknown field "key"'],
     [policies([]), "RATE_LIMIT_POLICIES/upload/layers: must not be empty"],
-    [policies([layer, layer]), "RATE_LIMIT_POLICIES/upload/layers: two layers have the same name"],
+    [policies([layer, layer]), "RATE_LIMIT_POLICIES/upload/layers: must not have two layers of the same name"],
     [policies([{ ...layer, by: [] }]), "RATE_LIMIT_POLICIES/upload/layers/0/by: must not be empty"],
-    [policies([{ ...layer, by: ["a", "a"] }]), "RATE_LIMIT_POLICIES/upload/layers/0/by: an attribute stands twice"],
+    [
+      policies([{ ...layer, by: ["a", "a"] }]),
+      "RATE_LIMIT_POLICIES/upload/layers/0/by: must not name an attribute twice",
+    ],
     [
       policies([{ ...layer, by: ["User"] }]),
-      "RATE_LIMIT_POLICIES/upload/layers/0/by/0: an attribute is 1 to 64 of a-z, 0-9 and _",
+      "RATE_LIMIT_POLICIES/upload/layers/0/by/0: must be 1 to 64 of a-z, 0-9 and _",
     ],
     [policies([{ ...layer, limits: [] }]), "RATE_LIMIT_POLICIES/upload/layers/0/limits: must not be empty"],
     [
       policies([{ ...layer, limits: ["60/minute", "9 per 60 seconds"] }]),
-      "RATE_LIMIT_POLICIES/upload/layers/0/limits: two limits of one kind have the same window",
+      "RATE_LIMIT_POLICIES/upload/layers/0/limits: must not have two limits of one kind with the same window",
     ],
     [
       policies([{ ...layer, limits: ["3 concurrent/minute", "9/minute", "2 concurrent per 60 seconds"] }]),
-      "RATE_LIMIT_POLICIES/upload/layers/0/limits: two limits of one kind have the same window",
+      "RATE_LIMIT_POLICIES/upload/layers/0/limits: must not have two limits of one kind with the same window",
     ],
     [
       policies([{ ...layer, limits: ["much"] }]),

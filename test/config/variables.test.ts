@@ -2,7 +2,15 @@ import { chmodSync, mkdtempSync, readFileSync, statSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { hideTokens, isMadeHere, localSettings, localVariables, withTokens } from "../../scripts/local/variables";
+import {
+  hideTokens,
+  isMadeHere,
+  localSettings,
+  localVariables,
+  namesSet,
+  placeOf,
+  withTokens,
+} from "../../scripts/local/variables";
 
 function devVars(text?: string): string {
   const path = join(mkdtempSync(join(tmpdir(), "limiter-")), ".dev.vars");
@@ -65,6 +73,18 @@ test("what the service listens at and keeps its counters in may stand in any of 
   expect(localSettings({ PORT: 80 }, devVars(), {})).toEqual({ PORT: "80" });
   // The Worker has no use for it.
   expect(localVariables({}, path, {})).toEqual({ LIMITER_PLACEMENT: "key" });
+});
+
+test("a variable's place is the one that overrides the others", () => {
+  const path = devVars("LIMITER_TOKENS=a\nLIMITER_ADMIN_TOKENS=\n");
+  expect(placeOf("LIMITER_TOKENS", path, { LIMITER_TOKENS: "b" })).toBe("the environment");
+  expect(placeOf("LIMITER_TOKENS", path, { LIMITER_TOKENS: " " })).toBe(path);
+  expect(placeOf("LIMITER_ADMIN_TOKENS", path, {})).toBe("wrangler.toml");
+});
+
+test("the names of all variables that are set are those of every place, each once, without the empty ones", () => {
+  const path = devVars("B=1\nC=\n");
+  expect(namesSet({ A: 1, B: {} }, path, { C: " ", D: "1" }).sort()).toEqual(["A", "B", "D"]);
 });
 
 describe("a .dev.vars that others can read", () => {

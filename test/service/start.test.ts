@@ -39,7 +39,7 @@ describe("npm start on a fresh checkout", () => {
     expect(first.output.split("\n").filter((line) => line !== "" && !/^(>|npm )/.test(line))).toEqual([
       expect.stringMatching(/^The limiter serves on /),
       expect.stringMatching(/^curl /),
-      `The console is at ${first.url}/console, and asks for a token of LIMITER_ADMIN_TOKENS.`,
+      `The console is at ${first.url}/console. Its admin token is LIMITER_ADMIN_TOKENS in ${join(project, ".dev.vars")}.`,
     ]);
 
     const second = await ServiceProcess.start({ LIMITER_DATA_DIR: newDirectory() }, { project });
@@ -84,6 +84,18 @@ describe("npm start on a fresh checkout", () => {
     await service.stop();
   });
 
+  test("warns of unknown variables with what was probably meant, and serves all the same", async () => {
+    const service = await ServiceProcess.start(
+      variables({ RATE_LIMIT_CHAT_PER_MINUTE: "3", LIMITER_OBJECTS: "x", LIMITER_TOKEN: "" }),
+    );
+    expect((await new Caller(targetOf(service)).check("chat", newSubject())).limits[0]?.limit).toBe(5);
+    await service.stop();
+    expect(service.output.match(/Unknown variable .*/g)).toEqual([
+      "Unknown variable RATE_LIMIT_CHAT_PER_MINUTE. Did you mean RATE_LIMIT_CHAT_PER_MIN?",
+    ]);
+    expect(service.output).toContain("Its admin token is LIMITER_ADMIN_TOKENS in the environment.");
+  });
+
   test("a variable of the environment overrides wrangler.toml, an empty one does not", async () => {
     const service = await ServiceProcess.start(
       variables({ RATE_LIMIT_CHAT_PER_MIN: "3", RATE_LIMIT_CHAT_PER_HOUR: "" }),
@@ -91,6 +103,30 @@ describe("npm start on a fresh checkout", () => {
     const { limits } = await new Caller(targetOf(service)).check("chat", newSubject());
     expect(limits.map(({ limit }) => limit)).toEqual([3, 60, 30]);
     await service.stop();
+  });
+});
+
+describe("npm run check-config", () => {
+  const checkConfig = (more: Record<string, string>) =>
+    run(process.execPath, ["--import", "tsx", "scripts/check-config.ts"], {
+      cwd: PROJECT,
+      env: { ...process.env, ...more },
+    });
+
+  test("prints the limits in force, and warns of unknown variables", async () => {
+    const { stdout, stderr } = await checkConfig({ RATE_LIMIT_CHAT_PER_MINUTE: "3", LIMITER_PLACEMENT: "shards:8" });
+    expect(stdout).toBe(
+      "chat / caller, by user, else ip: 5 per 60 s, 60 per 3600 s\nchat / ip, by ip: 30 per 60 s\nAll keys share 8 objects.\n",
+    );
+    expect(stderr).toBe("Unknown variable RATE_LIMIT_CHAT_PER_MINUTE. Did you mean RATE_LIMIT_CHAT_PER_MIN?\n");
+  });
+
+  test("refuses a configuration that is wrong, and lists its mistakes", async () => {
+    await expect(checkConfig({ RATE_LIMIT_CHAT_PER_MIN: "0", RATE_LIMIT_INLINE: "yes" })).rejects.toMatchObject({
+      code: 1,
+      stderr:
+        "The configuration is wrong:\n  RATE_LIMIT_CHAT_PER_MIN: must be a whole number from 1 to 1000000\n  RATE_LIMIT_INLINE: must be 0 or 1\n",
+    });
   });
 });
 
@@ -112,6 +148,14 @@ describe("npm start refuses to start, and says what to do", () => {
     const { code, output } = await ServiceProcess.failing(variables({ PORT: String(port) }));
     other.close();
     expect([code, output]).toEqual([1, expect.stringContaining(`127.0.0.1:${port} is taken`)]);
+  });
+
+  test("with an option that there is not", async () => {
+    const start = run(process.execPath, ["--import", "tsx", "scripts/start.ts", "--clock"], { cwd: PROJECT });
+    await expect(start).rejects.toMatchObject({
+      code: 1,
+      stderr: "Unknown arguments: --clock. The only option is --test-clock: npm start -- --test-clock\n",
+    });
   });
 
   test("on a port that is none", async () => {

@@ -121,7 +121,7 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
 test("counters of tests begin empty, in a directory that is gone when the service has ended", async () => {
   const parent = newDirectory();
   const service = await startWithClock({ LIMITER_DATA_DIR: parent });
-  const directory = /counters are in (\S+)\. Try/.exec(service.output)?.[1] ?? "";
+  const directory = /keeps its counters in (\S+)\. Try/.exec(service.output)?.[1] ?? "";
   expect([directory.startsWith(parent), existsSync(directory)]).toEqual([true, true]);
   await service.stop();
   expect(existsSync(directory)).toBe(false);

@@ -183,7 +183,7 @@ test("a fault inside is logged fully and answered generically", async () => {
     type: "about:blank",
     title: "Internal Server Error",
     status: 500,
-    detail: "The service failed; its log says how.",
+    detail: "The service failed. Its log has the details.",
   });
   expect(String(errors.mock.calls[0]?.[0]?.error)).toContain("TypeError");
   errors.mockRestore();

@@ -65,7 +65,7 @@ WRONG_TYPES: list[dict[str, object]] = [
 
 ALLOWED = json.dumps(DECISION | {"results": [{"status": 200, "headers": {}, "body": DECISION}]})
 allows = decides({})
-fails = answers("500 Internal Server Error", '{"detail": "The service failed; its log says how."}')
+fails = answers("500 Internal Server Error", '{"detail": "The service failed. Its log has the details."}')
 is_html = answers("200 OK", "<html>Welcome!</html>", "Content-Type: text/html")
 
 FAULTS_OF_A_MOMENT = [
