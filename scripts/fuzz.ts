@@ -1,14 +1,12 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { inspect, parseArgs } from "node:util";
-import { resourcesOf } from "../bench/runtime";
+import { resourcesOf } from "../tools/resources";
+import { ServiceProcess } from "../tools/service-process";
+import { temporaryFolder } from "../tools/temporary-folder";
 import { type Case, caseOf, POLICY, WITNESSES, witnessOf } from "./fuzz/cases";
 import { mistakesInReading, variablesOf } from "./fuzz/configuration";
 import { mistakesIn, usedAsTold } from "./fuzz/judge";
 import { ADMIN_TOKEN, CALLER_TOKEN } from "./fuzz/request";
 import { exchange } from "./fuzz/wire";
-import { ServiceProcess } from "./tools/process";
 
 /**
  * `npm run fuzz -- --requests 100000`: the real service is sent what nobody should send, over sockets of our own, and
@@ -32,8 +30,7 @@ const BOUND_MS = 20_000;
 const MOST_GROWTH_BYTES = 128 * 2 ** 20;
 const MOST_TOLD = 20;
 
-const folder = mkdtempSync(join(tmpdir(), "limiter-fuzz-"));
-process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 const byStatus = new Map<string, number>();
 let failures = 0;

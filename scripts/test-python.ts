@@ -1,8 +1,8 @@
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { StartFailure } from "./local/failure";
-import { ensurePython, findPythons, type Interpreter } from "./tools/python";
+import { StartFailure } from "../src/local/failure";
+import { ensurePython, findPythons, type Interpreter } from "../tools/python";
 
 /**
  * `npm run test:python`: the Python client. Its types and style; its tests on the newest Python of this machine with the

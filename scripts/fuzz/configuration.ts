@@ -1,7 +1,7 @@
 import { inspect } from "node:util";
 import { readConfig, VARIABLE_NAMES } from "../../src/config/config";
 import { ConfigError } from "../../src/config/mistake";
-import { Chance } from "../../test/simulation/chance";
+import { Chance } from "../../tools/chance";
 import { mutatedJson, TEXTS } from "./hostile";
 
 const SECRET = "s3cr3t";

@@ -1,4 +1,4 @@
-import type { Chance } from "../../test/simulation/chance";
+import type { Chance } from "../../tools/chance";
 import { hostileJson, mutatedBytes, mutatedJson, TEXTS } from "./hostile";
 import { AUTHORIZATIONS, CODINGS, HOSTS, KEYS, LENGTHS, METHODS, QUERIES, TARGETS, TYPES } from "./lists";
 import { type RawRequest, setHeader } from "./request";

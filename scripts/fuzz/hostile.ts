@@ -1,4 +1,4 @@
-import type { Chance } from "../../test/simulation/chance";
+import type { Chance } from "../../tools/chance";
 
 /** Text that programs have stumbled over. */
 export const TEXTS: readonly string[] = [

@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, readFileSync, statSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { hideTokens, isMadeHere, localSettings, localVariables, withTokens } from "../../scripts/local/variables";
+import { hideTokens, isMadeHere, localSettings, localVariables, withTokens } from "../../src/local/variables";
 
 function devVars(text?: string): string {
   const path = join(mkdtempSync(join(tmpdir(), "limiter-")), ".dev.vars");
