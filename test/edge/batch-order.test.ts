@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Call } from "../../src/object/protocol";
 import { Chance } from "../../tools/chance";
-import { type Answered, type Fate, World } from "./world";
+import { type Answered, type Fate, World } from "../simulation/world";
 
 let errors: ReturnType<typeof vi.spyOn>;
 // The edge logs every call that was lost: that is what is wanted here.

@@ -1,117 +1,27 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { readConfig } from "../../src/config/config";
-import { realTiming } from "../../src/edge/deadline";
-import { Denials } from "../../src/edge/denials";
-import { Limiter } from "../../src/edge/limiter";
-import type { ObjectNamespace } from "../../src/edge/objects";
-import { readConsume, readRelease, readSettle } from "../../src/edge/request";
 import { Ledger } from "../../src/object/ledger";
-import type { Call, Outcome } from "../../src/object/protocol";
+import type { Call } from "../../src/object/protocol";
 import { Disk } from "./disk";
+import { connectionLost, type Fate, IP, World } from "./world";
 
 const START_MS = 1_800_000_000_000;
-const IP = "203.0.113.7";
 
-/** The real edge over real ledgers, an object a key, at instants and with losses that a test names. */
-class World {
-  #atMs = 0;
-  /** How far an object's clock is ahead. */
-  aheadMs = (_object: string): number => 0;
-  /** Whether a call is lost before it arrives. */
-  isLost = (_object: string, _call: Call): boolean => false;
-  /** What a call waits for on its way. */
-  way = async (_object: string, _call: Call): Promise<void> => {};
-  /** What becomes of its answer, which may be lost. */
-  answered = async (_object: string, _call: Call): Promise<void> => {};
-  readonly #ledgers = new Map<string, Ledger>();
-  readonly #objects: ObjectNamespace = {
-    getByName: (name) => {
-      const decide = async (calls: readonly Call[]) => {
-        const [call] = calls as [Call];
-        if (this.isLost(name, call)) throw new Error("Network connection lost.");
-        await this.way(name, call);
-        const asked = JSON.parse(JSON.stringify(calls)) as Call[];
-        const outcomes = JSON.parse(JSON.stringify(this.ledger(name).decide(asked, this.#nowOf(name)))) as Outcome[];
-        await this.answered(name, call);
-        return outcomes;
-      };
-      return { decide } as ReturnType<ObjectNamespace["getByName"]>;
-    },
-  };
-  #limiter: Limiter;
-  #config: ReturnType<typeof readConfig>;
-
-  constructor(policies: object = {}) {
-    this.#config = readConfig({ RATE_LIMIT_POLICIES: policies });
-    this.#limiter = this.limiterOf(policies);
-  }
-
-  /** The edge under another configuration, over the same objects. */
-  limiterOf(policies: object): Limiter {
-    this.#config = readConfig({ RATE_LIMIT_POLICIES: policies });
-    this.#limiter = new Limiter(this.#config, this.#objects, realTiming, new Denials(0, () => START_MS));
-    return this.#limiter;
-  }
-
-  ledger(name: string): Ledger {
-    const ledger = this.#ledgers.get(name) ?? new Ledger(new Disk());
-    this.#ledgers.set(name, ledger);
-    return ledger;
-  }
-
-  reset(key: string): void {
-    this.ledger(key).forget(key);
-  }
-
-  at(seconds: number): this {
-    this.#atMs = seconds * 1_000;
-    return this;
-  }
-
-  #nowOf(object: string): number {
-    return START_MS + this.#atMs + this.aheadMs(object);
-  }
-
-  async consume(policy: string, user: string | undefined, key?: string, more: object = {}): Promise<string> {
-    const subject = { ...(user && { user }), ip: IP, ...more };
-    const asked = readConsume({ policy, subject }, { key }, this.#config);
-    try {
-      const { allowed, replayed } = await this.#limiter.consume(asked, () => {});
-      return allowed ? (replayed ? "replayed" : "admitted") : "denied";
-    } catch (error) {
-      return (error as { kind: string }).kind;
-    }
-  }
-
-  async change(op: "settle" | "release", policy: string, user: string, id: string, more: object = {}): Promise<string> {
-    const request = { policy, subject: { user, ip: IP, ...more }, id };
-    try {
-      if (op === "settle") await this.#limiter.settle(readSettle({ ...request, cost: 0 }, this.#config));
-      else await this.#limiter.release(readRelease(request, this.#config));
-      return "done";
-    } catch (error) {
-      return (error as { kind: string }).kind;
-    }
-  }
-
-  /** What is used of the first limit of a layer of a key. */
-  used(policy: string, layer: string, key: string, windowMs: number, kind?: "concurrent"): number {
-    const limits = [{ ...(kind && { kind }), max: 1_000, windowMs }];
-    const question = { policy, cost: 1, counters: [{ layer, key, limits }] };
-    const [outcome] = this.ledger(key).decide([{ method: "check", question }], this.#nowOf(key));
-    if (!outcome || !("answer" in outcome)) throw new Error("no answer");
-    return outcome.answer.standings[0]?.[0]?.used ?? Number.NaN;
-  }
-}
+/** Messages take no time, and the isolate remembers no denials: a test names every instant. */
+const worldOf = (policies: ConstructorParameters<typeof World>[0] = {}) =>
+  new World(policies, arrive, { RATE_LIMIT_DENY_CACHE_MS: "0" });
+const arrive = (): Fate => ({ delayMs: 0 });
+/** Rollbacks never arrive. */
+const losingRollbacks = (_: string, [call]: readonly Call[]): Fate => ({
+  delayMs: 0,
+  lost: call?.method === "undo" ? "gone" : undefined,
+});
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
-const layers = (user: string[], ip: string[]) => ({
-  layers: [
-    { name: "user", by: ["user"], limits: user },
-    { name: "ip", by: ["ip"], limits: ip },
-  ],
-});
+const layers = (user: string[], ip: string[]) => [
+  { name: "user", by: ["user"], limits: user },
+  { name: "ip", by: ["ip"], limits: ip },
+];
 
 // Calls that are lost are logged: that is what is wanted here.
 beforeEach(() => void vi.spyOn(console, "error").mockImplementation(() => {}));
@@ -119,22 +29,22 @@ afterEach(() => void vi.restoreAllMocks());
 
 describe("a decision is known as a whole or not at all", () => {
   test("a charge that was denied elsewhere, and could not be put back, admits nobody later", async () => {
-    const world = new World();
+    const world = worldOf();
     for (let i = 0; i < 30; i++) await world.at(0).consume("chat", `u${i}`);
-    world.isLost = (_, { method }) => method === "undo";
+    world.fateOf = losingRollbacks;
     expect(await world.consume("chat", "u", "K")).toBe("denied");
-    world.isLost = () => false;
+    world.fateOf = arrive;
     for (let i = 0; i < 5; i++) expect(await world.at(90).consume("chat", "u")).toBe("admitted");
     expect(await world.at(100).consume("chat", "u", "K")).toBe("denied");
-    expect(world.used("chat", "ip", `ip:${IP}`, MINUTE_MS)).toBe(5);
+    expect(world.stored("chat", "ip", `ip:${IP}`, MINUTE_MS)).toBe(5);
   });
 
   test("it counts from when it was admitted, not from an attempt that was told a denial", async () => {
-    const world = new World({ p: layers(["2/minute"], ["2/minute"]) });
+    const world = worldOf({ p: layers(["2/minute"], ["2/minute"]) });
     for (const user of ["x", "y"]) await world.at(0).consume("p", user);
-    world.isLost = (_, { method }) => method === "undo";
+    world.fateOf = losingRollbacks;
     expect(await world.at(30).consume("p", "u", "K")).toBe("denied");
-    world.isLost = () => false;
+    world.fateOf = arrive;
     expect(await world.at(89).consume("p", "u", "K")).toBe("replayed");
     expect(await world.at(90.001).consume("p", "u")).toBe("admitted");
     expect(await world.at(90.001).consume("p", "u")).toBe("denied");
@@ -142,34 +52,34 @@ describe("a decision is known as a whole or not at all", () => {
   });
 
   test("an id that is charged anew after its window, and denied elsewhere, is no free replay", async () => {
-    const world = new World({ p: layers(["5/minute", "60/hour"], ["1 per 2 hours"]) });
+    const world = worldOf({ p: layers(["5/minute", "60/hour"], ["1 per 2 hours"]) });
     expect(await world.at(0).consume("p", "u", "K")).toBe("admitted");
     // Two hours are the longest window, so the user's object is made to forget.
     world.reset("user:u");
-    world.isLost = (_, { method }) => method === "undo";
+    world.fateOf = losingRollbacks;
     expect(await world.at(3_601).consume("p", "u", "K")).toBe("denied");
-    world.isLost = () => false;
+    world.fateOf = arrive;
     expect(await world.at(3_605).consume("p", "u", "K")).toBe("denied");
   });
 
   test("the window's end is told by one clock: an id that its first object forgets is charged in every layer", async () => {
-    const world = new World({ p: layers(["5/minute", "60/hour"], ["1/hour"]) });
+    const world = worldOf({ p: layers(["5/minute", "60/hour"], ["1/hour"]) });
     // The address's object decides 5 ms later.
     world.aheadMs = (object) => (object.startsWith("ip:") ? 5 : 0);
     expect(await world.at(0).consume("p", "u", "K")).toBe("admitted");
     world.aheadMs = () => 0;
-    world.isLost = (_, { method }) => method === "undo";
+    world.fateOf = losingRollbacks;
     expect(await world.at(3_600).consume("p", "u", "K")).toBe("denied");
-    world.isLost = () => false;
+    world.fateOf = arrive;
     expect(await world.at(3_600.004).consume("p", "u", "K")).toBe("denied");
     // What could not be put back makes it known to the user's object, and it is charged in every layer all the same.
     expect(await world.at(3_600.005).consume("p", "u", "K")).toBe("replayed");
-    expect(world.used("p", "user", "user:u", HOUR_MS)).toBe(1);
-    expect(world.used("p", "ip", `ip:${IP}`, HOUR_MS)).toBe(1);
+    expect(world.stored("p", "user", "user:u", HOUR_MS)).toBe(1);
+    expect(world.stored("p", "ip", `ip:${IP}`, HOUR_MS)).toBe(1);
   });
 
   test("and one that its first object knows is a replay, also where another object's clock has passed its window", async () => {
-    const world = new World({ p: layers(["1/minute"], ["1/minute"]) });
+    const world = worldOf({ p: layers(["1/minute"], ["1/minute"]) });
     world.aheadMs = (object) => (object.startsWith("ip:") ? 30_000 : 0);
     expect(await world.at(0).consume("p", "u", "K")).toBe("admitted");
     world.aheadMs = (object) => (object.startsWith("ip:") ? 60_000 : 0);
@@ -178,13 +88,13 @@ describe("a decision is known as a whole or not at all", () => {
   });
 
   test("of two attempts at once, each the first at another object, one is no replay, and each object is charged once", async () => {
-    const world = new World();
+    const world = worldOf();
     let [calls, pass] = [0, () => {}];
     const both = new Promise<void>((resolve) => {
       pass = resolve;
     });
     // The first attempt reaches the user's object at once, the second the address's; then the two others arrive.
-    world.way = async (object, call) => {
+    world.arrived = async (object, call) => {
       if (call.method !== "consume" || call.question.verdict) return;
       const isFirst = [0, 3].includes(calls++);
       if (calls === 4) pass();
@@ -193,22 +103,22 @@ describe("a decision is known as a whole or not at all", () => {
     };
     const told = await Promise.all([world.at(0).consume("chat", "u", "K"), world.consume("chat", "u", "K")]);
     expect(told.toSorted()).toEqual(["admitted", "replayed"]);
-    expect(world.used("chat", "caller", "user:u", HOUR_MS)).toBe(1);
-    expect(world.used("chat", "ip", `ip:${IP}`, MINUTE_MS)).toBe(1);
+    expect(world.stored("chat", "caller", "user:u", HOUR_MS)).toBe(1);
+    expect(world.stored("chat", "ip", `ip:${IP}`, MINUTE_MS)).toBe(1);
     expect(await world.at(3_599).consume("chat", "u", "K")).toBe("replayed");
-    expect(world.used("chat", "caller", "user:u", HOUR_MS)).toBe(1);
+    expect(world.stored("chat", "caller", "user:u", HOUR_MS)).toBe(1);
   });
 
   test("what a reset has left of it admits nobody a second time", async () => {
-    const world = new World({ p: layers(["1/minute"], ["5/minute"]) });
+    const world = worldOf({ p: layers(["1/minute"], ["5/minute"]) });
     expect(await world.at(0).consume("p", "u", "K")).toBe("admitted");
     world.reset(`ip:${IP}`);
     expect(await world.at(20).consume("p", "u", "K")).toBe("denied");
-    expect(world.used("p", "ip", `ip:${IP}`, MINUTE_MS)).toBe(0);
+    expect(world.stored("p", "ip", `ip:${IP}`, MINUTE_MS)).toBe(0);
   });
 
   test("a second after its window nobody settles it, and it conflicts with nothing", async () => {
-    const world = new World({ p: layers(["5/minute"], ["9/hour"]), q: layers(["5/minute"], ["9/hour"]) });
+    const world = worldOf({ p: layers(["5/minute"], ["9/hour"]), q: layers(["5/minute"], ["9/hour"]) });
     expect(await world.at(0).consume("p", "u", "K")).toBe("admitted");
     expect(await world.at(3_599).consume("q", "u", "K")).toBe("reused-id");
     expect(await world.at(3_601).change("settle", "p", "u", "K")).toBe("unknown-decision");
@@ -216,7 +126,7 @@ describe("a decision is known as a whole or not at all", () => {
   });
 
   test("an override with a longer window makes no id known for longer", async () => {
-    const world = new World();
+    const world = worldOf();
     const key = `ip:${IP}`;
     const limits = [{ max: 2, windowMs: 24 * HOUR_MS }];
     world.ledger(key).setOverride(
@@ -256,14 +166,14 @@ test("a call of an attempt that was denied or rolled back charges nothing, howev
 });
 
 test("a denial whose answer was lost is decided afresh when there is room by then", async () => {
-  const world = new World({ p: { layers: [{ name: "user", by: ["user"], limits: ["1/minute"] }] } });
+  const world = worldOf({ p: [{ name: "user", by: ["user"], limits: ["1/minute"] }] });
   expect(await world.at(0).consume("p", "u", "A")).toBe("admitted");
   let isFirst = true;
   world.answered = async (_, { method }) => {
     if (method !== "consume" || !isFirst) return;
     isFirst = false;
     await world.change("settle", "p", "u", "A");
-    throw Object.assign(new Error("Network connection lost."), { retryable: true });
+    throw connectionLost();
   };
   expect(await world.consume("p", "u", "K")).toBe("admitted");
 });
@@ -288,17 +198,17 @@ describe("an id outlives a change of which layers decide", () => {
   ])(
     "%s: sent again it is a replay and is charged nowhere, and it can be settled and released",
     async (_, before, after) => {
-      const world = new World({ p: { layers: before } });
+      const world = worldOf({ p: before });
       expect(await world.at(0).consume("p", "u", "K", subject)).toBe("admitted");
-      const old = { p: { layers: before } };
-      const next = { p: { layers: after } };
+      const old = { p: before };
+      const next = { p: after };
       const keys = { caller: "user:u", ip: `ip:${IP}`, org: "org:o" };
       const usedIn = (kind?: "concurrent") =>
-        Object.entries(keys).map(([layer, key]) => world.used("p", layer, key, HOUR_MS, kind));
+        Object.entries(keys).map(([layer, key]) => world.stored("p", layer, key, HOUR_MS, kind));
       const used = usedIn();
       // Old and new code run side by side.
       for (const policies of [next, old, next]) {
-        world.limiterOf(policies);
+        world.deploy(policies);
         expect(await world.at(10).consume("p", "u", "K", subject)).toBe("replayed");
         expect(usedIn()).toEqual(used);
       }
@@ -316,49 +226,47 @@ describe("an id outlives a change of which layers decide", () => {
     ["by the new configuration, and asked about by the old one", [caller, ip, org], [caller, ip]],
     ["by the old configuration, and asked about by the new one", [caller, ip], [caller, ip, org]],
   ])("admitted %s, on a key with pages of ids", async (_, first, then) => {
-    const world = new World({ p: { layers: first.map((layer) => ({ ...layer, limits: ["900/hour"] })) } });
+    const world = worldOf({ p: first.map((layer) => ({ ...layer, limits: ["900/hour"] })) });
     for (let i = 0; i < 100; i++) expect(await world.at(i).consume("p", "u", `K${i}`, subject)).toBe("admitted");
-    world.limiterOf({ p: { layers: then.map((layer) => ({ ...layer, limits: ["900/hour"] })) } });
+    world.deploy({ p: then.map((layer) => ({ ...layer, limits: ["900/hour"] })) });
     for (let i = 0; i < 100; i++) expect(await world.at(200).consume("p", "u", `K${i}`, subject)).toBe("replayed");
-    expect(world.used("p", "caller", "user:u", HOUR_MS)).toBe(100);
+    expect(world.stored("p", "caller", "user:u", HOUR_MS)).toBe(100);
   });
 });
 
 describe("layers in shadow", () => {
   const policy = (user: string[], ip: string[]) => ({
-    p: {
-      layers: [
-        { name: "user", by: ["user"], limits: user },
-        { name: "ip", by: ["ip"], limits: ip, mode: "shadow" },
-      ],
-    },
+    p: [
+      { name: "user", by: ["user"], limits: user },
+      { name: "ip", by: ["ip"], limits: ip, mode: "shadow" },
+    ],
   });
 
   test("are reached by a settle and a release whose id they alone still remember", async () => {
-    const world = new World(policy(["5/minute"], ["2 concurrent per hour", "5/hour"]));
+    const world = worldOf(policy(["5/minute"], ["2 concurrent per hour", "5/hour"]));
     expect(await world.at(0).consume("p", "u", "K")).toBe("admitted");
     expect(await world.at(61).change("release", "p", "u", "K")).toBe("done");
-    expect(world.used("p", "ip", `ip:${IP}`, HOUR_MS, "concurrent")).toBe(0);
+    expect(world.stored("p", "ip", `ip:${IP}`, HOUR_MS, "concurrent")).toBe(0);
     expect(await world.change("settle", "p", "u", "K")).toBe("done");
-    expect(world.used("p", "ip", `ip:${IP}`, HOUR_MS)).toBe(0);
+    expect(world.stored("p", "ip", `ip:${IP}`, HOUR_MS)).toBe(0);
     expect(await world.at(3_600).change("settle", "p", "u", "K")).toBe("unknown-decision");
   });
 
   test("count what the live layers admit anew, and not what is a replay to them", async () => {
-    const world = new World(policy(["5/minute"], ["9/hour"]));
+    const world = worldOf(policy(["5/minute"], ["9/hour"]));
     const told: string[] = [];
     for (const seconds of [0, 59, 60, 119]) told.push(await world.at(seconds).consume("p", "u", "K"));
     expect(told).toEqual(["admitted", "replayed", "admitted", "replayed"]);
-    expect(world.used("p", "ip", `ip:${IP}`, HOUR_MS)).toBe(2);
+    expect(world.stored("p", "ip", `ip:${IP}`, HOUR_MS)).toBe(2);
   });
 });
 
 test("a limit on what is concurrent that is declared later counts no decision that was released before", async () => {
   const layer = { name: "user", by: ["user"], limits: ["9/hour"] };
-  const world = new World({ p: { layers: [layer] } });
+  const world = worldOf({ p: [layer] });
   for (const id of ["A", "B", "C"]) expect(await world.at(0).consume("p", "u", id)).toBe("admitted");
   for (const id of ["A", "B"]) expect(await world.change("release", "p", "u", id)).toBe("done");
-  world.limiterOf({ p: { layers: [{ ...layer, limits: ["9/hour", "2 concurrent per hour"] }] } });
+  world.deploy({ p: [{ ...layer, limits: ["9/hour", "2 concurrent per hour"] }] });
   expect(await world.consume("p", "u")).toBe("admitted");
   expect(await world.consume("p", "u")).toBe("denied");
 });
