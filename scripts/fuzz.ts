@@ -40,7 +40,8 @@ function fail(mistakes: readonly string[], number: number, what: string, input: 
   if (mistakes.length === 0) return;
   failures++;
   if (failures > MOST_TOLD) return;
-  console.log(`\n${number} (${what}): npm run fuzz -- --seed ${SEED} --only ${number}`);
+  const choice = number < 0 ? `--requests ${REQUESTS}` : `--only ${number}`;
+  console.log(`\n${what}: npm run fuzz -- --seed ${SEED} ${choice}`);
   for (const mistake of mistakes) console.log(`  ${mistake}`);
   console.log(`  sent: ${input.slice(0, 600)}`);
 }
