@@ -1,9 +1,16 @@
-/** Which way imports run in `src` and `console`: docs/architecture.md draws it. A test and `npm run check` hold the code to it. */
+/** Which way imports run: docs/architecture.md draws it. A test and `npm run check` hold the code to it. */
 const only = (from, allowed) => ({
   name: `${from}-imports-only-${allowed.join("-") || "itself"}`,
   severity: "error",
   from: { path: `^src/${from}/` },
   to: { path: "^src/", pathNot: `^src/(${[from, ...allowed].join("|")})/` },
+});
+
+const not = (from, ...forbidden) => ({
+  name: `${from}-imports-nothing-of-${forbidden.join("-")}`,
+  severity: "error",
+  from: { path: `^${from}/` },
+  to: { path: `^(${forbidden.join("|")})/` },
 });
 
 export default {
@@ -16,6 +23,7 @@ export default {
     only("http", ["core", "config", "edge"]),
     only("test-clock", ["core", "config", "object", "stats", "edge", "http"]),
     only("testing", ["client"]),
+    only("local", ["config"]),
     {
       name: "what-is-deployed-has-no-clock-for-tests",
       severity: "error",
@@ -43,11 +51,22 @@ export default {
       to: { path: "^src/(object|stats)/", dependencyTypesNot: ["type-only"] },
     },
     {
+      name: "what-is-deployed-has-nothing-of-node",
+      severity: "error",
+      from: { path: "^src/", pathNot: "^src/local/" },
+      to: { path: "^src/local/" },
+    },
+    // Everything else stands on `src`, each on those below it: tests, then scripts and benchmarks, then tools.
+    not("src", "tools", "scripts", "bench", "test", "examples"),
+    not("tools", "scripts", "bench", "test"),
+    not("scripts", "bench", "test"),
+    not("bench", "scripts", "test"),
+    {
       name: "the-console-imports-only-core",
       comment: "It runs in a browser and reaches the service by its calls; what it works out itself, core can.",
       severity: "error",
       from: { path: "^console/" },
-      to: { path: "^(src|scripts|test|bench)/", pathNot: "^src/core/" },
+      to: { path: "^(src|tools|scripts|test|bench)/", pathNot: "^src/core/" },
     },
     {
       name: "nothing-imports-the-console",
@@ -72,7 +91,7 @@ export default {
     {
       name: "no-orphans",
       severity: "error",
-      from: { orphan: true, path: "^(src|console)/" },
+      from: { orphan: true, path: "^(src|console|tools)/" },
       to: {},
     },
   ],

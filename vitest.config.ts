@@ -1,6 +1,6 @@
 import { cloudflareTest } from "@cloudflare/vitest-pool-workers";
 import { defineConfig } from "vitest/config";
-import { buildConsole } from "./scripts/local/console";
+import { buildConsole } from "./src/local/console";
 import { POLICIES } from "./test/behaviour/policies";
 
 // The files that `wrangler.toml` has the Worker serve.

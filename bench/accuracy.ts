@@ -1,11 +1,11 @@
 import { parseArgs } from "node:util";
+import { temporaryFolder } from "../tools/temporary-folder";
 import { type Hurt, hurtAll } from "./accuracy/hurt";
 import type { Peer } from "./accuracy/peers/peer";
 import { type Replayed, replay } from "./accuracy/replay";
 import { hurtTable, isExact, mainTable, writeReport } from "./accuracy/report";
 import { startAll, startTwo, startVictims, VERSIONS } from "./accuracy/roster";
 import { CONTAINERS, LIMITS, makeTraces } from "./accuracy/traces";
-import { temporaryFolder } from "./contestants";
 import { showProgress } from "./measure";
 import { SERVICE } from "./names";
 import { stopPrograms } from "./programs";

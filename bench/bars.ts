@@ -1,3 +1,4 @@
+import { format, table } from "../tools/document";
 import type { Billed } from "./billed";
 import type { FloorName } from "./floors";
 import type { LatencyAtLoad } from "./latency";
@@ -43,4 +44,24 @@ export function barsOf(measured: readonly Measured[], latencies: readonly Latenc
       { what: `calls a second of an object in a flood, ${placement}`, measured: floodCallsPerSecond, atMost: 1 },
     );
   return bars;
+}
+
+/** The bars as a table. */
+export function barTable(bars: readonly Bar[]): string {
+  const rows = bars.map((bar) => [bar.what, format(bar.measured), asked(bar), isMet(bar) ? "yes" : "**no**"]);
+  return table(["", "measured", "asked", "met"], rows);
+}
+
+/** The bars as lines of a terminal. */
+export function barLines(bars: readonly Bar[]): string {
+  return bars
+    .map((bar) => {
+      const verdict = isMet(bar) ? "met" : Number.isNaN(bar.measured) ? "NOT MEASURED" : "NOT MET";
+      return `${bar.what.padEnd(62)} ${format(bar.measured).padStart(9)}   asked ${asked(bar).padEnd(14)} ${verdict}`;
+    })
+    .join("\n");
+}
+
+function asked({ atLeast, atMost }: Bar): string {
+  return atLeast === undefined ? `at most ${format(atMost ?? Number.NaN)}` : `at least ${format(atLeast)}`;
 }

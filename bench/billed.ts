@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import type { WorkerOptions } from "miniflare";
-import { bundle } from "../scripts/local/bundle";
-import { startService } from "../scripts/local/service";
+import { bundle } from "../src/local/bundle";
+import { startService } from "../src/local/service";
 import { load, TOKEN } from "./load";
 import { showProgress } from "./measure";
 import { LIMIT_VARIABLES, WORKLOADS } from "./workloads";

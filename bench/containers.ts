@@ -1,11 +1,9 @@
 import { randomUUID } from "node:crypto";
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { ServiceProcess } from "../scripts/tools/process";
 import { Limiter } from "../src/client";
 import { consume } from "../src/core/decide";
 import { EventLog } from "../src/core/log";
+import { ServiceProcess } from "../tools/service-process";
+import { temporaryFolder } from "../tools/temporary-folder";
 import { TOKEN } from "./load";
 
 /**
@@ -52,7 +50,7 @@ function show(what: string, { admitted, denied }: { admitted: number; denied: nu
 }
 
 const ten = (make: () => Ask) => Array.from({ length: CONTAINERS }, make);
-const variables = { LIMITER_TOKENS: TOKEN, LIMITER_DATA_DIR: mkdtempSync(join(tmpdir(), "limiter-")) };
+const variables = { LIMITER_TOKENS: TOKEN, LIMITER_DATA_DIR: temporaryFolder() };
 console.log(
   `${CONTAINERS} containers, ${AT_ONCE} requests at once each, ${CONTAINERS * REQUESTS} requests of one user, 5 a minute:`,
 );

@@ -1,8 +1,8 @@
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { ServiceProcess } from "../scripts/tools/process";
-import { ensurePython } from "../scripts/tools/python";
+import { ensurePython } from "../tools/python";
+import { ServiceProcess } from "../tools/service-process";
+import { temporaryFolder } from "../tools/temporary-folder";
 import { type Floor, startFloors } from "./floors";
 import { TOKEN } from "./load";
 import { FLEXIBLE, LUA_PEER, SERVICE, SLOWAPI, UPSTASH } from "./names";
@@ -25,13 +25,6 @@ export interface Arena {
 
 const ALL = Object.keys(WORKLOADS) as WorkloadName[];
 const PEERS = resolve(import.meta.dirname, "peers");
-
-/** A folder for what a benchmark stores, gone when it ends. */
-export function temporaryFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), "limiter-bench-"));
-  process.on("exit", () => rmSync(folder, { recursive: true, force: true, maxRetries: 3 }));
-  return folder;
-}
 
 /** `npm start`, with data of its own; it ends with the benchmark at the latest. */
 export async function startLimiter(dataDirectory: string, variables: Record<string, string>): Promise<ServiceProcess> {

@@ -1,6 +1,6 @@
 import { join, resolve } from "node:path";
-import { bundle } from "../scripts/local/bundle";
-import { startService } from "../scripts/local/service";
+import { bundle } from "../src/local/bundle";
+import { startService } from "../src/local/service";
 import { load, median, TOKEN } from "./load";
 import { type Extent, showProgress } from "./measure";
 import { LIMIT_VARIABLES, WORKLOADS } from "./workloads";

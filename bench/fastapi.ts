@@ -1,10 +1,9 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import autocannon from "autocannon";
-import { ServiceProcess } from "../scripts/tools/process";
-import { ensurePython } from "../scripts/tools/python";
+import { ensurePython } from "../tools/python";
+import { ServiceProcess } from "../tools/service-process";
+import { temporaryFolder } from "../tools/temporary-folder";
 import { median, TOKEN } from "./load";
 import { startProgram, startRedis, stopPrograms } from "./programs";
 
@@ -47,9 +46,9 @@ const service = await ServiceProcess.start({
   ...plenty,
   RATE_LIMIT_INLINE: "1",
   LIMITER_TOKENS: TOKEN,
-  LIMITER_DATA_DIR: mkdtempSync(join(tmpdir(), "limiter-")),
+  LIMITER_DATA_DIR: temporaryFolder(),
 });
-const redis = await startRedis(mkdtempSync(join(tmpdir(), "redis-")));
+const redis = await startRedis(temporaryFolder());
 const limiterPort = await delayed(new URL(service.url).port);
 const stores: Record<string, { LIMITED_BY: string; STORE: string; TOKEN: string }> = {
   "a route that awaits 1 ms": { LIMITED_BY: "sleep", STORE: "", TOKEN },

@@ -1,8 +1,8 @@
 import { resolve } from "node:path";
 import type { WorkerOptions } from "miniflare";
-import { bundle } from "../scripts/local/bundle";
-import { startService } from "../scripts/local/service";
-import type { ServiceProcess } from "../scripts/tools/process";
+import { bundle } from "../src/local/bundle";
+import { startService } from "../src/local/service";
+import type { ServiceProcess } from "../tools/service-process";
 import { TOKEN } from "./load";
 import { WORKLOADS } from "./workloads";
 

@@ -1,8 +1,8 @@
 import { join } from "node:path";
-import type { Bar } from "./bars";
-import { drawChart } from "./chart";
-import { temporaryFolder } from "./contestants";
-import { barLines, barTable, format, table, writeSection } from "./document";
+import { drawChart } from "../tools/chart";
+import { format, table, writeSection } from "../tools/document";
+import { temporaryFolder } from "../tools/temporary-folder";
+import { type Bar, barLines, barTable } from "./bars";
 import { growConnections } from "./growth/connections";
 import { growKeys } from "./growth/keys";
 import { growLog } from "./growth/log";

@@ -1,10 +1,11 @@
 import { join } from "node:path";
-import { barsOf } from "./bars";
+import { drawChart } from "../tools/chart";
+import { format, table, writeSection } from "../tools/document";
+import { temporaryFolder } from "../tools/temporary-folder";
+import { barLines, barsOf, barTable } from "./bars";
 import { countBilled } from "./billed";
-import { drawChart } from "./chart";
-import { type Contestant, startArena, temporaryFolder } from "./contestants";
+import { type Contestant, startArena } from "./contestants";
 import { measureCounted } from "./counted";
-import { barLines, barTable, format, table, writeSection } from "./document";
 import type { Floor } from "./floors";
 import { type LatencyAtLoad, measureLatencies } from "./latency";
 import { describeMachine } from "./machine";

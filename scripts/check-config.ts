@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { unstable_readConfig as readWranglerConfig } from "wrangler";
 import { readConfig, VARIABLE_NAMES } from "../src/config/config";
 import { ConfigError } from "../src/config/mistake";
-import { unknownVariables } from "./local/unknown-variables";
+import { unknownVariables } from "../src/local/unknown-variables";
 
 /**
  * `npm run check-config` validates the configuration that would be deployed, and prints its limits. Reads `wrangler.toml`,

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { StartFailure } from "../src/local/failure";
 import { ExampleProcesses } from "./example/processes";
-import { StartFailure } from "./local/failure";
 
 /**
  * `npm run example`: the chat of `examples/chat`, three processes of it, with a limiter of its own. PORT is 8000.

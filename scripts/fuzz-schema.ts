@@ -1,11 +1,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { StartFailure } from "./local/failure";
-import { ServiceProcess } from "./tools/process";
-import { ensurePython } from "./tools/python";
+import { StartFailure } from "../src/local/failure";
+import { ensurePython } from "../tools/python";
+import { ServiceProcess } from "../tools/service-process";
+import { temporaryFolder } from "../tools/temporary-folder";
 
 /**
  * `npm run fuzz:schema`: schemathesis holds the real service to its own OpenAPI document, with every check it has;
@@ -16,7 +15,7 @@ const TOKEN = "fuzz-token";
 async function main(): Promise<void> {
   // An environment of its own: it brings a plugin for pytest that would have a say in our tests.
   const bin = ensurePython(["schemathesis==4.32.5"], ".venv-fuzz");
-  const folder = mkdtempSync(join(tmpdir(), "limiter-fuzz-"));
+  const folder = temporaryFolder();
   const service = await ServiceProcess.start({
     LIMITER_ADMIN_TOKENS: TOKEN,
     LIMITER_DATA_DIR: join(folder, "data"),
@@ -39,7 +38,6 @@ async function main(): Promise<void> {
     process.exitCode = code ?? 1;
   } finally {
     await service.stop();
-    rmSync(folder, { recursive: true, force: true });
   }
 }
 

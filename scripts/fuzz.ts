@@ -1,14 +1,13 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { inspect, parseArgs } from "node:util";
-import { resourcesOf } from "../bench/runtime";
+import fc from "fast-check";
+import { resourcesOf } from "../tools/resources";
+import { ServiceProcess } from "../tools/service-process";
+import { temporaryFolder } from "../tools/temporary-folder";
 import { type Case, caseOf, POLICY, WITNESSES, witnessOf } from "./fuzz/cases";
-import { mistakesInReading, variablesOf } from "./fuzz/configuration";
+import { mistakesInReading, VARIABLES } from "./fuzz/configuration";
 import { mistakesIn, usedAsTold } from "./fuzz/judge";
 import { ADMIN_TOKEN, CALLER_TOKEN } from "./fuzz/request";
 import { exchange } from "./fuzz/wire";
-import { ServiceProcess } from "./tools/process";
 
 /**
  * `npm run fuzz -- --requests 100000`: the real service is sent what nobody should send, over sockets of our own, and
@@ -32,8 +31,7 @@ const BOUND_MS = 20_000;
 const MOST_GROWTH_BYTES = 128 * 2 ** 20;
 const MOST_TOLD = 20;
 
-const folder = mkdtempSync(join(tmpdir(), "limiter-fuzz-"));
-process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 const byStatus = new Map<string, number>();
 let failures = 0;
@@ -42,7 +40,8 @@ function fail(mistakes: readonly string[], number: number, what: string, input: 
   if (mistakes.length === 0) return;
   failures++;
   if (failures > MOST_TOLD) return;
-  console.log(`\n${number} (${what}): npm run fuzz -- --seed ${SEED} --only ${number}`);
+  const choice = number < 0 ? `--requests ${REQUESTS}` : `--only ${number}`;
+  console.log(`\n${what}: npm run fuzz -- --seed ${SEED} ${choice}`);
   for (const mistake of mistakes) console.log(`  ${mistake}`);
   console.log(`  sent: ${input.slice(0, 600)}`);
 }
@@ -170,16 +169,16 @@ async function fuzzService(numbers: readonly number[]): Promise<string> {
   return `memory ${mib(warmBytes)} MiB when warm, ${mib(residentBytes)} MiB at the end`;
 }
 
-function fuzzConfiguration(numbers: readonly number[]): void {
-  for (const number of numbers) {
-    const variables = variablesOf(SEED, number);
-    fail(mistakesInReading(variables), number, "configuration", inspect(variables, { depth: 9 }));
-  }
+/** As many configurations as requests; of one that fails fast-check finds the simplest, and says how to repeat it. */
+function fuzzConfiguration(): void {
+  const isRight = fc.property(VARIABLES, (variables) => mistakesInReading(variables).length === 0);
+  const result = fc.check(isRight, { seed: SEED, numRuns: REQUESTS });
+  if (result.failed) fail([fc.defaultReportMessage(result) ?? ""], -1, "configuration", inspect(result.counterexample));
 }
 
 const startedMs = Date.now();
 const numbers = values.only === undefined ? Array.from({ length: REQUESTS }, (_, i) => i) : [Number(values.only)];
-fuzzConfiguration(numbers);
+if (values.only === undefined) fuzzConfiguration();
 const memory = await fuzzService(numbers);
 const statuses = [...byStatus].sort().map(([status, count]) => `${count} × ${status}`);
 console.log(`

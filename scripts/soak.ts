@@ -1,16 +1,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { drawChart } from "../bench/chart";
-import { table, writeSection } from "../bench/document";
-import { describeHost } from "../bench/machine";
-import { type Resources, resourcesOf } from "../bench/runtime";
-import { Chance } from "../test/simulation/chance";
+import { Chance } from "../tools/chance";
+import { drawChart } from "../tools/chart";
+import { table, writeSection } from "../tools/document";
+import { describeHost } from "../tools/machine";
+import { type Resources, resourcesOf } from "../tools/resources";
+import type { ServiceProcess } from "../tools/service-process";
 import { Callers, HEADERS, LIMITS, TOKEN } from "./soak/callers";
 import { soakClock } from "./soak/clock";
 import { Disk } from "./soak/disk";
 import { Faults } from "./soak/faults";
 import { type Counter, judge, newVerdict, type Wish } from "./soak/told";
-import type { ServiceProcess } from "./tools/process";
 
 /**
  * `npm run soak -- --minutes 30`: the real service under mixed traffic while faults befall it, and a second one whose

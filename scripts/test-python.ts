@@ -1,13 +1,14 @@
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { StartFailure } from "./local/failure";
-import { ensurePython, findPythons, type Interpreter } from "./tools/python";
+import { promisify } from "node:util";
+import { StartFailure } from "../src/local/failure";
+import { ensurePython, findPythons, type Interpreter } from "../tools/python";
 
 /**
  * `npm run test:python`: the Python client. Its types and style; its tests on the newest Python of this machine with the
- * newest versions of what it works with, and on the oldest with the oldest; and the storage tests of `limits`, as they are, with
- * our storage in place of memory.
+ * newest versions of what it works with, at the same time on the oldest with the oldest; and the storage tests of `limits`, as
+ * they are, with our storage in place of memory.
  */
 const PROJECT = resolve(import.meta.dirname, "..");
 const CLIENT = join(PROJECT, "clients/python");
@@ -36,13 +37,26 @@ const CANNOT_PASS = {
   sliding_window: "a strategy that approximates, which the limiter has no part in",
 };
 
-function run(bin: string, program: string, args: readonly string[], cwd = CLIENT): void {
+const ENV = { ...process.env, PYTHONDONTWRITEBYTECODE: "1" };
+
+function run(bin: string, program: string, args: readonly string[], cwd = CLIENT, env: NodeJS.ProcessEnv = ENV): void {
   console.error(`\n${program} ${args.join(" ")}`);
-  execFileSync(join(bin, program), args, {
-    cwd,
-    stdio: "inherit",
-    env: { ...process.env, PYTHONDONTWRITEBYTECODE: "1" },
-  });
+  execFileSync(join(bin, program), args, { cwd, stdio: "inherit", env });
+}
+
+/** The client's tests in one of the environments, at the same time as in others: what they print stands together. */
+async function runTests(bin: string, args: readonly string[]): Promise<void> {
+  // No cache: all of them would write the same one.
+  const all = ["-p", "no:cacheprovider", ...args];
+  const title = `${join(bin, "pytest")} ${all.join(" ")}`;
+  const options = { cwd: CLIENT, env: ENV, maxBuffer: Number.POSITIVE_INFINITY };
+  try {
+    const { stdout, stderr } = await promisify(execFile)(join(bin, "pytest"), all, options);
+    console.error(`\n${title}\n${stdout}${stderr}`);
+  } catch (error) {
+    const { stdout = "", stderr = "" } = error as { stdout?: string; stderr?: string };
+    throw new Error(`\n${title}\n${stdout}${stderr}`);
+  }
 }
 
 /** The tests of `limits`, without its code, so that what is installed is what is tested. */
@@ -81,40 +95,42 @@ function bounds(): { oldest: Interpreter; newest: Interpreter } {
   return { oldest, newest };
 }
 
-function main(): void {
+async function main(): Promise<void> {
   const pythons = bounds();
   const newest = ensurePython(["--editable=clients/python[fastapi,limits,test]"], ".venv-newest", pythons.newest.path);
   run(newest, "ruff", ["check", ".", "../../examples", "../../bench"]);
   run(newest, "ruff", ["format", "--check", ".", "../../examples", "../../bench"]);
   run(newest, "mypy", []);
-  run(newest, "pytest", []);
 
   const oldest = ensurePython(
     ["--editable=clients/python[fastapi,limits,test-oldest]"],
     ".venv-oldest",
     pythons.oldest.path,
   );
-  // Warnings of old releases about new Pythons are no fault of ours.
-  run(oldest, "pytest", ["-W", "ignore", "--ignore=tests/test_plugin.py"]);
+  // They mostly wait, for a service each has started, so that both are done almost as soon as one.
+  const results = await Promise.allSettled([
+    runTests(newest, []),
+    // Warnings of old releases about new Pythons are no fault of ours.
+    runTests(oldest, ["-W", "ignore", "--ignore=tests/test_plugin.py"]),
+  ]);
+  const failures = results.filter((result) => result.status === "rejected").map(({ reason }) => reason as Error);
+  if (failures.length > 0) throw new Error(failures.map(({ message }) => message).join("\n"));
 
   // An environment of its own: their plugins would have a say in our tests.
   const suites = ensurePython(["--editable=clients/python", ...LIMITS_TESTS_NEED], ".venv-suites");
   for (const [name, why] of Object.entries(CANNOT_PASS))
     console.error(`\nLeft out of the tests of limits: ${name}, ${why}`);
-  const plugin = join(CLIENT, "suites");
-  process.env.PYTHONPATH = plugin;
   const names = Object.keys(CANNOT_PASS).join(" or ");
   const options = ["-q", "-p", "no:cacheprovider", "-p", "limiter_in_place_of_memory", "-o", "addopts="];
   const choice = ["-o", "filterwarnings=default", "--ignore=tests/benchmarks", "-k", `not (${names})`, "tests"];
   // They sleep and measure real time, which a machine that is busy has too little of: as some of them ask for themselves.
   const tries = ["--force-flaky", "--max-runs=3"];
-  run(suites, "pytest", [...options, ...choice, ...tries, "--disable-warnings"], limitsTests(suites));
+  const args = [...options, ...choice, ...tries, "--disable-warnings"];
+  run(suites, "pytest", args, limitsTests(suites), { ...ENV, PYTHONPATH: join(CLIENT, "suites") });
 }
 
-try {
-  main();
-} catch (error) {
+main().catch((error: unknown) => {
   console.error(error instanceof Error ? error.message : error);
   if (error instanceof StartFailure) console.error("Then run it again.");
   process.exit(1);
-}
+});

@@ -1,10 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { ServiceProcess } from "./tools/process";
+import { ServiceProcess } from "../tools/service-process";
+import { temporaryFolder } from "../tools/temporary-folder";
 
 /**
  * `npm run torture -- --kills 50`: the real service with its data on disk is killed in mid-load, again and again, while
@@ -27,7 +25,7 @@ const variables = {
   LIMITER_TOKENS: TOKEN,
   LIMITER_ADMIN_TOKENS: TOKEN,
   LIMITER_PLACEMENT: values.placement,
-  LIMITER_DATA_DIR: mkdtempSync(join(tmpdir(), "limiter-")),
+  LIMITER_DATA_DIR: temporaryFolder(),
   RATE_LIMIT_POLICIES: JSON.stringify({
     torture: {
       layers: [

@@ -1,5 +1,5 @@
-import { drawChart } from "../chart";
-import { table, writeSection } from "../document";
+import { drawChart } from "../../tools/chart";
+import { table, writeSection } from "../../tools/document";
 import { describeMachine } from "../machine";
 import type { Hurt } from "./hurt";
 import type { Verdict } from "./judge";

@@ -1,6 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { ensurePython } from "../../scripts/tools/python";
+import { ensurePython } from "../../tools/python";
 import { freePort, SYNCED_AT_EVERY_WRITE, spawnRedis, startRedis } from "../programs";
 import { startCloudflare } from "./peers/cloudflare";
 import { startEnvoy } from "./peers/envoy";

@@ -1,4 +1,4 @@
-import { Chance } from "../../test/simulation/chance";
+import { Chance } from "../../tools/chance";
 
 export interface Limit {
   /** `caller` counts by the user, `ip` by the address. */

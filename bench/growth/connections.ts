@@ -1,7 +1,7 @@
+import { type Resources, resourcesOf } from "../../tools/resources";
 import { startLimiter } from "../contestants";
 import { load, median } from "../load";
 import { type Extent, showProgress } from "../measure";
-import { type Resources, resourcesOf } from "../runtime";
 import { LIMIT_VARIABLES, WORKLOADS } from "../workloads";
 
 export interface AtConnections extends Resources {

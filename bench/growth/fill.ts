@@ -1,4 +1,4 @@
-import type { ServiceProcess } from "../../scripts/tools/process";
+import type { ServiceProcess } from "../../tools/service-process";
 import { load } from "../load";
 import { showProgress } from "../measure";
 

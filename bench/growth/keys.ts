@@ -1,8 +1,8 @@
 import { join } from "node:path";
+import { type Resources, resourcesOf } from "../../tools/resources";
 import { startLimiter } from "../contestants";
 import { load, median } from "../load";
 import { type Extent, showProgress } from "../measure";
-import { type Resources, resourcesOf } from "../runtime";
 import { decisionOf, fill, GROWTH_VARIABLES } from "./fill";
 
 export interface AtKeys extends Resources {

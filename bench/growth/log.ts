@@ -1,4 +1,4 @@
-import type { ServiceProcess } from "../../scripts/tools/process";
+import type { ServiceProcess } from "../../tools/service-process";
 import { startLimiter } from "../contestants";
 import { load, median } from "../load";
 import { type Extent, showProgress } from "../measure";

@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join, resolve } from "node:path";
-import { StartFailure } from "../local/failure";
-import { killWhenWeDie } from "../local/watchdog";
+import { StartFailure } from "../../src/local/failure";
+import { killWhenWeDie } from "../../src/local/watchdog";
 
 const DIRECTORY = resolve(import.meta.dirname, "../../examples/chat");
 

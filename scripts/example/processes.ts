@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import type { Server } from "node:http";
-import { killWhenWeDie } from "../local/watchdog";
-import { ServiceProcess } from "../tools/process";
-import { CLIENT_WITH_FASTAPI, ensurePython } from "../tools/python";
+import { killWhenWeDie } from "../../src/local/watchdog";
+import { CLIENT_WITH_FASTAPI, ensurePython } from "../../tools/python";
+import { ServiceProcess } from "../../tools/service-process";
 import { BackendProcess } from "./backend";
 import { startProxy } from "./proxy";
 

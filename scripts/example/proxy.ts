@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer, type IncomingHttpHeaders, type Server, request as send } from "node:http";
 import type { AddressInfo } from "node:net";
 import { pipeline } from "node:stream/promises";
-import { StartFailure } from "../local/failure";
+import { StartFailure } from "../../src/local/failure";
 
 /** One port in front of several servers: each request goes to the next, with its sender's address appended. */
 export async function startProxy(targets: readonly URL[], port: number): Promise<{ server: Server; url: string }> {

@@ -1,4 +1,4 @@
-import { Chance } from "../../test/simulation/chance";
+import { Chance } from "../../tools/chance";
 import { DEFECTS } from "./defects";
 import { doomedRequest } from "./doomed";
 import { mutatedBytes, randomBytes } from "./hostile";

@@ -1,80 +1,79 @@
 import { inspect } from "node:util";
+import fc from "fast-check";
 import { readConfig, VARIABLE_NAMES } from "../../src/config/config";
 import { ConfigError } from "../../src/config/mistake";
-import { Chance } from "../../test/simulation/chance";
-import { mutatedJson, TEXTS } from "./hostile";
+import { TEXTS } from "./hostile";
 
 const SECRET = "s3cr3t";
 
-const POLICIES = JSON.stringify({
-  upload: {
-    layers: [
-      { name: "caller", by: ["user", "ip"], limits: ["10/minute", "2 per 5 seconds"] },
-      { name: "org", by: ["org"], limits: ["100000 per 1 day"] },
-    ],
+/** The values of a variable in an environment or in `wrangler.toml`, right or wrong. */
+const VALUE = fc.oneof(
+  fc.constantFrom(...TEXTS, "5", "5.5", "-0", "1e3", " 7 ", "٣", "1_000", "allow", "deny", "weur"),
+  fc.constantFrom("key", "shards:4", "shards:0", "shards:99999"),
+  fc.constantFrom(0, 1, -1, 2 ** 53, Symbol("x"), () => 1, /x/),
+  fc.anything({ withBigInt: true, withDate: true, withMap: true, withNullPrototype: true }),
+);
+
+const SELDOM = fc.oneof({ weight: 25, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: VALUE });
+
+const rarely = <T>(wrong: fc.Arbitrary<T>, ...right: T[]) =>
+  fc.oneof({ weight: 30, arbitrary: fc.constantFrom(...right) }, { weight: 1, arbitrary: wrong });
+const text = fc.oneof(fc.constantFrom(...TEXTS), fc.string({ unit: "binary" }));
+const wrong: fc.Arbitrary<unknown> = fc.oneof(fc.jsonValue({ maxDepth: 3 }), text, fc.double());
+
+const limit = rarely<unknown>(wrong, "10/minute", "2 per 5 seconds", "100000 per 1 day", "2 concurrent per hour");
+const LAYER = fc.record(
+  {
+    name: rarely<unknown>(wrong, "caller", "ip", "org"),
+    by: rarely<unknown>(fc.oneof(wrong, fc.array(wrong)), ["user", "ip"], ["org"]),
+    limits: fc.oneof(
+      { weight: 9, arbitrary: fc.uniqueArray(limit, { minLength: 1, maxLength: 3 }) },
+      { weight: 1, arbitrary: wrong },
+    ),
+    mode: rarely<unknown>(wrong, "shadow", "live"),
   },
-});
+  { requiredKeys: ["name", "by", "limits"] },
+);
+const TABLE = fc.dictionary(
+  rarely(fc.oneof(text, fc.constant("chat")), "upload", "jobs"),
+  fc.oneof(
+    {
+      weight: 9,
+      arbitrary: fc.record({
+        layers: fc.uniqueArray(LAYER, { selector: ({ name }) => name, minLength: 1, maxLength: 3 }),
+      }),
+    },
+    { weight: 1, arbitrary: fc.record({ layers: fc.array(LAYER), more: wrong }) },
+  ),
+  { maxKeys: 2 },
+);
+/** A table of policies, and as JSON: whole, cut short or with something in it. */
+const POLICIES = fc.oneof(
+  { weight: 4, arbitrary: TABLE },
+  { weight: 4, arbitrary: TABLE.map((table) => JSON.stringify(table)) },
+  wrong,
+  fc
+    .tuple(TABLE, fc.nat(), fc.constantFrom("}", ",", "\u0000", "{}", '"__proto__":1,', "1e999"), fc.boolean())
+    .map(([table, place, more, isCut]) => {
+      const json = JSON.stringify(table);
+      const at = place % (json.length + 1);
+      return json.slice(0, at) + (isCut ? "" : more + json.slice(at));
+    }),
+);
 
-/** What somebody may have set a variable to, in an environment or in `wrangler.toml`. */
-const VALUES: readonly unknown[] = [
-  ...TEXTS,
-  "5",
-  "5.5",
-  "-0",
-  "1e3",
-  " 7 ",
-  "٣",
-  "1_000",
-  "allow",
-  "deny",
-  "key",
-  "shards:4",
-  "shards:0",
-  "shards:99999",
-  "weur",
-  0,
-  1,
-  -1,
-  0.5,
-  2 ** 53,
-  Number.NaN,
-  Number.POSITIVE_INFINITY,
-  10n,
-  true,
-  false,
-  null,
-  undefined,
-  [],
-  [[]],
-  {},
-  Object.create(null),
-  new Date(0),
-  /x/,
-  new Map(),
-  Symbol("x"),
-  () => 1,
-];
-
-/** Variables made of nothing but a seed and a number, most of them set to something that is rarely right. */
-export function variablesOf(seed: number, number: number): Record<string, unknown> {
-  const chance = new Chance(Math.imul(seed, 0x9e3779b1) ^ Math.imul(number + 1, 0xc2b2ae35));
-  const variables: Record<string, unknown> = { LIMITER_TOKENS: SECRET };
-  for (const name of VARIABLE_NAMES) if (chance.is(0.15)) variables[name] = chance.of(VALUES);
-  if (chance.is(0.1)) variables.LIMITER_ADMIN_TOKENS = `${SECRET}, two ${SECRET}`;
-  if (chance.is(0.8)) variables.RATE_LIMIT_POLICIES = policiesOf(chance);
-  return variables;
-}
-
-/** A table of policies, as JSON or as it is when it still can be read. */
-function policiesOf(chance: Chance): unknown {
-  const text = mutatedJson(POLICIES, chance);
-  if (chance.is(0.5)) return text;
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
-}
+/** Variables, most of them set to something that is rarely right. */
+export const VARIABLES: fc.Arbitrary<Record<string, unknown>> = fc
+  .tuple(
+    fc.record(Object.fromEntries(VARIABLE_NAMES.map((name) => [name, SELDOM])), { requiredKeys: [] }),
+    fc.option(POLICIES, { freq: 4, nil: undefined }),
+    fc.oneof({ weight: 9, arbitrary: fc.constant(undefined) }, fc.constant(`${SECRET}, two ${SECRET}`)),
+  )
+  .map(([variables, policies, admins]) => ({
+    ...variables,
+    LIMITER_TOKENS: SECRET,
+    ...(policies !== undefined && { RATE_LIMIT_POLICIES: policies }),
+    ...(admins && { LIMITER_ADMIN_TOKENS: admins }),
+  }));
 
 /** What is wrong with how these variables are read: a refusal lists mistakes, and there is no other end. */
 export function mistakesInReading(variables: Readonly<Record<string, unknown>>): string[] {

@@ -1,6 +1,6 @@
-import type { Chance } from "../../test/simulation/chance";
-import { hostileJson, mutatedBytes, mutatedJson, TEXTS } from "./hostile";
-import { AUTHORIZATIONS, CODINGS, HOSTS, KEYS, LENGTHS, METHODS, QUERIES, TARGETS, TYPES } from "./lists";
+import type { Chance } from "../../tools/chance";
+import { hostileJson, mutatedBytes, TEXTS } from "./hostile";
+import { AUTHORIZATIONS, CODINGS, HOSTS, KEYS, LENGTHS, QUERIES, TARGETS, TYPES } from "./lists";
 import { type RawRequest, setHeader } from "./request";
 
 /**
@@ -55,11 +55,8 @@ const framing = (name: string, headers: (length: number, chance: Chance) => [str
 });
 
 export const DEFECTS: readonly Defect[] = [
-  body("JSON mutated", mutatedJson),
-  body("JSON mutated", mutatedJson),
-  body("JSON mutated", mutatedJson),
-  body("JSON mutated", mutatedJson),
-  body("JSON hostile", (_, chance) => hostileJson(chance)),
+  body("JSON hostile", hostileJson),
+  body("JSON hostile", hostileJson),
   body("bytes mutated", (text, chance) => mutatedBytes(Buffer.from(text), chance)),
   body("byte order mark", (text) => `\ufeff${text}`),
   body("UTF-16", (text) => Buffer.from(text, "utf16le")),
@@ -162,13 +159,6 @@ export const DEFECTS: readonly Defect[] = [
         "/\u00ff",
         `/${"a".repeat(140_000)}`,
       ]);
-    },
-  },
-  {
-    name: "method",
-    breaksHttp: false,
-    apply: (request, chance) => {
-      request.method = chance.of(METHODS);
     },
   },
   {

@@ -1,4 +1,4 @@
-import type { Chance } from "../../test/simulation/chance";
+import type { Chance } from "../../tools/chance";
 import { ADMIN_TOKEN, bytesOf, CALLER_TOKEN, type RawRequest, requestTo, setHeader } from "./request";
 
 interface Doomed {

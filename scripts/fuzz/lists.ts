@@ -1,19 +1,6 @@
 import { CALLER_TOKEN } from "./request";
 
 /** What is put in the place of a part of a request. */
-export const METHODS = [
-  "GET",
-  "HEAD",
-  "POST",
-  "PUT",
-  "DELETE",
-  "PATCH",
-  "OPTIONS",
-  "TRACE",
-  "PURGE",
-  "QUERY",
-  "PROPFIND",
-];
 export const TYPES = [
   "text/plain",
   "application/json;charset=utf-7",

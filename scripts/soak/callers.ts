@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Chance } from "../../test/simulation/chance";
-import type { ServiceProcess } from "../tools/process";
+import type { Chance } from "../../tools/chance";
+import type { ServiceProcess } from "../../tools/service-process";
 import type { Wish } from "./told";
 
 export const TOKEN = "soak-token";

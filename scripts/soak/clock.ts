@@ -1,6 +1,6 @@
-import { Oracle } from "../../test/core/oracle";
-import type { Chance } from "../../test/simulation/chance";
-import { ServiceProcess } from "../tools/process";
+import type { Chance } from "../../tools/chance";
+import { Oracle } from "../../tools/oracle";
+import { ServiceProcess } from "../../tools/service-process";
 import { HEADERS, TOKEN } from "./callers";
 
 const LIMITS = [

@@ -1,8 +1,8 @@
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Chance } from "../../test/simulation/chance";
+import type { Chance } from "../../tools/chance";
+import { ServiceProcess } from "../../tools/service-process";
 import { bytesOf, requestTo } from "../fuzz/request";
-import { ServiceProcess } from "../tools/process";
 import { type Callers, HEADERS, TOKEN } from "./callers";
 import type { Disk } from "./disk";
 

@@ -27,7 +27,7 @@ export class LimiterProcess {
 
   private constructor(variables: Readonly<Record<string, string>>) {
     // In a group of its own, so that a Ctrl-C in a terminal reaches the tests first, and they can still clean up.
-    this.#process = spawn(process.execPath, ["--import", "tsx", "scripts/start.ts", "--test-clock"], {
+    this.#process = spawn(process.execPath, ["--import", "tsx", "src/local/start.ts", "--test-clock"], {
       cwd: PACKAGE,
       env: { ...environment(), ...variables },
       detached: true,

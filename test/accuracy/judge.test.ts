@@ -11,7 +11,7 @@ import {
 } from "../../bench/accuracy/traces";
 import { consume } from "../../src/core/decide";
 import { EventLog } from "../../src/core/log";
-import { Chance } from "../simulation/chance";
+import { Chance } from "../../tools/chance";
 
 const RIGHT = { admittedTooMany: 0, deniedTooMany: 0, chargedAlthoughDenied: 0, chargedTwice: 0, worstWaitMs: 0 };
 const TWO_A_SECOND: readonly Limit[] = [{ layer: "caller", max: 2, windowMs: 1_000 }];

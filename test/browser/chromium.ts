@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { StartFailure } from "../../scripts/local/failure";
+import { StartFailure } from "../../src/local/failure";
 
 const CHROMIUM = "/usr/bin/chromium";
 

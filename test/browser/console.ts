@@ -4,7 +4,7 @@
  */
 import { type Browser, type BrowserContextOptions, chromium } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
-import { ServiceProcess } from "../../scripts/tools/process";
+import { ServiceProcess } from "../../tools/service-process";
 import { Caller, json } from "../behaviour/target";
 import { targetOf, variables } from "../service/service";
 import { CHROMIUM_ARGUMENTS, ensureChromium } from "./chromium";

@@ -1,5 +1,5 @@
 import { REQUIREMENTS } from "../../scripts/example/processes";
-import { ensurePython } from "../../scripts/tools/python";
+import { ensurePython } from "../../tools/python";
 import { ensureChromium } from "./chromium";
 
 /** Before all tests, where it may take its time. */

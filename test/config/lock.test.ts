@@ -5,7 +5,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { lockDirectory } from "../../scripts/local/lock";
+import { lockDirectory } from "../../src/local/lock";
 
 const newDirectory = () => mkdtempSync(join(tmpdir(), "limiter-"));
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { unknownVariables } from "../../scripts/local/unknown-variables";
 import { VARIABLE_NAMES } from "../../src/config/config";
+import { unknownVariables } from "../../src/local/unknown-variables";
 
 test.each([
   ["RATE_LIMIT_CHAT_PER_MINUTE", "RATE_LIMIT_CHAT_PER_MIN"],

@@ -10,7 +10,7 @@ import {
   namesSet,
   placeOf,
   withTokens,
-} from "../../scripts/local/variables";
+} from "../../src/local/variables";
 
 function devVars(text?: string): string {
   const path = join(mkdtempSync(join(tmpdir(), "limiter-")), ".dev.vars");

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { check, consume } from "../../src/core/decide";
 import { type Limit, longestWindowMs } from "../../src/core/limit";
 import { EventLog } from "../../src/core/log";
-import { Oracle } from "./oracle";
+import { Oracle } from "../../tools/oracle";
 
 const RUNS = 250;
 const MIN_OPERATIONS = 400;

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Call } from "../../src/object/protocol";
-import { Chance } from "../simulation/chance";
+import { Chance } from "../../tools/chance";
 import { type Answered, type Fate, World } from "./world";
 
 let errors: ReturnType<typeof vi.spyOn>;

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { CallQueues } from "../../src/edge/call-queue";
 import { DeadlineError } from "../../src/edge/deadline";
 import type { Call, Outcome } from "../../src/object/protocol";
-import { Chance } from "../simulation/chance";
+import { Chance } from "../../tools/chance";
 import { Scheduler } from "../simulation/scheduler";
 
 const NEVER = new Promise<never>(() => {});

@@ -9,7 +9,7 @@ import { FanOut } from "../../src/edge/fan-out";
 import type { DecidingStub } from "../../src/edge/objects";
 import { objectOf } from "../../src/edge/placement";
 import { Ledger } from "../../src/object/ledger";
-import { Oracle } from "../core/oracle";
+import { Oracle } from "../../tools/oracle";
 import { Disk } from "../simulation/disk";
 
 const LAYERS: readonly { name: string; limits: readonly Limit[] }[] = [

@@ -6,7 +6,7 @@ import type { Service } from "../../src/edge/service";
 import { batch } from "../../src/http/batch";
 import { Ledger } from "../../src/object/ledger";
 import type { Call, Outcome } from "../../src/object/protocol";
-import { Chance } from "../simulation/chance";
+import { Chance } from "../../tools/chance";
 import { Disk } from "../simulation/disk";
 import { Scheduler } from "../simulation/scheduler";
 

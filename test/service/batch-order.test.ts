@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { afterAll, expect, test } from "vitest";
-import { ServiceProcess } from "../../scripts/tools/process";
+import { ServiceProcess } from "../../tools/service-process";
 import { Caller, json, newSubject } from "../behaviour/target";
 import { targetOf, variables } from "./service";
 

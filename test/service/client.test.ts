@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from "vitest";
-import { ServiceProcess } from "../../scripts/tools/process";
 import { InvalidRequestError, Limiter, UnauthorizedError, UnknownDecisionError } from "../../src/client/index.js";
+import { ServiceProcess } from "../../tools/service-process";
 import { newSubject } from "../behaviour/target";
 import { variables } from "./service";
 

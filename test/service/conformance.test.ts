@@ -1,5 +1,5 @@
 import { afterAll } from "vitest";
-import { ServiceProcess } from "../../scripts/tools/process";
+import { ServiceProcess } from "../../tools/service-process";
 import { batchSuite } from "../behaviour/batch";
 import { concurrentSuite } from "../behaviour/concurrent";
 import { errorSuite } from "../behaviour/errors";

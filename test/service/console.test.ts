@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "vitest";
-import { ServiceProcess } from "../../scripts/tools/process";
+import { ServiceProcess } from "../../tools/service-process";
 import { variables } from "./service";
 
 const service = await ServiceProcess.start(variables());

@@ -1,6 +1,6 @@
 import parse from "parse-prometheus-text-format";
 import { expect, test } from "vitest";
-import { ServiceProcess } from "../../scripts/tools/process";
+import { ServiceProcess } from "../../tools/service-process";
 import { Caller, newSubject } from "../behaviour/target";
 import { targetOf, variables } from "./service";
 

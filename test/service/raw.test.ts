@@ -2,7 +2,7 @@ import { request } from "node:http";
 import { afterAll, describe, expect, test } from "vitest";
 import { bytesOf, type RawRequest, requestTo, setHeader } from "../../scripts/fuzz/request";
 import { type Exchange, exchange } from "../../scripts/fuzz/wire";
-import { ServiceProcess } from "../../scripts/tools/process";
+import { ServiceProcess } from "../../tools/service-process";
 import { Caller, newSubject } from "../behaviour/target";
 import { targetOf, variables } from "./service";
 

@@ -1,7 +1,7 @@
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { ServiceProcess } from "../../scripts/tools/process";
+import type { ServiceProcess } from "../../tools/service-process";
 import { POLICIES } from "../behaviour/policies";
 import type { Target } from "../behaviour/target";
 

@@ -5,9 +5,9 @@ import { createServer } from "node:http";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
-import { ServiceProcess } from "../../scripts/tools/process";
 import { Limiter } from "../../src/client/index.js";
 import type { Stats } from "../../src/edge/admin-schema";
+import { ServiceProcess } from "../../tools/service-process";
 import { Caller, json, newSubject } from "../behaviour/target";
 import { newDirectory, targetOf, variables } from "./service";
 
@@ -151,7 +151,7 @@ describe("npm start refuses to start, and says what to do", () => {
   });
 
   test("with an option that there is not", async () => {
-    const start = run(process.execPath, ["--import", "tsx", "scripts/start.ts", "--clock"], { cwd: PROJECT });
+    const start = run(process.execPath, ["--import", "tsx", "src/local/start.ts", "--clock"], { cwd: PROJECT });
     await expect(start).rejects.toMatchObject({
       code: 1,
       stderr: "Unknown arguments: --clock. The only option is --test-clock: npm start -- --test-clock\n",

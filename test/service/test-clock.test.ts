@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { bundle } from "../../scripts/local/bundle";
-import { ServiceProcess } from "../../scripts/tools/process";
+import { bundle } from "../../src/local/bundle";
+import { ServiceProcess } from "../../tools/service-process";
 import { overrideSuite } from "../behaviour/overrides";
 import { behaviourSuite } from "../behaviour/suite";
 import { Caller, json, newSubject, type ProblemBody } from "../behaviour/target";

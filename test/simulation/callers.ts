@@ -4,13 +4,13 @@ import { readInlineCheck, readInlineConsume, readInlineRelease, readInlineSettle
 import type { Limiter } from "../../src/edge/limiter";
 import { Refusal } from "../../src/edge/refusal";
 import { type Asked, readCheck, readConsume, readRelease, readSettle } from "../../src/edge/request";
+import type { Chance } from "../../tools/chance";
 import type { Attempt, Ending } from "./admissions";
-import type { Chance } from "./chance";
 import { groupBy } from "./groups";
 import type { Network } from "./network";
+import { nameOf, type Place, type Told } from "./record";
 import type { Scheduler } from "./scheduler";
 import type { Isolate } from "./system";
-import { nameOf, type Place, type Told } from "./told";
 
 export type Range = readonly [least: number, most: number];
 

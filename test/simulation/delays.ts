@@ -1,7 +1,7 @@
 import type { Config } from "../../src/config/config";
 import { objectOf } from "../../src/edge/placement";
-import type { Deed, Network } from "./network";
-import { nameOf, type Told } from "./told";
+import type { Network } from "./network";
+import { type Deed, nameOf, type Told } from "./record";
 
 /** A call of a batch that meets no trouble: a round there and back takes 46 ms at most, and there are three of them. */
 const PROMPT_MS = 250;

@@ -1,9 +1,9 @@
 import { type Config, readConfig } from "../../src/config/config";
 import { readCheck } from "../../src/edge/request";
+import { Chance } from "../../tools/chance";
 import { Admins, type Duties, USUAL_DUTIES } from "./admins";
 import { type Margins, mistakesInAdmissions } from "./admissions";
 import { Callers, type Habits, within } from "./callers";
-import { Chance } from "./chance";
 import { lateIn } from "./delays";
 import { Judge } from "./judge";
 import { type Faults, LONGEST_DELAY_MS, Network, NO_FAULTS } from "./network";

@@ -9,19 +9,12 @@ import type {
 } from "../../src/object/protocol";
 import { mistakesOnDisks } from "./disks";
 import { type Event, Model, placeOf } from "./model";
-import type { Deed, Network } from "./network";
-import {
-  admittedInSpiteOfBans,
-  type Forgetting,
-  mistakesInEnds,
-  type Order,
-  type ToldForgetting,
-  type ToldOrder,
-  undoneIn,
-} from "./orders";
+import type { Network } from "./network";
+import { admittedInSpiteOfBans, mistakesInEnds, type ToldForgetting, type ToldOrder, undoneIn } from "./orders";
+import { type Deed, type Forgetting, nameOf, type Order, type Told } from "./record";
 import { isCountedInShadow, mistakesInShadow, shadowNameOf } from "./shadows";
 import { CLOCK_MARGIN_MS } from "./system";
-import { type Leavings, nameOf, outOfOrder, type Told, untruthsIn } from "./told";
+import { type Leavings, outOfOrder, untruthsIn } from "./told";
 
 /** Judges a history from what objects did, and callers and admins were told, by a model of the objects. */
 export class Judge {

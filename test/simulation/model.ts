@@ -1,7 +1,7 @@
 import type { Limit } from "../../src/core/limit";
 import type { KeyOverride, OverrideKind } from "../../src/core/override";
 import type { AskedCounter, EventQuestion, Question } from "../../src/object/protocol";
-import { nameOf } from "./told";
+import { nameOf } from "./record";
 
 export interface Event {
   readonly name: string;

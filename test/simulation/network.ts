@@ -2,18 +2,10 @@ import type { KeyOverride } from "../../src/core/override";
 import type { ObjectNamespace, ObjectStub } from "../../src/edge/objects";
 import { Group } from "../../src/object/group";
 import type { Ledger } from "../../src/object/ledger";
-import type {
-  AnswerOf,
-  Call,
-  EventQuestion,
-  Method,
-  Outcome,
-  OverrideToSet,
-  QuestionOf,
-} from "../../src/object/protocol";
-import type { Chance } from "./chance";
+import type { Call, Method, Outcome, OverrideToSet } from "../../src/object/protocol";
+import type { Chance } from "../../tools/chance";
 import { DISK_FULL, type ObjectDisk, type WokenStore } from "./disk";
-import type { Forgetting, Order } from "./orders";
+import { attemptOf, type Deed, type Done, type Forgetting, type Order } from "./record";
 import { differenceIn } from "./reopened";
 import type { Scheduler } from "./scheduler";
 import { CLOCK_MARGIN_MS, type Machine, newDisk, newLedger } from "./system";
@@ -105,26 +97,6 @@ export class SimulatedObject {
   emptied(): void {
     if (this.store.isEmpty) void this.store.deleteAll();
   }
-}
-
-/** A call that was answered. */
-export type Done = {
-  [M in Method]: {
-    readonly method: M;
-    readonly question: M extends "release" ? EventQuestion : QuestionOf<M>;
-    readonly answer: AnswerOf<M>;
-  };
-}[Method];
-
-/** What objects did, in the order in which they did it: for the judge. */
-export interface Deed {
-  readonly object: string;
-  readonly wallMs: number;
-  readonly what: Done;
-  /** It is a consume whose attempt the object has denied or rolled back before. */
-  readonly isEnded: boolean;
-  /** Set when what was written is durable; of what never is, nothing counts. */
-  committed: boolean;
 }
 
 /** What became of an order. */
@@ -369,11 +341,4 @@ export class Network implements ObjectNamespace {
 
 function sent(outcome: Outcome): Outcome {
   return "answer" in outcome ? { answer: JSON.parse(JSON.stringify(outcome.answer)) } : outcome;
-}
-
-/** Which attempt to charge an id it is. */
-export function attemptOf(call: Call): string | undefined {
-  return call.method === "consume" || call.method === "undo"
-    ? `${call.question.attempt} ${call.question.id}`
-    : undefined;
 }

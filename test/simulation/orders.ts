@@ -1,32 +1,7 @@
-import type { KeyOverride } from "../../src/core/override";
 import type { OverriddenKey } from "../../src/edge/admin-schema";
 import type { OverrideToSet } from "../../src/object/protocol";
 import type { Network } from "./network";
-import { nameOf, type Told } from "./told";
-
-/** What an object was ordered about the override of a key, and did. */
-export interface Order {
-  readonly object: string;
-  readonly key: string;
-  readonly wallMs: number;
-  /** Undefined lifts what there is. */
-  readonly asked: OverrideToSet | undefined;
-  readonly set: KeyOverride | undefined;
-  /** How many deeds were done before it. */
-  readonly at: number;
-  /** Set when it is durable; of what never is, nothing counts. */
-  committed: boolean;
-}
-
-/** A key that an object was made to forget. */
-export interface Forgetting {
-  readonly object: string;
-  readonly key: string;
-  /** How many deeds were done before it. */
-  readonly at: number;
-  /** Set when it is durable; of what never is, nothing counts. */
-  committed: boolean;
-}
+import { nameOf, type Order, type Told } from "./record";
 
 /** A key that an admin was told is forgotten. */
 export interface ToldForgetting {

@@ -1,6 +1,16 @@
 import type { Call, Outcome } from "../../src/object/protocol";
-import { attemptOf, type SimulatedObject } from "./network";
+import type { ObjectDisk } from "./disk";
+import { attemptOf } from "./record";
 import { type Machine, newLedger } from "./system";
+
+interface Reopened {
+  readonly name: string;
+  readonly disk: ObjectDisk;
+  /** The latest time that it is known to have used since it was opened. */
+  readonly usedMs: number;
+  /** The attempts that it has denied or rolled back in this life. */
+  readonly ended: ReadonlySet<string>;
+}
 
 /**
  * An object in memory and the same one read back from storage decide and tell the same. The calls are decided twice: by an
@@ -8,7 +18,7 @@ import { type Machine, newLedger } from "./system";
  * are answers as they are, whatever they say.
  */
 export function differenceIn(
-  object: SimulatedObject,
+  object: Reopened,
   calls: readonly Call[],
   wallMs: number,
   machine: Machine,

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { Ledger } from "../../src/object/ledger";
 import type { Call, Outcome } from "../../src/object/protocol";
-import { Chance } from "./chance";
+import { Chance } from "../../tools/chance";
 import { Disk } from "./disk";
 
 const LIMITS = [{ max: 1_000, windowMs: 1_000 }];

@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import type { Timing } from "../../src/edge/deadline";
-import type { Chance } from "./chance";
+import type { Chance } from "../../tools/chance";
 
 interface Task {
   readonly atMs: number;

@@ -5,7 +5,7 @@ import { Limiter } from "../../src/edge/limiter";
 import { readConsume } from "../../src/edge/request";
 import { Ledger } from "../../src/object/ledger";
 import type { Call } from "../../src/object/protocol";
-import { Chance } from "./chance";
+import { Chance } from "../../tools/chance";
 import { Disk } from "./disk";
 import { Scheduler } from "./scheduler";
 

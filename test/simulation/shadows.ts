@@ -1,5 +1,5 @@
 import type { AskedCounter } from "../../src/object/protocol";
-import { isWhole, nameOf, type Told } from "./told";
+import { isWhole, nameOf, type Told } from "./record";
 
 /** What layers in shadow record is another event than that of the live ones, which may be of the same key. */
 export function shadowNameOf({ asked }: Told): string {

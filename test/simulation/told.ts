@@ -1,47 +1,15 @@
-import type { Decided, DecidedLimit } from "../../src/edge/decision";
-import type { AskedById } from "../../src/edge/request";
-import type { AskedCounter, EventQuestion } from "../../src/object/protocol";
+import type { DecidedLimit } from "../../src/edge/decision";
 import { groupBy } from "./groups";
 import type { Leaving } from "./model";
-import type { Deed, Done } from "./network";
 import type { ToldForgetting } from "./orders";
+import { type Deed, type Done, isWhole, nameOf, type Told } from "./record";
 import { shadowNameOf } from "./shadows";
-
-/** Where a call stands in a batch. */
-export interface Place {
-  readonly batch: string;
-  readonly index: number;
-  /** Its caller has not sent it before, nor twice in this batch. */
-  readonly isFirst: boolean;
-}
-
-/** A call that was answered: what was asked, when and of which isolate, and what its caller was told. */
-export interface Told {
-  readonly op: "consume" | "check" | "settle" | "release";
-  readonly isolate: number;
-  /** The id of a check is empty. */
-  readonly asked: AskedById & { readonly isNew?: boolean };
-  readonly decided: Pick<Decided, "allowed" | "replayed" | "limits"> &
-    Partial<Pick<Decided, "wouldDeny" | "isRemembered">>;
-  readonly askedAtMs: number;
-  readonly toldAtMs: number;
-  /** How many deeds of the objects there were when it was asked, and when it was told. */
-  readonly before: number;
-  readonly after: number;
-  /** Of a call in a batch: which batch, and where in it. */
-  readonly place?: Place;
-}
 
 /** Of deeds, by counter and limit, what was in use and when it leaves the window. */
 export type Leavings = Map<Deed, readonly (readonly (readonly Leaving[])[])[]>;
 
 /** For so long a call may wait for what another one learns before it asks the objects itself. */
 const LONGEST_PATIENCE_MS = 50;
-
-/** Of an event, or of the call that asks about it. */
-export function nameOf(one: Pick<EventQuestion, "id" | "subject"> | Pick<AskedById, "id" | "identity">): string {
-  return `${one.id} ${"subject" in one ? one.subject : one.identity}`;
-}
 
 /**
  * What is wrong with what callers were told. An answer is the objects' own, to this very call; or it is a denial that
@@ -82,12 +50,6 @@ function isHeard(one: Told, deeds: readonly Deed[]): boolean {
 
 function liveOf({ decided }: Told): DecidedLimit[] {
   return decided.limits.filter(({ isShadow }) => !isShadow);
-}
-
-/** Every limit in force of a counter was told. */
-export function isWhole({ layer, key, limits }: AskedCounter, told: readonly DecidedLimit[]): boolean {
-  const mine = told.filter((limit) => limit.layer === layer && limit.key === key);
-  return mine.length === (mine[0]?.override?.limits ?? limits).length;
 }
 
 /** A deed was done for a call. Checks are all alike that ask for the same cost. */

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { type Limit, longestWindowMs } from "../../src/core/limit";
 import type { Charge } from "../../src/object/protocol";
 import { Store } from "../../src/object/store";
-import { Oracle } from "../core/oracle";
+import { Oracle } from "../../tools/oracle";
 import { AskedLedger, charge, inside, newObject, START_MS } from "./ledger";
 
 test("over real storage, many keys, evictions and a clock that jumps both ways, decides as the oracle does", async () => {

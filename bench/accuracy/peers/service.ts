@@ -1,4 +1,4 @@
-import { ServiceProcess } from "../../../scripts/tools/process";
+import { ServiceProcess } from "../../../tools/service-process";
 import { TOKEN } from "../../load";
 import { SERVICE } from "../../names";
 import type { Limit, TraceRequest } from "../traces";

@@ -115,10 +115,10 @@ def _command(near: Path) -> tuple[list[str], Path | None]:
     if given:
         return shlex.split(given), None
     for directory in (*Path(__file__).resolve().parents, near.resolve(), *near.resolve().parents):
-        if (directory / "scripts/start.ts").is_file() and (directory / "wrangler.toml").is_file():
+        if (directory / "src/local/start.ts").is_file() and (directory / "wrangler.toml").is_file():
             if not (directory / "node_modules").is_dir():
                 raise FileNotFoundError(f"The limiter in {directory} is not installed: run `npm ci` there.")
-            return ["node", "--import", "tsx", "scripts/start.ts", "--test-clock"], directory
+            return ["node", "--import", "tsx", "src/local/start.ts", "--test-clock"], directory
     raise FileNotFoundError(
         "No limiter found to test with: set EXACT_LIMITER_COMMAND to what starts one, such as "
         "`npm --prefix /path/to/its/checkout start -- --test-clock`."

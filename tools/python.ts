@@ -3,9 +3,9 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
-import { StartFailure } from "../local/failure";
+import { StartFailure } from "../src/local/failure";
 
-const PROJECT = resolve(import.meta.dirname, "../..");
+const PROJECT = resolve(import.meta.dirname, "..");
 /** Says what the client needs: when it changes, what is installed may no longer do. */
 const CLIENT = join(PROJECT, "clients/python/pyproject.toml");
 

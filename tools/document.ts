@@ -1,6 +1,5 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { type Bar, isMet } from "./bars";
 
 /** A document, and the command that writes sections of it. */
 export interface Document {
@@ -26,29 +25,9 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   return [line(head), line(head.map((_, i) => (i === 0 ? "---" : "---:"))), ...rows.map(line)].join("\n");
 }
 
-/** The bars as a table. */
-export function barTable(bars: readonly Bar[]): string {
-  const rows = bars.map((bar) => [bar.what, format(bar.measured), asked(bar), isMet(bar) ? "yes" : "**no**"]);
-  return table(["", "measured", "asked", "met"], rows);
-}
-
-/** The bars as lines of a terminal. */
-export function barLines(bars: readonly Bar[]): string {
-  return bars
-    .map((bar) => {
-      const verdict = isMet(bar) ? "met" : Number.isNaN(bar.measured) ? "NOT MEASURED" : "NOT MET";
-      return `${bar.what.padEnd(62)} ${format(bar.measured).padStart(9)}   asked ${asked(bar).padEnd(14)} ${verdict}`;
-    })
-    .join("\n");
-}
-
 /** A number as one reads it: three digits that count, thousands apart. */
 export function format(value: number): string {
   if (Number.isNaN(value)) return "–";
   if (Math.abs(value) >= 100) return Math.round(value).toLocaleString("en");
   return value.toFixed(Math.abs(value) >= 10 ? 1 : 2);
-}
-
-function asked({ atLeast, atMost }: Bar): string {
-  return atLeast === undefined ? `at most ${format(atMost ?? Number.NaN)}` : `at least ${format(atLeast)}`;
 }

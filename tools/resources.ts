@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import type { ServiceProcess } from "../scripts/tools/process";
+import type { ServiceProcess } from "./service-process";
 
 export interface Resources {
   readonly residentBytes: number;

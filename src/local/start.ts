@@ -1,27 +1,18 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import type { WorkerOptions } from "miniflare";
 import { unstable_getMiniflareWorkerOptions as miniflareWorkerOptions } from "wrangler";
-import { type Config, readConfig } from "../src/config/config";
-import { ConfigError } from "../src/config/mistake";
-import { bundle } from "./local/bundle";
-import { buildConsole } from "./local/console";
-import { StartFailure } from "./local/failure";
-import { lockDirectory } from "./local/lock";
-import { type LocalService, startService } from "./local/service";
-import { unknownVariables } from "./local/unknown-variables";
-import {
-  hideTokens,
-  isMadeHere,
-  localSettings,
-  localVariables,
-  namesSet,
-  placeOf,
-  withTokens,
-} from "./local/variables";
+import { type Config, readConfig } from "../config/config";
+import { ConfigError } from "../config/mistake";
+import { bundle } from "./bundle";
+import { buildConsole } from "./console";
+import { StartFailure } from "./failure";
+import { lockDirectory } from "./lock";
+import { type LocalService, startService } from "./service";
+import { unknownVariables } from "./unknown-variables";
+import { hideTokens, isMadeHere, localSettings, localVariables, namesSet, placeOf, withTokens } from "./variables";
 
 /**
  * `npm start`: the service on this machine, with counters on disk. README.md lists the variables.
@@ -32,7 +23,7 @@ import {
 process.env.WRANGLER_LOG ??= "error";
 process.env.CLOUDFLARE_LOAD_DEV_VARS_FROM_DOT_ENV ??= "false";
 
-const project = resolve(dirname(fileURLToPath(import.meta.url)), "..");
+const project = resolve(import.meta.dirname, "../..");
 
 async function main(): Promise<void> {
   const hasTestClock = readArguments();

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { appendFileSync, chmodSync, existsSync, readFileSync, statSync } from "node:fs";
 import { parse } from "dotenv";
-import { readConfig, VARIABLE_NAMES } from "../../src/config/config";
+import { readConfig, VARIABLE_NAMES } from "../config/config";
 import { StartFailure } from "./failure";
 
 export type Variables = Record<string, unknown>;

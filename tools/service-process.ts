@@ -2,9 +2,9 @@ import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { resolve } from "node:path";
 import { promisify } from "node:util";
-import { VARIABLE_NAMES } from "../../src/config/config";
+import { VARIABLE_NAMES } from "../src/config/config";
 
-const PROJECT = resolve(import.meta.dirname, "../..");
+const PROJECT = resolve(import.meta.dirname, "..");
 
 interface StartOptions {
   /** The checkout to start; this one when left out. */

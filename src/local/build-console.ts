@@ -1,4 +1,4 @@
-import { buildConsole } from "./local/console";
+import { buildConsole } from "./console";
 
 /** What wrangler runs before it bundles the Worker: `[build]` in `wrangler.toml`. */
 await buildConsole();

@@ -1,5 +1,5 @@
 import { distance } from "fastest-levenshtein";
-import { VARIABLE_NAMES } from "../../src/config/config";
+import { VARIABLE_NAMES } from "../config/config";
 import { SETTING_NAMES } from "./variables";
 
 const PREFIX = /^(RATE_LIMIT|LIMITER)_/;

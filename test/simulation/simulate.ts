@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import { runHistory } from "../test/simulation/history";
+import { runHistory } from "./history";
 
 /**
  * `npm run simulate -- --seconds 600`: histories from fresh seeds for so long; `--seed N` repeats one.
