@@ -1,13 +1,28 @@
 import { cloudflareTest } from "@cloudflare/vitest-pool-workers";
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 import { buildConsole } from "./src/local/console";
 import { POLICIES } from "./test/behaviour/policies";
 
 // The files that `wrangler.toml` has the Worker serve.
 await buildConsole();
 
+/** The files that take longest start first: one that starts last runs alone, while other cores are idle. */
+class LongestFirst extends BaseSequencer {
+  static readonly files = /(simulation\/simulation|service\/start|workers\/behaviour|workers\/shadow)\.test\.ts$/;
+
+  override async sort(specifications: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(specifications);
+    const isLong = ({ moduleId }: TestSpecification) => LongestFirst.files.test(moduleId);
+    return [...sorted.filter(isLong), ...sorted.filter((specification) => !isLong(specification))];
+  }
+}
+
 export default defineConfig({
   test: {
+    // Vitest leaves one core to itself: of two, half.
+    maxWorkers: "100%",
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         // What imports nothing of Cloudflare runs where it is fastest.

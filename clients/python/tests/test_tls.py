@@ -30,6 +30,8 @@ def serving(context: ssl.SSLContext | None) -> Generator[str, None, None]:
                 connection, _ = listener.accept()
             except OSError:
                 return
+            # A client that gave up in the middle may keep its connection open, and say nothing more.
+            connection.settimeout(5)
             with connection, suppress(OSError):
                 if context is None:
                     connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
