@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import {
   type Fetch,
@@ -252,6 +253,18 @@ test.each([
   expect(() => limiterAt(url)).not.toThrow("secret");
 });
 
+test.each(["https://user:secret@limiter test", "https://user:secret@limiter.test:port", "user:secret@limiter.test"])(
+  "the error about the URL %s carries no password",
+  async (url) => {
+    const error = await errorOf((async () => limiterAt(url))());
+    expect(error).toBeInstanceOf(TypeError);
+    expect(error).toMatchObject({ message: expect.stringMatching(/^url /) });
+    expect(inspect(error, { showHidden: true, depth: 5 }).replaceAll(String((error as Error).stack), "")).not.toContain(
+      "secret",
+    );
+  },
+);
+
 test.each([undefined, null, "", "  ", "two\nlines", "two words", "ü"])(
   "the token %j is refused when the limiter is made, and not told",
   (token) => {
@@ -308,6 +321,25 @@ test.each<[string, Fetch]>([
   const decision = await limiter.consume(request);
   expect(decision).toMatchObject({ allowed: false, degraded: true, error: expect.any(UnavailableError) });
   expect(decision.error?.message).toBe("http://limiter.test/v1/consume can't be reached: no network here");
+});
+
+describe("a fetch that throws an error whose causes never end is an outage:", () => {
+  const first = new Error("first");
+  const second = new Error("second", { cause: first });
+  first.cause = second;
+  const own = new Error("boom");
+  own.cause = own;
+
+  test.each([
+    ["its own cause", own, "boom"],
+    ["a circle of causes", first, "first"],
+    ["an object without any text", Object.create(null), "no reason was given"],
+  ])("%s", async (_, thrown, why) => {
+    const fetch = () => Promise.reject(thrown);
+    const decision = await limiterAt("http://limiter.test", { deadlineMs: 200, fetch }).consume(request);
+    expect(decision).toMatchObject({ allowed: false, degraded: true, error: expect.any(UnavailableError) });
+    expect(decision.error?.message).toBe(`http://limiter.test/v1/consume can't be reached: ${why}`);
+  });
 });
 
 describe("ids are what applications have:", () => {
