@@ -146,7 +146,7 @@ export class Limiter {
   #ask(op: "consume" | "check", question: Question, key?: Key, signal?: AbortSignal): Promise<Decision> {
     return this.#exchange.call(op, { ...question }, key, signal, (answer) => {
       const { status, body, headers } = answer;
-      if (!isDecision(body) || !(status === 200 || (status === 429 && !body.allowed))) throw errorOf(answer);
+      if (!isDecision(body) || status !== (op === "consume" && !body.allowed ? 429 : 200)) throw errorOf(answer);
       requireAbout(question, body);
       return decisionOf(body, headers);
     });

@@ -37,6 +37,9 @@ describe("a try without an answer is followed by another, with the same key:", (
     ["a decision cut short", answers(200, JSON.stringify(ADMITTED).slice(0, -1))],
     ["429 of a proxy", answers(429, "slow down", { "Retry-After": "3600" })],
     ["429 that admits", answers(429, ADMITTED)],
+    ["200 that denies a consume", answers(200, { ...ADMITTED, allowed: false, id: undefined, retry_after_seconds: 1 })],
+    ["a decision without limits", answers(200, { ...ADMITTED, limits: [] })],
+    ["a denial without limits", answers(429, { ...ADMITTED, allowed: false, retry_after_seconds: 1, limits: [] })],
     ["403 of a firewall", answers(403, "<html>Forbidden</html>")],
     ["a redirect", answers(307, "", { Location: "/elsewhere" })],
   ])("%s", async (_, behaviour) => {
@@ -121,6 +124,22 @@ describe.each<[string, () => Promise<string>]>([
     expect(await limiter.check(request)).toMatchObject({ allowed: true, id: undefined, degraded: true });
     expect(await errorOf(limiter.settle({ ...request, id: "mine", cost: 0 }))).toBeInstanceOf(UnavailableError);
   });
+});
+
+test.each<[string, object]>([
+  ["degraded", { degraded: true }],
+  ["made by a policy whose layers are all in shadow, which could not be asked", { shadow: true, would_deny: false }],
+])("a decision without limits is one when it is %s", async (_, told) => {
+  const { url, received } = await startServer(answers(200, { ...ADMITTED, ...told, limits: [] }));
+  expect(await limiterAt(url).consume(request)).toMatchObject({ allowed: true, limits: [], error: undefined });
+  expect(received).toHaveLength(1);
+});
+
+test("a check is answered with 200 either way, and with nothing else", async () => {
+  const denial = { ...ADMITTED, allowed: false, id: undefined, retry_after_seconds: 1 };
+  const { url, received } = await startServer(answers(429, denial), answers(200, denial));
+  expect(await limiterAt(url).check(request)).toMatchObject({ allowed: false, degraded: false });
+  expect(received).toHaveLength(2);
 });
 
 test("the deadline holds for all tries together", async () => {
