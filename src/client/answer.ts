@@ -51,6 +51,8 @@ export function heard(answer: Answer): Answer {
   if (answer.status < 500) return answer;
   throw new UnavailableError(`the limiter answered ${answer.status}${detailOf(answer)}`, {
     retryAfterMs: 1_000 * Number(/^\d+$/.exec(answer.headers["Retry-After"] ?? "")?.[0] ?? 0),
+    // Only a problem that the service made says its status.
+    isTold: answer.status === 503 && fieldsOf(answer.body).status === 503,
   });
 }
 

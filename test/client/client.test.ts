@@ -12,6 +12,7 @@ import {
 import { ADMITTED, answers, type Behaviour, closedPort, hangs, problem, resets, startServer, trickles } from "./server";
 
 const request = { policy: "chat", subject: { user: "u" } };
+const keyed = { ...request, idempotencyKey: "mine" };
 /** Ample, so that a test fails by what it judges and not by a machine that is busy. */
 const AMPLE_MS = 30_000;
 
@@ -156,13 +157,18 @@ test("a fetch that heeds no signal is not waited for", async () => {
 });
 
 describe("a caller's signal", () => {
-  test("ends a call under way with its reason, and no try follows", async () => {
+  test.each<[string, (limiter: Limiter, signal: AbortSignal) => Promise<unknown>]>([
+    ["check", (limiter, signal) => limiter.check({ ...request, signal })],
+    ["consume with a key of the caller's own", (limiter, signal) => limiter.consume({ ...keyed, signal })],
+  ])("ends a %s under way with its reason, and no try follows", async (_, call) => {
     const controller = new AbortController();
     const reason = new Error("the page was closed");
-    const { url, received } = await startServer(() => controller.abort(reason));
-    const { signal } = controller;
-    expect(await errorOf(limiterAt(url, { onError: "allow" }).consume({ ...request, signal }))).toBe(reason);
+    const { url, received } = await startServer(() => controller.abort(reason), answers(200, ADMITTED));
+    const limiter = limiterAt(url, { onError: "allow" });
+    expect(await errorOf(call(limiter, controller.signal))).toBe(reason);
     expect(received).toHaveLength(1);
+    await limiter.check(request);
+    expect(received).toHaveLength(2);
   });
 
   test("ends the pause between two tries", async () => {
