@@ -19,6 +19,9 @@ export interface Answer {
   readonly body: unknown;
 }
 
+/** Errors may be each other's causes, in a circle. */
+const MOST_CAUSES = 10;
+
 const HANDED_ON = ["RateLimit", "RateLimit-Policy", "Retry-After"];
 
 /**
@@ -34,12 +37,13 @@ export async function send(fetch: Fetch, url: string, init: RequestInit): Promis
 }
 
 /** In words: `fetch` itself says little more than that it failed. */
-function whyOf(error: unknown): string {
-  const { cause, message, code } = fieldsOf(error);
-  if (cause !== undefined) return whyOf(cause);
-  return (
-    ([message, code].find((text) => typeof text === "string" && text !== "") as string | undefined) ?? String(error)
-  );
+function whyOf(thrown: unknown): string {
+  let error = thrown;
+  for (let i = 0; i < MOST_CAUSES && fieldsOf(error).cause !== undefined; i++) error = fieldsOf(error).cause;
+  const { message, code } = fieldsOf(error);
+  const told = [message, code].find((text) => typeof text === "string" && text !== "");
+  if (typeof told === "string") return told;
+  return Object(error) === error ? "no reason was given" : String(error);
 }
 
 /** @throws UnavailableError for a 5xx, which is no word about what was asked. */
@@ -47,6 +51,8 @@ export function heard(answer: Answer): Answer {
   if (answer.status < 500) return answer;
   throw new UnavailableError(`the limiter answered ${answer.status}${detailOf(answer)}`, {
     retryAfterMs: 1_000 * Number(/^\d+$/.exec(answer.headers["Retry-After"] ?? "")?.[0] ?? 0),
+    // Only a problem that the service made says its status.
+    isTold: answer.status === 503 && fieldsOf(answer.body).status === 503,
   });
 }
 

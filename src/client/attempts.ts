@@ -9,7 +9,7 @@ const SHORTEST_ATTEMPT_MS = 100;
  * UnavailableError is followed by another, so it must be safe to repeat: one whose answer was lost may have done its work.
  *
  * A try gets half of the time that is left: a packet that was lost must not cost the whole of it.
- * @throws UnavailableError of the last try, what else a try throws, or the reason of `signal` as soon as it is aborted.
+ * @throws UnavailableError of the last try that the service itself answered, else of the last try, what else a try throws, or the reason of `signal` as soon as it is aborted.
  */
 export async function tryWithin<T>(
   deadlineMs: number,
@@ -19,6 +19,7 @@ export async function tryWithin<T>(
   // Unlike the time of day, this clock is never set back.
   const giveUpAtMs = performance.now() + deadlineMs;
   let pauseMs = FIRST_PAUSE_MS;
+  let told: UnavailableError | undefined;
   for (let nth = 1; ; nth++) {
     const leftMs = giveUpAtMs - performance.now();
     const attemptMs = Math.min(leftMs, Math.max(leftMs / 2, SHORTEST_ATTEMPT_MS));
@@ -26,8 +27,10 @@ export async function tryWithin<T>(
       return await within(attemptMs, signal, (signal) => attempt(signal, nth));
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
+      // The last try may be too short for an answer: its silence says less than an earlier answer.
+      if (error.isTold) told = error;
       const waitMs = Math.max(pauseMs * (0.5 + Math.random()), error.retryAfterMs);
-      if (performance.now() + waitMs >= giveUpAtMs) throw error;
+      if (performance.now() + waitMs >= giveUpAtMs) throw told ?? error;
       await pause(waitMs, signal);
       pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
     }

@@ -14,6 +14,8 @@ interface Waiting {
   readonly item: string;
   readonly bytes: number;
   readonly resolve: (answer: Answer | Promise<Answer>) => void;
+  /** Is told when its batch is sent. */
+  readonly sent: () => void;
 }
 
 /**
@@ -36,11 +38,11 @@ export class Batches {
    * What is answered to this call, as if it had been sent alone. Once `signal` is aborted, maybe never.
    * @throws UnavailableError as `send` does, or the error that the whole batch was refused with.
    */
-  add(call: unknown, signal: AbortSignal): Promise<Answer> {
+  add(call: unknown, signal: AbortSignal, sent: () => void): Promise<Answer> {
     const item = JSON.stringify(call);
     const bytes = new TextEncoder().encode(item).length + ",".length;
     return new Promise((resolve) => {
-      const waiting = { item, bytes, resolve };
+      const waiting = { item, bytes, resolve, sent };
       this.#waiting.add(waiting);
       signal.addEventListener("abort", () => this.#leave(waiting));
       if (!this.#isUnderWay) this.#sendAll();
@@ -64,6 +66,7 @@ export class Batches {
       if (batch.length > 0 && (batch.length === MOST_CALLS || bytes > MOST_BYTES)) break;
       batch.push(waiting);
       this.#waiting.delete(waiting);
+      waiting.sent();
     }
     return batch;
   }

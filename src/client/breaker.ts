@@ -1,6 +1,6 @@
 import { LimiterError, UnavailableError } from "./errors.js";
 
-/** So many calls in a row without an answer open the breaker. */
+/** So many checks and consumes in a row without an answer open the breaker. */
 const MOST_FAILURES = 3;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 5_000;
@@ -16,16 +16,21 @@ export interface BreakerOptions<Q> {
   readonly deadlineMs: number;
   readonly opened: (error: UnavailableError) => void;
   readonly closed: () => void;
+  /** Who a question is about: the same text for the same policy and subject. */
+  readonly aboutOf: (question: Q) => string;
 }
 
 /**
  * Circuit breaker: while nobody answers, calls are not made to wait for their whole deadline. It opens after a few failures
  * in a row, asks again in the background with back-off, and closes with the first answer to anything.
  *
- * It asks what the latest call wanted to know, so that one key whose object fails does not keep it open for the others.
+ * One object that is out of reach is no outage: when the service itself says 503, only failures about different policies or
+ * subjects count. It asks what the latest call wanted to know, so that such an object does not keep it open for the others.
  */
 export class Breaker<Q> {
   #failures = 0;
+  /** Who the failures in this row were about. */
+  readonly #failedAbout = new Set<string>();
   /** Answers so far: a call that began before the latest one says nothing about an outage. */
   #answers = 0;
   /** Why calls are not made, while it is open. */
@@ -48,16 +53,19 @@ export class Breaker<Q> {
     return this.#outage;
   }
 
-  /** Learns from a call what becomes of it. */
-  async observe<T>(call: () => Promise<T>): Promise<T> {
+  /** Learns from a call what becomes of it. A call without a question can end an outage, but not begin one. */
+  async observe<T>(call: () => Promise<T>, question?: Q): Promise<T> {
     const answersBefore = this.#answers;
     try {
       const answer = await call();
       this.#answered();
       return answer;
     } catch (error) {
-      if (error instanceof UnavailableError) this.#failed(error, answersBefore);
-      else if (error instanceof LimiterError) this.#answered();
+      if (error instanceof UnavailableError) {
+        if (question !== undefined && answersBefore === this.#answers) this.#failed(error, question);
+      } else if (error instanceof LimiterError) {
+        this.#answered();
+      }
       throw error;
     }
   }
@@ -65,17 +73,20 @@ export class Breaker<Q> {
   #answered(): void {
     this.#answers += 1;
     this.#failures = 0;
+    this.#failedAbout.clear();
     if (!this.#outage) return;
     this.#outage = undefined;
     this.#round += 1;
     this.options.closed();
   }
 
-  #failed(error: UnavailableError, answersBefore: number): void {
-    if (this.#outage || answersBefore !== this.#answers) return;
+  #failed(error: UnavailableError, question: Q): void {
+    if (this.#outage) return;
+    const about = this.options.aboutOf(question);
+    if (error.isTold && this.#failedAbout.has(about)) return;
+    this.#failedAbout.add(about);
     this.#failures += 1;
-    // Without a question there was no check and no consume, and nobody to spare the wait.
-    if (this.#failures < MOST_FAILURES || this.#question === undefined) return;
+    if (this.#failures < MOST_FAILURES) return;
     this.#outage = error;
     this.#pauseMs = FIRST_PAUSE_MS;
     this.options.opened(error);

@@ -172,7 +172,9 @@ export function isDecision(body: unknown): body is DecisionBody {
     isFlag(shadow) &&
     isFlag(would_deny) &&
     (allowed ? retry_after_seconds === null : typeof retry_after_seconds === "number") &&
-    areLimits(limits)
+    areLimits(limits) &&
+    // A policy may be in shadow as a whole, and its shadow out of reach.
+    (limits.length > 0 || degraded || shadow === true)
   );
 }
 
@@ -186,7 +188,7 @@ export function isRelease(body: unknown): body is ReleaseBody {
   return typeof id === "string" && typeof policy === "string" && released === true && areLimits(limits);
 }
 
-function areLimits(limits: unknown): boolean {
+function areLimits(limits: unknown): limits is LimitBody[] {
   return Array.isArray(limits) && limits.every(isLimit);
 }
 

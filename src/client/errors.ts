@@ -44,12 +44,19 @@ export class UnavailableError extends LimiterError {
   override readonly name = "UnavailableError";
   /** How long the service asks to be left alone; 0 when it says nothing of that. */
   readonly retryAfterMs: number;
+  /** The service itself says 503, in a problem document: it can be reached, and maybe one of its objects can't. */
+  readonly isTold: boolean;
 
   constructor(
     message: string,
-    { retryAfterMs = 0, ...options }: ErrorOptions & { readonly retryAfterMs?: number } = {},
+    {
+      retryAfterMs = 0,
+      isTold = false,
+      ...options
+    }: ErrorOptions & { readonly retryAfterMs?: number; readonly isTold?: boolean } = {},
   ) {
     super(message, options);
     this.retryAfterMs = retryAfterMs;
+    this.isTold = isTold;
   }
 }

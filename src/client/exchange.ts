@@ -9,6 +9,8 @@ export interface Key {
   readonly text: string;
   /** Made up for this call. */
   readonly isNew: boolean;
+  /** Set as soon as the service may have it. */
+  isSent?: boolean;
 }
 
 export interface ExchangeOptions {
@@ -42,7 +44,11 @@ export class Exchange {
     return tryWithin(this.options.deadlineMs, signal, async (signal, nth) => {
       // Of a key that is new, the service is told which try it is: before the first one nobody has sent it.
       const attempt = key?.isNew ? nth : undefined;
-      if (batches) return read(await batches.add({ op, ...body, idempotency_key: key?.text, attempt }, signal));
+      const sent = () => {
+        if (key) key.isSent = true;
+      };
+      if (batches) return read(await batches.add({ op, ...body, idempotency_key: key?.text, attempt }, signal, sent));
+      sent();
       const headers = {
         ...(key && { "Idempotency-Key": `"${key.text}"` }),
         ...(attempt && { "Idempotency-Attempt": String(attempt) }),

@@ -72,6 +72,7 @@ export class Limiter {
       opened: (error) =>
         this.#log(`The limiter does not answer: "${onError}" is decided at once until it does.`, error),
       closed: () => this.#log("The limiter answers again."),
+      aboutOf: ({ policy, subject }) => JSON.stringify([policy, Object.entries(subject).sort()]),
     });
   }
 
@@ -92,7 +93,11 @@ export class Limiter {
     );
   }
 
-  /** Decides, and records the cost if every limit of every layer admits it. */
+  /**
+   * Decides, and records the cost if every limit of every layer admits it. When `signal` ends the wait and no
+   * `idempotencyKey` was given, nobody can use the admission: it is asked for again in the background, for one more
+   * deadline, and given back.
+   */
   async consume({ idempotencyKey, ...request }: ConsumeRequest): Promise<Decision> {
     if (idempotencyKey === undefined) return this.#decide("consume", request, { text: newKey(), isNew: true });
     // A header can't carry every string: checked here, with the words that the service has for it.
@@ -135,18 +140,38 @@ export class Limiter {
     const outage = this.#breaker.outageFor(question);
     if (outage) return undecided(this.#onError, request, key?.text, outage);
     try {
-      return await this.#breaker.observe(() => this.#ask(op, question, key, signal));
+      return await this.#breaker.observe(() => this.#ask(op, question, key, signal), question);
     } catch (error) {
+      if (signal?.aborted && key?.isNew && key.isSent) this.#giveBack(question, key.text);
       if (!(error instanceof LimiterError) || !isOutage(error)) throw error;
       this.#log(`${whatIsWrong(error, policy)} "${this.#onError}" is decided.`, error);
       return undecided(this.#onError, request, key?.text, error);
     }
   }
 
+  /**
+   * Undoes a consume that its caller has left, once it is known to be admitted. That is asked by its key, with a deadline of
+   * its own: the try under way was ended, so that it holds up no batch.
+   */
+  async #giveBack(question: Question, text: string): Promise<void> {
+    const consumed = this.#breaker.observe(() => this.#ask("consume", question, { text, isNew: false }), question);
+    const decision = await consumed.catch((error: unknown) => this.#missed("consume", error));
+    if (!decision?.allowed || decision.degraded) return;
+    const { policy, subject } = question;
+    const asked = { policy, subject, id: text };
+    // Each is tried whatever becomes of the other.
+    this.settle({ ...asked, cost: 0 }).catch((error: unknown) => this.#missed("settle", error));
+    this.release(asked).catch((error: unknown) => this.#missed("release", error));
+  }
+
+  #missed(op: Op, error: unknown): void {
+    this.#log(`A ${op} that nobody waited for has failed.`, error instanceof LimiterError ? error : undefined);
+  }
+
   #ask(op: "consume" | "check", question: Question, key?: Key, signal?: AbortSignal): Promise<Decision> {
     return this.#exchange.call(op, { ...question }, key, signal, (answer) => {
       const { status, body, headers } = answer;
-      if (!isDecision(body) || !(status === 200 || (status === 429 && !body.allowed))) throw errorOf(answer);
+      if (!isDecision(body) || status !== (op === "consume" && !body.allowed ? 429 : 200)) throw errorOf(answer);
       requireAbout(question, body);
       return decisionOf(body, headers);
     });
@@ -166,9 +191,7 @@ export class Limiter {
         return told;
       }),
     );
-    return waitWhile(signal, changed, (error) =>
-      this.#log(`A ${op} that nobody waited for has failed.`, error instanceof LimiterError ? error : undefined),
-    );
+    return waitWhile(signal, changed, (error) => this.#missed(op, error));
   }
 }
 

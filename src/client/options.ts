@@ -32,22 +32,22 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** @throws TypeError for a URL at which no service can be. */
 export function readUrl(text: string): string {
-  const { href, protocol, username, password, search, hash } = parseUrl(text);
-  if (protocol !== "http:" && protocol !== "https:")
-    throw new TypeError(`url must begin with http:// or https://, not with ${protocol}`);
+  const { href, protocol, username, password, search, hash } = parsed(text);
+  if (protocol !== "http:" && protocol !== "https:") throw new TypeError("url must begin with http:// or https://");
   if (username !== "" || password !== "")
     throw new TypeError("url must have no user and no password: fetch refuses such a URL");
   if (search !== "" || hash !== "") throw new TypeError("url must have no query and no fragment");
   return href.replace(/\/+$/, "");
 }
 
-/** Without the runtime's own error, which quotes the text: it may hold a password. */
-function parseUrl(text: string): URL {
+/** @throws TypeError without the text: the runtime's own error carries it, and a password may stand in it. */
+function parsed(text: string): URL {
+  let url: URL | undefined;
   try {
-    return new URL(text);
-  } catch {
-    throw new TypeError("url is not a URL: use one like https://limiter.example");
-  }
+    url = new URL(text);
+  } catch {}
+  if (!url) throw new TypeError("url is not a URL: use https://HOST or http://HOST:PORT");
+  return url;
 }
 
 /** @throws TypeError for a token that is missing, or that no header can carry. It is told nothing of what the token is. */

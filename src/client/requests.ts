@@ -9,7 +9,10 @@ export interface CheckRequest {
   readonly subject: Subject;
   /** How much it weighs; 1 when left out. */
   readonly cost?: number | undefined;
-  /** Ends the call at once, with its reason. What was sent already may still be counted. */
+  /**
+   * Ends the wait at once, with its reason. What a consume without an `idempotencyKey` may have been admitted is given
+   * back in the background. One with a key may still be counted.
+   */
   readonly signal?: AbortSignal | undefined;
 }
 

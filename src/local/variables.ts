@@ -53,13 +53,18 @@ function readDevVars(path: string): Variables {
   return existsSync(path) ? parse(readFileSync(path)) : {};
 }
 
+/** A token in a line, whether or not the line is in force: it may be commented out, or another line may empty it. */
+const TOKEN_LINE = /LIMITER_(ADMIN_)?TOKENS\w*[ \t]*[=:][ \t]*\S/;
+
 /**
  * Takes the others' rights to a `.dev.vars` that has tokens.
  * @throws StartFailure when it can't.
  */
 export function hideTokens(devVarsPath: string): void {
+  if (!existsSync(devVarsPath)) return;
   const { LIMITER_TOKENS, LIMITER_ADMIN_TOKENS } = readDevVars(devVarsPath);
-  if (isSet(LIMITER_TOKENS) || isSet(LIMITER_ADMIN_TOKENS)) keepFromOthers(devVarsPath);
+  const hasTokens = TOKEN_LINE.test(readFileSync(devVarsPath, "utf8"));
+  if (hasTokens || isSet(LIMITER_TOKENS) || isSet(LIMITER_ADMIN_TOKENS)) keepFromOthers(devVarsPath);
 }
 
 function keepFromOthers(path: string): void {

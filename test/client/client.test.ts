@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import {
   type Fetch,
@@ -11,6 +12,7 @@ import {
 import { ADMITTED, answers, type Behaviour, closedPort, hangs, problem, resets, startServer, trickles } from "./server";
 
 const request = { policy: "chat", subject: { user: "u" } };
+const keyed = { ...request, idempotencyKey: "mine" };
 /** Ample, so that a test fails by what it judges and not by a machine that is busy. */
 const AMPLE_MS = 30_000;
 
@@ -36,6 +38,9 @@ describe("a try without an answer is followed by another, with the same key:", (
     ["a decision cut short", answers(200, JSON.stringify(ADMITTED).slice(0, -1))],
     ["429 of a proxy", answers(429, "slow down", { "Retry-After": "3600" })],
     ["429 that admits", answers(429, ADMITTED)],
+    ["200 that denies a consume", answers(200, { ...ADMITTED, allowed: false, id: undefined, retry_after_seconds: 1 })],
+    ["a decision without limits", answers(200, { ...ADMITTED, limits: [] })],
+    ["a denial without limits", answers(429, { ...ADMITTED, allowed: false, retry_after_seconds: 1, limits: [] })],
     ["403 of a firewall", answers(403, "<html>Forbidden</html>")],
     ["a redirect", answers(307, "", { Location: "/elsewhere" })],
   ])("%s", async (_, behaviour) => {
@@ -122,6 +127,22 @@ describe.each<[string, () => Promise<string>]>([
   });
 });
 
+test.each<[string, object]>([
+  ["degraded", { degraded: true }],
+  ["made by a policy whose layers are all in shadow, which could not be asked", { shadow: true, would_deny: false }],
+])("a decision without limits is one when it is %s", async (_, told) => {
+  const { url, received } = await startServer(answers(200, { ...ADMITTED, ...told, limits: [] }));
+  expect(await limiterAt(url).consume(request)).toMatchObject({ allowed: true, limits: [], error: undefined });
+  expect(received).toHaveLength(1);
+});
+
+test("a check is answered with 200 either way, and with nothing else", async () => {
+  const denial = { ...ADMITTED, allowed: false, id: undefined, retry_after_seconds: 1 };
+  const { url, received } = await startServer(answers(429, denial), answers(200, denial));
+  expect(await limiterAt(url).check(request)).toMatchObject({ allowed: false, degraded: false });
+  expect(received).toHaveLength(2);
+});
+
 test("the deadline holds for all tries together", async () => {
   const { url, received } = await startServer(hangs);
   const startedMs = performance.now();
@@ -136,13 +157,18 @@ test("a fetch that heeds no signal is not waited for", async () => {
 });
 
 describe("a caller's signal", () => {
-  test("ends a call under way with its reason, and no try follows", async () => {
+  test.each<[string, (limiter: Limiter, signal: AbortSignal) => Promise<unknown>]>([
+    ["check", (limiter, signal) => limiter.check({ ...request, signal })],
+    ["consume with a key of the caller's own", (limiter, signal) => limiter.consume({ ...keyed, signal })],
+  ])("ends a %s under way with its reason, and no try follows", async (_, call) => {
     const controller = new AbortController();
     const reason = new Error("the page was closed");
-    const { url, received } = await startServer(() => controller.abort(reason));
-    const { signal } = controller;
-    expect(await errorOf(limiterAt(url, { onError: "allow" }).consume({ ...request, signal }))).toBe(reason);
+    const { url, received } = await startServer(() => controller.abort(reason), answers(200, ADMITTED));
+    const limiter = limiterAt(url, { onError: "allow" });
+    expect(await errorOf(call(limiter, controller.signal))).toBe(reason);
     expect(received).toHaveLength(1);
+    await limiter.check(request);
+    expect(received).toHaveLength(2);
   });
 
   test("ends the pause between two tries", async () => {
@@ -252,9 +278,17 @@ test.each([
   expect(() => limiterAt(url)).not.toThrow("secret");
 });
 
-test("what is no URL is refused in the client's own words", () => {
-  expect(() => limiterAt("limiter.example")).toThrow("url is not a URL: use one like https://limiter.example");
-});
+test.each(["https://user:secret@limiter test", "https://user:secret@limiter.test:port", "user:secret@limiter.test"])(
+  "the error about the URL %s carries no password",
+  async (url) => {
+    const error = await errorOf((async () => limiterAt(url))());
+    expect(error).toBeInstanceOf(TypeError);
+    expect(error).toMatchObject({ message: expect.stringMatching(/^url /) });
+    expect(inspect(error, { showHidden: true, depth: 5 }).replaceAll(String((error as Error).stack), "")).not.toContain(
+      "secret",
+    );
+  },
+);
 
 test.each([undefined, null, "", "  ", "two\nlines", "two words", "ü"])(
   "the token %j is refused when the limiter is made, and not told",
@@ -312,6 +346,25 @@ test.each<[string, Fetch]>([
   const decision = await limiter.consume(request);
   expect(decision).toMatchObject({ allowed: false, degraded: true, error: expect.any(UnavailableError) });
   expect(decision.error?.message).toBe("http://limiter.test/v1/consume can't be reached: no network here");
+});
+
+describe("a fetch that throws an error whose causes never end is an outage:", () => {
+  const first = new Error("first");
+  const second = new Error("second", { cause: first });
+  first.cause = second;
+  const own = new Error("boom");
+  own.cause = own;
+
+  test.each([
+    ["its own cause", own, "boom"],
+    ["a circle of causes", first, "first"],
+    ["an object without any text", Object.create(null), "no reason was given"],
+  ])("%s", async (_, thrown, why) => {
+    const fetch = () => Promise.reject(thrown);
+    const decision = await limiterAt("http://limiter.test", { deadlineMs: 200, fetch }).consume(request);
+    expect(decision).toMatchObject({ allowed: false, degraded: true, error: expect.any(UnavailableError) });
+    expect(decision.error?.message).toBe(`http://limiter.test/v1/consume can't be reached: ${why}`);
+  });
 });
 
 describe("ids are what applications have:", () => {

@@ -88,7 +88,8 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
     );
     const limiter = limiterAt(url, { batch, log: () => {} });
     const { policy, subject } = asked;
-    const consumed = limiter.consume({ policy, subject, signal: controller.signal }).catch((reason: unknown) => reason);
+    const consuming = { policy, subject, idempotencyKey: "mine", signal: controller.signal };
+    const consumed = limiter.consume(consuming).catch((reason: unknown) => reason);
     await vi.waitFor(() => expect(received).toHaveLength(1), AMPLE_MS);
     const given = give(limiter, new AbortController().signal);
     expect(await consumed).toBe("hung up");
@@ -105,6 +106,88 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
     expect(removed.mock.calls.map(([, listener]) => listener)).toEqual(
       added.mock.calls.map(([, listener]) => listener),
     );
+  });
+});
+
+describe.each(kinds)("a consume that is sent %s and left by its caller", (_, batch) => {
+  const consuming = { policy: "chat", subject: { user: "u" } };
+
+  /** A client whose consume is left when it has arrived, and what the server is sent. */
+  async function left(options: Partial<LimiterOptions>, ...behaviours: [Behaviour, ...Behaviour[]]) {
+    const controller = new AbortController();
+    const [first, ...others] = behaviours;
+    const { url, received } = await startServer(
+      (response, request, body) => {
+        controller.abort("hung up");
+        first(response, request, body);
+      },
+      ...others,
+    );
+    const log = vi.fn();
+    const limiter = limiterAt(url, { batch, log, ...options });
+    await expect(limiter.consume({ ...consuming, signal: controller.signal })).rejects.toBe("hung up");
+    const sent = () =>
+      received.flatMap(({ path, key, body }) => {
+        if (path !== "/v1/batch") return [{ op: path.slice("/v1/".length), key, ...(body as object) }];
+        return (body as { requests: { idempotency_key?: string }[] }).requests.map(
+          ({ idempotency_key: key, ...item }) => ({ key: key && `"${key}"`, ...item }),
+        );
+      });
+    const ops = () => sent().map((call) => ("op" in call ? call.op : ""));
+    return { limiter, log, sent, ops };
+  }
+
+  /** Names each decision by the key or the id that was asked for. */
+  const admits: Behaviour = (response, request, body) => {
+    const named = (id: unknown) => ({ ...CHANGED, id });
+    const key = String(request.headers["idempotency-key"]).slice(1, -1);
+    const { id = key, requests = [] } = body as { id?: string; requests?: { id?: string; idempotency_key?: string }[] };
+    const results = requests.map((item) => ({ status: 200, body: named(item.id ?? item.idempotency_key) }));
+    answers(200, request.url === "/v1/batch" ? { results } : named(id))(response, request, body);
+  };
+
+  const GIVEN_BACK = ["consume", "consume", "release", "settle"];
+
+  test("is asked for again by its key, and what it was admitted is given back: settled at 0 and released", async () => {
+    const { log, sent, ops } = await left({}, admits);
+    await vi.waitFor(() => expect(ops().toSorted()).toEqual(GIVEN_BACK), AMPLE_MS);
+    const id = /^"([0-9a-f]{32})"$/.exec(String(sent()[0]?.key))?.[1];
+    expect(sent()[1]?.key).toBe(`"${id}"`);
+    expect(sent()).toContainEqual({ ...consuming, id, op: "settle", cost: 0 });
+    expect(sent()).toContainEqual({ ...consuming, id, op: "release" });
+    expect(log).not.toHaveBeenCalled();
+  });
+
+  test("is asked for until it is heard", async () => {
+    const { ops } = await left({}, hangs, answers(502, ""), admits);
+    await vi.waitFor(() => expect(ops().toSorted()).toEqual(["consume", ...GIVEN_BACK]), AMPLE_MS);
+  });
+
+  test.each([
+    ["denied", { ...ADMITTED, allowed: false, id: undefined, retry_after_seconds: 1 }, 429],
+    ["admitted without being recorded", { ...ADMITTED, degraded: true, limits: [] }, 200],
+  ])("has nothing to give back when it is %s", async (_, body, status) => {
+    const { limiter, log, ops } = await left({}, hangs, either({ status, body }), admits);
+    await vi.waitFor(() => expect(ops()).toHaveLength(2), AMPLE_MS);
+    await limiter.check(consuming);
+    await limiter.check(consuming);
+    expect(ops()).toEqual(["consume", "consume", "check", "check"]);
+    expect(log).not.toHaveBeenCalled();
+  });
+
+  test("is told in the log when it fails by its deadline", async () => {
+    const { log } = await left({ deadlineMs: 200 }, hangs, hangs);
+    await vi.waitFor(() => expect(log).toHaveBeenCalled(), AMPLE_MS);
+    expect(log.mock.calls).toEqual([["A consume that nobody waited for has failed.", expect.any(UnavailableError)]]);
+  });
+
+  test("is told in the log when it can't be given back, the settle and the release each", async () => {
+    const { log } = await left({}, hangs, admits, either({ status: 401, body: { status: 401, detail: "No." } }));
+    await vi.waitFor(() => expect(log).toHaveBeenCalledTimes(2), AMPLE_MS);
+    expect(log.mock.calls.toSorted()).toEqual([
+      ["A release that nobody waited for has failed.", expect.any(UnauthorizedError)],
+      ["A settle that nobody waited for has failed.", expect.any(UnauthorizedError)],
+    ]);
   });
 });
 

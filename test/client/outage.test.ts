@@ -121,7 +121,7 @@ describe.each([
   test.each<[string, () => Promise<string>]>([
     ["there is only silence", async () => (await startServer(hangs)).url],
     ["nobody listens", closedPort],
-    ["everything fails", async () => (await startServer(problem(503, "out of reach"))).url],
+    ["everything fails", async () => (await startServer(answers(503, "<html>"))).url],
   ])("lets onError decide at once when %s, and makes nobody wait", async (_, urlOf) => {
     const { limiter, log } = await inOutage(await urlOf());
     const startedMs = performance.now();
@@ -177,6 +177,66 @@ describe.each([
       const signal = AbortSignal.timeout(10);
       await expect(silent.consume({ ...request, signal })).rejects.toThrow("timeout");
     }
+  });
+});
+
+describe("failures that are about one caller, or not about a decision, are no outage:", () => {
+  const OPENED = 'The limiter does not answer: "deny" is decided at once until it does.';
+
+  const OUT_OF_REACH = { status: 503, detail: "The counters could not be reached." };
+
+  /** A client to which the service says by itself that it can't reach the counters. It asks for a pause, so a call is one try. */
+  async function failing(behaviour: Behaviour = answers(503, OUT_OF_REACH, { "Retry-After": "1" })) {
+    const { url, received } = await startServer(behaviour);
+    const log = vi.fn();
+    const limiter = limiterAt(url, { deadlineMs: 90, log });
+    const consume = (user: string, more: object = {}) =>
+      limiter.consume({ policy: "chat", subject: { user, ...more } });
+    const told = () => log.mock.calls.map(([message]) => message);
+    return { limiter, received, consume, told };
+  }
+
+  test("one caller's object that is out of reach", async () => {
+    const { received, consume, told } = await failing();
+    for (let i = 0; i < 10; i++) expect(await consume("u")).toMatchObject({ allowed: false, degraded: true });
+    for (let i = 0; i < 5; i++) await consume("u", i % 2 ? { ip: "203.0.113.7" } : {});
+    expect(received).toHaveLength(15);
+    expect(told()).not.toContain(OPENED);
+  });
+
+  test("but those of three callers in a row are one", async () => {
+    const { received, consume, told } = await failing();
+    for (const user of ["u", "v", "v", "u", "w", "x", "y"]) await consume(user);
+    expect(told()).toContain(OPENED);
+    // The breaker may have asked meanwhile, but for "x" and "y" nobody waited.
+    expect(received.filter(({ path }) => path === "/v1/consume")).toHaveLength(5);
+  });
+
+  test("nor does a last try without time for an answer make it one", async () => {
+    let nth = 0;
+    const { url } = await startServer((response, asked, body) => {
+      if (nth++ % 2 === 0) answers(503, OUT_OF_REACH)(response, asked, body);
+    });
+    const log = vi.fn();
+    const limiter = limiterAt(url, { deadlineMs: 600, log });
+    for (let i = 0; i < 4; i++) {
+      nth = 0;
+      expect((await limiter.consume(request)).error?.message).toContain("The counters could not be reached.");
+    }
+    expect(log.mock.calls.map(([message]) => message)).not.toContain(OPENED);
+  });
+
+  test("settles and releases that fail", async () => {
+    const { limiter, received, consume, told } = await failing(hangs);
+    const changing = { ...request, id: "k", cost: 0 };
+    await consume("u");
+    for (let i = 0; i < 3; i++) {
+      await expect(limiter.settle(changing)).rejects.toBeInstanceOf(UnavailableError);
+      await expect(limiter.release(changing)).rejects.toBeInstanceOf(UnavailableError);
+    }
+    await consume("u");
+    expect(received.filter(({ path }) => path === "/v1/consume")).toHaveLength(2);
+    expect(told()).not.toContain(OPENED);
   });
 });
 

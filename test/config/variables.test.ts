@@ -101,7 +101,15 @@ describe("a .dev.vars that others can read", () => {
     expect(modeOf(path)).toBe(0o600);
   });
 
-  test.each(["LIMITER_TOKENS=a\n", "LIMITER_ADMIN_TOKENS=a\n"])("is taken from them when it has %j", (text) => {
+  test.each([
+    "LIMITER_TOKENS=a\n",
+    "LIMITER_ADMIN_TOKENS=a\n",
+    "# LIMITER_TOKENS=a\n",
+    "#export LIMITER_ADMIN_TOKENS = a\n",
+    "LIMITER_TOKENS=a\nLIMITER_TOKENS=\n",
+    "LIMITER_TOKENS=\n'a'\n",
+    "LIMITER_TOKENS_OLD=a\n",
+  ])("is taken from them when it has %j", (text) => {
     const path = readable(text);
     hideTokens(path);
     expect(modeOf(path)).toBe(0o600);

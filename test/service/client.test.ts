@@ -213,3 +213,22 @@ describe.each(kinds)("what a client %s gives back", (_, limiter) => {
     }
   });
 });
+
+test.each([
+  ["alone", false],
+  ["in a batch", true],
+])("a consume that is sent %s, admitted, and cut off before that is heard takes no place", async (_, batch) => {
+  const request = { policy: "jobs", subject: newSubject() };
+  const controller = new AbortController();
+  const fetch: typeof globalThis.fetch = async (url, init) => {
+    const response = await globalThis.fetch(url, { ...init, signal: null });
+    if (controller.signal.aborted) return response;
+    expect(response.status).toBe(200);
+    controller.abort("Stop");
+    return new Promise(() => {});
+  };
+  const limiter = new Limiter({ url: service.url, token: "caller-token", deadlineMs: 30_000, batch, fetch });
+  await expect(limiter.consume({ ...request, signal: controller.signal })).rejects.toBe("Stop");
+  const used = async () => (await limiter.check(request)).limits.map(({ used }) => used);
+  await expect.poll(used).toEqual([0, 0, 0]);
+});
