@@ -19,13 +19,16 @@ import { type Env, serviceOf } from "./edge/service";
 import { appOf } from "./http/app";
 import { batch } from "./http/batch";
 import { ROUTES } from "./http/routes";
+import { UnderWay } from "./http/under-way";
 
 export type * from "./edge/schema";
 export { LimiterObject } from "./object/object";
 export { StatsObject } from "./stats/object";
 
+const underWay = new UnderWay();
+
 /** HTTP, for backends anywhere. */
-export default { fetch: appOf(ROUTES) } satisfies ExportedHandler<Env>;
+export default { fetch: underWay.watched(appOf(ROUTES)) } satisfies ExportedHandler<Env>;
 
 /**
  * The same decisions for another Worker over a service binding (`entrypoint = "LimiterRpc"`), without HTTP or a token:
@@ -61,9 +64,10 @@ export class LimiterRpc extends WorkerEntrypoint<Env> {
   readonly #waitUntil: WaitUntil = (work) => this.ctx.waitUntil(work);
 }
 
-/** `npm start` binds it, and has what was counted written before it ends the runtime. */
+/** `npm start` binds it, and has everything that was answered counted and written before it ends the runtime. */
 export class Shutdown extends WorkerEntrypoint<Env> {
   async writeCounts(): Promise<void> {
+    await underWay.close();
     await serviceOf(this.env).counts?.write();
   }
 }

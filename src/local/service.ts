@@ -40,7 +40,7 @@ export interface LocalService {
   readonly url: URL;
   /** Resolves when the runtime has ended, on its own or by `stop`. */
   readonly ended: Promise<unknown>;
-  /** Has the counts written that are held in memory, takes no new requests, lets those under way end, ends the runtime. */
+  /** Takes no new requests, lets those under way end, has the counts written that are held in memory, ends the runtime. */
   stop(): Promise<void>;
 }
 

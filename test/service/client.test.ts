@@ -156,8 +156,8 @@ describe.each(kinds)("the client %s is refused by the service", (_, limiter) => 
     ["a policy that there is not", "nope", InvalidRequestError],
   ])("to settle or release by %s", async (_, policy, kind) => {
     const request = { policy, subject: newSubject(), id: "never", cost: 0 };
-    for (const change of [limiter.settle(request), limiter.release(request)])
-      expect(await errorOf(change)).toBeInstanceOf(kind);
+    for (const change of [() => limiter.settle(request), () => limiter.release(request)])
+      expect(await errorOf(change())).toBeInstanceOf(kind);
   });
 
   test("for an idempotency key in the words that the client has for it", async () => {

@@ -223,6 +223,35 @@ describe("npm start ends", () => {
     await again.stop();
   });
 
+  test("on SIGTERM under load with everything counted that was answered", async () => {
+    const shared = variables();
+    const service = await ServiceProcess.start(shared);
+    let answered = 0;
+    const refusals = new Set<string>();
+    const loop = async () => {
+      for (;;) {
+        const response = await service.fetch("/v1/consume", {
+          method: "POST",
+          headers: { Authorization: "Bearer caller-token", "Content-Type": "application/json" },
+          body: JSON.stringify({ policy: "chat", subject: newSubject() }),
+        });
+        if (response.status === 200) answered += 1;
+        else refusals.add(`${response.status}, Retry-After: ${response.headers.get("Retry-After")}`);
+        await response.body?.cancel();
+      }
+    };
+    const load = Promise.allSettled(Array.from({ length: 8 }, loop));
+    await expect.poll(() => answered, { timeout: 30_000 }).toBeGreaterThan(100);
+    await service.stop();
+    await load;
+    expect([...refusals].filter((refusal) => refusal !== "503, Retry-After: 1")).toEqual([]);
+    const again = await ServiceProcess.start(shared);
+    const { minutes } = await json<Stats>(await new Caller(targetOf(again)).admin("/v1/stats"));
+    const counts = minutes.flatMap(({ counts }) => counts).filter(({ layer }) => layer === null);
+    expect(counts.reduce((sum, { count }) => sum + count, 0)).toBe(answered);
+    await again.stop();
+  });
+
   test.each([
     ["every process", (service: ServiceProcess) => service.killAll()],
     ["the service itself, its runtime left behind,", (service: ServiceProcess) => service.killOwnProcess()],
