@@ -102,10 +102,11 @@ class _Configured:
             self._told_at.clear()
         self._told_at.update({(kind, one): now for one in about})
         level = logging.WARNING if isinstance(error, UnavailableError) else logging.ERROR
+        # As text: whoever keeps an error keeps what was under way, this client too.
         if isinstance(error, OUTAGES):
-            _log.log(level, "%s Until that is mended, on_error decides: %s.", error, self.on_error)
+            _log.log(level, "%s Until that is mended, on_error decides: %s.", str(error), self.on_error)
         else:
-            _log.log(level, "The limiter refuses a request as it is: %s", error)
+            _log.log(level, "The limiter refuses a request as it is: %s", str(error))
 
     def _undecided(self, error: LimiterError, call: Call) -> Decision:
         decision = exchange.undecided(error, self.on_error, call)
@@ -116,16 +117,16 @@ class _Configured:
         error = UnavailableError("The limiter has not answered lately, and is asked again in the background.")
         return exchange.undecided(error, self.on_error, call)
 
-    def _heard(self, call: Call, error: LimiterError | None) -> bool:
+    def _heard(self, call: Call, error: LimiterError | None, answers_before: int) -> bool:
         """Keeps in mind how a call has ended. True when the limiter should be asked again in the background."""
-        if isinstance(error, UnavailableError) and not error.is_of_service:
+        if isinstance(error, UnavailableError):
             # Others are always tried: that nobody answers them is no reason to try another.
             if not call.path.endswith(("/check", "/consume")):
                 return False
-            if self._breaker.failed(call):
-                _log.warning("%s Until it answers, on_error decides without waiting: %s.", error, self.on_error)
+            if self._breaker.failed(call, answers_before, is_about_subject=error.is_about_subject):
+                _log.warning("%s Until it answers, on_error decides without waiting: %s.", str(error), self.on_error)
             return self._breaker.is_open
-        if self._breaker.answered():
+        if self._breaker.answered(call):
             _log.warning("The limiter answers again.")
         return False
 
@@ -134,6 +135,10 @@ class _Configured:
 def _with_path(url: httpx.URL, path: str) -> httpx.URL:
     """Made once, since that costs much of a request. The path is encoded already: `%2F` stays as it is."""
     return url.copy_with(raw_path=url.raw_path.rstrip(b"/") + path.encode())
+
+
+def _reading_of(question: Call) -> Read[object]:
+    return exchange.decision_of if question.policy else exchange.has_policies([])
 
 
 class _OnLoop:
@@ -262,6 +267,7 @@ class AsyncLimiter(_Configured):
 
     async def _decide(self, call: Call) -> Decision:
         self._own_what_is_shared()
+        self._breaker.wants(call)
         if self._breaker.is_open and (self._is_asking() or not self._breaker.may_try()):
             return self._not_asked(call)
         try:
@@ -277,13 +283,14 @@ class AsyncLimiter(_Configured):
             try:
                 return await self._exchange(call, read, gives_up_at)
             except LimiterError as error:
-                _log.warning("%s could not be done: %s", call.path, error)
+                _log.warning("%s could not be done: %s", call.path, str(error))
                 raise
 
         return await to_the_end(give_back)
 
     async def _exchange(self, call: Call, read: Read[T], gives_up_at: float | None = None) -> T:
         self._own_what_is_shared()
+        answers_before = self._breaker.answers
         plan = exchange.plan(call, read, gives_up_at or self._gives_up_at())
         try:
             step = next(plan)
@@ -296,10 +303,10 @@ class AsyncLimiter(_Configured):
                 try:
                     step = plan.send(outcome)
                 except StopIteration as stop:
-                    self._heard(call, None)
+                    self._heard(call, None, answers_before)
                     return cast(T, stop.value)
         except LimiterError as error:
-            if self._heard(call, error):
+            if self._heard(call, error, answers_before):
                 self._ask_in_background()
             raise
 
@@ -325,14 +332,30 @@ class AsyncLimiter(_Configured):
         return self._asking is not None and not self._asking.done() and self._asking.get_loop().is_running()
 
     def _ask_in_background(self) -> None:
-        if running_loop() is not None and not self._is_asking():
-            self._asking = self._loops.here().asking = asyncio.create_task(self._ask_until_answered())
+        loop = running_loop()
+        if loop is None or self._is_asking():
+            return
 
-    async def _ask_until_answered(self) -> None:
-        while self._breaker.is_open and self._breaker.question is not None:
-            await asyncio.sleep(self._breaker.next_pause_seconds())
+        def stop(_: object) -> None:
+            # Collected in any thread, and perhaps after the loop.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(task.cancel)
+
+        task = loop.create_task(_ask_until_answered_on_loop(weakref.ref(self, stop)))
+        self._asking = self._loops.here().asking = task
+
+
+async def _ask_until_answered_on_loop(limiter: weakref.ref[AsyncLimiter]) -> None:
+    """In a task, which keeps no limiter that nobody else has, and is cancelled with it."""
+    while (one := limiter()) is not None and one._breaker.is_open:
+        pause_seconds = one._breaker.next_pause_seconds()
+        del one
+        await asyncio.sleep(pause_seconds)
+        if (one := limiter()) is not None:
+            question = one._breaker.next_question()
             with suppress(LimiterError):
-                await self._exchange(self._breaker.question, exchange.decision_of)
+                await one._exchange(question, _reading_of(question))
+        del one
 
 
 class Limiter(_Configured):
@@ -424,6 +447,7 @@ class Limiter(_Configured):
 
     def _decide(self, call: Call) -> Decision:
         self._own_what_is_shared()
+        self._breaker.wants(call)
         if self._breaker.is_open and (self._is_asking() or not self._breaker.may_try()):
             return self._not_asked(call)
         try:
@@ -435,11 +459,12 @@ class Limiter(_Configured):
         try:
             return self._exchange(call, read)
         except LimiterError as error:
-            _log.warning("%s could not be done: %s", call.path, error)
+            _log.warning("%s could not be done: %s", call.path, str(error))
             raise
 
     def _exchange(self, call: Call, read: Read[T]) -> T:
         self._own_what_is_shared()
+        answers_before = self._breaker.answers
         plan = exchange.plan(call, read, self._gives_up_at())
         try:
             step = next(plan)
@@ -452,10 +477,10 @@ class Limiter(_Configured):
                 try:
                     step = plan.send(outcome)
                 except StopIteration as stop:
-                    self._heard(call, None)
+                    self._heard(call, None, answers_before)
                     return cast(T, stop.value)
         except LimiterError as error:
-            if self._heard(call, error):
+            if self._heard(call, error, answers_before):
                 self._ask_in_background()
             raise
 
@@ -495,12 +520,13 @@ class Limiter(_Configured):
 
 def _ask_until_answered(limiter: weakref.ref[Limiter], is_closed: threading.Event) -> None:
     """In a thread, which keeps no limiter that nobody else has."""
-    while (one := limiter()) is not None and one._breaker.is_open and (question := one._breaker.question) is not None:
+    while (one := limiter()) is not None and one._breaker.is_open:
         pause_seconds = one._breaker.next_pause_seconds()
         del one
         if is_closed.wait(pause_seconds):
             return
         if (one := limiter()) is not None:
+            question = one._breaker.next_question()
             with suppress(LimiterError):
-                one._exchange(question, exchange.decision_of)
+                one._exchange(question, _reading_of(question))
         del one

@@ -71,6 +71,7 @@ class Call:
     #: What it asks about, and so what its answer must be about.
     policy: str = ""
     cost: int = 1
+    subject: object = None
     is_key: Callable[[str], bool] = _any_key
 
     @property
@@ -116,6 +117,8 @@ Read = Callable[[Call, Answer], T]
 
 Plan = Generator[Send | Pause, Outcome, T]
 
+#: What the service reads of one call.
+_MOST_BYTES = 8 * 1024
 _FIRST_PAUSE_SECONDS = 0.05
 #: An attempt gets at most half of what is left, so that a lost packet leaves time for another, but at least this.
 _SHORTEST_ATTEMPT_SECONDS = 0.1
@@ -199,7 +202,7 @@ def decision_of(call: Call, answer: Answer) -> Decision:
         return _read_about(call, answer, lambda body: read_decision(body, answer.headers))
     refusal = _error_of(call, answer)
     if isinstance(refusal, InvalidRequestError) and refusal.status == 404 and not refusal.errors:
-        raise UnavailableError(_NOT_THE_SERVICE.format(answer.status))
+        raise UnavailableError(_NOT_THE_SERVICE.format(answer.status), is_about_subject=True)
     raise refusal
 
 
@@ -260,7 +263,7 @@ def _read_about(call: Call, answer: Answer, read: Callable[[Mapping[str, Any]], 
     try:
         told = read(answer.json())
     except (ValueError, KeyError, TypeError) as error:
-        raise UnavailableError(_NOT_THE_SERVICE.format(answer.status)) from error
+        raise UnavailableError(_NOT_THE_SERVICE.format(answer.status), is_about_subject=answer.status == 429) from error
     if told.policy != call.policy or not all(call.is_key(state.key) for state in told.limits):
         raise UnavailableError("An answer of the limiter that is about something else than was asked.")
     return told
@@ -282,7 +285,8 @@ _NOT_THE_SERVICE = "An answer with status {} that is none of the limiter's: is i
 def _about(policy: str, subject: Subject, op: str, **fields: str | int) -> Call:
     texts = texts_of(subject)
     body = _encode({"policy": policy, "subject": texts, **fields})
-    return Call("POST", f"/v1/{op}", body, policy=policy, cost=int(fields.get("cost", 1)), is_key=is_key_of(texts))
+    cost = int(fields.get("cost", 1))
+    return Call("POST", f"/v1/{op}", body, policy=policy, cost=cost, subject=texts, is_key=is_key_of(texts))
 
 
 def _inline(layers: Sequence[Layer], op: str, **fields: str | int) -> Call:
@@ -293,7 +297,8 @@ def _inline(layers: Sequence[Layer], op: str, **fields: str | int) -> Call:
     body = _encode({"layers": named, **fields})
     asked = {f"inline/{trimmed(key)}" for key in keys}
     cost = int(fields.get("cost", 1))
-    return Call("POST", f"/v1/inline/{op}", body, policy="inline", cost=cost, is_key=asked.__contains__)
+    path = f"/v1/inline/{op}"
+    return Call("POST", path, body, policy="inline", cost=cost, subject=asked, is_key=asked.__contains__)
 
 
 def _with_key(call: Call, given: Id | None) -> Call:
@@ -310,7 +315,8 @@ def _with_key(call: Call, given: Id | None) -> Call:
 def _error_of(call: Call, answer: Answer) -> LimiterError:
     detail = _problem_of(answer)
     if detail is None:
-        return UnavailableError(_NOT_THE_SERVICE.format(answer.status))
+        # A firewall may refuse a subject by its name.
+        return UnavailableError(_NOT_THE_SERVICE.format(answer.status), is_about_subject=400 <= answer.status < 500)
     if answer.status == 401:
         return UnauthorizedError(f"The limiter refuses the token: {detail}")
     if answer.status == 403:
@@ -344,7 +350,7 @@ def _answered(outcome: Outcome) -> Answer:
     if outcome.status >= 500:
         detail = _problem_of(outcome)
         told = f"The limiter answered with status {outcome.status}" + (f": {detail}" if detail else ".")
-        raise UnavailableError(told, is_of_service=detail is not None)
+        raise UnavailableError(told, is_about_subject=detail is not None)
     return outcome
 
 
@@ -356,4 +362,8 @@ def _asked_to_wait_seconds(outcome: Outcome) -> float:
 
 
 def _encode(body: object) -> bytes:
-    return json.dumps(body, separators=(",", ":")).encode()
+    """Raises InvalidRequestError when the service does not read that much: nobody would answer it otherwise."""
+    encoded = json.dumps(body, separators=(",", ":")).encode()
+    if len(encoded) > _MOST_BYTES:
+        raise InvalidRequestError(413, "The request is above 8 KiB.")
+    return encoded

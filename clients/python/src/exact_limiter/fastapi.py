@@ -234,7 +234,11 @@ def _text(value: object, dependency: Callable[..., object], policy: str, attribu
     """An attribute as text. Raises TypeError, which names the dependency that it comes from."""
     if value is None:
         return None
-    return text_of(value, f'what {_name(dependency)} returns to rate_limit("{policy}") as "{attribute}"')
+    try:
+        return text_of(value, f'what {_name(dependency)} returns to rate_limit("{policy}") as "{attribute}"')
+    except ValueError as error:
+        # Text as somebody sent it, in JSON for one, and so no mistake of the application.
+        raise _refused(400, "Bad Request", f'"{attribute}" is no Unicode text.') from error
 
 
 def _name(dependency: Callable[..., object]) -> str:
