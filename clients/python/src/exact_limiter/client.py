@@ -41,6 +41,14 @@ _TELLS_AGAIN_SECONDS = 60.0
 
 T = TypeVar("T")
 
+#: Held while a client makes what its process has alone, and never by a thread that a fork leaves behind.
+_beginning = threading.Lock()
+# Where there is no fork there is no such function.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_beginning.acquire, after_in_parent=_beginning.release, after_in_child=_beginning.release
+    )
+
 
 class _Configured:
     """What both clients are given, and the requests they make of it."""
@@ -66,15 +74,21 @@ class _Configured:
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._told_at: dict[tuple[str, str], float] = {}
         self._begin()
+        self._pid = os.getpid()
 
     def _begin(self) -> None:
         """What no other process may share: a child that was forked has its own from its first call on."""
-        self._pid = os.getpid()
         self._breaker = Breaker()
 
     def _own_what_is_shared(self) -> None:
-        if self._pid != os.getpid():
-            self._begin()
+        pid = os.getpid()
+        if self._pid == pid:
+            return
+        with _beginning:
+            # Set last: until then the threads of a child wait here, and none of them uses what the parent has.
+            if self._pid != pid:
+                self._begin()
+                self._pid = pid
 
     def _gives_up_at(self) -> float:
         return time.monotonic() + self.deadline_seconds
@@ -253,6 +267,7 @@ class AsyncLimiter(_Configured):
 
     async def aclose(self) -> None:
         """Closes the connections of this event loop."""
+        self._own_what_is_shared()
         await self._loops.aclose()
         if self._transport is not None:
             await self._transport.aclose()
@@ -382,6 +397,7 @@ class Limiter(_Configured):
         limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS)
         self._transport = self._given_transport or httpx.HTTPTransport(limits=limits)
         self._asking: threading.Thread | None = None
+        self._starting = threading.Lock()
         self._is_closed = threading.Event()
 
     def ready(self, *policies: str, inline: bool = False) -> None:
@@ -434,6 +450,7 @@ class Limiter(_Configured):
 
     def close(self) -> None:
         """Closes the connections."""
+        self._own_what_is_shared()
         self._is_closed.set()
         self._transport.close()
 
@@ -508,7 +525,9 @@ class Limiter(_Configured):
         return self._asking is not None and self._asking.is_alive()
 
     def _ask_in_background(self) -> None:
-        if not self._is_asking() and not self._is_closed.is_set():
+        with self._starting:
+            if self._is_asking() or self._is_closed.is_set():
+                return
             self._asking = threading.Thread(
                 target=_ask_until_answered,
                 args=[weakref.ref(self), self._is_closed],
