@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar, cast
 
@@ -23,7 +24,7 @@ from .batches import Batches, item_of
 from .breaker import Breaker
 from .connections import UNREACHABLE, Connections
 from .decision import Decision, Release, Settlement
-from .errors import OUTAGES, LimiterError, UnavailableError, UnknownPolicyError
+from .errors import OUTAGES, LimiterError, UnavailableError, UnknownDecisionError, UnknownPolicyError
 from .exchange import Answer, Call, Layer, OnError, Outcome, Pause, Read, Send
 from .ids import Id, Subject
 from .loops import ForEachLoop, running_loop, to_the_end
@@ -72,7 +73,7 @@ class _Configured:
         #: Policies that this application counts by, which `ready` looks for.
         self.policies: set[str] = set()
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        self._told_at: dict[tuple[str, str], float] = {}
+        self._told_at: dict[tuple[str, str, str], float] = {}
         self._begin()
         self._pid = os.getpid()
 
@@ -104,17 +105,15 @@ class _Configured:
 
     def tell(self, error: LimiterError, policy: str = "") -> None:
         """Logs what is wrong, once a minute: an error in the configuration, or a limiter that does not answer."""
-        kind, now = type(error).__name__, time.monotonic()
+        kind = type(error).__name__
         if isinstance(error, UnknownPolicyError):
-            about = error.policies
+            # Told by `ready`, all at once and in other words, and by each call.
+            is_news = self._is_news(*[(kind, one, "") for one in error.policies])
         else:
-            about = ("",) if isinstance(error, OUTAGES) else (policy,)
-        known = [now - self._told_at.get((kind, one), -_TELLS_AGAIN_SECONDS) < _TELLS_AGAIN_SECONDS for one in about]
-        if all(known):
+            # An outage is the same for all policies.
+            is_news = self._is_news((kind, "" if isinstance(error, OUTAGES) else policy, str(error)))
+        if not is_news:
             return
-        if len(self._told_at) >= 1000:
-            self._told_at.clear()
-        self._told_at.update({(kind, one): now for one in about})
         level = logging.WARNING if isinstance(error, UnavailableError) else logging.ERROR
         # As text: whoever keeps an error keeps what was under way, this client too.
         if isinstance(error, OUTAGES):
@@ -122,12 +121,30 @@ class _Configured:
         else:
             _log.log(level, "The limiter refuses a request as it is: %s", str(error))
 
+    def _tell_lost(self, call: Call, error: LimiterError) -> None:
+        """Logs why something was not given back, once a minute. That there is nothing to give back is an answer."""
+        if not isinstance(error, UnknownDecisionError) and self._is_news((call.path, call.policy, str(error))):
+            _log.warning("%s could not be done: %s", call.path, str(error))
+
+    def _is_news(self, *troubles: tuple[str, str, str]) -> bool:
+        """Whether any of these was not told within the last minute."""
+        now = time.monotonic()
+        if all(now - self._told_at.get(one, -_TELLS_AGAIN_SECONDS) < _TELLS_AGAIN_SECONDS for one in troubles):
+            return False
+        if len(self._told_at) >= 1000:
+            self._told_at.clear()
+        self._told_at.update(dict.fromkeys(troubles, now))
+        return True
+
     def _undecided(self, error: LimiterError, call: Call) -> Decision:
         decision = exchange.undecided(error, self.on_error, call)
         self.tell(error, call.policy)
         return decision
 
     def _not_asked(self, call: Call) -> Decision:
+        if call.has_new_key:
+            # Nobody has seen it: there will be nothing to give back.
+            call = replace(call, idempotency_key=None)
         error = UnavailableError("The limiter has not answered lately, and is asked again in the background.")
         return exchange.undecided(error, self.on_error, call)
 
@@ -163,8 +180,12 @@ class _OnLoop:
         self.batches = Batches(lambda body: limiter._send(Call("POST", "/v1/batch", body), 1))
         #: Asks in the background while nobody answers.
         self.asking: asyncio.Task[None] | None = None
+        #: Give back what cancelled calls were charged.
+        self.undoing: set[asyncio.Task[None]] = set()
 
     async def aclose(self) -> None:
+        if self.undoing:
+            await asyncio.wait(self.undoing)
         if self.asking is not None:
             self.asking.cancel()
             await asyncio.wait([self.asking])
@@ -183,7 +204,8 @@ class AsyncLimiter(_Configured):
 
     While nobody answers, a check or a consume is decided by `on_error` at once after a few failures, and the service is
     asked again in the background. A settle or a release is always tried, and ends within the deadline also when it is
-    cancelled; why it failed is logged.
+    cancelled; why it failed is logged, once a minute. A consume that is cancelled is given back in the background. One
+    with an idempotency key of yours is not: it may be sent again.
 
     With `batch`, on asyncio, calls that are made while one is under way travel together in the next request, each with
     its own deadline, cancellation and idempotency key; calls with limits named inline go alone. A `transport` of your
@@ -289,6 +311,37 @@ class AsyncLimiter(_Configured):
             return await self._exchange(call, exchange.decision_of)
         except OUTAGES as error:
             return self._undecided(error, call)
+        except BaseException as error:
+            # Cancelled: it may have been charged, under a key that nobody else knows.
+            if call.has_new_key and not isinstance(error, (Exception, GeneratorExit)):
+                await self._undo_in_background(call)
+            raise
+
+    async def _undo_in_background(self, call: Call) -> None:
+        if running_loop() is None:
+            with anyio.CancelScope(shield=True):
+                return await self._undo(call)
+        undoing = self._loops.here().undoing
+        task = asyncio.create_task(to_the_end(lambda: self._undo(call)))
+        undoing.add(task)
+        task.add_done_callback(undoing.discard)
+
+    async def _undo(self, call: Call) -> None:
+        """
+        Sends a cancelled consume once more, by the same key, to learn whether it was admitted, and gives back what it
+        was charged. Only then is it known that a request of it that is still under way will charge nothing.
+        """
+        try:
+            decision = await self._exchange(replace(call, has_new_key=False), exchange.decision_of)
+        except LimiterError as error:
+            self._tell_lost(call, error)
+            return
+        if not decision.allowed or decision.id is None:
+            return
+        with suppress(LimiterError):
+            await self._give_back(call.changed("settle", id=decision.id, cost=0), exchange.settlement_of)
+        with suppress(LimiterError):
+            await self._give_back(call.changed("release", id=decision.id), exchange.release_of)
 
     async def _give_back(self, call: Call, read: Read[T]) -> T:
         """Ends within the deadline whatever is cancelled around it: what is not given back is held for a window."""
@@ -298,7 +351,7 @@ class AsyncLimiter(_Configured):
             try:
                 return await self._exchange(call, read, gives_up_at)
             except LimiterError as error:
-                _log.warning("%s could not be done: %s", call.path, str(error))
+                self._tell_lost(call, error)
                 raise
 
         return await to_the_end(give_back)
@@ -476,7 +529,7 @@ class Limiter(_Configured):
         try:
             return self._exchange(call, read)
         except LimiterError as error:
-            _log.warning("%s could not be done: %s", call.path, str(error))
+            self._tell_lost(call, error)
             raise
 
     def _exchange(self, call: Call, read: Read[T]) -> T:

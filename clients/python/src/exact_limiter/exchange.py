@@ -74,6 +74,12 @@ class Call:
     subject: object = None
     is_key: Callable[[str], bool] = _any_key
 
+    def changed(self, op: str, **fields: str | int) -> Call:
+        """Of a consume: a settle or a release of what it was charged."""
+        asked = {name: value for name, value in json.loads(self.body).items() if name != "cost"}
+        path = self.path.replace("consume", op)
+        return replace(self, path=path, body=_encode({**asked, **fields}), idempotency_key=None, has_new_key=False)
+
     @property
     def as_check(self) -> Call:
         """Of a consume: the same question, which records nothing."""
@@ -243,7 +249,9 @@ def undecided(error: LimiterError, on_error: OnError, call: Call) -> Decision:
     """What takes the place of a decision that could not be had; raises `error` if that is what shall become of it."""
     if on_error == "raise":
         raise error
-    return degraded_decision(on_error == "allow", call.policy, call.cost, call.idempotency_key)
+    # Refused, it was not recorded: there is nothing to give back.
+    id = call.idempotency_key if isinstance(error, UnavailableError) else None
+    return degraded_decision(on_error == "allow", call.policy, call.cost, id)
 
 
 class _Told(Protocol):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -26,9 +27,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .client import AsyncLimiter
 from .decision import Decision, Release, Settlement
-from .errors import InvalidRequestError, LimiterError
+from .errors import InvalidRequestError, LimiterError, UnknownDecisionError
 from .ids import Id, text_of
 from .loops import running_loop
+
+_log = logging.getLogger("exact_limiter")
 
 T = TypeVar("T")
 
@@ -104,10 +107,15 @@ class Charge:
         return await self._change(lambda id: self._limiter.release(policy, subject, id=id))
 
     async def _change(self, change: Callable[[str], Awaitable[T]]) -> T | None:
-        if self.decision.id is None or self.decision.degraded:
+        if self.decision.id is None:
             return None
         try:
             return await change(self.decision.id)
+        except UnknownDecisionError as error:
+            # When nobody answered the consume, it may never have been recorded.
+            if not self.decision.degraded:
+                _log.warning("A charge by policy %s could not be changed: %s", self.decision.policy, error)
+            return None
         except LimiterError:
             # Logged by the client.
             return None
