@@ -120,7 +120,7 @@ def read_release(body: Mapping[str, Any]) -> Release:
 
 
 def degraded_decision(allowed: bool, policy: str, cost: int, id: str | None) -> Decision:
-    """What `on_error` makes of a call that was not answered. `id` names it if it may have been recorded all the same."""
+    """What `on_error` makes of a call that was not answered. `id` names it if it may have been recorded."""
     told: dict[str, object] = {
         "allowed": allowed,
         "policy": policy,
