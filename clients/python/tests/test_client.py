@@ -263,12 +263,29 @@ def test_many_threads_share_a_client_and_exactly_the_limit_passes(client: Limite
 
 
 @pytest.mark.parametrize(
-    "url", ["", "limiter.example", "ftp://limiter.example", "http://", "http://user:secret@limiter.example"]
+    "url",
+    [
+        "",
+        "limiter.example",
+        "ftp://limiter.example",
+        "http://",
+        "http://user:secret@limiter.example",
+        "user:secret@limiter.example",
+        "ftp://user:secret@limiter.example",
+        "https://user:secret@limiter example",
+        "https://user:secret@limiter.example:port",
+        "http://a..b",
+        "http://.limiter.example",
+        f"http://{'a' * 70}.example",
+        "http://limiter.example:99999",
+        "http://[::1",
+    ],
 )
 def test_a_url_that_is_none_is_refused_at_once(make: Make, url: str) -> None:
     with pytest.raises(ValueError, match="not the URL") as caught:
         make(url)
     assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize("options", [{"on_error": "maybe"}, {"deadline_seconds": 0}])

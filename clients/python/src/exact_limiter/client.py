@@ -24,7 +24,14 @@ from .batches import Batches, item_of
 from .breaker import Breaker
 from .connections import UNREACHABLE, Connections
 from .decision import Decision, Release, Settlement
-from .errors import OUTAGES, LimiterError, UnavailableError, UnknownDecisionError, UnknownPolicyError
+from .errors import (
+    OUTAGES,
+    AnotherAnswerError,
+    LimiterError,
+    UnavailableError,
+    UnknownDecisionError,
+    UnknownPolicyError,
+)
 from .exchange import Answer, Call, Layer, OnError, Outcome, Pause, Read, Send
 from .ids import Id, Subject
 from .loops import ForEachLoop, running_loop, to_the_end
@@ -63,11 +70,7 @@ class _Configured:
             raise ValueError("the token is missing or empty: one of the service's LIMITER_TOKENS is needed")
         if not re.fullmatch(r"[\x21-\x7e]+", token):
             raise ValueError("a token is made of visible ASCII characters, without spaces and line breaks")
-        self.url = httpx.URL(url.rstrip("/"))
-        if self.url.userinfo:
-            raise ValueError("not the URL of a limiter: it has a user or a password in it; a token is given by itself")
-        if self.url.scheme not in ("http", "https") or not self.url.host:
-            raise ValueError(f"not the URL of a limiter: {url!r}")
+        self.url = _url_of(url)
         self.deadline_seconds = deadline_seconds
         self.on_error: OnError = on_error
         #: Policies that this application counts by, which `ready` looks for.
@@ -90,6 +93,19 @@ class _Configured:
             if self._pid != pid:
                 self._begin()
                 self._pid = pid
+
+    def _distrust(self) -> None:
+        """Has no open connection be used again."""
+
+    def _distrusting(self, read: Read[T]) -> Read[T]:
+        def read_or_distrust(call: Call, answer: Answer) -> T:
+            try:
+                return read(call, answer)
+            except AnotherAnswerError:
+                self._distrust()
+                raise
+
+        return read_or_distrust
 
     def _gives_up_at(self) -> float:
         return time.monotonic() + self.deadline_seconds
@@ -160,6 +176,24 @@ class _Configured:
         if self._breaker.answered(call):
             _log.warning("The limiter answers again.")
         return False
+
+
+def _url_of(text: str) -> httpx.URL:
+    """Raises ValueError, which never shows the URL: it may have a password in it, also where none belongs."""
+    try:
+        url = httpx.URL(text.rstrip("/"))
+        # As it is looked up: a name with an empty or a long part in it can't be.
+        url.host.encode("idna")
+    except (httpx.InvalidURL, UnicodeError) as error:
+        reason = "its host can't be looked up" if isinstance(error, UnicodeError) else "it can't be read"
+        raise ValueError(f"not the URL of a limiter: {reason}") from None
+    if url.userinfo:
+        raise ValueError("not the URL of a limiter: it has a user or a password in it; a token is given by itself")
+    if (url.port or 0) > 65_535:
+        raise ValueError("not the URL of a limiter: its port is above 65535")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError("not the URL of a limiter: it must begin with http:// or https:// and have a host")
+    return url
 
 
 @functools.lru_cache(maxsize=256)
@@ -359,7 +393,7 @@ class AsyncLimiter(_Configured):
     async def _exchange(self, call: Call, read: Read[T], gives_up_at: float | None = None) -> T:
         self._own_what_is_shared()
         answers_before = self._breaker.answers
-        plan = exchange.plan(call, read, gives_up_at or self._gives_up_at())
+        plan = exchange.plan(call, self._distrusting(read), gives_up_at or self._gives_up_at())
         try:
             step = next(plan)
             while True:
@@ -394,6 +428,9 @@ class AsyncLimiter(_Configured):
             return Answer(response.status_code, response.headers, await response.aread())
         finally:
             await response.aclose()
+
+    def _distrust(self) -> None:
+        self._loops.here().connections.distrust()
 
     def _is_asking(self) -> bool:
         """A task whose loop runs no more asks nothing."""
@@ -447,8 +484,7 @@ class Limiter(_Configured):
 
     def _begin(self) -> None:
         super()._begin()
-        limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS)
-        self._transport = self._given_transport or httpx.HTTPTransport(limits=limits)
+        self._transport = self._given_transport or _pool()
         self._asking: threading.Thread | None = None
         self._starting = threading.Lock()
         self._is_closed = threading.Event()
@@ -535,7 +571,7 @@ class Limiter(_Configured):
     def _exchange(self, call: Call, read: Read[T]) -> T:
         self._own_what_is_shared()
         answers_before = self._breaker.answers
-        plan = exchange.plan(call, read, self._gives_up_at())
+        plan = exchange.plan(call, self._distrusting(read), self._gives_up_at())
         try:
             step = next(plan)
             while True:
@@ -574,6 +610,11 @@ class Limiter(_Configured):
         except (httpx.RequestError, OSError) as error:
             return error
 
+    def _distrust(self) -> None:
+        if self._given_transport is None:
+            # The old one ends with the last thread that has a request under way on it.
+            self._transport = _pool()
+
     def _is_asking(self) -> bool:
         return self._asking is not None and self._asking.is_alive()
 
@@ -588,6 +629,11 @@ class Limiter(_Configured):
                 daemon=True,
             )
             self._asking.start()
+
+
+def _pool() -> httpx.BaseTransport:
+    limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS)
+    return httpx.HTTPTransport(limits=limits)
 
 
 def _ask_until_answered(limiter: weakref.ref[Limiter], is_closed: threading.Event) -> None:

@@ -55,5 +55,9 @@ class UnavailableError(LimiterError):
         self.is_about_subject = is_about_subject
 
 
+class AnotherAnswerError(UnavailableError):
+    """An answer about something else than was asked: no other answer of its connection can be believed."""
+
+
 #: What `on_error` answers a check or a consume for: nobody decided. All else is a decision about the request.
 OUTAGES = (UnavailableError, UnauthorizedError, UnknownPolicyError)

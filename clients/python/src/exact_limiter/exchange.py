@@ -29,6 +29,7 @@ from .decision import (
     read_settlement,
 )
 from .errors import (
+    AnotherAnswerError,
     InvalidField,
     InvalidRequestError,
     LimiterError,
@@ -71,6 +72,8 @@ class Call:
     #: What it asks about, and so what its answer must be about.
     policy: str = ""
     cost: int = 1
+    #: Of a settle and a release: the decision.
+    id: str | None = None
     subject: object = None
     is_key: Callable[[str], bool] = _any_key
 
@@ -78,7 +81,8 @@ class Call:
         """Of a consume: a settle or a release of what it was charged."""
         asked = {name: value for name, value in json.loads(self.body).items() if name != "cost"}
         path = self.path.replace("consume", op)
-        return replace(self, path=path, body=_encode({**asked, **fields}), idempotency_key=None, has_new_key=False)
+        body = _encode({**asked, **fields})
+        return replace(self, path=path, body=body, idempotency_key=None, has_new_key=False, **_asked(fields))
 
     @property
     def as_check(self) -> Call:
@@ -109,7 +113,10 @@ class Answer:
 
     def json(self) -> Any:
         """The object that it carries; raises ValueError when it carries none."""
-        value = json.loads(self.content) if isinstance(self.content, bytes) else self.content
+        try:
+            value = json.loads(self.content) if isinstance(self.content, bytes) else self.content
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
         if not isinstance(value, dict):
             raise ValueError("not a JSON object")
         return value
@@ -205,16 +212,26 @@ def inline_call() -> Call:
 def decision_of(call: Call, answer: Answer) -> Decision:
     """Raises a LimiterError unless it is a decision about this call."""
     if answer.status in (200, 429):
-        return _read_about(call, answer, lambda body: read_decision(body, answer.headers))
+        return _read_about(call, answer, lambda body: _read_decision(body, answer))
     refusal = _error_of(call, answer)
     if isinstance(refusal, InvalidRequestError) and refusal.status == 404 and not refusal.errors:
         raise UnavailableError(_NOT_THE_SERVICE.format(answer.status), is_about_subject=True)
     raise refusal
 
 
+def _read_decision(body: Mapping[str, Any], answer: Answer) -> Decision:
+    decision = read_decision(body, answer.headers)
+    if answer.status == 429 and decision.allowed:
+        raise TypeError("a denial of what is allowed")
+    return decision
+
+
 def settlement_of(call: Call, answer: Answer) -> Settlement:
     """Raises a LimiterError unless it is a settlement of this call's decision."""
-    return _change_of(call, answer, read_settlement)
+    settlement = _change_of(call, answer, read_settlement)
+    if settlement.cost != call.cost:
+        raise AnotherAnswerError(_ABOUT_ANOTHER)
+    return settlement
 
 
 def release_of(call: Call, answer: Answer) -> Release:
@@ -264,6 +281,7 @@ class _Told(Protocol):
 
 
 _T = TypeVar("_T", bound=_Told)
+_Change = TypeVar("_Change", Settlement, Release)
 
 
 def _read_about(call: Call, answer: Answer, read: Callable[[Mapping[str, Any]], _T]) -> _T:
@@ -273,13 +291,16 @@ def _read_about(call: Call, answer: Answer, read: Callable[[Mapping[str, Any]], 
     except (ValueError, KeyError, TypeError) as error:
         raise UnavailableError(_NOT_THE_SERVICE.format(answer.status), is_about_subject=answer.status == 429) from error
     if told.policy != call.policy or not all(call.is_key(state.key) for state in told.limits):
-        raise UnavailableError("An answer of the limiter that is about something else than was asked.")
+        raise AnotherAnswerError(_ABOUT_ANOTHER)
     return told
 
 
-def _change_of(call: Call, answer: Answer, read: Callable[[Mapping[str, Any]], _T]) -> _T:
+def _change_of(call: Call, answer: Answer, read: Callable[[Mapping[str, Any]], _Change]) -> _Change:
     if answer.status == 200:
-        return _read_about(call, answer, read)
+        change = _read_about(call, answer, read)
+        if change.id != call.id:
+            raise AnotherAnswerError(_ABOUT_ANOTHER)
+        return change
     refusal = _error_of(call, answer)
     # The other 404 points at the name of a policy that there is not.
     if isinstance(refusal, InvalidRequestError) and refusal.status == 404 and not refusal.errors:
@@ -287,14 +308,15 @@ def _change_of(call: Call, answer: Answer, read: Callable[[Mapping[str, Any]], _
     raise refusal
 
 
+_ABOUT_ANOTHER = "An answer of the limiter that is about something else than was asked."
 _NOT_THE_SERVICE = "An answer with status {} that is none of the limiter's: is its URL right?"
 
 
 def _about(policy: str, subject: Subject, op: str, **fields: str | int) -> Call:
     texts = texts_of(subject)
     body = _encode({"policy": policy, "subject": texts, **fields})
-    cost = int(fields.get("cost", 1))
-    return Call("POST", f"/v1/{op}", body, policy=policy, cost=cost, subject=texts, is_key=is_key_of(texts))
+    about = _asked(fields)
+    return Call("POST", f"/v1/{op}", body, policy=policy, subject=texts, is_key=is_key_of(texts), **about)
 
 
 def _inline(layers: Sequence[Layer], op: str, **fields: str | int) -> Call:
@@ -304,9 +326,13 @@ def _inline(layers: Sequence[Layer], op: str, **fields: str | int) -> Call:
     ]
     body = _encode({"layers": named, **fields})
     asked = {f"inline/{trimmed(key)}" for key in keys}
-    cost = int(fields.get("cost", 1))
-    path = f"/v1/inline/{op}"
-    return Call("POST", path, body, policy="inline", cost=cost, subject=asked, is_key=asked.__contains__)
+    path, about = f"/v1/inline/{op}", _asked(fields)
+    return Call("POST", path, body, policy="inline", subject=asked, is_key=asked.__contains__, **about)
+
+
+def _asked(fields: Mapping[str, str | int]) -> dict[str, Any]:
+    """What of a request its answer must repeat."""
+    return {"cost": fields.get("cost", 1), "id": fields.get("id")}
 
 
 def _with_key(call: Call, given: Id | None) -> Call:
