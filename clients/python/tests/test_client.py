@@ -304,3 +304,14 @@ def test_what_layers_in_shadow_would_deny_is_told_of_what_is_admitted(client: Li
     ]
     live = client.consume("chat", USER)
     assert (live.shadow, live.would_deny, live.limits[0].shadow) == (False, False, False)
+
+
+def test_each_trouble_is_told_once_a_minute_by_its_policy_and_its_words(caplog: pytest.LogCaptureFixture) -> None:
+    client = Limiter("http://limiter.example", "token")
+    for _ in range(2):
+        for policy in ("chat", "org"):
+            for detail in ("a cost above the limit", "an attribute is missing"):
+                client.tell(InvalidRequestError(422, detail), policy)
+            client.tell(UnauthorizedError("the token is refused"), policy)
+            client.tell(UnauthorizedError("limits named inline are off"), policy)
+    assert len(caplog.records) == 6

@@ -56,7 +56,7 @@ Strategies = Callable[..., Any]
 
 
 @pytest.mark.parametrize("scheme", ["limiter+https", "async+limiter+https"])
-@pytest.mark.parametrize("token", ["sec:ret", "sec/ret", "sec#ret", "sec?ret"])
+@pytest.mark.parametrize("token", ["sec:ret", "sec/ret", "sec#ret", "sec?ret", "sec@ret"])
 def test_a_token_that_is_not_percent_encoded_is_refused_and_not_shown(scheme: str, token: str) -> None:
     with pytest.raises(ValueError, match="percent-encode the token") as raised:
         limits.storage.storage_from_string(f"{scheme}://{token}@limiter.example")

@@ -181,8 +181,8 @@ def _arguments(uri: str, options: dict[str, Any]) -> dict[str, Any]:
     parts = urlsplit(uri)
     if parts.password is not None:
         raise ValueError("the storage's URI has a token with a colon in it: percent-encode the token")
-    if "@" in parts.path + parts.query + parts.fragment:
-        raise ValueError("the storage's URI has an @ after its host: percent-encode the token")
+    if "@" in (parts.username or "") + parts.path + parts.query + parts.fragment:
+        raise ValueError("the storage's URI has an @ in a wrong place: percent-encode the token")
     host = parts.netloc.rpartition("@")[2]
     url = urlunsplit((parts.scheme.removeprefix("limiter+"), host, parts.path, "", ""))
     given = {"on_error": "raise", **dict(parse_qsl(parts.query)), **options}
