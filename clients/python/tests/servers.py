@@ -13,6 +13,16 @@ from dataclasses import dataclass, field
 Behaviour = Callable[[socket.socket], None]
 
 
+@dataclass(frozen=True)
+class ByRequest:
+    """A behaviour that depends on what was sent."""
+
+    choose: Callable[[str], Behaviour]
+
+    def __call__(self, connection: socket.socket) -> None:
+        raise AssertionError("chosen by the request")
+
+
 @dataclass
 class Misbehaving:
     url: str
@@ -60,6 +70,8 @@ def misbehaving(behaviours: Sequence[Behaviour]) -> Generator[Misbehaving, None,
                 continue
             server.requests.append(request)
             behaviour = behaviours[min(len(server.requests), len(behaviours)) - 1]
+            if isinstance(behaviour, ByRequest):
+                behaviour = behaviour.choose(request)
             threading.Thread(target=behaviour, args=[connection], daemon=True).start()
 
     thread = threading.Thread(target=serve, daemon=True)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import time
 
 import pytest
 from conftest import Make
-from servers import Behaviour, answers, hangs, misbehaving
-from test_faults import allows
+from servers import Behaviour, ByRequest, answers, hangs, misbehaving
+from test_faults import allows, decides
 
-from exact_limiter import AsyncLimiter, UnavailableError
+from exact_limiter import AsyncLimiter, InvalidRequestError, Limiter, UnavailableError
 from exact_limiter.breaker import Breaker
 from exact_limiter.exchange import check_call, consume_call
 
@@ -106,16 +107,109 @@ def test_a_loop_that_ends_while_it_asks_leaves_that_to_the_next_one() -> None:
             time.sleep(0.01)
 
 
+POLICIES = answers("200 OK", '{"policies": []}')
+BLOCKED = answers("403 Forbidden", "<h1>Blocked</h1>", "Content-Type: text/html")
+UNDECIDED = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": "One object is silent."}
+
+
+def by_subject(mischief: Behaviour, *, policies: Behaviour = POLICIES) -> ByRequest:
+    """Of whoever is called evil nothing good comes, while all others are answered."""
+
+    def choose(request: str) -> Behaviour:
+        if "/v1/policies" in request:
+            return policies
+        return mischief if "evil" in request else decides({"limits": []})
+
+    return ByRequest(choose)
+
+
+@pytest.mark.parametrize("mischief", [hangs, BLOCKED], ids=["silence", "the page of a firewall"])
+def test_a_subject_that_is_never_answered_does_not_keep_the_others_out(make: Make, mischief: Behaviour) -> None:
+    with misbehaving([by_subject(mischief)]) as server:
+        client = make(server.url, deadline_seconds=0.4)
+        for n in range(3):
+            assert client.consume("chat", {"user": f"evil {n}"}).degraded
+        ends_at = time.monotonic() + 5
+        while client.consume("chat", {"user": "evil"}).degraded and client.consume("chat", USER).degraded:
+            assert time.monotonic() < ends_at
+            time.sleep(0.01)
+
+
+def test_the_page_of_a_firewall_about_one_user_opens_nothing(make: Make) -> None:
+    with misbehaving([by_subject(BLOCKED)]) as server:
+        client = make(server.url, deadline_seconds=0.2)
+        for _ in range(4):
+            assert client.consume("chat", {"user": "evil"}).degraded
+        assert not client.consume("chat", USER).degraded
+
+
+def test_what_the_service_can_not_decide_about_three_subjects_in_a_row_opens_it(make: Make) -> None:
+    body = json.dumps(UNDECIDED | {"results": [{"status": 503, "headers": {"Retry-After": "60"}, "body": UNDECIDED}]})
+    with misbehaving([answers("503 Service Unavailable", body, "Retry-After: 60")]) as server:
+        client = make(server.url, deadline_seconds=30)
+        for user in ("a", "b", "b", "b", "c"):
+            client.consume("chat", {"user": user})
+        assert len(server.requests) == 5
+        for _ in range(20):
+            assert client.consume("chat", {"user": "d"}).degraded
+        assert not any('"d"' in request and "consume" in request for request in server.requests)
+
+
+def test_calls_that_began_before_an_answer_open_nothing() -> None:
+    breaker = Breaker()
+    call = consume_call("chat", USER, 1, None)
+    answers_before = breaker.answers
+    breaker.answered(call)
+    assert [breaker.failed(call, answers_before) for _ in range(4)] == [False] * 4
+    assert not breaker.is_open
+
+
+def test_a_request_that_is_too_long_is_a_mistake_that_is_not_sent(make: Make) -> None:
+    with misbehaving([allows]) as server:
+        client = make(server.url, on_error="allow")
+        for _ in range(4):
+            with pytest.raises(InvalidRequestError, match="8 KiB") as raised:
+                client.consume("chat", {"user": "x" * 8_192})
+            assert raised.value.status == 413
+        assert server.requests == []
+        assert not client.consume("chat", {"user": "x" * 5_000}).degraded
+
+
+def test_halves_of_a_character_are_joined_and_a_half_alone_is_refused(client: Limiter) -> None:
+    state = client.check("trial", {"user": "\ud83d\ude00", "org": "o"}).limits[0]
+    assert state.key == "user:\U0001f600"
+    with pytest.raises(ValueError, match=r'subject\["user"\]'):
+        client.check("chat", {"user": "a\ud800b"})
+
+
+def test_a_client_that_nobody_has_any_more_asks_nothing() -> None:
+    async def main() -> None:
+        client = AsyncLimiter("http://127.0.0.1:1", "token", deadline_seconds=0.2)
+        for _ in range(3):
+            assert (await client.consume("chat", USER)).degraded
+        assert len(asyncio.all_tasks()) == 2
+        del client
+        gc.collect()
+        ends_at = time.monotonic() + 0.05
+        while len(asyncio.all_tasks()) > 1:
+            assert time.monotonic() < ends_at
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
 def test_pauses_grow_up_to_a_bound_and_begin_anew_after_an_answer() -> None:
     breaker = Breaker()
     call = consume_call("chat", USER, 1, None)
-    assert [breaker.failed(call) for _ in range(4)] == [False, False, True, False]
-    assert breaker.question is not None
-    assert (breaker.question.path, breaker.question.idempotency_key) == ("/v1/check", None)
-    assert breaker.question.body == check_call("chat", USER, 1).body
+    breaker.wants(call)
+    assert [breaker.failed(call, 0) for _ in range(4)] == [False, False, True, False]
+    assert breaker.next_question().path == "/v1/policies"
+    question = breaker.next_question()
+    assert (question.path, question.idempotency_key) == ("/v1/check", None)
+    assert question.body == check_call("chat", USER, 1).body
     pauses = [breaker.next_pause_seconds() for _ in range(12)]
     for n, pause in enumerate(pauses):
         longest = min(0.2 * 2**n, 5.0)
         assert longest / 2 <= pause <= longest
-    assert (breaker.answered(), breaker.is_open, breaker.answered()) == (True, False, False)
+    assert (breaker.answered(call), breaker.is_open, breaker.answered(call)) == (True, False, False)
     assert breaker.next_pause_seconds() <= 0.2

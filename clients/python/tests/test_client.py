@@ -263,12 +263,29 @@ def test_many_threads_share_a_client_and_exactly_the_limit_passes(client: Limite
 
 
 @pytest.mark.parametrize(
-    "url", ["", "limiter.example", "ftp://limiter.example", "http://", "http://user:secret@limiter.example"]
+    "url",
+    [
+        "",
+        "limiter.example",
+        "ftp://limiter.example",
+        "http://",
+        "http://user:secret@limiter.example",
+        "user:secret@limiter.example",
+        "ftp://user:secret@limiter.example",
+        "https://user:secret@limiter example",
+        "https://user:secret@limiter.example:port",
+        "http://a..b",
+        "http://.limiter.example",
+        f"http://{'a' * 70}.example",
+        "http://limiter.example:99999",
+        "http://[::1",
+    ],
 )
 def test_a_url_that_is_none_is_refused_at_once(make: Make, url: str) -> None:
     with pytest.raises(ValueError, match="not the URL") as caught:
         make(url)
     assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize("options", [{"on_error": "maybe"}, {"deadline_seconds": 0}])
@@ -287,3 +304,14 @@ def test_what_layers_in_shadow_would_deny_is_told_of_what_is_admitted(client: Li
     ]
     live = client.consume("chat", USER)
     assert (live.shadow, live.would_deny, live.limits[0].shadow) == (False, False, False)
+
+
+def test_each_trouble_is_told_once_a_minute_by_its_policy_and_its_words(caplog: pytest.LogCaptureFixture) -> None:
+    client = Limiter("http://limiter.example", "token")
+    for _ in range(2):
+        for policy in ("chat", "org"):
+            for detail in ("a cost above the limit", "an attribute is missing"):
+                client.tell(InvalidRequestError(422, detail), policy)
+            client.tell(UnauthorizedError("the token is refused"), policy)
+            client.tell(UnauthorizedError("limits named inline are off"), policy)
+    assert len(caplog.records) == 6

@@ -308,6 +308,46 @@ def test_a_user_too_long_to_be_asked_about_is_a_bad_request_and_not_let_pass(
         assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/problem+json")
 
 
+@pytest.mark.parametrize("on_error", ["deny", "allow"])
+@pytest.mark.parametrize(
+    ("policy", "user", "attributes", "status"),
+    [
+        ("org", "u_1", {}, 403),
+        ("org", "u_1", {"org": "o" * 300}, 403),
+        ("org", "u_1", {"org": "o" * 9_000}, 403),
+        ("org", "u_1", {"org": "\ud800"}, 403),
+        ("org", "u" * 300, {}, 403),
+        ("trial", None, {"org": "o"}, 403),
+        ("trial", "u" * 300, {"org": "o"}, 400),
+        ("trial", "\ud800", {"org": "o"}, 400),
+        ("trial", "u" * 9_000, {"org": "o"}, 400),
+    ],
+)
+def test_the_visitor_is_told_of_his_own_mistakes_and_the_developer_of_all_others(
+    limiter: LimiterService,
+    caplog: pytest.LogCaptureFixture,
+    policy: str,
+    user: str | None,
+    attributes: dict[str, str],
+    status: int,
+    on_error: Any,
+) -> None:
+    application = FastAPI()
+    client = AsyncLimiter(limiter.url, limiter.token, deadline_seconds=30, on_error=on_error)
+    rate_limit = RateLimit(client, trusted_proxies=0)
+    rate_limit.install(application)
+    limited = rate_limit(policy, user=lambda: user, attributes=lambda: attributes)
+    application.post("/", dependencies=[Depends(limited)])(lambda: "hello")
+    with TestClient(application) as app:
+        answer = app.post("/")
+        assert answer.status_code == status
+        assert "layer" not in answer.text
+        if status == 403:
+            assert answer.json()["detail"] == "This request is not accepted."
+    told = [record.levelno for record in caplog.records if record.name == "exact_limiter"]
+    assert told == ([logging.ERROR] if status == 403 else [])
+
+
 def test_an_application_that_is_mounted_needs_an_installation_of_its_own(limiter: LimiterService) -> None:
     rate_limit = RateLimit(AsyncLimiter(limiter.url, limiter.token), trusted_proxies=1)
 

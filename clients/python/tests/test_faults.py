@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import anyio
@@ -86,6 +88,17 @@ FAULTS_OF_A_MOMENT = [
         answers("400 Bad Request", '{"detail": "x", "status": 400, "errors": ["a"]}'), id="errors that are none"
     ),
     pytest.param(answers("200 OK", "not compressed", "Content-Encoding: gzip"), id="200 that can't be decoded"),
+    pytest.param(answers("200 OK", '{"results":' + "[" * 100_000), id="200 that is nested too deeply"),
+    pytest.param(
+        answers("200 OK", '{"results":[{"status":Infinity,"headers":{},"body":{}}]}'), id="a status without end"
+    ),
+    pytest.param(
+        answers(
+            "429 Too Many Requests",
+            json.dumps(DECISION),
+        ),
+        id="429 that allows",
+    ),
 ]
 #: Decisions that are none, or none about what was asked.
 NO_DECISIONS = [
@@ -135,6 +148,54 @@ def test_a_settlement_and_a_release_that_are_none_are_tried_again(make: Make, wr
         assert limiter.settle("chat", USER, id="x", cost=0).cost == 0
         assert limiter.release("chat", USER, id="x").policy == "chat"
         assert len(server.requests) == 4
+
+
+def test_a_settlement_and_a_release_of_another_decision_or_cost_are_none(make: Make) -> None:
+    told: dict[str, object] = {"released": True, "cost": 3}
+    another = decides(told | {"id": "another"})
+    with misbehaving([another, decides(told | {"cost": 4}), decides(told), another, decides(told)]) as server:
+        limiter = make(server.url, deadline_seconds=3)
+        assert limiter.settle("chat", USER, id="x", cost=3).cost == 3
+        assert limiter.release("chat", USER, id="x").id == "x"
+        assert len(server.requests) == 5
+
+
+# A pool that is given up is collected with its connections.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_connection_on_which_something_else_was_answered_is_not_used_again(make: Make) -> None:
+    told: list[tuple[str, int]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            told.append(self.client_address)
+            decision = DECISION | {"cost": 0, "id": "another" if len(told) == 2 else "x"}
+            body = json.dumps(decision | {"results": [{"status": 200, "headers": {}, "body": decision}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        # It would wait for connections that are kept open.
+        block_on_close = False
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        limiter = make(f"http://127.0.0.1:{server.server_port}", deadline_seconds=3)
+        for _ in range(3):
+            assert limiter.settle("chat", USER, id="x", cost=0).id == "x"
+        server.shutdown()
+        thread.join()
+    first, wrong, second, third = told
+    assert (first, second) == (wrong, third)
+    assert first != second
 
 
 def test_without_a_server_on_error_decides(make: Make) -> None:

@@ -63,3 +63,56 @@ def test_children_and_parent_are_each_answered_what_they_asked(limiter: LimiterS
     command = [sys.executable, "-c", PROGRAM, limiter.url, limiter.token, kind]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=dict(os.environ))
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+#: The child has threads, which all call at once, and none may use what the parent has: it would be seen by the spy.
+THREADS_PROGRAM = """
+import asyncio, os, sys, threading, time
+from exact_limiter import AsyncLimiter, Limiter
+
+url, token, kind = sys.argv[1:]
+client = (Limiter if kind == "Limiter" else AsyncLimiter)(url, token, deadline_seconds=30)
+
+def ask(user):
+    call = client.check("trial", {"user": user})
+    return call if kind == "Limiter" else asyncio.run(call)
+
+ask("parent")
+inherited = client._transport if kind == "Limiter" else client._loops
+begin = client._begin
+begins = []
+
+def slowly():
+    begins.append(1)
+    time.sleep(0.2)
+    begin()
+
+client._begin = slowly
+pid = os.fork()
+if pid == 0:
+    strangers = []
+    if kind == "Limiter":
+        handle = inherited.handle_request
+        inherited.handle_request = lambda request: strangers.append(request) or handle(request)
+    else:
+        here = inherited.here
+        inherited.here = lambda: strangers.append(1) or here()
+    keys = []
+    def go(number):
+        keys.append((ask(f"child_{number}").limits[0].key, f"user:child_{number}"))
+    threads = [threading.Thread(target=go, args=[number]) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    is_right = len(keys) == 6 and all(told == asked for told, asked in keys)
+    os._exit(0 if is_right and strangers == [] and len(begins) == 1 else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["Limiter", "AsyncLimiter"])
+def test_no_thread_of_a_child_uses_what_the_parent_has(limiter: LimiterService, kind: str) -> None:
+    command = [sys.executable, "-c", THREADS_PROGRAM, limiter.url, limiter.token, kind]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=dict(os.environ))
+    assert (ended.returncode, ended.stderr) == (0, "")

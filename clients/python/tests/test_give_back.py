@@ -215,6 +215,145 @@ def test_a_give_back_that_nobody_answers_ends_within_the_deadline_and_is_logged(
     ]
 
 
+class Lossy(Road):
+    """The way to the service, on which answers are lost until it is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived = asyncio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.travellers += 1
+        response = await self._inner.handle_async_request(request)
+        await response.aread()
+        await response.aclose()
+        if not self.is_open.is_set():
+            self.arrived.set()
+            await asyncio.sleep(3600)
+        return response
+
+
+async def look_at(limiter: LimiterService) -> list[list[int]]:
+    async with client_of(limiter, False) as client:
+        return [await used(client, inline=False), await used(client, inline=True)]
+
+
+CONSUMES: list[Callable[[AsyncLimiter], Awaitable[object]]] = [
+    lambda client: client.consume("jobs", USER),
+    lambda client: client.consume_inline(LAYERS),
+]
+
+
+@BATCH
+@pytest.mark.parametrize("consume", CONSUMES, ids=["by policy", "inline"])
+@pytest.mark.parametrize("Way", [Road, Lossy], ids=["before it arrives", "before its answer"])
+def test_a_consume_that_is_cancelled_is_given_back_in_the_background(
+    limiter: LimiterService, batch: bool, consume: Callable[[AsyncLimiter], Awaitable[object]], Way: type[Road]
+) -> None:
+    async def main() -> None:
+        road = Way()
+        async with client_of(limiter, batch, transport=road) as client:
+            task = asyncio.ensure_future(consume(client))
+            await road.wait_for(1)
+            if isinstance(road, Lossy):
+                await road.arrived.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            road.is_open.set()
+        # Closed: what was to be given back has been.
+        assert await look_at(limiter) == [[0, 0], [0, 0]]
+        assert road.travellers == 4
+
+    asyncio.run(main())
+
+
+@BATCH
+def test_a_consume_that_ends_with_its_loop_is_given_back(limiter: LimiterService, batch: bool) -> None:
+    client = client_of(limiter, batch)
+    tasks: list[asyncio.Future[Decision]] = []
+
+    async def main() -> None:
+        await client.check("jobs", USER)
+        tasks.append(asyncio.ensure_future(client.consume("jobs", USER)))
+        await asyncio.sleep(0.002)
+
+    asyncio.run(main())
+    assert tasks[0].cancelled() or tasks[0].done()
+    if tasks[0].cancelled():
+        assert asyncio.run(look_at(limiter)) == [[0, 0], [0, 0]]
+
+
+@BATCH
+def test_a_cancelled_consume_with_a_key_of_the_caller_is_left_alone(limiter: LimiterService, batch: bool) -> None:
+    async def main() -> None:
+        road = Lossy()
+        async with client_of(limiter, batch, transport=road) as client:
+            with anyio.move_on_after(30) as scope:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(lambda: client.consume("jobs", USER, idempotency_key="mine"))
+                    await road.arrived.wait()
+                    scope.cancel()
+            road.is_open.set()
+            assert await used(client, inline=False) == [1, 1]
+
+    anyio.run(main)
+
+
+def test_a_cancelled_consume_that_can_not_be_given_back_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(url: str) -> None:
+        async with AsyncLimiter(url, "token", deadline_seconds=0.4) as client:
+            with anyio.move_on_after(0.1):
+                await client.consume("chat", USER)
+
+    with misbehaving([hangs]) as server:
+        anyio.run(main, server.url)
+    assert [record.args[0] for record in caplog.records if isinstance(record.args, tuple)] == ["/v1/consume"]
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+def test_what_was_let_pass_without_an_answer_can_be_given_back(limiter: LimiterService, on_error: Any) -> None:
+    async def main() -> None:
+        road = Lossy()
+        async with client_of(limiter, False, transport=road, on_error=on_error, deadline_seconds=1) as client:
+            decision = await client.consume("jobs", USER)
+            assert decision.degraded
+            assert await look_at(limiter) == [[1, 1], [0, 0]]
+            road.is_open.set()
+            client.deadline_seconds = 30
+            charge = Charge(decision, client, USER)
+            if on_error == "allow":
+                assert await charge.settle(0) is not None
+                assert await charge.release() is not None
+                assert await look_at(limiter) == [[0, 0], [0, 0]]
+
+    asyncio.run(main())
+
+
+def test_nothing_to_give_back_of_what_was_let_pass_is_no_trouble(
+    limiter: LimiterService, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with client_of(limiter, False) as client:
+            decision = Decision(True, "never", "jobs", 1, False, True, None, ())
+            assert await Charge(decision, client, USER).settle(0) is None
+            assert await Charge(decision, client, USER).release() is None
+
+    asyncio.run(main())
+    assert caplog.records == []
+
+
+def test_why_nothing_could_be_given_back_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(url: str) -> None:
+        async with AsyncLimiter(url, "token", deadline_seconds=0.1) as client:
+            for _ in range(5):
+                assert await (await charge_of(client, "x")).release() is None
+
+    with misbehaving([hangs]) as server:
+        asyncio.run(main(server.url))
+    assert len(caplog.records) == 1
+
+
 @BATCH
 @pytest.mark.parametrize("spec_version", ["2.0", "2.4"])
 def test_a_user_who_presses_stop_again_and_again_is_not_locked_out(

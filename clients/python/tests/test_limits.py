@@ -16,7 +16,7 @@ import pytest
 from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
-from servers import hangs_up, misbehaving
+from servers import answers, hangs_up, misbehaving
 
 from exact_limiter import InvalidRequestError, LimiterError, UnauthorizedError, UnavailableError
 from exact_limiter.limits import AsyncLimiterStorage, LimiterStorage
@@ -53,6 +53,14 @@ class Waited:
 
 
 Strategies = Callable[..., Any]
+
+
+@pytest.mark.parametrize("scheme", ["limiter+https", "async+limiter+https"])
+@pytest.mark.parametrize("token", ["sec:ret", "sec/ret", "sec#ret", "sec?ret", "sec@ret"])
+def test_a_token_that_is_not_percent_encoded_is_refused_and_not_shown(scheme: str, token: str) -> None:
+    with pytest.raises(ValueError, match="percent-encode the token") as raised:
+        limits.storage.storage_from_string(f"{scheme}://{token}@limiter.example")
+    assert "ret" not in str(raised.value)
 
 
 @pytest.fixture
@@ -256,6 +264,21 @@ def test_a_limit_that_the_service_does_not_take_is_denied_and_never_allowed(
     assert window.get_window_stats(year, "u_1")[1] == 0
     (record,) = [record for record in caplog.records if record.name == "exact_limiter"]
     assert (record.levelno, "must be from 1" in record.getMessage()) == (logging.ERROR, True)
+
+
+@pytest.mark.parametrize("on_error", ["deny", "allow"])
+@pytest.mark.parametrize("uri", ["limiter+http", "async+limiter+http"])
+def test_a_clear_that_the_service_refuses_is_logged_and_raises_nothing(
+    opened: Callable[..., Any], portal: BlockingPortal, caplog: pytest.LogCaptureFixture, uri: str, on_error: str
+) -> None:
+    refused = answers("400 Bad Request", '{"status": 400, "detail": "No such key."}')
+    with misbehaving([refused]) as server:
+        storage = opened(server.url.replace("http", f"{uri}", 1).replace("://", "://token@"), on_error=on_error)
+        if uri.startswith("async"):
+            storage = Waited(portal, storage)
+        storage.clear("LIMITER/u_1/5/1/minute")
+        assert len(server.requests) == 1
+    assert [record.levelno for record in caplog.records if record.name == "exact_limiter"] == [logging.ERROR]
 
 
 def test_a_wrong_token_is_told(strategy: Strategies, limiter: LimiterService) -> None:

@@ -149,7 +149,7 @@ def _outcomes_of(answer: Answer, count: int) -> list[Answer | Exception]:
 def _outcome_of(result: Any) -> Answer | Exception:
     try:
         return Answer(int(result["status"]), httpx.Headers(result["headers"]), dict(result["body"]))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return _no_answer()
 
 

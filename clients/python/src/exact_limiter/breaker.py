@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 
-from .exchange import Call
+from .exchange import Call, policies_call
 
 #: So many calls in a row that nobody answered, and the next are not sent.
 _FAILURES = 3
@@ -20,30 +20,56 @@ class Breaker:
     """
 
     def __init__(self) -> None:
-        self._failures = 0
+        #: Calls that failed in a row: what each asked about.
+        self._row: list[tuple[str, object]] = []
         self._pause_seconds = _FIRST_PAUSE_SECONDS
         self._asks_at = 0.0
-        #: What to ask in the background.
-        self.question: Call | None = None
+        self._asked_neutrally = False
+        self._wanted: Call | None = None
+        #: Answers so far. A call that began before the latest one says nothing about an outage.
+        self.answers = 0
 
     @property
     def is_open(self) -> bool:
-        return self._failures >= _FAILURES
+        return len(self._row) >= _FAILURES
 
-    def answered(self) -> bool:
+    def wants(self, call: Call) -> None:
+        """Keeps in mind what the latest check or consume wanted to know."""
+        self._wanted = call
+
+    def next_question(self) -> Call:
+        """
+        What to ask in the background. Every other question is about no subject: a subject that is never answered, since
+        a firewall refuses its name for one, must not keep the breaker open for the others.
+        """
+        self._asked_neutrally = not self._asked_neutrally
+        if self._asked_neutrally or self._wanted is None:
+            return policies_call()
+        return self._wanted.as_check
+
+    def answered(self, call: Call) -> bool:
         """Somebody answered. True when that closes it."""
         was_open = self.is_open
-        self._failures = 0
-        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self.answers += 1
+        self._row.clear()
+        # The service may tell its policies and still decide nothing: the pauses go on growing then.
+        if call.policy:
+            self._pause_seconds = _FIRST_PAUSE_SECONDS
         return was_open
 
-    def failed(self, call: Call) -> bool:
-        """Nobody answered this check or consume. True when that opens it."""
-        was_open = self.is_open
-        self._failures += 1
-        self.question = call.as_check
+    def failed(self, call: Call, answers_before: int, *, is_about_subject: bool = False) -> bool:
+        """
+        Nobody answered this check or consume, which began after so many answers. One that failed by an answer
+        `is_about_subject`: it counts once for each policy and subject in a row. True when that opens it.
+        """
+        if answers_before != self.answers or self.is_open:
+            return False
+        about = (call.policy, call.subject)
+        if is_about_subject and about in self._row:
+            return False
+        self._row.append(about)
         self._asks_at = time.monotonic() + self._pause_seconds
-        return self.is_open and not was_open
+        return self.is_open
 
     def next_pause_seconds(self) -> float:
         """How long to wait before the limiter is asked again: shorter by chance, as many clients may be waiting."""

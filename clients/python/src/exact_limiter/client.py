@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar, cast
 
@@ -23,7 +24,14 @@ from .batches import Batches, item_of
 from .breaker import Breaker
 from .connections import UNREACHABLE, Connections
 from .decision import Decision, Release, Settlement
-from .errors import OUTAGES, LimiterError, UnavailableError, UnknownPolicyError
+from .errors import (
+    OUTAGES,
+    AnotherAnswerError,
+    LimiterError,
+    UnavailableError,
+    UnknownDecisionError,
+    UnknownPolicyError,
+)
 from .exchange import Answer, Call, Layer, OnError, Outcome, Pause, Read, Send
 from .ids import Id, Subject
 from .loops import ForEachLoop, running_loop, to_the_end
@@ -41,6 +49,14 @@ _TELLS_AGAIN_SECONDS = 60.0
 
 T = TypeVar("T")
 
+#: Held while a client makes what its process has alone, and never by a thread that a fork leaves behind.
+_beginning = threading.Lock()
+# Where there is no fork there is no such function.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_beginning.acquire, after_in_parent=_beginning.release, after_in_child=_beginning.release
+    )
+
 
 class _Configured:
     """What both clients are given, and the requests they make of it."""
@@ -54,27 +70,42 @@ class _Configured:
             raise ValueError("the token is missing or empty: one of the service's LIMITER_TOKENS is needed")
         if not re.fullmatch(r"[\x21-\x7e]+", token):
             raise ValueError("a token is made of visible ASCII characters, without spaces and line breaks")
-        self.url = httpx.URL(url.rstrip("/"))
-        if self.url.userinfo:
-            raise ValueError("not the URL of a limiter: it has a user or a password in it; a token is given by itself")
-        if self.url.scheme not in ("http", "https") or not self.url.host:
-            raise ValueError(f"not the URL of a limiter: {url!r}")
+        self.url = _url_of(url)
         self.deadline_seconds = deadline_seconds
         self.on_error: OnError = on_error
         #: Policies that this application counts by, which `ready` looks for.
         self.policies: set[str] = set()
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        self._told_at: dict[tuple[str, str], float] = {}
+        self._told_at: dict[tuple[str, str, str], float] = {}
         self._begin()
+        self._pid = os.getpid()
 
     def _begin(self) -> None:
         """What no other process may share: a child that was forked has its own from its first call on."""
-        self._pid = os.getpid()
         self._breaker = Breaker()
 
     def _own_what_is_shared(self) -> None:
-        if self._pid != os.getpid():
-            self._begin()
+        pid = os.getpid()
+        if self._pid == pid:
+            return
+        with _beginning:
+            # Set last: until then the threads of a child wait here, and none of them uses what the parent has.
+            if self._pid != pid:
+                self._begin()
+                self._pid = pid
+
+    def _distrust(self) -> None:
+        """Has no open connection be used again."""
+
+    def _distrusting(self, read: Read[T]) -> Read[T]:
+        def read_or_distrust(call: Call, answer: Answer) -> T:
+            try:
+                return read(call, answer)
+            except AnotherAnswerError:
+                self._distrust()
+                raise
+
+        return read_or_distrust
 
     def _gives_up_at(self) -> float:
         return time.monotonic() + self.deadline_seconds
@@ -90,22 +121,36 @@ class _Configured:
 
     def tell(self, error: LimiterError, policy: str = "") -> None:
         """Logs what is wrong, once a minute: an error in the configuration, or a limiter that does not answer."""
-        kind, now = type(error).__name__, time.monotonic()
+        kind = type(error).__name__
         if isinstance(error, UnknownPolicyError):
-            about = error.policies
+            # Told by `ready`, all at once and in other words, and by each call.
+            is_news = self._is_news(*[(kind, one, "") for one in error.policies])
         else:
-            about = ("",) if isinstance(error, OUTAGES) else (policy,)
-        known = [now - self._told_at.get((kind, one), -_TELLS_AGAIN_SECONDS) < _TELLS_AGAIN_SECONDS for one in about]
-        if all(known):
+            # An outage is the same for all policies.
+            is_news = self._is_news((kind, "" if isinstance(error, OUTAGES) else policy, str(error)))
+        if not is_news:
             return
+        level = logging.WARNING if isinstance(error, UnavailableError) else logging.ERROR
+        # As text: whoever keeps an error keeps what was under way, this client too.
+        if isinstance(error, OUTAGES):
+            _log.log(level, "%s Until that is mended, on_error decides: %s.", str(error), self.on_error)
+        else:
+            _log.log(level, "The limiter refuses a request as it is: %s", str(error))
+
+    def _tell_lost(self, call: Call, error: LimiterError) -> None:
+        """Logs why something was not given back, once a minute. That there is nothing to give back is an answer."""
+        if not isinstance(error, UnknownDecisionError) and self._is_news((call.path, call.policy, str(error))):
+            _log.warning("%s could not be done: %s", call.path, str(error))
+
+    def _is_news(self, *troubles: tuple[str, str, str]) -> bool:
+        """Whether any of these was not told within the last minute."""
+        now = time.monotonic()
+        if all(now - self._told_at.get(one, -_TELLS_AGAIN_SECONDS) < _TELLS_AGAIN_SECONDS for one in troubles):
+            return False
         if len(self._told_at) >= 1000:
             self._told_at.clear()
-        self._told_at.update({(kind, one): now for one in about})
-        level = logging.WARNING if isinstance(error, UnavailableError) else logging.ERROR
-        if isinstance(error, OUTAGES):
-            _log.log(level, "%s Until that is mended, on_error decides: %s.", error, self.on_error)
-        else:
-            _log.log(level, "The limiter refuses a request as it is: %s", error)
+        self._told_at.update(dict.fromkeys(troubles, now))
+        return True
 
     def _undecided(self, error: LimiterError, call: Call) -> Decision:
         decision = exchange.undecided(error, self.on_error, call)
@@ -113,27 +158,52 @@ class _Configured:
         return decision
 
     def _not_asked(self, call: Call) -> Decision:
+        if call.has_new_key:
+            # Nobody has seen it: there will be nothing to give back.
+            call = replace(call, idempotency_key=None)
         error = UnavailableError("The limiter has not answered lately, and is asked again in the background.")
         return exchange.undecided(error, self.on_error, call)
 
-    def _heard(self, call: Call, error: LimiterError | None) -> bool:
+    def _heard(self, call: Call, error: LimiterError | None, answers_before: int) -> bool:
         """Keeps in mind how a call has ended. True when the limiter should be asked again in the background."""
-        if isinstance(error, UnavailableError) and not error.is_of_service:
+        if isinstance(error, UnavailableError):
             # Others are always tried: that nobody answers them is no reason to try another.
             if not call.path.endswith(("/check", "/consume")):
                 return False
-            if self._breaker.failed(call):
-                _log.warning("%s Until it answers, on_error decides without waiting: %s.", error, self.on_error)
+            if self._breaker.failed(call, answers_before, is_about_subject=error.is_about_subject):
+                _log.warning("%s Until it answers, on_error decides without waiting: %s.", str(error), self.on_error)
             return self._breaker.is_open
-        if self._breaker.answered():
+        if self._breaker.answered(call):
             _log.warning("The limiter answers again.")
         return False
+
+
+def _url_of(text: str) -> httpx.URL:
+    """Raises ValueError, which never shows the URL: it may have a password in it, also where none belongs."""
+    try:
+        url = httpx.URL(text.rstrip("/"))
+        # As it is looked up: a name with an empty or a long part in it can't be.
+        url.host.encode("idna")
+    except (httpx.InvalidURL, UnicodeError) as error:
+        reason = "its host can't be looked up" if isinstance(error, UnicodeError) else "it can't be read"
+        raise ValueError(f"not the URL of a limiter: {reason}") from None
+    if url.userinfo:
+        raise ValueError("not the URL of a limiter: it has a user or a password in it; a token is given by itself")
+    if (url.port or 0) > 65_535:
+        raise ValueError("not the URL of a limiter: its port is above 65535")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError("not the URL of a limiter: it must begin with http:// or https:// and have a host")
+    return url
 
 
 @functools.lru_cache(maxsize=256)
 def _with_path(url: httpx.URL, path: str) -> httpx.URL:
     """Made once, since that costs much of a request. The path is encoded already: `%2F` stays as it is."""
     return url.copy_with(raw_path=url.raw_path.rstrip(b"/") + path.encode())
+
+
+def _reading_of(question: Call) -> Read[object]:
+    return exchange.decision_of if question.policy else exchange.has_policies([])
 
 
 class _OnLoop:
@@ -144,8 +214,12 @@ class _OnLoop:
         self.batches = Batches(lambda body: limiter._send(Call("POST", "/v1/batch", body), 1))
         #: Asks in the background while nobody answers.
         self.asking: asyncio.Task[None] | None = None
+        #: Give back what cancelled calls were charged.
+        self.undoing: set[asyncio.Task[None]] = set()
 
     async def aclose(self) -> None:
+        if self.undoing:
+            await asyncio.wait(self.undoing)
         if self.asking is not None:
             self.asking.cancel()
             await asyncio.wait([self.asking])
@@ -164,7 +238,8 @@ class AsyncLimiter(_Configured):
 
     While nobody answers, a check or a consume is decided by `on_error` at once after a few failures, and the service is
     asked again in the background. A settle or a release is always tried, and ends within the deadline also when it is
-    cancelled; why it failed is logged.
+    cancelled; why it failed is logged, once a minute. A consume that is cancelled is given back in the background. One
+    with an idempotency key of yours is not: it may be sent again.
 
     With `batch`, on asyncio, calls that are made while one is under way travel together in the next request, each with
     its own deadline, cancellation and idempotency key; calls with limits named inline go alone. A `transport` of your
@@ -248,6 +323,7 @@ class AsyncLimiter(_Configured):
 
     async def aclose(self) -> None:
         """Closes the connections of this event loop."""
+        self._own_what_is_shared()
         await self._loops.aclose()
         if self._transport is not None:
             await self._transport.aclose()
@@ -262,12 +338,44 @@ class AsyncLimiter(_Configured):
 
     async def _decide(self, call: Call) -> Decision:
         self._own_what_is_shared()
+        self._breaker.wants(call)
         if self._breaker.is_open and (self._is_asking() or not self._breaker.may_try()):
             return self._not_asked(call)
         try:
             return await self._exchange(call, exchange.decision_of)
         except OUTAGES as error:
             return self._undecided(error, call)
+        except BaseException as error:
+            # Cancelled: it may have been charged, under a key that nobody else knows.
+            if call.has_new_key and not isinstance(error, (Exception, GeneratorExit)):
+                await self._undo_in_background(call)
+            raise
+
+    async def _undo_in_background(self, call: Call) -> None:
+        if running_loop() is None:
+            with anyio.CancelScope(shield=True):
+                return await self._undo(call)
+        undoing = self._loops.here().undoing
+        task = asyncio.create_task(to_the_end(lambda: self._undo(call)))
+        undoing.add(task)
+        task.add_done_callback(undoing.discard)
+
+    async def _undo(self, call: Call) -> None:
+        """
+        Sends a cancelled consume once more, by the same key, to learn whether it was admitted, and gives back what it
+        was charged. Only then is it known that a request of it that is still under way will charge nothing.
+        """
+        try:
+            decision = await self._exchange(replace(call, has_new_key=False), exchange.decision_of)
+        except LimiterError as error:
+            self._tell_lost(call, error)
+            return
+        if not decision.allowed or decision.id is None:
+            return
+        with suppress(LimiterError):
+            await self._give_back(call.changed("settle", id=decision.id, cost=0), exchange.settlement_of)
+        with suppress(LimiterError):
+            await self._give_back(call.changed("release", id=decision.id), exchange.release_of)
 
     async def _give_back(self, call: Call, read: Read[T]) -> T:
         """Ends within the deadline whatever is cancelled around it: what is not given back is held for a window."""
@@ -277,14 +385,15 @@ class AsyncLimiter(_Configured):
             try:
                 return await self._exchange(call, read, gives_up_at)
             except LimiterError as error:
-                _log.warning("%s could not be done: %s", call.path, error)
+                self._tell_lost(call, error)
                 raise
 
         return await to_the_end(give_back)
 
     async def _exchange(self, call: Call, read: Read[T], gives_up_at: float | None = None) -> T:
         self._own_what_is_shared()
-        plan = exchange.plan(call, read, gives_up_at or self._gives_up_at())
+        answers_before = self._breaker.answers
+        plan = exchange.plan(call, self._distrusting(read), gives_up_at or self._gives_up_at())
         try:
             step = next(plan)
             while True:
@@ -296,10 +405,10 @@ class AsyncLimiter(_Configured):
                 try:
                     step = plan.send(outcome)
                 except StopIteration as stop:
-                    self._heard(call, None)
+                    self._heard(call, None, answers_before)
                     return cast(T, stop.value)
         except LimiterError as error:
-            if self._heard(call, error):
+            if self._heard(call, error, answers_before):
                 self._ask_in_background()
             raise
 
@@ -320,19 +429,38 @@ class AsyncLimiter(_Configured):
         finally:
             await response.aclose()
 
+    def _distrust(self) -> None:
+        self._loops.here().connections.distrust()
+
     def _is_asking(self) -> bool:
         """A task whose loop runs no more asks nothing."""
         return self._asking is not None and not self._asking.done() and self._asking.get_loop().is_running()
 
     def _ask_in_background(self) -> None:
-        if running_loop() is not None and not self._is_asking():
-            self._asking = self._loops.here().asking = asyncio.create_task(self._ask_until_answered())
+        loop = running_loop()
+        if loop is None or self._is_asking():
+            return
 
-    async def _ask_until_answered(self) -> None:
-        while self._breaker.is_open and self._breaker.question is not None:
-            await asyncio.sleep(self._breaker.next_pause_seconds())
+        def stop(_: object) -> None:
+            # Collected in any thread, and perhaps after the loop.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(task.cancel)
+
+        task = loop.create_task(_ask_until_answered_on_loop(weakref.ref(self, stop)))
+        self._asking = self._loops.here().asking = task
+
+
+async def _ask_until_answered_on_loop(limiter: weakref.ref[AsyncLimiter]) -> None:
+    """In a task, which keeps no limiter that nobody else has, and is cancelled with it."""
+    while (one := limiter()) is not None and one._breaker.is_open:
+        pause_seconds = one._breaker.next_pause_seconds()
+        del one
+        await asyncio.sleep(pause_seconds)
+        if (one := limiter()) is not None:
+            question = one._breaker.next_question()
             with suppress(LimiterError):
-                await self._exchange(self._breaker.question, exchange.decision_of)
+                await one._exchange(question, _reading_of(question))
+        del one
 
 
 class Limiter(_Configured):
@@ -356,9 +484,9 @@ class Limiter(_Configured):
 
     def _begin(self) -> None:
         super()._begin()
-        limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS)
-        self._transport = self._given_transport or httpx.HTTPTransport(limits=limits)
+        self._transport = self._given_transport or _pool()
         self._asking: threading.Thread | None = None
+        self._starting = threading.Lock()
         self._is_closed = threading.Event()
 
     def ready(self, *policies: str, inline: bool = False) -> None:
@@ -411,6 +539,7 @@ class Limiter(_Configured):
 
     def close(self) -> None:
         """Closes the connections."""
+        self._own_what_is_shared()
         self._is_closed.set()
         self._transport.close()
 
@@ -424,6 +553,7 @@ class Limiter(_Configured):
 
     def _decide(self, call: Call) -> Decision:
         self._own_what_is_shared()
+        self._breaker.wants(call)
         if self._breaker.is_open and (self._is_asking() or not self._breaker.may_try()):
             return self._not_asked(call)
         try:
@@ -435,12 +565,13 @@ class Limiter(_Configured):
         try:
             return self._exchange(call, read)
         except LimiterError as error:
-            _log.warning("%s could not be done: %s", call.path, error)
+            self._tell_lost(call, error)
             raise
 
     def _exchange(self, call: Call, read: Read[T]) -> T:
         self._own_what_is_shared()
-        plan = exchange.plan(call, read, self._gives_up_at())
+        answers_before = self._breaker.answers
+        plan = exchange.plan(call, self._distrusting(read), self._gives_up_at())
         try:
             step = next(plan)
             while True:
@@ -452,10 +583,10 @@ class Limiter(_Configured):
                 try:
                     step = plan.send(outcome)
                 except StopIteration as stop:
-                    self._heard(call, None)
+                    self._heard(call, None, answers_before)
                     return cast(T, stop.value)
         except LimiterError as error:
-            if self._heard(call, error):
+            if self._heard(call, error, answers_before):
                 self._ask_in_background()
             raise
 
@@ -479,11 +610,18 @@ class Limiter(_Configured):
         except (httpx.RequestError, OSError) as error:
             return error
 
+    def _distrust(self) -> None:
+        if self._given_transport is None:
+            # The old one ends with the last thread that has a request under way on it.
+            self._transport = _pool()
+
     def _is_asking(self) -> bool:
         return self._asking is not None and self._asking.is_alive()
 
     def _ask_in_background(self) -> None:
-        if not self._is_asking() and not self._is_closed.is_set():
+        with self._starting:
+            if self._is_asking() or self._is_closed.is_set():
+                return
             self._asking = threading.Thread(
                 target=_ask_until_answered,
                 args=[weakref.ref(self), self._is_closed],
@@ -493,14 +631,20 @@ class Limiter(_Configured):
             self._asking.start()
 
 
+def _pool() -> httpx.BaseTransport:
+    limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS)
+    return httpx.HTTPTransport(limits=limits)
+
+
 def _ask_until_answered(limiter: weakref.ref[Limiter], is_closed: threading.Event) -> None:
     """In a thread, which keeps no limiter that nobody else has."""
-    while (one := limiter()) is not None and one._breaker.is_open and (question := one._breaker.question) is not None:
+    while (one := limiter()) is not None and one._breaker.is_open:
         pause_seconds = one._breaker.next_pause_seconds()
         del one
         if is_closed.wait(pause_seconds):
             return
         if (one := limiter()) is not None:
+            question = one._breaker.next_question()
             with suppress(LimiterError):
-                one._exchange(question, exchange.decision_of)
+                one._exchange(question, _reading_of(question))
         del one

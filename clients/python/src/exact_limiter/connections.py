@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from weakref import WeakSet
 
 import anyio
 import httpcore
@@ -35,6 +36,8 @@ class Connections(httpx.AsyncBaseTransport):
         self._ssl_context: ssl.SSLContext | None = None
         #: In the order of their last use.
         self._idle: list[httpcore.AsyncHTTPConnection] = []
+        #: Those that may be used again.
+        self._trusted: WeakSet[httpcore.AsyncHTTPConnection] = WeakSet()
         self._room = anyio.Semaphore(max_connections)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -57,11 +60,19 @@ class Connections(httpx.AsyncBaseTransport):
                 with anyio.CancelScope(shield=True):
                     await connection.aclose()
                 raise
-            if connection.is_idle():
+            if not connection.is_idle():
+                pass
+            elif connection in self._trusted:
                 self._idle.append(connection)
+            else:
+                await connection.aclose()
             if len(self._idle) > 1 and self._idle[0].has_expired():
                 await self._idle.pop(0).aclose()
         return httpx.Response(response.status, headers=response.headers, content=content)
+
+    def distrust(self) -> None:
+        """Has no connection that is open now be used again: an answer on one of them was not about its request."""
+        self._trusted.clear()
 
     async def aclose(self) -> None:
         idle, self._idle = self._idle, []
@@ -71,9 +82,11 @@ class Connections(httpx.AsyncBaseTransport):
     async def _connection(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
         while self._idle:
             connection = self._idle.pop()
-            if not connection.has_expired():
+            if connection in self._trusted and not connection.has_expired():
                 return connection
             await connection.aclose()
         if origin.scheme == b"https" and self._ssl_context is None:
             self._ssl_context = httpx.create_ssl_context()
-        return httpcore.AsyncHTTPConnection(origin, ssl_context=self._ssl_context, keepalive_expiry=_IDLE_SECONDS)
+        connection = httpcore.AsyncHTTPConnection(origin, ssl_context=self._ssl_context, keepalive_expiry=_IDLE_SECONDS)
+        self._trusted.add(connection)
+        return connection

@@ -43,7 +43,7 @@ class Decision:
     cost: int
     #: This consume was charged before, under the same idempotency key.
     replayed: bool
-    #: The limiter could not be reached: `on_error` decided, and nothing is recorded.
+    #: Nobody decided in time: `on_error` did. Whether it was recorded is not known, and if it has an id, may be asked.
     degraded: bool
     #: When denied, the wait until this cost fits if nobody else consumes: at least 1. None when allowed.
     retry_after_seconds: int | None
@@ -119,8 +119,8 @@ def read_release(body: Mapping[str, Any]) -> Release:
     return Release(id=_text(body["id"]), policy=_text(body["policy"]), limits=_read_limits(body))
 
 
-def degraded_decision(allowed: bool, policy: str, cost: int, idempotency_key: str | None) -> Decision:
-    """What `on_error` makes of a call that was not answered."""
+def degraded_decision(allowed: bool, policy: str, cost: int, id: str | None) -> Decision:
+    """What `on_error` makes of a call that was not answered. `id` names it if it may have been recorded."""
     told: dict[str, object] = {
         "allowed": allowed,
         "policy": policy,
@@ -138,7 +138,7 @@ def degraded_decision(allowed: bool, policy: str, cost: int, idempotency_key: st
     }
     return Decision(
         allowed=allowed,
-        id=idempotency_key if allowed else None,
+        id=id if allowed else None,
         policy=policy,
         cost=cost,
         replayed=False,

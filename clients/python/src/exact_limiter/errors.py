@@ -49,10 +49,14 @@ class UnknownDecisionError(LimiterError):
 class UnavailableError(LimiterError):
     """No answer of the service within the deadline. A check or a consume is then decided by `on_error`."""
 
-    def __init__(self, message: str, *, is_of_service: bool = False) -> None:
+    def __init__(self, message: str, *, is_about_subject: bool = False) -> None:
         super().__init__(message)
-        #: The service itself said that it can't decide: others of its objects may well be able to.
-        self.is_of_service = is_of_service
+        #: The service itself said that it can't decide, or a firewall refused the request: others may be answered.
+        self.is_about_subject = is_about_subject
+
+
+class AnotherAnswerError(UnavailableError):
+    """An answer about something else than was asked: no other answer of its connection can be believed."""
 
 
 #: What `on_error` answers a check or a consume for: nobody decided. All else is a decision about the request.

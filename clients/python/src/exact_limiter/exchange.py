@@ -29,6 +29,7 @@ from .decision import (
     read_settlement,
 )
 from .errors import (
+    AnotherAnswerError,
     InvalidField,
     InvalidRequestError,
     LimiterError,
@@ -71,7 +72,17 @@ class Call:
     #: What it asks about, and so what its answer must be about.
     policy: str = ""
     cost: int = 1
+    #: Of a settle and a release: the decision.
+    id: str | None = None
+    subject: object = None
     is_key: Callable[[str], bool] = _any_key
+
+    def changed(self, op: str, **fields: str | int) -> Call:
+        """Of a consume: a settle or a release of what it was charged."""
+        asked = {name: value for name, value in json.loads(self.body).items() if name != "cost"}
+        path = self.path.replace("consume", op)
+        body = _encode({**asked, **fields})
+        return replace(self, path=path, body=body, idempotency_key=None, has_new_key=False, **_asked(fields))
 
     @property
     def as_check(self) -> Call:
@@ -102,7 +113,10 @@ class Answer:
 
     def json(self) -> Any:
         """The object that it carries; raises ValueError when it carries none."""
-        value = json.loads(self.content) if isinstance(self.content, bytes) else self.content
+        try:
+            value = json.loads(self.content) if isinstance(self.content, bytes) else self.content
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
         if not isinstance(value, dict):
             raise ValueError("not a JSON object")
         return value
@@ -116,6 +130,8 @@ Read = Callable[[Call, Answer], T]
 
 Plan = Generator[Send | Pause, Outcome, T]
 
+#: What the service reads of one call.
+_MOST_BYTES = 8 * 1024
 _FIRST_PAUSE_SECONDS = 0.05
 #: An attempt gets at most half of what is left, so that a lost packet leaves time for another, but at least this.
 _SHORTEST_ATTEMPT_SECONDS = 0.1
@@ -196,16 +212,26 @@ def inline_call() -> Call:
 def decision_of(call: Call, answer: Answer) -> Decision:
     """Raises a LimiterError unless it is a decision about this call."""
     if answer.status in (200, 429):
-        return _read_about(call, answer, lambda body: read_decision(body, answer.headers))
+        return _read_about(call, answer, lambda body: _read_decision(body, answer))
     refusal = _error_of(call, answer)
     if isinstance(refusal, InvalidRequestError) and refusal.status == 404 and not refusal.errors:
-        raise UnavailableError(_NOT_THE_SERVICE.format(answer.status))
+        raise UnavailableError(_NOT_THE_SERVICE.format(answer.status), is_about_subject=True)
     raise refusal
+
+
+def _read_decision(body: Mapping[str, Any], answer: Answer) -> Decision:
+    decision = read_decision(body, answer.headers)
+    if answer.status == 429 and decision.allowed:
+        raise TypeError("a denial of what is allowed")
+    return decision
 
 
 def settlement_of(call: Call, answer: Answer) -> Settlement:
     """Raises a LimiterError unless it is a settlement of this call's decision."""
-    return _change_of(call, answer, read_settlement)
+    settlement = _change_of(call, answer, read_settlement)
+    if settlement.cost != call.cost:
+        raise AnotherAnswerError(_ABOUT_ANOTHER)
+    return settlement
 
 
 def release_of(call: Call, answer: Answer) -> Release:
@@ -240,7 +266,9 @@ def undecided(error: LimiterError, on_error: OnError, call: Call) -> Decision:
     """What takes the place of a decision that could not be had; raises `error` if that is what shall become of it."""
     if on_error == "raise":
         raise error
-    return degraded_decision(on_error == "allow", call.policy, call.cost, call.idempotency_key)
+    # Refused, it was not recorded: there is nothing to give back.
+    id = call.idempotency_key if isinstance(error, UnavailableError) else None
+    return degraded_decision(on_error == "allow", call.policy, call.cost, id)
 
 
 class _Told(Protocol):
@@ -253,6 +281,7 @@ class _Told(Protocol):
 
 
 _T = TypeVar("_T", bound=_Told)
+_Change = TypeVar("_Change", Settlement, Release)
 
 
 def _read_about(call: Call, answer: Answer, read: Callable[[Mapping[str, Any]], _T]) -> _T:
@@ -260,15 +289,18 @@ def _read_about(call: Call, answer: Answer, read: Callable[[Mapping[str, Any]], 
     try:
         told = read(answer.json())
     except (ValueError, KeyError, TypeError) as error:
-        raise UnavailableError(_NOT_THE_SERVICE.format(answer.status)) from error
+        raise UnavailableError(_NOT_THE_SERVICE.format(answer.status), is_about_subject=answer.status == 429) from error
     if told.policy != call.policy or not all(call.is_key(state.key) for state in told.limits):
-        raise UnavailableError("An answer of the limiter that is about something else than was asked.")
+        raise AnotherAnswerError(_ABOUT_ANOTHER)
     return told
 
 
-def _change_of(call: Call, answer: Answer, read: Callable[[Mapping[str, Any]], _T]) -> _T:
+def _change_of(call: Call, answer: Answer, read: Callable[[Mapping[str, Any]], _Change]) -> _Change:
     if answer.status == 200:
-        return _read_about(call, answer, read)
+        change = _read_about(call, answer, read)
+        if change.id != call.id:
+            raise AnotherAnswerError(_ABOUT_ANOTHER)
+        return change
     refusal = _error_of(call, answer)
     # The other 404 points at the name of a policy that there is not.
     if isinstance(refusal, InvalidRequestError) and refusal.status == 404 and not refusal.errors:
@@ -276,13 +308,15 @@ def _change_of(call: Call, answer: Answer, read: Callable[[Mapping[str, Any]], _
     raise refusal
 
 
+_ABOUT_ANOTHER = "An answer of the limiter that is about something else than was asked."
 _NOT_THE_SERVICE = "An answer with status {} that is none of the limiter's: is its URL right?"
 
 
 def _about(policy: str, subject: Subject, op: str, **fields: str | int) -> Call:
     texts = texts_of(subject)
     body = _encode({"policy": policy, "subject": texts, **fields})
-    return Call("POST", f"/v1/{op}", body, policy=policy, cost=int(fields.get("cost", 1)), is_key=is_key_of(texts))
+    about = _asked(fields)
+    return Call("POST", f"/v1/{op}", body, policy=policy, subject=texts, is_key=is_key_of(texts), **about)
 
 
 def _inline(layers: Sequence[Layer], op: str, **fields: str | int) -> Call:
@@ -292,8 +326,13 @@ def _inline(layers: Sequence[Layer], op: str, **fields: str | int) -> Call:
     ]
     body = _encode({"layers": named, **fields})
     asked = {f"inline/{trimmed(key)}" for key in keys}
-    cost = int(fields.get("cost", 1))
-    return Call("POST", f"/v1/inline/{op}", body, policy="inline", cost=cost, is_key=asked.__contains__)
+    path, about = f"/v1/inline/{op}", _asked(fields)
+    return Call("POST", path, body, policy="inline", subject=asked, is_key=asked.__contains__, **about)
+
+
+def _asked(fields: Mapping[str, str | int]) -> dict[str, Any]:
+    """What of a request its answer must repeat."""
+    return {"cost": fields.get("cost", 1), "id": fields.get("id")}
 
 
 def _with_key(call: Call, given: Id | None) -> Call:
@@ -310,7 +349,8 @@ def _with_key(call: Call, given: Id | None) -> Call:
 def _error_of(call: Call, answer: Answer) -> LimiterError:
     detail = _problem_of(answer)
     if detail is None:
-        return UnavailableError(_NOT_THE_SERVICE.format(answer.status))
+        # A firewall may refuse a subject by its name.
+        return UnavailableError(_NOT_THE_SERVICE.format(answer.status), is_about_subject=400 <= answer.status < 500)
     if answer.status == 401:
         return UnauthorizedError(f"The limiter refuses the token: {detail}")
     if answer.status == 403:
@@ -344,7 +384,7 @@ def _answered(outcome: Outcome) -> Answer:
     if outcome.status >= 500:
         detail = _problem_of(outcome)
         told = f"The limiter answered with status {outcome.status}" + (f": {detail}" if detail else ".")
-        raise UnavailableError(told, is_of_service=detail is not None)
+        raise UnavailableError(told, is_about_subject=detail is not None)
     return outcome
 
 
@@ -356,4 +396,8 @@ def _asked_to_wait_seconds(outcome: Outcome) -> float:
 
 
 def _encode(body: object) -> bytes:
-    return json.dumps(body, separators=(",", ":")).encode()
+    """Raises InvalidRequestError when the service does not read that much: nobody would answer it otherwise."""
+    encoded = json.dumps(body, separators=(",", ":")).encode()
+    if len(encoded) > _MOST_BYTES:
+        raise InvalidRequestError(413, "The request is above 8 KiB.")
+    return encoded

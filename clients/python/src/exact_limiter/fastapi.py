@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -26,14 +27,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .client import AsyncLimiter
 from .decision import Decision, Release, Settlement
-from .errors import InvalidRequestError, LimiterError
+from .errors import InvalidField, InvalidRequestError, LimiterError, UnknownDecisionError
 from .ids import Id, text_of
 from .loops import running_loop
+
+_log = logging.getLogger("exact_limiter")
 
 T = TypeVar("T")
 
 #: Where the middleware leaves what follows.
 _SCOPE_KEY = "exact_limiter.installed"
+
+
+#: The attributes that a visitor may have a mistake in.
+_VISITORS = {"/subject/user": "user", "/subject/ip": "ip"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,8 @@ class _Installed:
 class RateLimited(HTTPException):
     """
     A request that is not let pass: 429 denied, 503 not decided (`on_error="deny"`), 400 for a user that can't be, 403
-    for what the limiter refuses. An exception handler of the application's own may answer it in another way.
+    for what else the limiter refuses, which is the application's mistake. An exception handler of the application's own
+    may answer it in another way.
     """
 
     def __init__(
@@ -104,10 +112,15 @@ class Charge:
         return await self._change(lambda id: self._limiter.release(policy, subject, id=id))
 
     async def _change(self, change: Callable[[str], Awaitable[T]]) -> T | None:
-        if self.decision.id is None or self.decision.degraded:
+        if self.decision.id is None:
             return None
         try:
             return await change(self.decision.id)
+        except UnknownDecisionError as error:
+            # When nobody answered the consume, it may never have been recorded.
+            if not self.decision.degraded:
+                _log.warning("A charge by policy %s could not be changed: %s", self.decision.policy, error)
+            return None
         except LimiterError:
             # Logged by the client.
             return None
@@ -191,11 +204,14 @@ class RateLimit:
         ) -> Charge:
             if not isinstance(attributes, Mapping):
                 raise TypeError(f"{_name(named['attributes'])} must return a mapping, not {type(attributes).__name__}")
-            subject: dict[str, str | None] = {
-                **{name: _text(value, named["attributes"], policy, name) for name, value in attributes.items()},
-                "user": _text(user, named["user"], policy, "user"),
-                "ip": client_address(request, self.trusted_proxies),
-            }
+            try:
+                subject: dict[str, str | None] = {
+                    **{name: _text(value, named["attributes"], policy, name) for name, value in attributes.items()},
+                    "user": _text(user, named["user"], policy, "user"),
+                    "ip": client_address(request, self.trusted_proxies),
+                }
+            except InvalidRequestError as error:
+                raise self._refusal(policy, {"user": user}, error) from error
             return Charge(await self._admitted(request, policy, subject, cost), self.limiter, subject)
 
         return limited
@@ -216,14 +232,18 @@ class RateLimit:
         try:
             return await self.limiter.consume(policy, subject, cost=cost)
         except InvalidRequestError as error:
-            # What the client is counted by is its own, and a mistake in it no reason to let the client pass.
-            mistakes = [field for field in error.errors if field.pointer.startswith("/subject/")]
-            if error.status == 413 or mistakes:
-                told = "; ".join(f"{field.pointer}: {field.detail}" for field in mistakes)
-                raise _refused(400, "Bad Request", told or "The user is too long.") from error
-            # A cost above the limit, for one: no outage, and of no use to be sent again.
-            self.limiter.tell(error, policy)
-            raise _refused(403, "Forbidden", "This request is not accepted.") from error
+            raise self._refusal(policy, subject, error) from error
+
+    def _refusal(self, policy: str, subject: Mapping[str, object], error: InvalidRequestError) -> RateLimited:
+        """No mistake is a reason to let the visitor pass. He is told of his own, and the developer of all others."""
+        mistakes = [field for field in error.errors if field.pointer.startswith("/subject/")]
+        # The visitor may choose who he is, and nothing else that a policy counts by. What is missing is missing here.
+        if mistakes and all(subject.get(_VISITORS.get(field.pointer, "")) is not None for field in mistakes):
+            return _refused(400, "Bad Request", "; ".join(f"{field.pointer}: {field.detail}" for field in mistakes))
+        if error.status == 413 and max(subject, key=lambda name: len(str(subject[name] or ""))) == "user":
+            return _refused(400, "Bad Request", "The user is too long.")
+        self.limiter.tell(error, policy)
+        return _refused(403, "Forbidden", "This request is not accepted.")
 
 
 def _refused(status: int, title: str, detail: str) -> RateLimited:
@@ -231,10 +251,18 @@ def _refused(status: int, title: str, detail: str) -> RateLimited:
 
 
 def _text(value: object, dependency: Callable[..., object], policy: str, attribute: str) -> str | None:
-    """An attribute as text. Raises TypeError, which names the dependency that it comes from."""
+    """
+    An attribute as text. Raises TypeError, which names the dependency that it comes from, and InvalidRequestError for
+    half a character.
+    """
     if value is None:
         return None
-    return text_of(value, f'what {_name(dependency)} returns to rate_limit("{policy}") as "{attribute}"')
+    try:
+        return text_of(value, f'what {_name(dependency)} returns to rate_limit("{policy}") as "{attribute}"')
+    except ValueError as error:
+        # Text as somebody sent it, in JSON for one.
+        mistake = InvalidField(f"/subject/{attribute}", "is no Unicode text")
+        raise InvalidRequestError(400, "The request has a mistake.", [mistake]) from error
 
 
 def _name(dependency: Callable[..., object]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -17,17 +18,27 @@ Subject: TypeAlias = Mapping[str, Id | None]
 #: What the service takes for white space, of which Python takes one character for none.
 _BYTE_ORDER_MARK = "\ufeff"
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 def text_of(value: object, what: str) -> str:
-    """The id as text. Raises TypeError for what is no id; `what` says whose value it is."""
+    """The id as text. Raises TypeError for what is no id, ValueError for half a character; `what` says whose it is."""
     if isinstance(value, str):
-        return value
+        return value if value.isascii() else _whole(value, what)
     if isinstance(value, int) and not isinstance(value, bool):
         # An IntEnum has a text of its own.
         return int.__repr__(value)
     if isinstance(value, uuid.UUID):
         return str(value)
     raise TypeError(f"{what} must be a str, an int or a UUID, not {type(value).__name__}")
+
+
+def _whole(text: str, what: str) -> str:
+    """Text whose surrogate pairs are characters, as JSON and the service read them."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16") if _SURROGATE.search(text) else text
+    except UnicodeDecodeError:
+        raise ValueError(f"{what} is no Unicode text: it has half of a surrogate pair") from None
 
 
 def texts_of(subject: Mapping[str, object]) -> dict[str, str | None]:

@@ -28,7 +28,7 @@ from limits.storage import MovingWindowSupport, Storage
 
 from .client import AsyncLimiter, Limiter
 from .decision import Decision, degraded_decision
-from .errors import OUTAGES, InvalidRequestError, LimiterError
+from .errors import InvalidRequestError, LimiterError
 from .exchange import Layer
 
 _SCHEMES = ["limiter+http", "limiter+https"]
@@ -88,7 +88,7 @@ class LimiterStorage(Storage, MovingWindowSupport):
     def clear(self, key: str) -> None:
         try:
             self._limiter.forget_inline(_name(key))
-        except OUTAGES as error:
+        except LimiterError as error:
             _tell_or_raise(self._limiter, error)
 
     def _consume(self, layers: list[Layer], cost: int) -> Decision:
@@ -153,7 +153,7 @@ class AsyncLimiterStorage(AsyncStorage, AsyncMovingWindowSupport):
     async def clear(self, key: str) -> None:
         try:
             await self._limiter.forget_inline(_name(key))
-        except OUTAGES as error:
+        except LimiterError as error:
             _tell_or_raise(self._limiter, error)
 
     async def _consume(self, layers: list[Layer], cost: int) -> Decision:
@@ -179,6 +179,10 @@ _ENDS_WITH_LIMIT = re.compile(r"/(\d+)/(\d+)/(second|minute|hour|day|month|year)
 def _arguments(uri: str, options: dict[str, Any]) -> dict[str, Any]:
     """What a client is made with: where, by which token, and how it fails."""
     parts = urlsplit(uri)
+    if parts.password is not None:
+        raise ValueError("the storage's URI has a token with a colon in it: percent-encode the token")
+    if "@" in (parts.username or "") + parts.path + parts.query + parts.fragment:
+        raise ValueError("the storage's URI has an @ in a wrong place: percent-encode the token")
     host = parts.netloc.rpartition("@")[2]
     url = urlunsplit((parts.scheme.removeprefix("limiter+"), host, parts.path, "", ""))
     given = {"on_error": "raise", **dict(parse_qsl(parts.query)), **options}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
@@ -48,9 +49,11 @@ class ForEachLoop(Generic[C]):
 
     async def aclose(self) -> None:
         """Closes the one of the loop that runs, if there is one."""
-        made = self._made.pop(running_loop() or anyio.lowlevel.current_token(), None)
-        if made is not None:
-            await made.aclose()
+        loop = running_loop() or anyio.lowlevel.current_token()
+        if loop in self._made:
+            # Forgotten last: what it finishes before it is closed may need it.
+            await self._made[loop].aclose()
+            self._made.pop(loop, None)
 
     def forget(self, loop: asyncio.AbstractEventLoop) -> None:
         self._made.pop(loop, None)
@@ -79,7 +82,9 @@ def _close_with(loop: asyncio.AbstractEventLoop, owner: ForEachLoop[Any]) -> Non
             can_run = not loop.is_running() and not loop.is_closed() and running_loop() is None
             for one in list(attributes[_CLOSED_FIRST]):
                 if can_run:
-                    with suppress(Exception):
+                    with suppress(Exception), warnings.catch_warnings():
+                        # asyncio warns of generators that begin as late as this; these end before the loop does.
+                        warnings.simplefilter("ignore", ResourceWarning)
                         loop.run_until_complete(one.aclose())
                 one.forget(loop)
             close()
