@@ -186,7 +186,7 @@ describe.each(kinds)("onError answers for a client %s", (_, limiter) => {
         expect(decision).toMatchObject({ allowed: onError === "allow", degraded: true });
         expect(decision.error).toBeInstanceOf(UnauthorizedError);
       }
-      await expect(stranger.ready()).rejects.toThrow("Send a token that is in force");
+      await expect(stranger.ready()).rejects.toThrow("The token is not in force");
     }
   });
 
