@@ -164,6 +164,6 @@ describe("the page of a key", () => {
     const console = await openSignedIn();
     await console.page.getByRole("searchbox").fill("ip:2001:DB8::1");
     await console.page.keyboard.press("Enter");
-    expect(await console.page.getByText("The key in the path is invalid").innerText()).toContain("ip:2001:db8::/64");
+    expect(await console.page.getByText("The key in the path must").innerText()).toContain("ip:2001:db8::/64");
   });
 });

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
+import queue
+import threading
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -18,7 +21,7 @@ from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 from servers import answers, hangs_up, misbehaving
 
-from exact_limiter import InvalidRequestError, LimiterError, UnauthorizedError, UnavailableError
+from exact_limiter import InvalidRequestError, Limiter, LimiterError, UnauthorizedError, UnavailableError
 from exact_limiter.limits import AsyncLimiterStorage, LimiterStorage
 from exact_limiter.testing import LimiterService
 
@@ -343,3 +346,20 @@ def test_flask_limiter_moves_over_by_its_uri(limiter: LimiterService) -> None:
     assert statuses == [200] * 5 + [429]
     limiter.advance(seconds=60)
     assert clients[1].post("/chat/message").status_code == 200
+
+
+def test_a_storage_that_nobody_has_any_more_is_not_closed_by_the_thread_that_happens_to_collect_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed_by: queue.Queue[int] = queue.Queue()
+    close = Limiter.close
+
+    def close_and_tell(limiter: Limiter) -> None:
+        close(limiter)
+        closed_by.put(threading.get_ident())
+
+    monkeypatch.setattr(Limiter, "close", close_and_tell)
+    storage = LimiterStorage("limiter+http://token@limiter.test")
+    del storage
+    gc.collect()
+    assert closed_by.get(timeout=10) != threading.get_ident()

@@ -18,6 +18,7 @@ import math
 import re
 import time
 import weakref
+from _thread import start_new_thread
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
@@ -43,8 +44,11 @@ class LimiterStorage(Storage, MovingWindowSupport):
     def __init__(self, uri: str, wrap_exceptions: bool = False, **options: Any) -> None:
         super().__init__(uri, wrap_exceptions=wrap_exceptions)
         self._limiter = Limiter(**_arguments(uri, options))
-        # Nobody closes a storage.
-        weakref.finalize(self, self._limiter.close)
+        # Nobody closes a storage. It may be collected in a thread that holds a lock which closing needs, such as the
+        # pool's: that thread would wait for itself, and nothing would be collected any more. So a new one closes.
+        closing = weakref.finalize(self, start_new_thread, self._limiter.close, ())
+        # At the end of the interpreter no thread begins.
+        closing.atexit = False
 
     @property
     def base_exceptions(self) -> type[Exception]:
