@@ -72,7 +72,7 @@ def misbehaving(behaviours: Sequence[Behaviour]) -> Generator[Misbehaving, None,
             behaviour = behaviours[min(len(server.requests), len(behaviours)) - 1]
             if isinstance(behaviour, ByRequest):
                 behaviour = behaviour.choose(request)
-            threading.Thread(target=behaviour, args=[connection], daemon=True).start()
+            threading.Thread(target=_behave, args=[behaviour, connection], daemon=True).start()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -86,6 +86,12 @@ def misbehaving(behaviours: Sequence[Behaviour]) -> Generator[Misbehaving, None,
             connection.close()
 
 
+def _behave(behaviour: Behaviour, connection: socket.socket) -> None:
+    # A client that has read all of it, or gave up, may have closed the connection, and so may the end of the test.
+    with suppress(OSError):
+        behaviour(connection)
+
+
 def hangs(_: socket.socket) -> None:
     """Never answers."""
 
@@ -97,22 +103,17 @@ def hangs_up(connection: socket.socket) -> None:
 
 def trickles(connection: socket.socket) -> None:
     """Begins an answer that goes on for ever, a byte at a time."""
-    try:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
-        while True:
-            connection.sendall(b" ")
-            threading.Event().wait(0.02)
-    except OSError:
-        pass
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
+    while True:
+        connection.sendall(b" ")
+        threading.Event().wait(0.02)
 
 
 def answers(status: str, body: str, *headers: str) -> Behaviour:
     def answer(connection: socket.socket) -> None:
         head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body.encode())}", "Connection: close", *headers]
-        # A client that has read all of it, or gave up, may have closed the connection already.
-        with suppress(OSError):
-            connection.sendall(("\r\n".join(head) + "\r\n\r\n" + body).encode())
-            connection.shutdown(socket.SHUT_RDWR)
+        connection.sendall(("\r\n".join(head) + "\r\n\r\n" + body).encode())
+        connection.shutdown(socket.SHUT_RDWR)
 
     return answer
 
@@ -120,11 +121,14 @@ def answers(status: str, body: str, *headers: str) -> Behaviour:
 def _read_request(connection: socket.socket) -> str | None:
     """None if the client gave up before it had sent all of it."""
     received = b""
-    while not _is_complete(received):
-        part = connection.recv(65_536)
-        if part == b"":
-            return None
-        received += part
+    try:
+        while not _is_complete(received):
+            part = connection.recv(65_536)
+            if part == b"":
+                return None
+            received += part
+    except OSError:
+        return None
     return received.decode()
 
 
