@@ -29,7 +29,7 @@ export default defineConfig({
         test: {
           name: "node",
           include: [
-            "test/{accuracy,core,config,console,edge,http,client,object,simulation}/**/*.test.ts",
+            "test/{accuracy,client,config,console,core,counting,http,object,objects,request,simulation}/**/*.test.ts",
             "test/*.test.ts",
           ],
         },

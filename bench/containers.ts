@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { Limiter } from "../src/client";
 import { consume } from "../src/core/decide";
-import { EventLog } from "../src/core/log";
+import { EventLog } from "../src/core/sliding-window";
 import { ServiceProcess } from "../tools/service-process";
 import { temporaryFolder } from "../tools/temporary-folder";
 import { TOKEN } from "./load";

@@ -1,5 +1,5 @@
 import { type Limit, LONGEST_WINDOW_MS } from "../src/core/limit";
-import { EventLog } from "../src/core/log";
+import { EventLog } from "../src/core/sliding-window";
 import type { CounterState, LayerState, Override, PolicyState } from "./wire";
 
 /** An admitted event, its time in milliseconds. */

@@ -1,6 +1,6 @@
 import { check } from "../src/core/decide";
 import { type Limit, LONGEST_WINDOW_MS, parseLimit } from "../src/core/limit";
-import { EventLog } from "../src/core/log";
+import { EventLog } from "../src/core/sliding-window";
 import type { CountedEvent } from "./counters";
 
 /** An event, and what another set of limits would have said to it. */

@@ -10,7 +10,7 @@ import { Callers, HEADERS, LIMITS, TOKEN } from "./soak/callers";
 import { soakClock } from "./soak/clock";
 import { Disk } from "./soak/disk";
 import { Faults } from "./soak/faults";
-import { type Counter, judge, newVerdict, type Wish } from "./soak/told";
+import { type Counter, judge, newVerdict, type Wish } from "./soak/observations";
 
 /**
  * `npm run soak -- --minutes 30`: the real service under mixed traffic while faults befall it, and a second one whose

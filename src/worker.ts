@@ -1,78 +1,88 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
-import { bodyOf, releaseOf, settlementOf } from "./edge/decision";
-import type { WaitUntil } from "./edge/fan-out";
-import { logFault } from "./edge/fault";
-import { Refusal } from "./edge/refusal";
-import { readCheck, readConsumeWithKey, readRelease, readSettle } from "./edge/request";
+import { logFault } from "./fault";
+import { appOf } from "./http/app";
+import { batch } from "./http/batch";
+import { RequestsInFlight } from "./http/in-flight";
+import { ROUTES } from "./http/routes";
+import { bodyOf, releaseBodyOf, settlementBodyOf } from "./limiter/decision-body";
+import type { WaitUntil } from "./objects/objects";
+import { readCheck, readConsumeWithKey, readRelease, readSettle } from "./request/read";
+import { Refusal } from "./request/refusal";
 import type {
   BatchRequest,
   BatchResults,
   ConsumeRequest,
-  Decision,
+  DecisionBody,
   DecisionRequest,
-  Release,
+  ReleaseBody,
   ReleaseRequest,
-  Settlement,
+  SettlementBody,
   SettleRequest,
-} from "./edge/schema";
-import { type Env, serviceOf } from "./edge/service";
-import { appOf } from "./http/app";
-import { batch } from "./http/batch";
-import { ROUTES } from "./http/routes";
-import { UnderWay } from "./http/under-way";
+} from "./request/schema";
+import { type Env, serviceOf } from "./service";
 
-export type * from "./edge/schema";
+export { StatsObject } from "./counting/stats-object";
 export { LimiterObject } from "./object/object";
-export { StatsObject } from "./stats/object";
+export type {
+  BatchRequest,
+  BatchResults,
+  ConsumeRequest,
+  DecisionBody as Decision,
+  DecisionRequest,
+  ReleaseBody as Release,
+  ReleaseRequest,
+  SettlementBody as Settlement,
+  SettleRequest,
+} from "./request/schema";
 
-const underWay = new UnderWay();
+const inFlight = new RequestsInFlight();
 
 /** HTTP, for backends anywhere. */
-export default { fetch: underWay.watched(appOf(ROUTES)) } satisfies ExportedHandler<Env>;
+export default { fetch: inFlight.counted(appOf(ROUTES)) } satisfies ExportedHandler<Env>;
 
 /**
- * The same decisions for another Worker over a service binding (`entrypoint = "LimiterRpc"`), without HTTP or a token:
- * the binding is the permission. A denial is a value. A request that can't be decided throws a Refusal, whose `kind`,
- * `message` and `errors` arrive at the caller.
+ * The same decisions for another Worker, over a service binding (`entrypoint = "LimiterRpc"`): without HTTP, and without a
+ * token, since the binding is the permission. A denial is a value. A request that can't be decided throws a Refusal, whose
+ * `kind`, `message` and `errors` arrive at the caller.
  */
 export class LimiterRpc extends WorkerEntrypoint<Env> {
-  async check(request: DecisionRequest): Promise<Decision> {
+  async check(request: DecisionRequest): Promise<DecisionBody> {
     const { config, limiter } = serviceOf(this.env);
-    return bodyOf(await answered(async () => limiter.check(readCheck(request, config))));
+    return bodyOf(await reporting(async () => limiter.check(readCheck(request, config))));
   }
 
-  async consume(request: ConsumeRequest): Promise<Decision> {
+  async consume(request: ConsumeRequest): Promise<DecisionBody> {
     const { config, limiter } = serviceOf(this.env);
-    return bodyOf(await answered(async () => limiter.consume(readConsumeWithKey(request, config), this.#waitUntil)));
+    return bodyOf(await reporting(async () => limiter.consume(readConsumeWithKey(request, config), this.#waitUntil)));
   }
 
-  async settle(request: SettleRequest): Promise<Settlement> {
+  async settle(request: SettleRequest): Promise<SettlementBody> {
     const { config, limiter } = serviceOf(this.env);
-    return settlementOf(await answered(async () => limiter.settle(readSettle(request, config))));
+    return settlementBodyOf(await reporting(async () => limiter.settle(readSettle(request, config))));
   }
 
-  async release(request: ReleaseRequest): Promise<Release> {
+  async release(request: ReleaseRequest): Promise<ReleaseBody> {
     const { config, limiter } = serviceOf(this.env);
-    return releaseOf(await answered(async () => limiter.release(readRelease(request, config))));
+    return releaseBodyOf(await reporting(async () => limiter.release(readRelease(request, config))));
   }
 
-  /** Up to 100 of these calls, decided each by itself: results with the status and the body of the call over HTTP. */
+  /** Up to 100 of these calls, each decided by itself. A result has the status and the body of the same call over HTTP. */
   async batch(request: BatchRequest): Promise<BatchResults> {
-    return answered(async () => batch(request, serviceOf(this.env), this.#waitUntil));
+    return reporting(async () => batch(request, serviceOf(this.env), this.#waitUntil));
   }
 
   readonly #waitUntil: WaitUntil = (work) => this.ctx.waitUntil(work);
 }
 
-/** `npm start` binds it, and has everything that was answered counted and written before it ends the runtime. */
+/** Bound by `npm start`, to have the counts of every reply written before it ends the runtime. */
 export class Shutdown extends WorkerEntrypoint<Env> {
   async writeCounts(): Promise<void> {
-    await underWay.close();
+    await inFlight.close();
     await serviceOf(this.env).counts?.write();
   }
 }
 
-async function answered<T>(decide: () => Promise<T>): Promise<T> {
+async function reporting<T>(decide: () => Promise<T>): Promise<T> {
   try {
     return await decide();
   } catch (error) {

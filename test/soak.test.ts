@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { judge, newVerdict, type Wish } from "../scripts/soak/told";
+import { judge, newVerdict, type Wish } from "../scripts/soak/observations";
 
 test("the soak's judge sees an event too many, one that is lost, and one that is charged twice", () => {
   const at = (second: number) => new Date(second * 1_000).toISOString();

@@ -1,5 +1,5 @@
 import type { Limit } from "../src/core/limit";
-import type { Standing } from "../src/core/log";
+import type { Standing } from "../src/core/standing";
 
 interface OracleEvent {
   readonly id: string;

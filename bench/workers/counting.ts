@@ -1,5 +1,5 @@
-import type { Env } from "../../src/edge/service";
 import { LimiterObject } from "../../src/object/object";
+import type { Env } from "../../src/service";
 import worker from "../../src/worker";
 
 /** The Worker of the service, which also counts what is billed: `GET /bench/counts`. */

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Chance } from "../../tools/chance";
 import type { ServiceProcess } from "../../tools/service-process";
-import type { Wish } from "./told";
+import type { Wish } from "./observations";
 
 export const TOKEN = "soak-token";
 export const HEADERS = { Authorization: `Bearer ${TOKEN}`, "Content-Type": "application/json" };

@@ -103,11 +103,11 @@ const layer = z.strictObject(
 ) satisfies z.ZodType<Omit<Layer, "mode">>;
 
 /** The layers of a policy, whatever a layer consists of beside its name. */
-export function layersOf<Layer extends z.ZodType<{ readonly name: string }>>(layer: Layer) {
+export function layersSchema<Layer extends z.ZodType<{ readonly name: string }>>(layer: Layer) {
   return listOf(layer, 8, (layer) => layer?.name, "must not have two layers of the same name");
 }
 
-const declaration = z.strictObject({ mode: mode.default("live"), layers: layersOf(layer) }, must("be a table"));
+const declaration = z.strictObject({ mode: mode.default("live"), layers: layersSchema(layer) }, must("be a table"));
 
 const table = z.custom<Readonly<Record<string, unknown>>>(
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),

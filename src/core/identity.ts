@@ -27,7 +27,7 @@ export function inOtherMode(identity: string): string {
 }
 
 /** The layers that decided; none where their names do not matter, since a caller named them. */
-export function layersOf(identity: string): string[] {
+export function layersInIdentity(identity: string): string[] {
   return [...digestsIn(identity).keys()].filter((layer) => layer !== "");
 }
 

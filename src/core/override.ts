@@ -1,5 +1,6 @@
 import type { Limit } from "./limit";
-import type { EventLog, Standing } from "./log";
+import type { EventLog } from "./sliding-window";
+import type { Standing } from "./standing";
 
 export const OVERRIDE_KINDS = ["limits", "exempt", "ban"] as const;
 export type OverrideKind = (typeof OVERRIDE_KINDS)[number];
@@ -46,7 +47,7 @@ export function overrideOf(override: KeyOverride, policy: string, layer: string)
 }
 
 /** What a verdict says of a counter that is overridden. All waits are from the verdict on, if nobody consumes. */
-export interface Overridden {
+export interface OverrideStanding {
   readonly kind: OverrideKind;
   /** Those in force, where they are not the counter's own. */
   readonly limits?: readonly Limit[] | undefined;
@@ -55,7 +56,7 @@ export interface Overridden {
   readonly ownFitsInMs: number;
 }
 
-interface OverriddenCounter {
+interface OverriddenLog {
   readonly log: EventLog;
   readonly limits: readonly Limit[];
   readonly override: Override;
@@ -65,9 +66,9 @@ interface OverriddenCounter {
  * How the limits in force stand. What does not fit before the override ends fits when it has ended and the counter's
  * own limits admit it.
  */
-export function overriddenStandings(counter: OverriddenCounter, cost: number, nowMs: number): Standing[] {
+export function overriddenStandings(counter: OverriddenLog, cost: number, nowMs: number): Standing[] {
   const { limits, override } = counter;
-  const { endsInMs, ownFitsInMs } = overriddenState(counter, cost, nowMs);
+  const { endsInMs, ownFitsInMs } = overrideStandingOf(counter, cost, nowMs);
   return (override.limits ?? limits).map((limit) => {
     const standing = orNever(counter, limit, cost, nowMs);
     const waitMs = { limits: standing.fitsInMs, exempt: 0, ban: Number.POSITIVE_INFINITY }[override.kind];
@@ -75,7 +76,7 @@ export function overriddenStandings(counter: OverriddenCounter, cost: number, no
   });
 }
 
-export function overriddenState(counter: OverriddenCounter, cost: number, nowMs: number): Overridden {
+export function overrideStandingOf(counter: OverriddenLog, cost: number, nowMs: number): OverrideStanding {
   const { limits, override } = counter;
   return {
     kind: override.kind,
@@ -86,7 +87,7 @@ export function overriddenState(counter: OverriddenCounter, cost: number, nowMs:
 }
 
 /** A cost above a limit on costs never fits it. */
-function orNever({ log, override }: OverriddenCounter, limit: Limit, cost: number, nowMs: number): Standing {
+function orNever({ log, override }: OverriddenLog, limit: Limit, cost: number, nowMs: number): Standing {
   const standing = log.standing(limit, Math.min(cost, limit.max), nowMs, override.keptFromMs);
   const isTooMuch = limit.kind === undefined && cost > limit.max;
   return isTooMuch ? { ...standing, fitsInMs: Number.POSITIVE_INFINITY } : standing;

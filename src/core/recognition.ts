@@ -1,11 +1,11 @@
 /** What a key holds of an id that a request comes with again. */
-export interface Remembered {
+export interface HeldId {
   /** The id is known: by the clock of this object, its event is younger than the policy's longest window. */
   readonly isInWindow: boolean;
   /** The attempts that dated the event, which counts from an instant while each of them was made. */
   readonly makers: readonly string[];
   /** The attempts that dated an older event of the id here: of a decision before, or one that faults have left. */
-  readonly earlier: readonly string[];
+  readonly earlierMakers: readonly string[];
   /** The layers that took part in the decision; none where that is not known, and all are taken to. */
   readonly layers: readonly string[];
   /** It was recorded while its layer was in the other mode, live or in shadow. */
@@ -35,10 +35,10 @@ export type Recognition = "new" | "known" | "torn" | "conflict";
  * a denial never has: the object that denied it holds nothing of it, and takes no late call of it. Hence whatever is recognised
  * as known counts from instants at which an attempt was made that was not told a denial.
  */
-export function recognise(layers: readonly string[], remembered: readonly (Remembered | undefined)[]): Recognition {
+export function recognise(layers: readonly string[], remembered: readonly (HeldId | undefined)[]): Recognition {
   // A layer that was in the other mode had no part in what others decided, but all may have changed modes together.
   const hasOwn = remembered.some((held) => held?.isInWindow && !held.isOtherMode);
-  const isKnown = (held: Remembered | undefined) => held?.isInWindow === true && !(hasOwn && held.isOtherMode);
+  const isKnown = (held: HeldId | undefined) => held?.isInWindow === true && !(hasOwn && held.isOtherMode);
   const isPassedOver = (i: number) => {
     const known = remembered.slice(i + 1).find(isKnown);
     return known !== undefined && !tookPart(known, layers[i]);
@@ -57,12 +57,12 @@ export function recognise(layers: readonly string[], remembered: readonly (Remem
  * The attempts that made the id's decision before the one that is to be charged now, by what the first layer holds: what
  * they have dated elsewhere is none of this one's.
  */
-export function earlierMakers(recognition: Recognition, first: Remembered | undefined): readonly string[] {
+export function earlierMakers(recognition: Recognition, first: HeldId | undefined): readonly string[] {
   if (!first) return [];
-  return recognition === "torn" && first.isInWindow ? first.earlier : [...first.earlier, ...first.makers];
+  return recognition === "torn" && first.isInWindow ? first.earlierMakers : [...first.earlierMakers, ...first.makers];
 }
 
 /** Whether a layer had a part in the decision that is remembered. */
-function tookPart({ layers }: Remembered, layer: string | undefined): boolean {
+function tookPart({ layers }: HeldId, layer: string | undefined): boolean {
   return layers.length === 0 || layers.includes(String(layer));
 }

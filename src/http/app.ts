@@ -1,52 +1,27 @@
 import { type IRequest, Router } from "itty-router";
-import type { Env } from "../edge/service";
+import type { Env } from "../service";
 import { errorReply, Problem } from "./problem";
 import { responseOf } from "./reply";
 
 export type Handler<E> = (request: IRequest, env: E, context: Context) => Response | Promise<Response>;
 
-/** What of a request outlives its answer. */
+/** The part of the execution context that handlers use: work that outlives the response. */
 export type Context = Pick<ExecutionContext, "waitUntil">;
 
 export type Route<E = Env> = readonly [method: "get" | "post" | "put" | "delete", path: string, handler: Handler<E>];
 
-/** What answers any HTTP request by these routes, and never throws. */
+/** Answers any HTTP request by these routes, and never throws. */
 export function appOf<E>(routes: readonly Route<E>[]) {
   const router = routerOf(routes);
-  // What the router does to find one of these, a URL and its query read for each request, costs as much as a decision.
-  const constant = new Map(
-    routes
-      .filter(([, path]) => !path.includes(":"))
-      .map(([method, path, handler]) => [`${method.toUpperCase()} ${path}`, handler]),
-  );
   return async (request: Request, env: E, context: Context): Promise<Response> => {
-    const { method, url } = request;
-    try {
-      // An invalid Host header makes an invalid URL.
-      if (!isUrl(url)) throw new Problem(400, "Bad Request", "The Host header is invalid.");
-      const handler = constant.get(`${method} ${pathOf(url)}`);
-      if (handler) return await handler(request as IRequest, env, context);
-      if (method !== "HEAD") return await router.fetch(request, env, context);
-      // Without the body that it may have, which a GET must not.
-      const get = new Request(url, { method: "GET", headers: request.headers });
-      return new Response(null, await router.fetch(get, env, context));
-    } catch (error) {
-      return answerError(error);
-    }
+    const { method, url, headers } = request;
+    // An invalid Host header makes an invalid URL.
+    if (!URL.canParse(url)) return answerError(new Problem(400, "Bad Request", "The Host header is invalid."));
+    if (method !== "HEAD") return router.fetch(request, env, context);
+    // A GET must not have a body, which a HEAD may have.
+    const get = new Request(url, { method: "GET", headers });
+    return new Response(null, await router.fetch(get, env, context));
   };
-}
-
-function isUrl(text: string): boolean {
-  try {
-    return new URL(text) !== undefined;
-  } catch {
-    return false;
-  }
-}
-
-function pathOf(url: string): string {
-  const query = url.indexOf("?");
-  return url.slice(url.indexOf("/", url.indexOf("//") + 2), query < 0 ? undefined : query);
 }
 
 function routerOf<E>(routes: readonly Route<E>[]) {
@@ -60,9 +35,9 @@ function routerOf<E>(routes: readonly Route<E>[]) {
   return router;
 }
 
-/** The router takes any number of slashes at the end of a path for none. */
+/** The router ignores slashes at the end of a path. */
 function refuseTrailingSlash({ url }: IRequest): void {
-  if (pathOf(url).endsWith("/")) notFound();
+  if (new URL(url).pathname.endsWith("/")) notFound();
 }
 
 function notFound(): never {

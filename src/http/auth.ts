@@ -1,4 +1,4 @@
-import { type Role, roleOf, type Tokens } from "../edge/tokens";
+import { type Role, roleOf, type Tokens } from "../request/tokens";
 import { Problem } from "./problem";
 
 const MISSING = "The request has no bearer token. Send Authorization: Bearer TOKEN.";

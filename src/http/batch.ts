@@ -1,9 +1,9 @@
-import { bodyOf } from "../edge/decision";
-import type { WaitUntil } from "../edge/fan-out";
-import { invalid, isRecord, objectIn, parsed } from "../edge/refusal";
-import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../edge/request";
-import { type BatchResults, batchRequest } from "../edge/schema";
-import type { Service } from "../edge/service";
+import { bodyOf } from "../limiter/decision-body";
+import type { WaitUntil } from "../objects/objects";
+import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../request/read";
+import { invalid, isRecord, objectIn, parsed } from "../request/refusal";
+import { type BatchResults, batchRequest } from "../request/schema";
+import type { Service } from "../service";
 import { consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
 import { errorReply } from "./problem";
 import type { Reply } from "./reply";

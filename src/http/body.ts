@@ -1,6 +1,6 @@
-import { DeadlineError, realTiming, within } from "../edge/deadline";
-import { Refusal } from "../edge/refusal";
-import type { Idempotency } from "../edge/request";
+import { DeadlineError, realTiming, within } from "../objects/deadline";
+import type { Idempotency } from "../request/read";
+import { Refusal } from "../request/refusal";
 import { Problem } from "./problem";
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });

@@ -1,5 +1,5 @@
 import type { IRequest } from "itty-router";
-import type { Env } from "../edge/service";
+import type { Env } from "../service";
 import { Problem } from "./problem";
 
 /** The console's page may run what is served beside it and talk to this service, and nothing else. */

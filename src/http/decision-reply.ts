@@ -1,57 +1,56 @@
 import { type BareItem, type Item, serializeItem, serializeList } from "structured-headers";
 import type { Limit } from "../core/limit";
 import { type Layer, layersIn, limitName, type Policy } from "../core/policy";
+import { remaining } from "../core/standing";
 import {
-  type Changed,
+  type ChangeDecision,
   ceilSeconds,
-  type Decided,
-  type DecidedLimit,
+  type Decision,
+  type DecisionLimit,
   liveLimits,
-  releaseOf,
-  remaining,
   retryAfterSeconds,
-  settlementOf,
-  violated,
-} from "../edge/decision";
-import type { Decision } from "../edge/schema";
+  violatedLimits,
+} from "../limiter/decision";
+import { releaseBodyOf, settlementBodyOf } from "../limiter/decision-body";
+import type { DecisionBody } from "../request/schema";
 import { ok, type Reply } from "./reply";
 
-export type BodyOf = (decided: Decided) => Decision;
+export type BodyOf = (decision: Decision) => DecisionBody;
 
-/** What a check answers, and a consume that was admitted. */
-export function decisionReply(decided: Decided, bodyOf: BodyOf): Reply {
-  return ok(bodyOf(decided), decided.degraded ? {} : rateLimitHeaders(decided));
+/** The reply to a check, and to a consume that was admitted. */
+export function decisionReply(decision: Decision, bodyOf: BodyOf): Reply {
+  return ok(bodyOf(decision), decision.degraded ? {} : rateLimitHeaders(decision));
 }
 
-/** What a consume answers: a backend can pass a 429 on to its own client as it is. */
-export function consumeReply(decided: Decided, bodyOf: BodyOf): Reply {
-  if (decided.allowed) return decisionReply(decided, bodyOf);
-  const retryAfter = retryAfterSeconds(decided);
-  const names = violated(decided).map(({ layer, limit }) => limitName(layer, limit));
+/** The reply to a consume. A backend can pass a 429 on to its own client unchanged. */
+export function consumeReply(decision: Decision, bodyOf: BodyOf): Reply {
+  if (decision.allowed) return decisionReply(decision, bodyOf);
+  const retryAfter = retryAfterSeconds(decision);
+  const names = violatedLimits(decision).map(({ layer, limit }) => limitName(layer, limit));
   const body = {
     type: "https://iana.org/assignments/http-problem-types#quota-exceeded",
     title: "Quota Exceeded",
     status: 429,
     detail: `A limit is reached. This cost fits again in ${retryAfter} s.`,
     "violated-policies": names,
-    ...bodyOf(decided),
+    ...bodyOf(decision),
   };
-  return { status: 429, headers: { "Retry-After": String(retryAfter), ...rateLimitHeaders(decided) }, body };
+  return { status: 429, headers: { "Retry-After": String(retryAfter), ...rateLimitHeaders(decision) }, body };
 }
 
-export function settleReply(settled: Changed): Reply {
-  return ok(settlementOf(settled), rateLimitHeaders(settled));
+export function settleReply(settled: ChangeDecision): Reply {
+  return ok(settlementBodyOf(settled), rateLimitHeaders(settled));
 }
 
-export function releaseReply(released: Changed): Reply {
-  return ok(releaseOf(released), rateLimitHeaders(released));
+export function releaseReply(released: ChangeDecision): Reply {
+  return ok(releaseBodyOf(released), rateLimitHeaders(released));
 }
 
 /**
- * draft-ietf-httpapi-ratelimit-headers-10: `t` is the wait until some quota comes back, left out when all is there. Of
- * live layers alone: a client must not slow down for what nobody would deny it.
+ * The headers of draft-ietf-httpapi-ratelimit-headers-10. `t` is the wait until some quota comes back, left out if all of
+ * it is there. Layers in shadow are left out: a client must not slow down for a limit that denies nothing.
  */
-function rateLimitHeaders({ policy, limits }: Pick<Decided, "policy" | "limits">): Record<string, string> {
+function rateLimitHeaders({ policy, limits }: Pick<Decision, "policy" | "limits">): Record<string, string> {
   const live = liveLimits({ limits });
   const header = policyHeader(policy, live);
   if (header === "") return {};
@@ -68,10 +67,10 @@ function rateLimitHeaders({ policy, limits }: Pick<Decided, "policy" | "limits">
 
 const nameItems = new WeakMap<Limit, string>();
 
-/** A limit's name as a structured field has it: the same for every answer of its layer, so made once. */
+/** A limit's name as a structured field. Cached, since it is the same in every reply of its layer. */
 function nameItem(layer: string, limit: Limit): string {
-  const known = nameItems.get(limit);
-  if (known !== undefined) return known;
+  const cached = nameItems.get(limit);
+  if (cached !== undefined) return cached;
   const item = serializeItem([limitName(layer, limit), new Map()]);
   nameItems.set(limit, item);
   return item;
@@ -79,8 +78,8 @@ function nameItem(layer: string, limit: Limit): string {
 
 const policyHeaders = new WeakMap<Policy, string>();
 
-/** The same for every answer of a policy whose limits are not overridden, so made once. */
-function policyHeader(policy: Policy, live: readonly DecidedLimit[]): string {
+/** Cached where no limit is overridden: then it is the same in every reply of the policy. */
+function policyHeader(policy: Policy, live: readonly DecisionLimit[]): string {
   const overridden = live.filter(({ override }) => override?.limits);
   if (overridden.length > 0)
     return policyHeaderOf(
@@ -89,8 +88,8 @@ function policyHeader(policy: Policy, live: readonly DecidedLimit[]): string {
         return { name, limits: inForce ?? limits };
       }),
     );
-  const known = policyHeaders.get(policy);
-  if (known !== undefined) return known;
+  const cached = policyHeaders.get(policy);
+  if (cached !== undefined) return cached;
   const header = policyHeaderOf(layersIn("live", policy));
   policyHeaders.set(policy, header);
   return header;

@@ -1,8 +1,8 @@
 import type { IRequest } from "itty-router";
 import type { Config } from "../config/config";
-import { DEFAULT_EVENTS, MOST_EVENTS } from "../edge/admin-schema";
-import { Refusal } from "../edge/refusal";
-import { mistakeInKey } from "../edge/subject";
+import { DEFAULT_EVENTS, MOST_EVENTS } from "../request/admin-schema";
+import { Refusal } from "../request/refusal";
+import { mistakeInKey } from "../request/subject";
 import { numberIn } from "./query";
 
 /**

@@ -1,7 +1,7 @@
-import { LATENCY_BOUNDS_MS, type Latencies } from "../core/latencies";
 import type { Policy } from "../core/policy";
-import { LAYER_OUTCOMES, OUTCOMES, type Tallies } from "../core/tally";
-import type { Service } from "../edge/service";
+import { LATENCY_BOUNDS_MS, type Latencies } from "../counting/latencies";
+import { LAYER_OUTCOMES, OUTCOMES, type Tallies } from "../counting/tally";
+import type { Service } from "../service";
 import { PROMETHEUS_TYPE, prometheusText, type Sample } from "./prometheus";
 import { countsOf } from "./stats";
 

@@ -1,22 +1,22 @@
 import * as z from "zod";
-import { keyState, overriddenKey, overrideRequest, stats } from "../edge/admin-schema";
+import { keyState, overriddenKey, overrideRequest, stats } from "../request/admin-schema";
 import {
   batchResults,
   batchSent,
-  decision,
+  decisionBody,
   decisionRequest,
-  inlineDecision,
+  inlineDecisionBody,
   inlineReleaseRequest,
   inlineRequest,
   inlineSettleRequest,
   policyList,
-  problem,
-  release,
+  problemBody,
+  releaseBody,
   releaseRequest,
-  settlement,
+  settlementBody,
   settleRequest,
-} from "../edge/schema";
-import { KEY_SCHEMA } from "../edge/subject";
+} from "../request/schema";
+import { KEY_SCHEMA } from "../request/subject";
 
 /** What the calls of the OpenAPI document have in common: schemas, headers and problems. */
 
@@ -29,22 +29,22 @@ const quotaExceeded = {
   detail: z.string(),
   "violated-policies": z.array(z.string()).describe("The limits that the cost does not fit, named as in the headers."),
 };
-const denied = decision.extend(quotaExceeded).describe("A denied decision, as a problem.");
-const inlineDenied = inlineDecision.extend(quotaExceeded).describe("A denied decision, as a problem.");
+const denied = decisionBody.extend(quotaExceeded).describe("A denied decision, as a problem.");
+const inlineDenied = inlineDecisionBody.extend(quotaExceeded).describe("A denied decision, as a problem.");
 
 const SCHEMAS = {
   DecisionRequest: decisionRequest,
-  Decision: decision,
+  Decision: decisionBody,
   Denied: denied,
-  InlineDecision: inlineDecision,
+  InlineDecision: inlineDecisionBody,
   InlineDenied: inlineDenied,
   SettleRequest: settleRequest,
   InlineDecisionRequest: inlineRequest,
   InlineSettleRequest: inlineSettleRequest,
-  Settlement: settlement,
+  Settlement: settlementBody,
   ReleaseRequest: releaseRequest,
   InlineReleaseRequest: inlineReleaseRequest,
-  Release: release,
+  Release: releaseBody,
   BatchRequest: batchSent,
   BatchResults: batchResults,
   PolicyList: policyList,
@@ -52,7 +52,7 @@ const SCHEMAS = {
   OverrideRequest: overrideRequest,
   OverriddenKey: overriddenKey,
   Stats: stats,
-  Problem: problem,
+  Problem: problemBody,
 };
 
 export const KEY: Json = {

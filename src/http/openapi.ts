@@ -1,6 +1,6 @@
-import { DEFAULT_EVENTS, DEFAULT_MINUTES, MOST_EVENTS, MOST_MINUTES } from "../edge/admin-schema";
-import { ID_HEADER_PATTERN } from "../edge/schema";
-import { TEXT_SCHEMA } from "../edge/subject";
+import { DEFAULT_EVENTS, DEFAULT_MINUTES, MOST_EVENTS, MOST_MINUTES } from "../request/admin-schema";
+import { ID_HEADER_PATTERN } from "../request/schema";
+import { TEXT_SCHEMA } from "../request/subject";
 import { content, type Json, KEY, problems, RATE_LIMIT, RETRY_AFTER, requestBody, schemas } from "./openapi-components";
 import { PROMETHEUS_TYPE } from "./prometheus";
 

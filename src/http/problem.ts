@@ -1,6 +1,6 @@
 import { ConfigError } from "../config/mistake";
-import { logFault } from "../edge/fault";
-import { type InvalidField, Refusal, type RefusalKind } from "../edge/refusal";
+import { logFault } from "../fault";
+import { type InvalidField, Refusal, type RefusalKind } from "../request/refusal";
 import type { Reply } from "./reply";
 
 /** An answer that is an error, as RFC 9457 has it. */

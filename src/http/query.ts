@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { parsed } from "../edge/refusal";
+import { parsed } from "../request/refusal";
 
 /** What a parameter may be, and what it is when it is left out. */
 interface Bounds {

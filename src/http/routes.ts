@@ -1,20 +1,26 @@
 import type { IRequest } from "itty-router";
 import type { Config } from "../config/config";
-import { bodyOf, inlineBodyOf } from "../edge/decision";
-import { readInlineCheck, readInlineConsume, readInlineKey, readInlineRelease, readInlineSettle } from "../edge/inline";
-import { readOverride } from "../edge/override";
+import { bodyOf, inlineBodyOf } from "../limiter/decision-body";
 import {
-  type Asked,
-  type AskedById,
-  type AskedToConsume,
+  readInlineCheck,
+  readInlineConsume,
+  readInlineKey,
+  readInlineRelease,
+  readInlineSettle,
+} from "../request/inline";
+import { readOverrideRequest } from "../request/override-request";
+import {
   type Idempotency,
   readCheck,
   readConsume,
   readRelease,
   readSettle,
-} from "../edge/request";
-import { type Env, type Service, serviceOf } from "../edge/service";
-import type { Role } from "../edge/tokens";
+  type ValidChange,
+  type ValidConsume,
+  type ValidRequest,
+} from "../request/read";
+import type { Role } from "../request/tokens";
+import { type Env, type Service, serviceOf } from "../service";
 import type { Context, Handler, Route } from "./app";
 import { authorize } from "./auth";
 import { batch } from "./batch";
@@ -28,7 +34,7 @@ import { Problem } from "./problem";
 import { json, responseOf } from "./reply";
 import { stats } from "./stats";
 
-type Call = (request: IRequest, service: Service, context: Context) => Response | Promise<Response>;
+type Endpoint = (request: IRequest, service: Service, context: Context) => Response | Promise<Response>;
 
 /** All that the service answers, and how. */
 export const ROUTES: readonly Route[] = [
@@ -61,26 +67,26 @@ function health(_: IRequest, env: Env): Response {
 }
 
 function consume(
-  read: (body: unknown, idempotency: Idempotency, config: Config) => AskedToConsume,
+  read: (body: unknown, idempotency: Idempotency, config: Config) => ValidConsume,
   bodyOf: BodyOf,
-): Call {
+): Endpoint {
   return async (request, { config, limiter }, context) => {
     const asked = read(await readJson(request), idempotencyOf(request), config);
     return responseOf(consumeReply(await limiter.consume(asked, (work) => context.waitUntil(work)), bodyOf));
   };
 }
 
-function check(read: (body: unknown, config: Config) => Asked, bodyOf: BodyOf): Call {
+function check(read: (body: unknown, config: Config) => ValidRequest, bodyOf: BodyOf): Endpoint {
   return async (request, { config, limiter }) =>
     responseOf(decisionReply(await limiter.check(read(await readJson(request), config)), bodyOf));
 }
 
-function settle(read: (body: unknown, config: Config) => AskedById): Call {
+function settle(read: (body: unknown, config: Config) => ValidChange): Endpoint {
   return async (request, { config, limiter }) =>
     responseOf(settleReply(await limiter.settle(read(await readJson(request), config))));
 }
 
-function release(read: (body: unknown, config: Config) => AskedById): Call {
+function release(read: (body: unknown, config: Config) => ValidChange): Endpoint {
   return async (request, { config, limiter }) =>
     responseOf(releaseReply(await limiter.release(read(await readJson(request), config))));
 }
@@ -90,7 +96,7 @@ async function runBatch(request: IRequest, service: Service, context: Context): 
 }
 
 /** Whoever names limits can also fill the storage for as long as the longest of them, so that is to be switched on. */
-function ifInline(call: Call): Call {
+function ifInline(call: Endpoint): Endpoint {
   return (request, service, context) => {
     if (service.config.inline) return call(request, service, context);
     throw new Problem(403, "Forbidden", "Inline limits are off. Set RATE_LIMIT_INLINE=1 to switch them on.");
@@ -114,7 +120,7 @@ async function forgetKey(request: IRequest, { config, keys }: Service): Promise<
 async function setOverride(request: IRequest, { config, keys, now }: Service): Promise<Response> {
   const body = await readJson(request);
   const key = keyOf(request, config);
-  return json(await keys.setOverride(key, readOverride(body, key, config, now())));
+  return json(await keys.setOverride(key, readOverrideRequest(body, key, config, now())));
 }
 
 async function liftOverride(request: IRequest, { config, keys }: Service): Promise<Response> {
@@ -123,7 +129,7 @@ async function liftOverride(request: IRequest, { config, keys }: Service): Promi
 }
 
 /** A call that takes a token, which is asked for before anything else about the request is looked at. */
-function withToken(role: Role, call: Call): Handler<Env> {
+function withToken(role: Role, call: Endpoint): Handler<Env> {
   return (request, env, context) => {
     const service = serviceOf(env);
     authorize(request, service.tokens, role);

@@ -1,7 +1,7 @@
-import { OUTCOMES, type Tallies } from "../core/tally";
-import { DEFAULT_MINUTES, MOST_MINUTES, MOST_TOLD_KEYS, type Stats } from "../edge/admin-schema";
-import type { Counts } from "../edge/counts";
-import type { Service } from "../edge/service";
+import type { Counts } from "../counting/counts";
+import { OUTCOMES, type Tallies } from "../counting/tally";
+import { DEFAULT_MINUTES, MOST_MINUTES, MOST_TOLD_KEYS, type Stats } from "../request/admin-schema";
+import type { Service } from "../service";
 import { Problem } from "./problem";
 import { numberIn } from "./query";
 

@@ -13,7 +13,7 @@ interface Entry {
  * What the accounts of all objects of an isolate may take together: beyond it only the ones used last stay. Those of an
  * object that has left memory are never asked for again, and go in their turn.
  */
-export class Memory {
+export class MemoryBudget {
   /** In the order of use, the latest last. */
   readonly #entries = new Set<Entry>();
   #bytes = 0;
@@ -35,7 +35,7 @@ export class Memory {
   }
 }
 
-const ISOLATE = new Memory(MEMORY_BYTES);
+const ISOLATE = new MemoryBudget(MEMORY_BYTES);
 
 /** The accounts of one object that are in memory. */
 export class AccountCache {

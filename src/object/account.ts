@@ -1,13 +1,12 @@
-import type { Counter } from "../core/decide";
+import type { LimitedLog } from "../core/decide";
 import type { Limit } from "../core/limit";
-import { EventLog } from "../core/log";
 import { type KeyOverride, type LayerLimits, type Override, overrideOf } from "../core/override";
-import { overrideText, readOverride, sparedFromMs, sparedUntilMs } from "./override";
+import { EventLog } from "../core/sliding-window";
+import { overrideFromText, overrideText, sparedFromMs, sparedUntilMs } from "./override-text";
 import type { PagedEvent } from "./page";
-import type { Row } from "./page-table";
+import type { PageRow, PageStore } from "./page-store";
 import { type EventName, type Located, Pages, type Retention } from "./pages";
 import type { StoredEvent } from "./protocol";
-import type { PageStore } from "./store";
 
 /** A counter of the key, and the longest window that is looked through. */
 interface CounterWindow {
@@ -43,7 +42,7 @@ export class Account {
     pageChars: number,
   ) {
     const override = store.overrides.load(key);
-    if (override) this.#override = readOverride(override.text, override.endsAtMs);
+    if (override) this.#override = overrideFromText(override.text, override.endsAtMs);
     this.#pages = new Pages(store, key, pageChars, (event) => this.putBack(event));
   }
 
@@ -66,7 +65,7 @@ export class Account {
   }
 
   /** The counter of a layer that has these limits of its own, as it is at `nowMs`. */
-  counter(policy: string, layer: string, limits: readonly Limit[], nowMs: number): Counter {
+  counter(policy: string, layer: string, limits: readonly Limit[], nowMs: number): LimitedLog {
     const log = this.#logs.get(nameOf(policy, layer)) ?? NOTHING;
     return { log, limits, override: this.#overrideOf(policy, layer, nowMs) };
   }
@@ -146,7 +145,7 @@ export class Account {
   }
 
   /** The rows that store every change, one for each page that has one. From then on they are taken for stored. */
-  takeChanges(): Row[] {
+  takeChanges(): PageRow[] {
     return this.#pages.takeChanges();
   }
 

@@ -1,6 +1,8 @@
+import { fnv1a } from "../core/fnv";
+
 /**
- * On which pages of a key an event may be, by its name: a number or two an event, where the names themselves would not fit
- * into memory. A name that was used again is on several pages. Whoever asks must look: two names may share a number.
+ * The pages of a key that may hold an event of a name. Stores a number or two for each event, since the names would not
+ * fit into memory. A name that was used again is on several pages. The caller must look: two names may share a number.
  */
 export class IdIndex {
   /** A slot, or several with the newest last. */
@@ -15,20 +17,20 @@ export class IdIndex {
   /** `slot` is that of the newest page that holds the name. */
   add(name: string, slot: number): void {
     const number = hash(name);
-    const known = this.#slots.get(number);
-    const slots = slotsIn(known);
+    const entry = this.#slots.get(number);
+    const slots = slotsIn(entry);
     if (slots.at(-1) === slot) return;
-    if (known === undefined) this.#slots.set(number, slot);
-    else if (typeof known === "number") this.#slots.set(number, [known, slot]);
-    else known.push(slot);
+    if (entry === undefined) this.#slots.set(number, slot);
+    else if (typeof entry === "number") this.#slots.set(number, [entry, slot]);
+    else entry.push(slot);
     this.#entries++;
   }
 
   remove(name: string, slot: number): void {
     const number = hash(name);
-    const known = slotsIn(this.#slots.get(number));
-    const left = known.filter((other) => other !== slot);
-    this.#entries -= known.length - left.length;
+    const slots = slotsIn(this.#slots.get(number));
+    const left = slots.filter((other) => other !== slot);
+    this.#entries -= slots.length - left.length;
     if (left.length === 0) this.#slots.delete(number);
     else this.#slots.set(number, left.length === 1 ? (left[0] as number) : left);
   }
@@ -44,16 +46,7 @@ function slotsIn(slots: number | readonly number[] | undefined): readonly number
   return typeof slots === "number" ? [slots] : slots;
 }
 
-/**
- * 53 bits: two of a million names are the same once in twenty thousand times. The high part is FNV-1a; the
- * low one takes its steps from another offset and by another multiplier, so that texts which share one differ in the other.
- */
+/** 53 bits of two hashes of the text. Of a million names, two share a number once in twenty thousand times. */
 function hash(text: string): number {
-  let high = 0x811c9dc5;
-  let low = 0x01234567;
-  for (let i = 0; i < text.length; i++) {
-    high = Math.imul(high ^ text.charCodeAt(i), 0x01000193);
-    low = Math.imul(low ^ text.charCodeAt(i), 0x85ebca6b);
-  }
-  return (high >>> 0) * 2 ** 21 + (low >>> 11);
+  return fnv1a(text) * 2 ** 21 + (fnv1a(text, 0x01234567, 0x85ebca6b) >>> 11);
 }

@@ -2,27 +2,27 @@ import { standingsOf } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
 import type { KeyOverride, LayerLimits } from "../core/override";
 import { Account } from "./account";
-import { AccountCache, type Memory } from "./account-cache";
-import { consume, isInWindow, liftClaims } from "./charging";
+import { AccountCache, type MemoryBudget } from "./account-cache";
+import { consume, isInWindow, rollBack } from "./charging";
 import { EndedAttempts } from "./ended-attempts";
-import { type Opened, standingOf } from "./opened";
+import { type OpenAccount, verdictOf } from "./open-account";
 import { PAGE_CHARS, type PagedEvent } from "./page";
+import type { PageStore } from "./page-store";
 import type {
-  Answer,
-  AnswerOf,
-  AskedCounter,
   Call,
+  CallResult,
+  ChangeVerdict,
   Charge,
-  ChargeAnswer,
-  EventAnswer,
+  ChargeVerdict,
+  Counter,
   EventQuestion,
   Inspected,
   Method,
-  Outcome,
+  ObjectVerdict,
   OverrideToSet,
   Question,
+  VerdictOf,
 } from "./protocol";
-import type { PageStore } from "./store";
 import { CLOCK_MARGIN_MS, sweepPages } from "./sweep";
 
 const DENIED = { allowed: false, replayed: false, conflicts: false, charged: false };
@@ -44,7 +44,7 @@ export class Ledger {
 
   constructor(
     private readonly store: PageStore,
-    memory?: Memory,
+    memory?: MemoryBudget,
     private readonly pageChars = PAGE_CHARS,
     private readonly clockMarginMs = CLOCK_MARGIN_MS,
   ) {
@@ -55,9 +55,9 @@ export class Ledger {
    * Decides all calls in their order and one transaction, in which a page that several of them changed is written once.
    * Should one of them fail, each has a transaction of its own, so that it fails alone.
    */
-  decide(calls: readonly Call[], wallMs: number): Outcome[] {
+  decide(calls: readonly Call[], wallMs: number): CallResult[] {
     try {
-      return this.#transact(() => calls.map((call) => ({ answer: this.#decide(call, wallMs) })));
+      return this.#transact(() => calls.map((call) => ({ verdict: this.#decide(call, wallMs) })));
     } catch (error) {
       if (calls.length === 1)
         return [{ error: error instanceof Error ? (error.stack ?? String(error)) : String(error) }];
@@ -123,7 +123,7 @@ export class Ledger {
     const beganMs = Math.max(this.#lastMs, wallMs);
     this.#lastMs = beganMs;
     const turn = this.store.newestTurn;
-    while (this.store.retire(turn)) yield;
+    while (this.store.checkpoint(turn)) yield;
     const sweptMs = beganMs - this.clockMarginMs;
     const ended = this.store.overrides.deleteEnded(sweptMs);
     for (const key of ended.keys) this.#accounts.drop(key);
@@ -132,44 +132,44 @@ export class Ledger {
     return next.length > 0 ? Math.min(...next) + this.clockMarginMs : undefined;
   }
 
-  #decide(call: Call, wallMs: number): AnswerOf<Method> {
+  #decide(call: Call, wallMs: number): VerdictOf<Method> {
     if (call.method === "check") return this.#check(call.question, wallMs);
     if (call.method === "consume") return this.#consume(call.question, wallMs);
-    if (call.method === "undo") return this.#undo(call.question, wallMs);
+    if (call.method === "rollBack") return this.#rollBack(call.question, wallMs);
     if (call.method === "settle") return this.#settle(call.question, wallMs);
-    if (call.method === "release") return this.#release(call.question.event, wallMs);
+    if (call.method === "release") return this.#release(call.question, wallMs);
     throw new Error(`this version of the object does not know the call ${(call as Call).method}`);
   }
 
-  #check(question: Question, wallMs: number): Answer {
+  #check(question: Question, wallMs: number): ObjectVerdict {
     const { opened, atMs } = this.#open(question.counters, wallMs);
-    return standingOf(question, opened, atMs);
+    return verdictOf(question, opened, atMs);
   }
 
-  #consume(charge: Charge, wallMs: number): ChargeAnswer {
+  #consume(charge: Charge, wallMs: number): ChargeVerdict {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
-    if (this.#ended.has(charge)) return { ...standingOf(charge, opened, atMs), ...DENIED };
+    if (this.#ended.has(charge)) return { ...verdictOf(charge, opened, atMs), ...DENIED };
     const answer = consume(charge, opened, { atMs, marginMs: this.clockMarginMs });
     if (!answer.allowed) this.#ended.end(charge);
     return answer;
   }
 
   /** Answers how the counters stand when the attempt relies on its charge no more. */
-  #undo(charge: Charge, wallMs: number): Answer {
+  #rollBack(charge: Charge, wallMs: number): ObjectVerdict {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
-    liftClaims(charge, opened);
+    rollBack(charge, opened);
     this.#ended.end(charge);
-    return standingOf(charge, opened, atMs);
+    return verdictOf(charge, opened, atMs);
   }
 
   /** Sets the cost of an event in all of its counters, also above their limits: what is spent is spent. */
-  #settle(question: EventQuestion, wallMs: number): EventAnswer {
+  #settle(question: EventQuestion, wallMs: number): ChangeVerdict {
     const { cost } = question;
     return this.#change(question, wallMs, (event) => (event.cost === cost ? event : { ...event, cost }));
   }
 
   /** Ends an event for limits on what is concurrent, also where there is none: one may be declared later. */
-  #release(question: EventQuestion, wallMs: number): EventAnswer {
+  #release(question: EventQuestion, wallMs: number): ChangeVerdict {
     return this.#change(question, wallMs, (event) => (event.released ? event : { ...event, released: true }));
   }
 
@@ -177,9 +177,9 @@ export class Ledger {
    * Puts what `changed` makes of each event of the id in its place, for each of its keys. There may be more than one: what a
    * fault has left beside it, and what a layer recorded before it was put live or in shadow.
    */
-  #change(question: EventQuestion, wallMs: number, changed: (event: PagedEvent) => PagedEvent): EventAnswer {
+  #change(question: EventQuestion, wallMs: number, changed: (event: PagedEvent) => PagedEvent): ChangeVerdict {
     const { opened, atMs } = this.#open(question.counters, wallMs);
-    const { id, subject: identity, policy } = question;
+    const { id, identity, policy } = question;
     let found = false;
     for (const { account, counters } of opened) {
       const name = { id, identity, policy, counters };
@@ -190,7 +190,7 @@ export class Ledger {
         if (next !== located.event) account.change(located, next);
       }
     }
-    return { ...standingOf({ ...question, cost: 1 }, opened, atMs), found };
+    return { ...verdictOf({ ...question, cost: 1 }, opened, atMs), found };
   }
 
   /** Does the work and stores what it changed, or neither. */
@@ -212,8 +212,8 @@ export class Ledger {
   }
 
   /** The accounts of the counters, and the time of the decision. */
-  #open(counters: readonly AskedCounter[], wallMs: number): { opened: Opened[]; atMs: number } {
-    const opened: Opened[] = [];
+  #open(counters: readonly Counter[], wallMs: number): { opened: OpenAccount[]; atMs: number } {
+    const opened: OpenAccount[] = [];
     for (const counter of counters) {
       const same = opened.find(({ account }) => account.key === counter.key);
       if (same) same.counters.push(counter);

@@ -1,9 +1,9 @@
 import { DurableObject } from "cloudflare:workers";
 import type { KeyOverride, LayerLimits } from "../core/override";
-import { Group } from "./group";
+import { GroupCommit } from "./group-commit";
 import { Ledger } from "./ledger";
-import type { Call, Inspected, Outcome, OverrideToSet } from "./protocol";
-import { Store } from "./store";
+import type { Call, CallResult, Inspected, OverrideToSet } from "./protocol";
+import { Store } from "./store/store";
 import { CLOCK_MARGIN_MS } from "./sweep";
 
 /** Until the next sweep at least: forgetting is cheap while it is rare, and each alarm is billed. */
@@ -22,7 +22,7 @@ export class LimiterObject extends DurableObject {
   protected ledger: Ledger;
   /** Whenever pages or overrides are stored there is an alarm, which sweeps out those that have expired. */
   #alarmAtMs: number | null = null;
-  readonly #group = new Group((calls) => this.#decideAll(calls));
+  readonly #group = new GroupCommit((calls) => this.#decideAll(calls));
 
   constructor(ctx: DurableObjectState, env: Cloudflare.Env) {
     super(ctx, env);
@@ -95,16 +95,16 @@ export class LimiterObject extends DurableObject {
     await this.store.deleteAll();
   }
 
-  #decideAll(calls: readonly Call[]): Outcome[] {
+  #decideAll(calls: readonly Call[]): CallResult[] {
     const nowMs = this.now();
-    const outcomes = this.ledger.decide(calls, nowMs);
+    const results = this.ledger.decide(calls, nowMs);
     calls.forEach(({ method, question }, i) => {
-      const outcome = outcomes[i];
-      if (method === "consume" && outcome && "answer" in outcome && outcome.answer.allowed)
+      const result = results[i];
+      if (method === "consume" && result && "verdict" in result && result.verdict.allowed)
         // The id is remembered for the margin, and what has expired is kept for it.
-        this.#sweepSoon(outcome.answer.atMs + Math.max(question.keepMs + 2 * CLOCK_MARGIN_MS, SWEEP_REST_MS), nowMs);
+        this.#sweepSoon(result.verdict.atMs + Math.max(question.windowMs + 2 * CLOCK_MARGIN_MS, SWEEP_REST_MS), nowMs);
     });
-    return outcomes;
+    return results;
   }
 
   /** Not awaited: it belongs to the same transaction as the writes of this turn, and the output gate waits for both. */

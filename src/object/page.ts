@@ -1,4 +1,4 @@
-import type { LoggedEvent } from "../core/log";
+import type { LoggedEvent } from "../core/sliding-window";
 import { type Claim, claimsIn, claimTexts } from "./claims";
 import type { StoredEvent } from "./protocol";
 

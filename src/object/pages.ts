@@ -1,8 +1,7 @@
 import { inOtherMode, isInShadow, isSameSubject } from "../core/identity";
 import { EventIndex, nameOf } from "./event-index";
 import { Page, type PagedEvent, readPage } from "./page";
-import type { Row } from "./page-table";
-import type { PageStore } from "./store";
+import type { PageRow, PageStore } from "./page-store";
 
 /** A page that is full: of no interest until it has expired, when its slot serves a new one. */
 interface Sealed {
@@ -107,7 +106,7 @@ export class Pages {
     return this.#matching(
       id,
       () => this.#index.slotsOf(id, identity, policy),
-      (event) => event.identity === identity || isOf(event, policy, identity),
+      (event) => event.identity === identity || isEventOf(event, policy, identity),
     );
   }
 
@@ -119,7 +118,7 @@ export class Pages {
     return this.#matching(
       id,
       () => this.#index.slotsOf(id, other, policy),
-      (event) => isAsked(event) && isOf(event, policy, other),
+      (event) => isAsked(event) && isEventOf(event, policy, other),
     );
   }
 
@@ -135,7 +134,7 @@ export class Pages {
   /** Puts `next` in the place of an event that is here; undefined takes it out. */
   change({ slot, event }: Located, next: PagedEvent | undefined): void {
     const events = this.#eventsOn(slot);
-    const i = events.findLastIndex((other) => isSame(other, event));
+    const i = events.findLastIndex((other) => isSameEvent(other, event));
     if (i < 0) return;
     if (next) events[i] = next;
     else events.splice(i, 1);
@@ -150,7 +149,7 @@ export class Pages {
   }
 
   /** The rows that store every change, one for each page that has one. From then on they are taken for stored. */
-  takeChanges(): Row[] {
+  takeChanges(): PageRow[] {
     const { key } = this;
     const rows = [...this.#changed.values()].map((page) => {
       const { slot, expiresAtMs, firstAtMs, lastAtMs } = page;
@@ -235,12 +234,12 @@ export class Pages {
 
 const NEW_PAGE = { expiresAtMs: 0, lastAtMs: 0 };
 
-function isOf({ charged, identity }: PagedEvent, policy: string, asked: string): boolean {
+function isEventOf({ charged, identity }: PagedEvent, policy: string, asked: string): boolean {
   return charged.policy === policy && isSameSubject(identity, asked);
 }
 
 /** In one millisecond an id may be charged twice: the attempt that recorded an event tells it from others. */
-function isSame(one: PagedEvent, other: PagedEvent): boolean {
+function isSameEvent(one: PagedEvent, other: PagedEvent): boolean {
   return (
     one.atMs === other.atMs && nameOf(one) === nameOf(other) && one.claims[0]?.attempt === other.claims[0]?.attempt
   );

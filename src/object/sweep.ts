@@ -1,5 +1,5 @@
-import { readOverride, sparedUntilMs } from "./override";
-import type { PageStore } from "./store";
+import { overrideFromText, sparedUntilMs } from "./override-text";
+import type { PageStore } from "./page-store";
 
 /** Pages looked at in one step, during which nobody is answered: a few milliseconds. */
 const STEP_PAGES = 500;
@@ -48,5 +48,5 @@ export function* sweepPages(
 /** Until when an override that is still there spares a page that has expired: 0 if none does. */
 function sparedUntil(store: PageStore, { key, lastAtMs }: { readonly key: string; readonly lastAtMs: number }): number {
   const row = store.overrides.load(key);
-  return row ? sparedUntilMs(readOverride(row.text, row.endsAtMs), lastAtMs) : 0;
+  return row ? sparedUntilMs(overrideFromText(row.text, row.endsAtMs), lastAtMs) : 0;
 }

@@ -1,6 +1,6 @@
+import { StatsObject } from "../counting/stats-object";
 import { Ledger } from "../object/ledger";
 import { LimiterObject } from "../object/object";
-import { StatsObject } from "../stats/object";
 import { TestClock } from "./clock";
 
 /**

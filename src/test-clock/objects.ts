@@ -1,4 +1,4 @@
-import type { BoundNamespace, BoundObject, Where } from "../edge/objects";
+import type { BoundNamespace, BoundObject, ObjectOptions } from "../objects/binding";
 import type { TestClockObject } from "./object";
 
 /** The namespace of the objects, which knows those that were asked, so that all of them can be reset. */
@@ -7,7 +7,7 @@ export class KnownObjects implements BoundNamespace {
 
   constructor(private readonly objects: DurableObjectNamespace<TestClockObject>) {}
 
-  getByName(name: string, where: Where): BoundObject {
+  getByName(name: string, where: ObjectOptions): BoundObject {
     this.#names.add(name);
     return this.objects.getByName(name, where);
   }

@@ -1,11 +1,11 @@
 import type { IRequest } from "itty-router";
 import * as z from "zod";
-import { STATS_NAME } from "../edge/counts";
-import { invalid, parsed } from "../edge/refusal";
-import { type Env, serviceOf } from "../edge/service";
+import { STATS_NAME } from "../counting/counts";
 import type { Route } from "../http/app";
 import { readJson } from "../http/body";
 import { json } from "../http/reply";
+import { invalid, parsed } from "../request/refusal";
+import { type Env, serviceOf } from "../service";
 import { clock, type TestStatsObject } from "./object";
 import type { KnownObjects } from "./objects";
 

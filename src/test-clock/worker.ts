@@ -1,6 +1,6 @@
-import { serviceOf } from "../edge/service";
 import { appOf } from "../http/app";
 import { ROUTES } from "../http/routes";
+import { serviceOf, startService } from "../service";
 import type { TestClockObject, TestStatsObject } from "./object";
 import { clock } from "./object";
 import { KnownObjects } from "./objects";
@@ -26,7 +26,7 @@ export default {
     const response = await app(request, environment, context);
     // On a clock that stands still a denial would be believed for ever: here whatever may have changed its figures ends it.
     if (response.ok && request.method === "POST" && !request.url.endsWith("/test/clock"))
-      serviceOf(environment).limiter.forgetDenials();
+      serviceOf(environment).limiter.clearDenialCache();
     return response;
   },
 } satisfies ExportedHandler<Bindings>;
@@ -35,7 +35,8 @@ function environmentOf(bindings: Bindings): TestEnv {
   const known = environments.get(bindings);
   if (known) return known;
   const objects = new KnownObjects(bindings.LIMITER_OBJECTS);
-  const environment = { ...bindings, LIMITER_OBJECTS: objects, now: () => clock.nowMs };
+  const environment = { ...bindings, LIMITER_OBJECTS: objects };
+  startService(environment, () => clock.nowMs);
   environments.set(bindings, environment);
   return environment;
 }

@@ -10,7 +10,7 @@ import {
   type TraceRequest,
 } from "../../bench/accuracy/traces";
 import { consume } from "../../src/core/decide";
-import { EventLog } from "../../src/core/log";
+import { EventLog } from "../../src/core/sliding-window";
 import { Chance } from "../../tools/chance";
 
 const RIGHT = { admittedTooMany: 0, deniedTooMany: 0, chargedAlthoughDenied: 0, chargedTwice: 0, worstWaitMs: 0 };

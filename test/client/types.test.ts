@@ -10,7 +10,7 @@ import type {
   Settlement,
   SettleRequest,
 } from "../../src/client/index.js";
-import type * as service from "../../src/edge/schema";
+import type * as service from "../../src/request/schema";
 
 /** `window_seconds` as `windowSeconds`. */
 type Camel<Name> = Name extends `${infer First}_${infer Rest}` ? `${First}${Capitalize<Camel<Rest>>}` : Name;
@@ -20,13 +20,15 @@ type ProblemField = "type" | "title" | "status" | "detail" | "violated-policies"
 
 // Checked by the compiler: `npm run check:types` fails when the client's words are not the service's any more.
 test("the client's types are those of the service", () => {
-  expectTypeOf<service.Decision>().toExtend<DecisionBody>();
-  expectTypeOf<keyof service.Decision>().toEqualTypeOf<Exclude<keyof DecisionBody, ProblemField>>();
-  expectTypeOf<Camel<keyof service.Decision>>().toEqualTypeOf<Exclude<keyof Decision, "headers" | "body" | "error">>();
-  expectTypeOf<keyof service.Decision["limits"][number]>().toEqualTypeOf<keyof LimitBody>();
+  expectTypeOf<service.DecisionBody>().toExtend<DecisionBody>();
+  expectTypeOf<keyof service.DecisionBody>().toEqualTypeOf<Exclude<keyof DecisionBody, ProblemField>>();
+  expectTypeOf<Camel<keyof service.DecisionBody>>().toEqualTypeOf<
+    Exclude<keyof Decision, "headers" | "body" | "error">
+  >();
+  expectTypeOf<keyof service.DecisionBody["limits"][number]>().toEqualTypeOf<keyof LimitBody>();
   expectTypeOf<Camel<keyof LimitBody>>().toEqualTypeOf<keyof Decision["limits"][number]>();
-  expectTypeOf<keyof service.Settlement>().toEqualTypeOf<keyof Settlement>();
-  expectTypeOf<keyof service.Release>().toEqualTypeOf<keyof Release | "released">();
+  expectTypeOf<keyof service.SettlementBody>().toEqualTypeOf<keyof Settlement>();
+  expectTypeOf<keyof service.ReleaseBody>().toEqualTypeOf<keyof Release | "released">();
 
   expectTypeOf<service.DecisionRequest>().toExtend<CheckRequest>();
   expectTypeOf<service.SettleRequest>().toExtend<SettleRequest>();

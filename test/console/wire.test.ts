@@ -1,7 +1,7 @@
 import { expectTypeOf, test } from "vitest";
 import type * as wire from "../../console/wire";
-import type * as admin from "../../src/edge/admin-schema";
-import type * as schema from "../../src/edge/schema";
+import type * as admin from "../../src/request/admin-schema";
+import type * as schema from "../../src/request/schema";
 
 test("the console reads what the service answers", () => {
   expectTypeOf<schema.PolicyList["policies"][number]["layers"]>().toExtend<readonly wire.LayerState[]>();

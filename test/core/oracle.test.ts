@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { check, consume } from "../../src/core/decide";
 import { type Limit, longestWindowMs } from "../../src/core/limit";
-import { EventLog } from "../../src/core/log";
+import { EventLog } from "../../src/core/sliding-window";
 import { Oracle } from "../../tools/oracle";
 
 const RUNS = 250;

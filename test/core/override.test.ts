@@ -1,19 +1,19 @@
 import { expect, test } from "vitest";
-import { type Counter, check, consume } from "../../src/core/decide";
-import { EventLog } from "../../src/core/log";
+import { check, consume, type LimitedLog } from "../../src/core/decide";
 import type { Override } from "../../src/core/override";
+import { EventLog } from "../../src/core/sliding-window";
 
 const NOW_MS = 1_000_000;
 const LIMITS = [{ max: 5, windowMs: 60_000 }];
 
 /** A counter of which `used` was used now, and what is in force for it until it ends in `endsInMs`. */
-function counterOf(used: number, override: Omit<Override, "endsAtMs">, endsInMs: number): Counter {
+function counterOf(used: number, override: Omit<Override, "endsAtMs">, endsInMs: number): LimitedLog {
   const log = new EventLog();
   if (used > 0) log.record({ atMs: NOW_MS, cost: used, released: true, retainMs: 60_000 });
   return { log, limits: LIMITS, override: { ...override, endsAtMs: NOW_MS + endsInMs } };
 }
 
-const waitOf = (counter: Counter, cost: number) => check([counter], cost, NOW_MS).standings[0]?.[0]?.fitsInMs;
+const waitOf = (counter: LimitedLog, cost: number) => check([counter], cost, NOW_MS).standings[0]?.[0]?.fitsInMs;
 
 test("a ban is waited out, and then what the counter's own limits ask", () => {
   expect(waitOf(counterOf(0, { kind: "ban" }, 30_000), 1)).toBe(30_000);
@@ -46,7 +46,7 @@ test("a cost above an overridden limit waits until the override ends, whatever i
 
 test("a place under other limits is waited for whatever the cost, and a place of the counter's own once they end", () => {
   const place = { kind: "concurrent", max: 1, windowMs: 10_000 } as const;
-  const withRunning = (counter: Counter, limits = counter.limits) => {
+  const withRunning = (counter: LimitedLog, limits = counter.limits) => {
     counter.log.record({ atMs: NOW_MS, cost: 0, released: false, retainMs: 60_000 });
     return { ...counter, limits };
   };

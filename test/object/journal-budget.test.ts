@@ -1,7 +1,7 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { expect, test, vi } from "vitest";
-import { JournalBudget } from "../../src/object/journal-budget";
+import { JournalBudget } from "../../src/object/store/journal-budget";
 
 /** A journal, as far as a budget knows it. */
 class Holder {

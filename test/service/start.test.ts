@@ -6,7 +6,7 @@ import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { Limiter } from "../../src/client/index.js";
-import type { Stats } from "../../src/edge/admin-schema";
+import type { Stats } from "../../src/request/admin-schema";
 import { ServiceProcess } from "../../tools/service-process";
 import { Caller, json, newSubject } from "../behaviour/target";
 import { newDirectory, targetOf, variables } from "./service";

@@ -1,7 +1,7 @@
 import type { Config } from "../../src/config/config";
-import { readInlineKey } from "../../src/edge/inline";
-import { readOverride } from "../../src/edge/override";
-import { Refusal } from "../../src/edge/refusal";
+import { readInlineKey } from "../../src/request/inline";
+import { readOverrideRequest } from "../../src/request/override-request";
+import { Refusal } from "../../src/request/refusal";
 import type { Chance } from "../../tools/chance";
 import type { KeyOrder } from "./admissions";
 import type { Range } from "./callers";
@@ -85,7 +85,7 @@ export class Admins {
     const [askedAtMs, before] = [scheduler.nowMs, network.orders.length];
     const what = body ? "override" : "lift";
     try {
-      const asked = body && readOverride(body, key, config, scheduler.nowMs);
+      const asked = body && readOverrideRequest(body, key, config, scheduler.nowMs);
       const told = await orUndefined(async () => {
         return asked ? (await keys.setOverride(key, asked)).override : void (await keys.liftOverride(key));
       });

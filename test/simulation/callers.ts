@@ -1,9 +1,9 @@
 import type { Config } from "../../src/config/config";
-import { liveLimits } from "../../src/edge/decision";
-import { readInlineCheck, readInlineConsume, readInlineRelease, readInlineSettle } from "../../src/edge/inline";
-import type { Limiter } from "../../src/edge/limiter";
-import { Refusal } from "../../src/edge/refusal";
-import { type Asked, readCheck, readConsume, readRelease, readSettle } from "../../src/edge/request";
+import { liveLimits } from "../../src/limiter/decision";
+import type { Limiter } from "../../src/limiter/limiter";
+import { readInlineCheck, readInlineConsume, readInlineRelease, readInlineSettle } from "../../src/request/inline";
+import { readCheck, readConsume, readRelease, readSettle, type ValidRequest } from "../../src/request/read";
+import { Refusal } from "../../src/request/refusal";
 import type { Chance } from "../../tools/chance";
 import type { Attempt, Ending } from "./admissions";
 import { groupBy } from "./groups";
@@ -297,7 +297,7 @@ export class Callers {
 
   #check(wish: Wish): Ask {
     const { whose, cost } = wish;
-    const asked: Asked =
+    const asked: ValidRequest =
       "layers" in whose ? readInlineCheck({ ...whose, cost }) : readCheck({ ...whose, cost }, this.config);
     return { op: "check", wish, asked: { ...asked, id: "" } };
   }

@@ -1,5 +1,5 @@
 import type { Config } from "../../src/config/config";
-import { objectOf } from "../../src/edge/placement";
+import { objectOf } from "../../src/objects/placement";
 import type { Network } from "./network";
 import { type Deed, nameOf, type Told } from "./record";
 

@@ -1,6 +1,4 @@
-import type { OverrideRow } from "../../src/object/override-table";
-import type { Row } from "../../src/object/page-table";
-import type { PageStore } from "../../src/object/store";
+import type { OverrideRow, PageRow, PageStore } from "../../src/object/page-store";
 
 export const DISK_FULL = "the disk is full";
 
@@ -23,7 +21,7 @@ export interface ObjectDisk {
  * Each row's text is kept as it is, so nothing of the memory of an object survives in it.
  */
 export class Disk implements WokenStore, ObjectDisk {
-  readonly rows = new Map<string, Row>();
+  readonly rows = new Map<string, PageRow>();
   readonly overrideRows = new Map<string, OverrideRow>();
   #uncommitted: (() => void)[] = [];
   #isTrial = false;
@@ -56,7 +54,7 @@ export class Disk implements WokenStore, ObjectDisk {
     }
   }
 
-  *pages(key: string): Generator<Row> {
+  *pages(key: string): Generator<PageRow> {
     const rows = [...this.rows.values()].filter((row) => row.key === key);
     yield* rows.sort((a, b) => a.firstAtMs - b.firstAtMs || a.lastAtMs - b.lastAtMs);
   }
@@ -65,7 +63,7 @@ export class Disk implements WokenStore, ObjectDisk {
     return this.rows.get(`${key} ${slot}`)?.text;
   }
 
-  put(rows: readonly Row[]): void {
+  put(rows: readonly PageRow[]): void {
     if (rows.length > 0 && this.#isFull()) throw new Error(DISK_FULL);
     for (const row of rows) this.#change(this.rows, `${row.key} ${row.slot}`, row);
   }
@@ -78,7 +76,7 @@ export class Disk implements WokenStore, ObjectDisk {
     this.#change(this.rows, `${key} ${slot}`, undefined);
   }
 
-  pagesAfter(key: string, slot: number, count: number, byMs = Number.POSITIVE_INFINITY): Row[] {
+  pagesAfter(key: string, slot: number, count: number, byMs = Number.POSITIVE_INFINITY): PageRow[] {
     const there = [...this.rows.values()].filter(({ lastAtMs }) => lastAtMs <= byMs);
     const rows = there.sort((a, b) => (a.key === b.key ? a.slot - b.slot : a.key < b.key ? -1 : 1));
     return rows.filter((row) => row.key > key || (row.key === key && row.slot > slot)).slice(0, count);
@@ -87,7 +85,7 @@ export class Disk implements WokenStore, ObjectDisk {
   // There is no journal here.
   readonly newestTurn = 0;
 
-  retire(): boolean {
+  checkpoint(): boolean {
     return false;
   }
 

@@ -1,5 +1,5 @@
 import type { KeyOverride } from "../../src/core/override";
-import { readOverride } from "../../src/object/override";
+import { overrideFromText } from "../../src/object/override-text";
 import { type Event, type Model, placeOf } from "./model";
 import type { Network, SimulatedObject } from "./network";
 import { storedEvents } from "./system";
@@ -34,7 +34,7 @@ function mistakesInOverrides({ name, disk, sweptMs }: SimulatedObject, model: Mo
   const { overrides } = disk.open();
   const stored = [...keys].flatMap((key) => {
     const row = overrides.load(key);
-    return row ? textOf(placeOf(name, key), readOverride(row.text, row.endsAtMs)) : [];
+    return row ? textOf(placeOf(name, key), overrideFromText(row.text, row.endsAtMs)) : [];
   });
   const set = [...model.overrides].filter(([place]) => place.startsWith(`${name} `));
   const texts = set.map(([place, override]) => textOf(place, override));

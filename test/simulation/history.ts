@@ -1,5 +1,5 @@
 import { type Config, readConfig } from "../../src/config/config";
-import { readCheck } from "../../src/edge/request";
+import { readCheck } from "../../src/request/read";
 import { Chance } from "../../tools/chance";
 import { Admins, type Duties, USUAL_DUTIES } from "./admins";
 import { type Margins, mistakesInAdmissions } from "./admissions";

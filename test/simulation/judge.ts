@@ -1,20 +1,20 @@
 import type {
-  Answer,
-  AskedCounter,
+  ChangeVerdict,
   Charge,
-  ChargeAnswer,
-  EventAnswer,
+  ChargeVerdict,
+  Counter,
   EventQuestion,
+  ObjectVerdict,
   Question,
 } from "../../src/object/protocol";
 import { mistakesOnDisks } from "./disks";
 import { type Event, Model, placeOf } from "./model";
 import type { Network } from "./network";
+import { type Leavings, outOfOrder, untruthsIn } from "./observations";
 import { admittedInSpiteOfBans, mistakesInEnds, type ToldForgetting, type ToldOrder, undoneIn } from "./orders";
 import { type Deed, type Forgetting, nameOf, type Order, type Told } from "./record";
 import { isCountedInShadow, mistakesInShadow, shadowNameOf } from "./shadows";
 import { CLOCK_MARGIN_MS } from "./system";
-import { type Leavings, outOfOrder, untruthsIn } from "./told";
 
 /** Judges a history from what objects did, and callers and admins were told, by a model of the objects. */
 export class Judge {
@@ -61,14 +61,14 @@ export class Judge {
   }
 
   #replay({ object, wallMs, what, isEnded }: Deed, deed: number): void {
-    const { method, question, answer } = what;
+    const { method, question, verdict: answer } = what;
     if (answer.atMs < wallMs) this.#mistake(`${object} decided before the time on its clock`);
     if (isEnded && answer.allowed && method === "consume")
       this.#mistake(`${object} admitted an attempt that it had denied or rolled back: ${JSON.stringify(question)}`);
     // Of an attempt that has ended nothing is charged any more.
     if (method === "consume") {
       if (!isEnded) this.#consume(object, question, answer, deed);
-    } else if (method === "undo") this.#undo(object, question);
+    } else if (method === "rollBack") this.#undo(object, question);
     else if (method === "settle") this.#settle(object, question, answer);
     else if (method === "release") this.#release(object, question, answer);
     else this.#decides(object, question, answer);
@@ -79,7 +79,7 @@ export class Judge {
   #note(deed: Deed): void {
     const { object, what } = deed;
     const { policy, counters } = what.question;
-    const { atMs } = what.answer;
+    const { atMs } = what.verdict;
     const leavings = counters.map((counter) =>
       this.#model
         .ruleOf(object, policy, counter, atMs)
@@ -99,13 +99,13 @@ export class Judge {
   }
 
   /** Nothing is admitted that does not fit, and nothing denied that fits. */
-  #decides(object: string, question: Question, { allowed, atMs }: Answer): void {
+  #decides(object: string, question: Question, { allowed, atMs }: ObjectVerdict): void {
     if (this.#model.fits(object, question, atMs) === allowed) return;
     this.#mistake(`${object} ${allowed ? "admitted" : "denied"} at ${atMs}: ${JSON.stringify(question)}`);
   }
 
   /** What was told about the limits in force is so, how long `cost` has to wait, and what overrides them. */
-  #counts(object: string, { policy, counters }: Question, cost: number, answer: Answer): void {
+  #counts(object: string, { policy, counters }: Question, cost: number, answer: ObjectVerdict): void {
     if (answer.overrides?.every((one) => one === null))
       this.#mistake(`${object} said that something is overridden, and nothing is`);
     counters.forEach((counter, c) => {
@@ -130,10 +130,10 @@ export class Judge {
   #overridden(
     object: string,
     policy: string,
-    counter: AskedCounter,
+    counter: Counter,
     cost: number,
     atMs: number,
-    said: NonNullable<Answer["overrides"]>[number],
+    said: NonNullable<ObjectVerdict["overrides"]>[number],
   ): void {
     const { kind, limits, endsAtMs } = this.#model.ruleOf(object, policy, counter, atMs);
     const ownFitsInMs = this.#model.ownWaitMs(object, policy, counter, cost, atMs);
@@ -143,22 +143,23 @@ export class Judge {
       this.#mistake(`${object} said of ${counter.key} ${JSON.stringify(said)}, not ${JSON.stringify(expected)}`);
   }
 
-  #consume(object: string, charge: Charge, answer: ChargeAnswer, deed: number): void {
+  #consume(object: string, charge: Charge, answer: ChargeVerdict, deed: number): void {
     const { atMs, charged, allowed, conflicts } = answer;
-    const { attempt, verdict } = charge;
+    const { attempt, recognition } = charge;
     const keys = [...new Set(charge.counters.map(({ key }) => key))];
     const holdings = keys
       .map((key) => ({ key, held: this.#model.held(object, key, charge, atMs, CLOCK_MARGIN_MS)[0] }))
       .filter(({ held }) => !(held?.makers.has(attempt) && held.claims.has(attempt)));
     const rely = () => {
-      for (const { held } of holdings) if (held && !(charge.alone && isOfAsked(held, charge))) held.claims.add(attempt);
+      for (const { held } of holdings)
+        if (held && !(charge.isOnlyPart && isOfAsked(held, charge))) held.claims.add(attempt);
     };
     if (conflicts) return;
     if (allowed && !charged) {
       rely();
       return;
     }
-    const open = verdict === "known" ? holdings.filter(({ held }) => !held) : holdings;
+    const open = recognition === "known" ? holdings.filter(({ held }) => !held) : holdings;
     const earlier = this.#earlier(object, charge, atMs);
     const young = open.flatMap(({ held }) => (held && isYoung(held, charge, earlier, atMs) ? held : []));
     for (const { held } of open) if (held && !young.includes(held)) this.#lift(held, attempt);
@@ -170,7 +171,7 @@ export class Judge {
       this.#undo(object, charge);
       return;
     }
-    if (verdict === "known") rely();
+    if (recognition === "known") rely();
     for (const { key, held } of open) {
       const place = placeOf(object, key);
       if ((this.#model.events.get(place) ?? []).some((other) => other.atMs > atMs))
@@ -189,14 +190,14 @@ export class Judge {
 
   /** The attempts of the decision before this one, where its object alone has judged. */
   #earlier(object: string, charge: Charge, atMs: number): readonly string[] {
-    if (charge.verdict || !charge.alone) return charge.earlier ?? [];
+    if (charge.recognition || !charge.isOnlyPart) return charge.earlierMakers ?? [];
     const [newest, ...older] = this.#model.held(object, charge.counters[0]?.key ?? "", charge, atMs, CLOCK_MARGIN_MS);
     const isKnown = newest !== undefined && atMs - newest.atMs < newest.windowMs;
     return [...(newest && !isKnown ? [newest] : []), ...older.slice(0, 1)].flatMap(({ makers }) => [...makers]);
   }
 
   #eventOf(object: string, key: string, charge: Charge, atMs: number, deed: number): Event {
-    const { policy, cost, attempt, id, keepMs: windowMs, subject: identity } = charge;
+    const { policy, cost, attempt, id, windowMs, identity } = charge;
     const counters = charge.counters.filter((counter) => counter.key === key);
     // Limits that override the policy's may have longer windows; the policy's own may hold again before these end.
     const windows = counters.flatMap((counter) =>
@@ -219,13 +220,13 @@ export class Judge {
     if (event.claims.delete(attempt) && event.claims.size === 0) this.#model.remove(event);
   }
 
-  #settle(object: string, question: EventQuestion, { found, atMs }: EventAnswer): void {
+  #settle(object: string, question: EventQuestion, { found, atMs }: ChangeVerdict): void {
     const events = this.#model.named(object, question, atMs);
     if (found && events.length === 0) this.#mistake(`${object} settled ${nameOf(question)}, which there is not`);
     if (found) for (const event of events) event.cost = question.cost;
   }
 
-  #release(object: string, question: EventQuestion, { found, atMs }: EventAnswer): void {
+  #release(object: string, question: EventQuestion, { found, atMs }: ChangeVerdict): void {
     const events = this.#model.named(object, question, atMs);
     if (found && events.length === 0) this.#mistake(`${object} released ${nameOf(question)}, which there is not`);
     if (found) for (const event of events) event.isOver = true;
@@ -277,7 +278,7 @@ export class Judge {
         (what.method === "settle" || what.method === "release") &&
         nameOf(what.question) === name &&
         place.startsWith(`${object} `) &&
-        (what.answer.atMs >= atMs + windowMs || i < deed),
+        (what.verdict.atMs >= atMs + windowMs || i < deed),
     );
   }
 
@@ -307,7 +308,7 @@ function isYoung(event: Event, charge: Charge, earlier: readonly string[], atMs:
   const ageMs = atMs - event.atMs;
   const isSame = event.policy === charge.policy && event.admittedCost === charge.cost;
   const isEarlier = [...event.makers].some((maker) => earlier.includes(maker));
-  return isSame && !isEarlier && ageMs < event.windowMs && ageMs <= (charge.youngMs ?? 0);
+  return isSame && !isEarlier && ageMs < event.windowMs && ageMs <= (charge.attemptMs ?? 0);
 }
 
 /** No other object had a part in it. */

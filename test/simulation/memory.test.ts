@@ -1,22 +1,22 @@
 import { describe, expect, test } from "vitest";
-import { Memory } from "../../src/object/account-cache";
+import { MemoryBudget } from "../../src/object/account-cache";
 import { Ledger } from "../../src/object/ledger";
-import type { AskedCounter, Call } from "../../src/object/protocol";
+import type { Call, Counter } from "../../src/object/protocol";
 import { Disk } from "./disk";
 
 const START_MS = 1_800_000_000_000;
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
 
-function decide(ledger: Ledger, method: "check" | "consume", counters: AskedCounter[], nowMs = START_MS) {
-  const question = { policy: "inline", cost: 1, counters, id: crypto.randomUUID(), subject: "=s", alone: true };
-  const call = { method, question: { ...question, attempt: "a", keepMs: 1_000 } } as Call;
-  const [outcome] = ledger.decide([call], nowMs);
-  if (!outcome || !("answer" in outcome)) throw new Error(outcome?.error);
-  return outcome.answer;
+function decide(ledger: Ledger, method: "check" | "consume", counters: Counter[], nowMs = START_MS) {
+  const question = { policy: "inline", cost: 1, counters, id: crypto.randomUUID(), identity: "=s", isOnlyPart: true };
+  const call = { method, question: { ...question, attempt: "a", windowMs: 1_000 } } as Call;
+  const [result] = ledger.decide([call], nowMs);
+  if (!result || !("verdict" in result)) throw new Error(result?.error);
+  return result.verdict;
 }
 
-const counter = (key: string, layer = "l", windowMs = 1_000): AskedCounter => ({
+const counter = (key: string, layer = "l", windowMs = 1_000): Counter => ({
   layer,
   key,
   limits: [{ max: 1_000_000, windowMs }],
@@ -24,7 +24,7 @@ const counter = (key: string, layer = "l", windowMs = 1_000): AskedCounter => ({
 
 describe("memory", () => {
   test("the accounts of several objects share one budget, and the one used last stays", () => {
-    const memory = new Memory(200_000);
+    const memory = new MemoryBudget(200_000);
     const ledgers = Array.from({ length: 4 }, () => new Ledger(new Disk(), memory));
     for (let round = 0; round < 3; round++)
       for (const [i, ledger] of ledgers.entries())

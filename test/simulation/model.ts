@@ -1,6 +1,6 @@
 import type { Limit } from "../../src/core/limit";
 import type { KeyOverride, OverrideKind } from "../../src/core/override";
-import type { AskedCounter, EventQuestion, Question } from "../../src/object/protocol";
+import type { Counter, EventQuestion, Question } from "../../src/object/protocol";
 import { nameOf } from "./record";
 
 export interface Event {
@@ -17,7 +17,7 @@ export interface Event {
   readonly retainMs: number;
   /** Which deed recorded it. */
   readonly deed: number;
-  readonly counters: readonly AskedCounter[];
+  readonly counters: readonly Counter[];
   readonly policy: string;
   readonly admittedCost: number;
   cost: number;
@@ -52,7 +52,7 @@ export class Model {
   /** What was forgotten because somebody wanted it to be, by place. */
   readonly #forgotten = new Map<string, Set<string>>();
 
-  ruleOf(object: string, policy: string, { layer, key, limits }: AskedCounter, tMs: number): Rule {
+  ruleOf(object: string, policy: string, { layer, key, limits }: Counter, tMs: number): Rule {
     const override = this.overrides.get(placeOf(object, key));
     const own = { kind: undefined, limits, endsAtMs: Number.NEGATIVE_INFINITY };
     if (!override || tMs >= override.endsAtMs) return own;
@@ -72,12 +72,12 @@ export class Model {
   }
 
   /** How much is in use. */
-  used(object: string, policy: string, counter: AskedCounter, limit: Limit, tMs: number): number {
+  used(object: string, policy: string, counter: Counter, limit: Limit, tMs: number): number {
     return weightOf(limit, this.#kept(object, policy, counter, tMs), tMs);
   }
 
   /** What a limit counts, and when each of it leaves the window. */
-  leavings(object: string, policy: string, counter: AskedCounter, limit: Limit, tMs: number): Leaving[] {
+  leavings(object: string, policy: string, counter: Counter, limit: Limit, tMs: number): Leaving[] {
     return this.#kept(object, policy, counter, tMs)
       .filter(({ atMs }) => atMs > tMs - limit.windowMs)
       .map((event) => ({ inMs: event.atMs + limit.windowMs - tMs, weight: weightOf(limit, [event], tMs) }));
@@ -87,7 +87,7 @@ export class Model {
    * For how long `cost` has to wait: until the limit, which is in force, admits it or, once what overrides the counter has
    * ended, until all of the counter's own do. Instant by instant at which anything may change, over what is kept now.
    */
-  waitMs(object: string, policy: string, counter: AskedCounter, limit: Limit, cost: number, atMs: number): number {
+  waitMs(object: string, policy: string, counter: Counter, limit: Limit, cost: number, atMs: number): number {
     const { kind, endsAtMs } = this.ruleOf(object, policy, counter, atMs);
     const kept = this.#kept(object, policy, counter, atMs);
     const fitsAt = (tMs: number) => {
@@ -103,7 +103,7 @@ export class Model {
   }
 
   /** For how long the counter's own limits would have `cost` wait, all of them and without what overrides them. */
-  ownWaitMs(object: string, policy: string, counter: AskedCounter, cost: number, atMs: number): number {
+  ownWaitMs(object: string, policy: string, counter: Counter, cost: number, atMs: number): number {
     const kept = this.#kept(object, policy, counter, atMs);
     const fitsAt = (tMs: number) => counter.limits.every((limit) => admits(limit, kept, cost, tMs));
     const leaves = kept.flatMap((event) => counter.limits.map(({ windowMs }) => event.atMs + windowMs));
@@ -155,7 +155,7 @@ export class Model {
   }
 
   /** The events of a counter that are kept: from the oldest on that is kept by itself, or that an override spares. */
-  #kept(object: string, policy: string, { layer, key }: AskedCounter, tMs: number): Event[] {
+  #kept(object: string, policy: string, { layer, key }: Counter, tMs: number): Event[] {
     const events = (this.events.get(placeOf(object, key)) ?? []).filter(
       (event) => event.policy === policy && event.counters.some((counter) => counter.layer === layer),
     );

@@ -1,8 +1,8 @@
 import type { KeyOverride } from "../../src/core/override";
-import type { ObjectNamespace, ObjectStub } from "../../src/edge/objects";
-import { Group } from "../../src/object/group";
+import { GroupCommit } from "../../src/object/group-commit";
 import type { Ledger } from "../../src/object/ledger";
-import type { Call, Method, Outcome, OverrideToSet } from "../../src/object/protocol";
+import type { Call, CallResult, Method, OverrideToSet } from "../../src/object/protocol";
+import type { ObjectNamespace, ObjectStub } from "../../src/objects/binding";
 import type { Chance } from "../../tools/chance";
 import { DISK_FULL, type ObjectDisk, type WokenStore } from "./disk";
 import { attemptOf, type Deed, type Done, type Forgetting, type Order } from "./record";
@@ -38,7 +38,7 @@ export class SimulatedObject {
   readonly disk: ObjectDisk;
   store: WokenStore;
   ledger: Ledger;
-  group: Group;
+  group: GroupCommit;
   /** The least and the most that its clock has ever been ahead of the true time. */
   readonly offsetsMs: [least: number, most: number];
   /** The latest time that its clock has ever shown. */
@@ -60,7 +60,7 @@ export class SimulatedObject {
     isDiskFull: () => boolean,
     private readonly machine: Machine,
     public clockOffsetMs: number,
-    private readonly newGroup: (object: SimulatedObject) => Group,
+    private readonly newGroup: (object: SimulatedObject) => GroupCommit,
   ) {
     this.offsetsMs = [clockOffsetMs, clockOffsetMs];
     this.disk = newDisk(machine, isDiskFull);
@@ -159,10 +159,10 @@ export class Network implements ObjectNamespace {
     return object;
   }
 
-  #decided(object: SimulatedObject, calls: readonly Call[]): Promise<Outcome[]> {
+  #decided(object: SimulatedObject, calls: readonly Call[]): Promise<CallResult[]> {
     // As they would be sent: the object shares nothing with the edge.
     const work = () => object.group.add(JSON.parse(JSON.stringify(calls)) as Call[]);
-    return this.#send(object, work, calls).then((outcomes) => outcomes.map(sent));
+    return this.#send(object, work, calls).then((results) => results.map(sent));
   }
 
   /** `work` is what the object does when this arrives, which may be more than once. */
@@ -225,9 +225,9 @@ export class Network implements ObjectNamespace {
   }
 
   /** What arrives at an object, in one of its lives, is decided together when the timer of the group is due. */
-  #newGroup(object: SimulatedObject): Group {
+  #newGroup(object: SimulatedObject): GroupCommit {
     const { life } = object;
-    return new Group(
+    return new GroupCommit(
       (calls) => {
         if (object.life !== life) return calls.map(() => ({ error: "simulated" }));
         return this.#decide(object, calls);
@@ -236,18 +236,17 @@ export class Network implements ObjectNamespace {
     );
   }
 
-  #decide(object: SimulatedObject, calls: readonly Call[]): Outcome[] {
+  #decide(object: SimulatedObject, calls: readonly Call[]): CallResult[] {
     const wallMs = this.#wallMs(object);
     const decide = () => object.ledger.decide(calls, wallMs);
     const isCompared = this.chance.is(this.machine.reopenings);
-    const { outcomes, difference } = isCompared
+    const { results, difference } = isCompared
       ? differenceIn(object, calls, wallMs, this.machine, decide)
-      : { outcomes: decide(), difference: undefined };
+      : { results: decide(), difference: undefined };
     if (difference) this.differences.push(difference);
-    for (const outcome of outcomes)
-      if ("answer" in outcome) object.usedMs = Math.max(object.usedMs, outcome.answer.atMs);
-    for (const [i, call] of calls.entries()) this.#note(object, wallMs, call, outcomes[i] as Outcome);
-    return outcomes;
+    for (const result of results) if ("verdict" in result) object.usedMs = Math.max(object.usedMs, result.verdict.atMs);
+    for (const [i, call] of calls.entries()) this.#note(object, wallMs, call, results[i] as CallResult);
+    return results;
   }
 
   /** Sets a key's override, or lifts it; it does so at once, in a turn of its own. */
@@ -290,15 +289,14 @@ export class Network implements ObjectNamespace {
     return { error };
   }
 
-  #note(object: SimulatedObject, wallMs: number, call: Call, outcome: Outcome): void {
-    if ("error" in outcome) return void this.#failed(object, outcome.error);
-    const question = call.method === "release" ? call.question.event : call.question;
-    const what = { method: call.method, question, answer: outcome.answer } as Done;
+  #note(object: SimulatedObject, wallMs: number, call: Call, result: CallResult): void {
+    if ("error" in result) return void this.#failed(object, result.error);
+    const what = { ...call, verdict: result.verdict } as Done;
     const isEnded = object.ended.has(attemptOf(call) ?? "");
     const deed = { object: object.name, wallMs, what, isEnded, committed: false };
     this.deeds.push(deed);
     object.uncommitted.push(deed);
-    if (call.method === "undo" || (call.method === "consume" && !outcome.answer.allowed))
+    if (call.method === "rollBack" || (call.method === "consume" && !result.verdict.allowed))
       object.ended.add(attemptOf(call) ?? "");
   }
 
@@ -339,6 +337,6 @@ export class Network implements ObjectNamespace {
   }
 }
 
-function sent(outcome: Outcome): Outcome {
-  return "answer" in outcome ? { answer: JSON.parse(JSON.stringify(outcome.answer)) } : outcome;
+function sent(result: CallResult): CallResult {
+  return "verdict" in result ? { verdict: JSON.parse(JSON.stringify(result.verdict)) } : result;
 }

@@ -1,5 +1,5 @@
-import type { OverriddenKey } from "../../src/edge/admin-schema";
 import type { OverrideToSet } from "../../src/object/protocol";
+import type { OverriddenKey } from "../../src/request/admin-schema";
 import type { Network } from "./network";
 import { nameOf, type Order, type Told } from "./record";
 
@@ -67,7 +67,8 @@ export function admittedInSpiteOfBans(told: readonly Told[], bans: readonly Told
       deeds
         .slice(0, ban.deedsBefore)
         .some(
-          ({ what }) => what.method === "consume" && what.answer.allowed && nameOf(what.question) === nameOf(one.asked),
+          ({ what }) =>
+            what.method === "consume" && what.verdict.allowed && nameOf(what.question) === nameOf(one.asked),
         );
     return told
       .filter(({ op, decided }) => op === "consume" && decided.allowed)

@@ -1,22 +1,22 @@
 import type { KeyOverride } from "../../src/core/override";
-import type { Decided, DecidedLimit } from "../../src/edge/decision";
-import type { AskedById } from "../../src/edge/request";
+import type { Decision, DecisionLimit } from "../../src/limiter/decision";
 import type {
-  AnswerOf,
-  AskedCounter,
   Call,
+  Counter,
   EventQuestion,
   Method,
   OverrideToSet,
   QuestionOf,
+  VerdictOf,
 } from "../../src/object/protocol";
+import type { ValidChange } from "../../src/request/read";
 
 /** A call that was answered. */
 export type Done = {
   [M in Method]: {
     readonly method: M;
     readonly question: M extends "release" ? EventQuestion : QuestionOf<M>;
-    readonly answer: AnswerOf<M>;
+    readonly verdict: VerdictOf<M>;
   };
 }[Method];
 
@@ -68,9 +68,9 @@ export interface Told {
   readonly op: "consume" | "check" | "settle" | "release";
   readonly isolate: number;
   /** The id of a check is empty. */
-  readonly asked: AskedById & { readonly isNew?: boolean };
-  readonly decided: Pick<Decided, "allowed" | "replayed" | "limits"> &
-    Partial<Pick<Decided, "wouldDeny" | "isRemembered">>;
+  readonly asked: ValidChange & { readonly isNew?: boolean };
+  readonly decided: Pick<Decision, "allowed" | "replayed" | "limits"> &
+    Partial<Pick<Decision, "wouldDeny" | "isCached">>;
   readonly askedAtMs: number;
   readonly toldAtMs: number;
   /** How many deeds of the objects there were when it was asked, and when it was told. */
@@ -81,19 +81,19 @@ export interface Told {
 }
 
 /** Of an event, or of the call that asks about it. */
-export function nameOf(one: Pick<EventQuestion, "id" | "subject"> | Pick<AskedById, "id" | "identity">): string {
-  return `${one.id} ${"subject" in one ? one.subject : one.identity}`;
+export function nameOf({ id, identity }: Pick<EventQuestion, "id" | "identity">): string {
+  return `${id} ${identity}`;
 }
 
 /** Every limit in force of a counter was told. */
-export function isWhole({ layer, key, limits }: AskedCounter, told: readonly DecidedLimit[]): boolean {
+export function isWhole({ layer, key, limits }: Counter, told: readonly DecisionLimit[]): boolean {
   const mine = told.filter((limit) => limit.layer === layer && limit.key === key);
   return mine.length === (mine[0]?.override?.limits ?? limits).length;
 }
 
 /** Which attempt to charge an id it is. */
 export function attemptOf(call: Call): string | undefined {
-  return call.method === "consume" || call.method === "undo"
+  return call.method === "consume" || call.method === "rollBack"
     ? `${call.question.attempt} ${call.question.id}`
     : undefined;
 }

@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Limit } from "../../src/core/limit";
-import { Memory } from "../../src/object/account-cache";
+import { MemoryBudget } from "../../src/object/account-cache";
 import { Ledger } from "../../src/object/ledger";
-import type { AskedCounter, Call, Charge } from "../../src/object/protocol";
+import type { Call, Charge, Counter } from "../../src/object/protocol";
 import { Disk } from "./disk";
 
 const CLOCK_MARGIN_MS = 2_000;
@@ -29,21 +29,21 @@ const counters = fc
     maxLength: 2,
     selector: ({ layer }) => layer,
   })
-  .map((layers) => layers.map((layer): AskedCounter => ({ ...layer, key: KEY })));
+  .map((layers) => layers.map((layer): Counter => ({ ...layer, key: KEY })));
 
 const step = fc.record({
   counters,
   policy: fc.constantFrom("p", "q"),
-  method: fc.constantFrom("consume", "consume", "consume", "check", "undo", "settle", "release"),
+  method: fc.constantFrom("consume", "consume", "consume", "check", "rollBack", "settle", "release"),
   cost: fc.integer({ min: 1, max: 3 }),
   /** Few, so that they come back within their window and after it. */
   id: fc.nat({ max: 8 }),
-  subject: fc.constantFrom("a=1,b=1", "a=1,b=1", "a=1,b=1", "a=1", "b=1", "a=2,b=1", "a=1~shadow"),
+  identity: fc.constantFrom("a=1,b=1", "a=1,b=1", "a=1,b=1", "a=1", "b=1", "a=2,b=1", "a=1~shadow"),
   /** Which of the attempts before it is rolled back, or asked again. */
   back: fc.integer({ min: 1, max: 6 }),
   isRetry: fc.boolean(),
-  keepMs: fc.constantFrom(1_000, 5_000, 20_000),
-  alone: fc.boolean(),
+  windowMs: fc.constantFrom(1_000, 5_000, 20_000),
+  isOnlyPart: fc.boolean(),
   advanceMs: fc.oneof(
     { weight: 5, arbitrary: fc.constantFrom(0, 0, 1, 999, 1_000) },
     { weight: 1, arbitrary: fc.integer({ min: 0, max: 9_000 }) },
@@ -63,14 +63,14 @@ test.each([1, 150, 2_000])(
     fc.assert(
       fc.property(fc.array(step, { minLength: 150, maxLength: 150, size: "max" }), (history) => {
         const disk = new Disk();
-        const open = (from: Disk) => new Ledger(from, new Memory(10_000_000), pageChars, CLOCK_MARGIN_MS);
+        const open = (from: Disk) => new Ledger(from, new MemoryBudget(10_000_000), pageChars, CLOCK_MARGIN_MS);
         const ledger = open(disk);
         let nowMs = 1_800_000_000_000;
         // An object remembers which attempts it has denied or rolled back, and not those of before it was opened.
         const ended = new Set<number>();
         for (const [i, step] of history.entries()) {
           const { before, override, overrideMs, advanceMs, method, counters, id, back, isRetry, ...asked } = step;
-          const isAgain = method === "undo" || (isRetry && !ended.has(i - back));
+          const isAgain = method === "rollBack" || (isRetry && !ended.has(i - back));
           const attempt = isAgain ? i - back : i;
           nowMs += advanceMs;
           const ends = { inMs: overrideMs };
@@ -81,15 +81,15 @@ test.each([1, 150, 2_000])(
           if (before === "sweep") for (const _ of ledger.sweep(nowMs));
           const onCosts = counters.flatMap(({ limits }) => limits.filter(({ kind }) => kind === undefined));
           const cost = Math.min(asked.cost, ...onCosts.map(({ max }) => max));
-          const question: Charge = { ...asked, attempt: `${attempt}`, id: `id-${id}`, cost, counters, youngMs: 500 };
-          const call = { method, question: method === "release" ? { event: question } : question } as Call;
+          const question: Charge = { ...asked, attempt: `${attempt}`, id: `id-${id}`, cost, counters, attemptMs: 500 };
+          const call = { method, question } as Call;
           const other = open(disk.copy());
           const told = ledger.decide([call], nowMs);
           expect(told).toEqual(other.decide([call], nowMs));
-          const [outcome] = told;
-          if (!outcome || !("answer" in outcome)) throw new Error(outcome?.error);
-          const { answer } = outcome;
-          if (method === "undo" || (method === "consume" && !answer.allowed)) ended.add(attempt);
+          const [result] = told;
+          if (!result || !("verdict" in result)) throw new Error(result?.error);
+          const { verdict: answer } = result;
+          if (method === "rollBack" || (method === "consume" && !answer.allowed)) ended.add(attempt);
           if ("charged" in answer && answer.charged) admitted++;
           if ("replayed" in answer && answer.replayed) replayed++;
           if ("found" in answer && answer.found) found++;

@@ -1,4 +1,4 @@
-import type { Call, Outcome } from "../../src/object/protocol";
+import type { Call, CallResult } from "../../src/object/protocol";
 import type { ObjectDisk } from "./disk";
 import { attemptOf } from "./record";
 import { type Machine, newLedger } from "./system";
@@ -22,20 +22,22 @@ export function differenceIn(
   calls: readonly Call[],
   wallMs: number,
   machine: Machine,
-  decide: () => Outcome[],
-): { outcomes: Outcome[]; difference: string | undefined } {
+  decide: () => CallResult[],
+): { results: CallResult[]; difference: string | undefined } {
   // It has not been at a later time yet, as the one in memory may have.
   const nowMs = Math.max(wallMs, object.usedMs);
   const reread = object.disk.trial(() => newLedger(object.disk.open(), machine).decide(calls, nowMs));
-  const outcomes = decide();
-  if (outcomes.some((outcome) => "error" in outcome)) return { outcomes, difference: undefined };
-  const [first, firstReread] = [outcomes[0], reread[0]].map((one) => (one && "answer" in one ? one.answer.atMs : 0));
-  if ((first ?? 0) > (firstReread ?? 0)) return { outcomes, difference: undefined };
+  const results = decide();
+  if (results.some((result) => "error" in result)) return { results, difference: undefined };
+  const [first, firstReread] = [results[0], reread[0]].map((result) =>
+    result && "verdict" in result ? result.verdict.atMs : 0,
+  );
+  if ((first ?? 0) > (firstReread ?? 0)) return { results, difference: undefined };
   // Which attempts it has ended, it knows in this life alone.
-  if (calls.some((call) => object.ended.has(attemptOf(call) ?? ""))) return { outcomes, difference: undefined };
-  const at = outcomes.findIndex((outcome, i) => JSON.stringify(outcome) !== JSON.stringify(reread[i]));
-  if (at < 0) return { outcomes, difference: undefined };
-  const [call, answer, other] = [calls[at], outcomes[at], reread[at]].map((one) => JSON.stringify(one));
+  if (calls.some((call) => object.ended.has(attemptOf(call) ?? ""))) return { results, difference: undefined };
+  const at = results.findIndex((result, i) => JSON.stringify(result) !== JSON.stringify(reread[i]));
+  if (at < 0) return { results, difference: undefined };
+  const [call, answer, other] = [calls[at], results[at], reread[at]].map((one) => JSON.stringify(one));
   const difference = `${object.name} answered ${call} by ${answer}; read back from storage it answers ${other}`;
-  return { outcomes, difference };
+  return { results, difference };
 }

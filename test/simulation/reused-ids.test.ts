@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { Ledger } from "../../src/object/ledger";
-import type { Call, Outcome } from "../../src/object/protocol";
+import type { Call, CallResult } from "../../src/object/protocol";
 import { Chance } from "../../tools/chance";
 import { Disk } from "./disk";
 
@@ -13,15 +13,15 @@ test.each([0, 5_000])(
     const chance = new Chance(1);
     const ledger = new Ledger(new Disk(), undefined, 150, clockMarginMs);
     const counters = [{ layer: "user", key: "user:u", limits: LIMITS }];
-    const question = (id: string) => ({ id, subject: "user=u", policy: "jobs", cost: 1, counters });
+    const question = (id: string) => ({ id, identity: "user=u", policy: "jobs", cost: 1, counters });
     const consume = (id: string): Call => ({
       method: "consume",
-      question: { ...question(id), keepMs: 1_000, attempt: String(chance.next()), alone: true },
+      question: { ...question(id), windowMs: 1_000, attempt: String(chance.next()), isOnlyPart: true },
     });
     const decide = (calls: readonly Call[], nowMs: number) =>
-      ledger.decide(calls, nowMs).map((outcome: Outcome) => {
-        if ("error" in outcome) throw new Error(outcome.error);
-        return outcome.answer;
+      ledger.decide(calls, nowMs).map((result: CallResult) => {
+        if ("error" in result) throw new Error(result.error);
+        return result.verdict;
       });
     for (
       let round = 0, nowMs = 1_800_000_000_000;

@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers/promises";
-import type { Timing } from "../../src/edge/deadline";
+import type { Timing } from "../../src/objects/deadline";
 import type { Chance } from "../../tools/chance";
 
 interface Task {

@@ -1,10 +1,10 @@
 import { expect, test } from "vitest";
 import { readConfig } from "../../src/config/config";
-import { Denials } from "../../src/edge/denials";
-import { Limiter } from "../../src/edge/limiter";
-import { readConsume } from "../../src/edge/request";
+import { Limiter } from "../../src/limiter/limiter";
 import { Ledger } from "../../src/object/ledger";
 import type { Call } from "../../src/object/protocol";
+import { DenialCache } from "../../src/objects/denial-cache";
+import { readConsume } from "../../src/request/read";
 import { Chance } from "../../tools/chance";
 import { Disk } from "./disk";
 import { Scheduler } from "./scheduler";
@@ -37,7 +37,7 @@ test.each([
     },
   });
   const objects = { getByName: objectOf };
-  const limiter = new Limiter(config, objects, scheduler, new Denials(0, scheduler.now));
+  const limiter = new Limiter(config, objects, scheduler, new DenialCache(0, scheduler.now));
   const asked = readConsume({ policy: "trial", subject: { user: "u", ip: "1.2.3.4" } }, {}, config);
   const askedAtMs = scheduler.nowMs;
   const answer = limiter

@@ -1,12 +1,13 @@
 import type { Config } from "../../src/config/config";
-import { Denials } from "../../src/edge/denials";
-import { Keys } from "../../src/edge/keys";
-import { Limiter } from "../../src/edge/limiter";
-import type { ObjectNamespace } from "../../src/edge/objects";
-import { Memory } from "../../src/object/account-cache";
+import { Keys } from "../../src/limiter/keys";
+import { Limiter } from "../../src/limiter/limiter";
+import { MemoryBudget } from "../../src/object/account-cache";
 import { Ledger } from "../../src/object/ledger";
 import { readPage } from "../../src/object/page";
-import { type PageStore, Store } from "../../src/object/store";
+import type { PageStore } from "../../src/object/page-store";
+import { Store } from "../../src/object/store/store";
+import type { ObjectNamespace } from "../../src/objects/binding";
+import { DenialCache } from "../../src/objects/denial-cache";
 import { Disk, type ObjectDisk } from "./disk";
 import type { Scheduler } from "./scheduler";
 import { SqliteStorage } from "./storage";
@@ -46,7 +47,7 @@ export function newDisk({ journalChars }: Machine, isFull: () => boolean): Objec
 }
 
 export function newLedger(store: PageStore, { memoryBytes, pageChars }: Machine): Ledger {
-  return new Ledger(store, new Memory(memoryBytes), pageChars, CLOCK_MARGIN_MS);
+  return new Ledger(store, new MemoryBudget(memoryBytes), pageChars, CLOCK_MARGIN_MS);
 }
 
 /** Where callers are answered: a limiter with a memory of its own for denials. */
@@ -64,7 +65,7 @@ export function newIsolate(
   scheduler: Scheduler,
   offsetMs = 0,
 ): Isolate {
-  const denials = new Denials(config.denyCacheMs, () => scheduler.nowMs + offsetMs);
+  const denials = new DenialCache(config.denyCacheMs, () => scheduler.nowMs + offsetMs);
   const limiter = new Limiter(config, objects, scheduler, denials);
   return { number, limiter, keys: new Keys(config, objects, scheduler, denials) };
 }
@@ -82,8 +83,8 @@ interface StoredEvent {
 export function storedEvents(disk: ObjectDisk): StoredEvent[] {
   return disk.trial(() => {
     const store = disk.open();
-    while (store.retire());
-    return store.pagesAfter("", -1, Number.MAX_SAFE_INTEGER).flatMap(({ key, slot }) =>
+    while (store.checkpoint(store.newestTurn));
+    return store.pagesAfter("", -1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER).flatMap(({ key, slot }) =>
       readPage(store.loadPage(key, slot) ?? "").map(({ id, identity, cost, released, atMs }) => {
         return { key, id, identity, cost, released, atMs };
       }),

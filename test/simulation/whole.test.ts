@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { readConfig } from "../../src/config/config";
-import { realTiming } from "../../src/edge/deadline";
-import { Denials } from "../../src/edge/denials";
-import { Limiter } from "../../src/edge/limiter";
-import type { ObjectNamespace } from "../../src/edge/objects";
-import { readConsume, readRelease, readSettle } from "../../src/edge/request";
+import { Limiter } from "../../src/limiter/limiter";
 import { Ledger } from "../../src/object/ledger";
-import type { Call, Outcome } from "../../src/object/protocol";
+import type { Call, CallResult } from "../../src/object/protocol";
+import type { ObjectNamespace } from "../../src/objects/binding";
+import { realTiming } from "../../src/objects/deadline";
+import { DenialCache } from "../../src/objects/denial-cache";
+import { readConsume, readRelease, readSettle } from "../../src/request/read";
 import { Disk } from "./disk";
 
 const START_MS = 1_800_000_000_000;
@@ -32,7 +32,7 @@ class World {
         if (this.isLost(name, call)) throw new Error("Network connection lost.");
         await this.way(name, call);
         const asked = JSON.parse(JSON.stringify(calls)) as Call[];
-        const outcomes = JSON.parse(JSON.stringify(this.ledger(name).decide(asked, this.#nowOf(name)))) as Outcome[];
+        const outcomes = JSON.parse(JSON.stringify(this.ledger(name).decide(asked, this.#nowOf(name)))) as CallResult[];
         await this.answered(name, call);
         return outcomes;
       };
@@ -50,7 +50,7 @@ class World {
   /** The edge under another configuration, over the same objects. */
   limiterOf(policies: object): Limiter {
     this.#config = readConfig({ RATE_LIMIT_POLICIES: policies });
-    this.#limiter = new Limiter(this.#config, this.#objects, realTiming, new Denials(0, () => START_MS));
+    this.#limiter = new Limiter(this.#config, this.#objects, realTiming, new DenialCache(0, () => START_MS));
     return this.#limiter;
   }
 
@@ -106,9 +106,9 @@ class World {
   used(policy: string, layer: string, key: string, windowMs: number, kind?: "concurrent"): number {
     const limits = [{ ...(kind && { kind }), max: 1_000, windowMs }];
     const question = { policy, cost: 1, counters: [{ layer, key, limits }] };
-    const [outcome] = this.ledger(key).decide([{ method: "check", question }], this.#nowOf(key));
-    if (!outcome || !("answer" in outcome)) throw new Error("no answer");
-    return outcome.answer.standings[0]?.[0]?.used ?? Number.NaN;
+    const [result] = this.ledger(key).decide([{ method: "check", question }], this.#nowOf(key));
+    if (!result || !("verdict" in result)) throw new Error("no answer");
+    return result.verdict.standings[0]?.[0]?.used ?? Number.NaN;
   }
 }
 
@@ -129,7 +129,7 @@ describe("a decision is known as a whole or not at all", () => {
   test("a charge that was denied elsewhere, and could not be put back, admits nobody later", async () => {
     const world = new World();
     for (let i = 0; i < 30; i++) await world.at(0).consume("chat", `u${i}`);
-    world.isLost = (_, { method }) => method === "undo";
+    world.isLost = (_, { method }) => method === "rollBack";
     expect(await world.consume("chat", "u", "K")).toBe("denied");
     world.isLost = () => false;
     for (let i = 0; i < 5; i++) expect(await world.at(90).consume("chat", "u")).toBe("admitted");
@@ -140,7 +140,7 @@ describe("a decision is known as a whole or not at all", () => {
   test("it counts from when it was admitted, not from an attempt that was told a denial", async () => {
     const world = new World({ p: layers(["2/minute"], ["2/minute"]) });
     for (const user of ["x", "y"]) await world.at(0).consume("p", user);
-    world.isLost = (_, { method }) => method === "undo";
+    world.isLost = (_, { method }) => method === "rollBack";
     expect(await world.at(30).consume("p", "u", "K")).toBe("denied");
     world.isLost = () => false;
     expect(await world.at(89).consume("p", "u", "K")).toBe("replayed");
@@ -154,7 +154,7 @@ describe("a decision is known as a whole or not at all", () => {
     expect(await world.at(0).consume("p", "u", "K")).toBe("admitted");
     // Two hours are the longest window, so the user's object is made to forget.
     world.reset("user:u");
-    world.isLost = (_, { method }) => method === "undo";
+    world.isLost = (_, { method }) => method === "rollBack";
     expect(await world.at(3_601).consume("p", "u", "K")).toBe("denied");
     world.isLost = () => false;
     expect(await world.at(3_605).consume("p", "u", "K")).toBe("denied");
@@ -166,7 +166,7 @@ describe("a decision is known as a whole or not at all", () => {
     world.aheadMs = (object) => (object.startsWith("ip:") ? 5 : 0);
     expect(await world.at(0).consume("p", "u", "K")).toBe("admitted");
     world.aheadMs = () => 0;
-    world.isLost = (_, { method }) => method === "undo";
+    world.isLost = (_, { method }) => method === "rollBack";
     expect(await world.at(3_600).consume("p", "u", "K")).toBe("denied");
     world.isLost = () => false;
     expect(await world.at(3_600.004).consume("p", "u", "K")).toBe("denied");
@@ -193,7 +193,7 @@ describe("a decision is known as a whole or not at all", () => {
     });
     // The first attempt reaches the user's object at once, the second the address's; then the two others arrive.
     world.way = async (object, call) => {
-      if (call.method !== "consume" || call.question.verdict) return;
+      if (call.method !== "consume" || call.question.recognition) return;
       const isFirst = [0, 3].includes(calls++);
       if (calls === 4) pass();
       if (!isFirst) await both;
@@ -269,9 +269,9 @@ describe("attempts that race", () => {
         pass = resolve;
       });
       world.way = async (_, call) => {
-        if (call.method !== "consume" && call.method !== "undo") return;
+        if (call.method !== "consume" && call.method !== "rollBack") return;
         first ||= call.question.attempt;
-        if (call.method === "undo" && call.question.attempt === first) await second;
+        if (call.method === "rollBack" && call.question.attempt === first) await second;
       };
       const told = world.at(seconds).consume("p", "u", "K");
       await new Promise((resolve) => setTimeout(resolve, 20));
@@ -291,7 +291,7 @@ describe("attempts that race", () => {
       pass = resolve;
     });
     world.way = async (object, call) => {
-      if (call.method !== "consume" || call.question.verdict) return;
+      if (call.method !== "consume" || call.question.recognition) return;
       const isOne = call.question.policy === one.policy && call.question.cost === one.cost;
       if (isOne !== object.startsWith("ip:")) await both;
       else if (++arrived === 2) pass();
@@ -315,7 +315,7 @@ describe("attempts that race", () => {
   test("more of them than an event remembers, from both sides, are charged once", async () => {
     const world = new World({ p: layers(["9/hour"], ["9/hour"]) });
     world.way = async (object, call) => {
-      if (call.method !== "consume" || call.question.verdict) return;
+      if (call.method !== "consume" || call.question.recognition) return;
       const isLate = object.startsWith("ip:") === call.question.attempt < "i";
       if (isLate) await new Promise((resolve) => setTimeout(resolve, 20));
     };
@@ -333,7 +333,7 @@ describe("attempts that race", () => {
       pass = resolve;
     });
     world.way = async (_, { method }) => {
-      if (method === "undo") await late;
+      if (method === "rollBack") await late;
     };
     const denied = world.at(0).consume("p", "u", "K");
     await new Promise((resolve) => setTimeout(resolve, 20));
@@ -349,7 +349,7 @@ describe("attempts that race", () => {
 test("what is charged anew takes its cost and a place, whatever was settled or released before", async () => {
   const world = new World({ p: layers(["1 concurrent per hour", "9/hour"], ["1 per 1 second", "1000/hour"]) });
   expect(await world.at(0).consume("p", "x")).toBe("admitted");
-  world.isLost = (_, { method }) => method === "undo";
+  world.isLost = (_, { method }) => method === "rollBack";
   expect(await world.at(0.5).consume("p", "u", "K")).toBe("denied");
   world.isLost = () => false;
   for (const op of ["release", "settle"] as const) expect(await world.at(0.6).change(op, "p", "u", "K")).toBe("done");
@@ -367,7 +367,7 @@ test("a replay is relied on in layers that are left, whatever becomes of an atte
   });
   world.isLost = (object) => object.startsWith("ip:");
   world.way = async (_, { method }) => {
-    if (method === "undo") await late;
+    if (method === "rollBack") await late;
   };
   const first = world.at(0).consume("p", "u", "K");
   await new Promise((resolve) => setTimeout(resolve, 20));
@@ -381,18 +381,18 @@ test("a replay is relied on in layers that are left, whatever becomes of an atte
 test("a call of an attempt that was denied or rolled back charges nothing, however late it comes again", () => {
   const ledger = new Ledger(new Disk());
   const counters = [{ layer: "l", key: "k:1", limits: [{ max: 1, windowMs: MINUTE_MS }] }];
-  const ask = (method: "consume" | "undo" | "settle", id: string, attempt: string, cost = 1) => {
-    const question = { policy: "p", cost, counters, id, subject: "l=s", attempt, keepMs: MINUTE_MS };
-    const [outcome] = ledger.decide([{ method, question } as Call], START_MS);
-    if (!outcome || !("answer" in outcome)) throw new Error(outcome?.error);
-    return outcome.answer.allowed;
+  const ask = (method: "consume" | "rollBack" | "settle", id: string, attempt: string, cost = 1) => {
+    const question = { policy: "p", cost, counters, id, identity: "l=s", attempt, windowMs: MINUTE_MS };
+    const [result] = ledger.decide([{ method, question } as Call], START_MS);
+    if (!result || !("verdict" in result)) throw new Error(result?.error);
+    return result.verdict.allowed;
   };
   expect(ask("consume", "A", "1")).toBe(true);
   expect(ask("consume", "K", "2")).toBe(false);
   ask("settle", "A", "1", 0);
   expect(ask("consume", "K", "2")).toBe(false);
   expect(ask("consume", "K", "3")).toBe(true);
-  ask("undo", "K", "3");
+  ask("rollBack", "K", "3");
   expect(ask("consume", "K", "3")).toBe(false);
   expect(ask("consume", "K", "4")).toBe(true);
 });

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { realTiming } from "../../src/edge/deadline";
 import { readJson } from "../../src/http/body";
+import { realTiming } from "../../src/objects/deadline";
 
 const TYPE = { "Content-Type": "application/json" };
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Store } from "../../src/object/store";
+import { Store } from "../../src/object/store/store";
 import { AskedLedger, caller, charge, inside, newObject, START_MS } from "./ledger";
 
 describe("claims", () => {
@@ -14,14 +14,14 @@ describe("claims", () => {
 
   test("an event is taken back only when the last attempt that relies on it lifts its claim", async () => {
     await onBoth((reopened) => {
-      const first = { ...charge([caller("user:u")], 2), alone: false };
+      const first = { ...charge([caller("user:u")], 2), isOnlyPart: false };
       const second = { ...first, attempt: "b" };
       reopened().consume(first, START_MS);
       reopened().consume(second, START_MS);
-      reopened().undo(first, START_MS);
-      reopened().undo(first, START_MS);
+      reopened().rollBack(first, START_MS);
+      reopened().rollBack(first, START_MS);
       expect(used(reopened())).toBe(2);
-      reopened().undo(second, START_MS);
+      reopened().rollBack(second, START_MS);
       expect(used(reopened())).toBe(0);
       expect(reopened().consume(second, START_MS)).toMatchObject({ allowed: true, replayed: false });
     });
@@ -29,9 +29,9 @@ describe("claims", () => {
 
   test("an undo by an attempt that has no claim takes nothing back", async () => {
     await onBoth((reopened) => {
-      const first = { ...charge([caller("user:u")]), alone: false };
+      const first = { ...charge([caller("user:u")]), isOnlyPart: false };
       reopened().consume(first, START_MS);
-      reopened().undo({ ...first, attempt: "late" }, START_MS);
+      reopened().rollBack({ ...first, attempt: "late" }, START_MS);
       expect(used(reopened())).toBe(1);
     });
   });
@@ -39,10 +39,10 @@ describe("claims", () => {
   test("with more attempts than are remembered, the event stays for good", async () => {
     await onBoth((reopened) => {
       const ledger = reopened();
-      const first = { ...charge([caller("user:u")]), alone: false };
+      const first = { ...charge([caller("user:u")]), isOnlyPart: false };
       const attempts = Array.from({ length: 40 }, (_, i) => ({ ...first, attempt: `attempt${i}` }));
       for (const attempt of attempts) ledger.consume(attempt, START_MS);
-      for (const attempt of attempts) ledger.undo(attempt, START_MS);
+      for (const attempt of attempts) ledger.rollBack(attempt, START_MS);
       expect(used(ledger)).toBe(1);
     });
   });

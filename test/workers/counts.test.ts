@@ -1,10 +1,10 @@
 import { createExecutionContext } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Stats } from "../../src/edge/admin-schema";
-import { Counts } from "../../src/edge/counts";
+import { Counts } from "../../src/counting/counts";
 import { appOf } from "../../src/http/app";
 import { ROUTES } from "../../src/http/routes";
+import type { Stats } from "../../src/request/admin-schema";
 import type { LimiterRpc } from "../../src/worker";
 import { Caller, json, newSubject, type ProblemBody, type Target } from "../behaviour/target";
 import { type Bindings, workerTarget } from "./target";
@@ -261,7 +261,7 @@ test("when the request that waits to send is ended by the runtime, a later one w
   );
   const waitingAt = (ms: number) => {
     nowMs = ms;
-    counts.failed({ name: "chat", layers: [] }, () => void waiting++);
+    counts.onFailure({ name: "chat", layers: [] }, () => void waiting++);
     return waiting;
   };
   expect([0, 1, 12_999, 13_000, 13_001].map(waitingAt)).toEqual([1, 1, 1, 2, 2]);

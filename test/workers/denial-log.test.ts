@@ -1,17 +1,17 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import type { Decided } from "../../src/edge/decision";
-import { DenialLog } from "../../src/edge/denial-log";
+import { DenialLog } from "../../src/counting/denial-log";
+import type { Decision } from "../../src/limiter/decision";
 
 const MINUTE = { max: 5, windowMs: 60_000 };
 const standing = (fitsInMs: number) => ({ used: 5, fitsInMs, freesInMs: 1, resetsInMs: 60_000 });
-const denied: Decided = {
+const denied: Decision = {
   allowed: false,
   id: undefined,
   policy: { name: "chat", layers: [] },
   cost: 2,
   replayed: false,
   degraded: false,
-  isRemembered: true,
+  isCached: true,
   wouldDeny: true,
   neverFitsInShadow: [],
   limits: [
@@ -36,14 +36,14 @@ afterEach(() => log.mockRestore());
 
 /** The lines that are logged of decisions. */
 async function linesOf(
-  decisions: Decided[],
+  decisions: Decision[],
   config: object = {},
   random = () => 0,
 ): Promise<Record<string, unknown>[]> {
   const work: Promise<unknown>[] = [];
   const options = { logDenials: 1, logKeys: false, callerTokens: ["caller"], adminTokens: ["admin"], ...config };
   const denialLog = new DenialLog(options, random);
-  for (const decided of decisions) denialLog.decided(decided, (promise) => void work.push(promise));
+  for (const decided of decisions) denialLog.onDecision(decided, (promise) => void work.push(promise));
   await Promise.all(work);
   const lines = log.mock.calls.map(([line]: unknown[]) => JSON.parse(String(line)) as Record<string, unknown>);
   log.mockClear();

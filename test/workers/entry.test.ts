@@ -175,7 +175,7 @@ test("tokens can be rotated: each of a list is in force", async () => {
 
 test("a fault inside is logged fully and answered generically", async () => {
   const errors = vi.spyOn(console, "error").mockImplementation(() => {});
-  const decide = async () => JSON.stringify([{ answer: { allowed: true } }]);
+  const decide = async () => JSON.stringify([{ verdict: { allowed: true } }]);
   const broken = workerTarget({ LIMITER_OBJECTS: { getByName: () => ({ decide }) } });
   const response = await new Caller(broken).post("/v1/consume", { policy: "chat", subject: newSubject() });
   expect(response.status).toBe(500);

@@ -33,7 +33,7 @@ describe("object calls", () => {
     expect(calls).toEqual([
       { object: `user:${subject.user}`, method: "consume" },
       { object: `ip:${subject.ip}`, method: "consume" },
-      { object: `ip:${subject.ip}`, method: "undo" },
+      { object: `ip:${subject.ip}`, method: "rollBack" },
     ]);
   });
 
@@ -286,7 +286,7 @@ describe("an object that cannot be reached", () => {
   });
 
   test("leaves a charge too many when it is lost on the way back, and still denies truly", async () => {
-    const { caller } = watched("key", ({ method }) => (method === "undo" ? "lost" : "none"));
+    const { caller } = watched("key", ({ method }) => (method === "rollBack" ? "lost" : "none"));
     const subject = newSubject();
     await caller.consume("chat", subject, 5);
     const denied = await caller.consume("chat", subject);
@@ -366,7 +366,7 @@ describe("an object that cannot be reached", () => {
     );
     const subject = newSubject();
     expect((await caller.post("/v1/consume", { policy: "chat", subject })).status).toBe(503);
-    expect(methods(calls).sort()).toEqual(["consume", "consume", "undo", "undo"]);
+    expect(methods(calls).sort()).toEqual(["consume", "consume", "rollBack", "rollBack"]);
     expect(await caller.used("chat", subject)).toEqual([0, 0, 0]);
   });
 
@@ -410,7 +410,7 @@ describe("attempts with one key that race over two objects", () => {
     );
     let release = () => {};
     const held = new Promise<void>((resolve) => (release = resolve));
-    const first = heldBack("key", ({ method }) => (method === "undo" ? held : undefined));
+    const first = heldBack("key", ({ method }) => (method === "rollBack" ? held : undefined));
     const firstAnswer = first.post("/v1/consume", { policy: "chat", subject }, key);
     await vi.waitFor(async () => expect((await plain.key(`user:${subject.user}`)).counters).toHaveLength(1));
     // Room is made at the address; the second attempt overtakes the first one's undo, and is granted.

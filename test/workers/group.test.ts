@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import type { AskedCounter, Call } from "../../src/object/protocol";
-import { type PageStore, Store } from "../../src/object/store";
+import type { PageStore } from "../../src/object/page-store";
+import type { Call, Counter } from "../../src/object/protocol";
+import { Store } from "../../src/object/store/store";
 import { Disk } from "../simulation/disk";
 import { AskedLedger, caller, charge, inside, ip, job, newObject, START_MS } from "./ledger";
 import { ask } from "./target";
@@ -9,7 +10,7 @@ import { ask } from "./target";
 beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: START_MS }));
 
 describe("calls that arrive together", () => {
-  const consumes = (counters: AskedCounter[][], cost = 1): Call[] =>
+  const consumes = (counters: Counter[][], cost = 1): Call[] =>
     counters.map((counters) => ({ method: "consume", question: charge(counters, cost) }));
 
   test("write a page once, however many of them changed it", async () => {
@@ -64,7 +65,7 @@ describe("calls that arrive together", () => {
   test("are decided as one at a time, over pages that turn, ids that are used again, settles, releases and undos", async () => {
     const calls = fc.array(
       fc.record({
-        method: fc.constantFrom("consume", "consume", "consume", "check", "undo", "settle", "release"),
+        method: fc.constantFrom("consume", "consume", "consume", "check", "rollBack", "settle", "release"),
         id: fc.nat({ max: 150 }),
         key: fc.nat({ max: 1 }),
         cost: fc.integer({ min: 1, max: 2 }),
@@ -88,7 +89,7 @@ describe("calls that arrive together", () => {
             const calls = group.map(({ method, id, key, cost, attempt }): Call => {
               const counters = [caller(`user:${key}`, 300), job(`user:${key}`, 40), ip("ip:1", 300)];
               const question = { ...charge(counters, cost), id: `id${id}`, attempt };
-              return { method, question: method === "release" ? { event: question } : question } as Call;
+              return { method, question } as Call;
             });
             const [together, alone] = ledgers;
             const one = calls.map((call) => alone.decide([call], atMs)[0]);

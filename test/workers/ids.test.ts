@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Store } from "../../src/object/store";
+import { Store } from "../../src/object/store/store";
 import { Disk } from "../simulation/disk";
 import { AskedLedger, charge, inside, ip, newObject, START_MS } from "./ledger";
 
@@ -13,7 +13,7 @@ test("an idempotency key is found on whichever page its event is, before and aft
       for (const one of charges) {
         expect(ledger.consume({ ...one, attempt: "b" }, START_MS)).toMatchObject({ allowed: true, replayed: true });
         expect(ledger.settle({ ...one, cost: 1 }, START_MS).found).toBe(true);
-        expect(ledger.consume({ ...one, subject: "another", cost: 1_000 }, START_MS).allowed).toBe(false);
+        expect(ledger.consume({ ...one, identity: "another", cost: 1_000 }, START_MS).allowed).toBe(false);
       }
     expect(new AskedLedger(store).check(charge([ip("ip:1", 1_000)]), START_MS).standings).toMatchObject([
       [{ used: 300 }],
@@ -49,7 +49,7 @@ test.each([0, 30])(
 test("an idempotency key that is used again after its window is remembered anew", async () => {
   await inside(newObject(), (storage) => {
     const ledger = new AskedLedger(new Store(storage));
-    const one = { ...charge([ip("ip:1")]), keepMs: 60_000 };
+    const one = { ...charge([ip("ip:1")]), windowMs: 60_000 };
     const replayed = [0, 60_000, 60_001, 119_999, 120_000].map(
       (ms) => ledger.consume({ ...one, attempt: `at ${ms}` }, START_MS + ms).replayed,
     );

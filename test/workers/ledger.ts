@@ -3,19 +3,18 @@ import { longestWindowMs } from "../../src/core/limit";
 import { Ledger } from "../../src/object/ledger";
 import type { LimiterObject } from "../../src/object/object";
 import type {
-  Answer,
-  AnswerOf,
-  AskedCounter,
   Call,
+  CallResult,
+  ChangeVerdict,
   Charge,
-  ChargeAnswer,
-  EventAnswer,
+  ChargeVerdict,
+  Counter,
   EventQuestion,
   Method,
-  Outcome,
+  ObjectVerdict,
   Question,
   QuestionOf,
-  ReleaseQuestion,
+  VerdictOf,
 } from "../../src/object/protocol";
 import type { Bindings } from "./target";
 
@@ -24,7 +23,7 @@ export const objects = (env as unknown as Bindings).LIMITER_OBJECTS;
 export const START_MS = Date.UTC(2040, 0, 1);
 export const HOUR_MS = 3_600_000;
 
-export const caller = (key: string, max = 5): AskedCounter => ({
+export const caller = (key: string, max = 5): Counter => ({
   layer: "caller",
   key,
   limits: [
@@ -33,7 +32,7 @@ export const caller = (key: string, max = 5): AskedCounter => ({
   ],
 });
 /** So many under way at once, and an hour's cost that is never used up. */
-export const job = (key: string, max = 2): AskedCounter => ({
+export const job = (key: string, max = 2): Counter => ({
   layer: "job",
   key,
   limits: [
@@ -41,12 +40,21 @@ export const job = (key: string, max = 2): AskedCounter => ({
     { max: 1_000_000, windowMs: 3_600_000 },
   ],
 });
-export const ip = (key: string, max = 30): AskedCounter => ({ layer: "ip", key, limits: [{ max, windowMs: 60_000 }] });
+export const ip = (key: string, max = 30): Counter => ({ layer: "ip", key, limits: [{ max, windowMs: 60_000 }] });
 
 /** A charge that no other object is asked about. */
-export function charge(counters: AskedCounter[], cost = 1): Charge {
-  const keepMs = Math.max(...counters.map(({ limits }) => longestWindowMs(limits)));
-  return { id: crypto.randomUUID(), subject: "s", attempt: "a", keepMs, policy: "chat", cost, counters, alone: true };
+export function charge(counters: Counter[], cost = 1): Charge {
+  const windowMs = Math.max(...counters.map(({ limits }) => longestWindowMs(limits)));
+  return {
+    id: crypto.randomUUID(),
+    identity: "s",
+    attempt: "a",
+    windowMs,
+    policy: "chat",
+    cost,
+    counters,
+    isOnlyPart: true,
+  };
 }
 
 export function newObject(): DurableObjectStub<LimiterObject> {
@@ -67,29 +75,29 @@ export const countPages = (stub: DurableObjectStub<LimiterObject>) =>
 
 /** A ledger that is asked one thing at a time, and as objects ask it: by `decide`. A call that fails throws. */
 export class AskedLedger extends Ledger {
-  check(question: Question, wallMs: number): Answer {
+  check(question: Question, wallMs: number): ObjectVerdict {
     return this.#ask("check", question, wallMs);
   }
 
-  consume(charge: Charge, wallMs: number): ChargeAnswer {
+  consume(charge: Charge, wallMs: number): ChargeVerdict {
     return this.#ask("consume", charge, wallMs);
   }
 
-  undo(charge: Charge, wallMs: number): Answer {
-    return this.#ask("undo", charge, wallMs);
+  rollBack(charge: Charge, wallMs: number): ObjectVerdict {
+    return this.#ask("rollBack", charge, wallMs);
   }
 
-  settle(question: EventQuestion, wallMs: number): EventAnswer {
+  settle(question: EventQuestion, wallMs: number): ChangeVerdict {
     return this.#ask("settle", question, wallMs);
   }
 
-  release(question: ReleaseQuestion, wallMs: number): EventAnswer {
+  release(question: EventQuestion, wallMs: number): ChangeVerdict {
     return this.#ask("release", question, wallMs);
   }
 
-  #ask<M extends Method>(method: M, question: QuestionOf<M>, wallMs: number): AnswerOf<M> {
-    const [outcome] = this.decide([{ method, question } as Call], wallMs) as Outcome<AnswerOf<M>>[];
-    if (outcome && "answer" in outcome) return outcome.answer;
-    throw new Error(outcome?.error);
+  #ask<M extends Method>(method: M, question: QuestionOf<M>, wallMs: number): VerdictOf<M> {
+    const [result] = this.decide([{ method, question } as Call], wallMs) as CallResult<VerdictOf<M>>[];
+    if (result && "verdict" in result) return result.verdict;
+    throw new Error(result?.error);
   }
 }

@@ -1,10 +1,10 @@
 import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import { Memory } from "../../src/object/account-cache";
+import { MemoryBudget } from "../../src/object/account-cache";
 import type { Ledger } from "../../src/object/ledger";
 import type { LimiterObject } from "../../src/object/object";
 import type { Charge } from "../../src/object/protocol";
-import { Store } from "../../src/object/store";
+import { Store } from "../../src/object/store/store";
 import { CLOCK_MARGIN_MS } from "../../src/object/sweep";
 import { AskedLedger, caller, charge, countPages, HOUR_MS, inside, ip, newObject, objects, START_MS } from "./ledger";
 import { ask } from "./target";
@@ -82,7 +82,7 @@ describe("storage", () => {
 
   test("memory is bounded: accounts beyond the bound are dropped, and lose nothing", async () => {
     await inside(newObject(), (storage) => {
-      const ledger = new AskedLedger(new Store(storage), new Memory(20_000));
+      const ledger = new AskedLedger(new Store(storage), new MemoryBudget(20_000));
       for (let round = 1; round <= 5; round++)
         for (let key = 0; key < 100; key++)
           expect(ledger.consume(charge([caller(`user:${key}`)]), START_MS).standings[0]?.[0]?.used).toBe(round);
@@ -118,7 +118,7 @@ describe("storage", () => {
       for (const one of charges) ledger.consume(one, START_MS);
       const total = charges.reduce((sum, { cost }) => sum + cost, 0);
       const back = [charges[0], charges[57], charges[199]] as Charge[];
-      for (const one of back) ledger.undo(one, START_MS);
+      for (const one of back) ledger.rollBack(one, START_MS);
       const left = total - back.reduce((sum, { cost }) => sum + cost, 0);
       for (const reader of [ledger, new AskedLedger(store)])
         expect(reader.check(charge([caller("user:u", 1_000)]), START_MS).standings).toMatchObject([
@@ -144,7 +144,7 @@ describe("the alarm", () => {
 
   test("comes earlier for a key that is forgotten earlier", async () => {
     const stub = newObject();
-    await ask(stub, "consume", { ...charge([caller("user:u")]), keepMs: 24 * HOUR_MS });
+    await ask(stub, "consume", { ...charge([caller("user:u")]), windowMs: 24 * HOUR_MS });
     expect(await alarmOf(stub)).toBe(START_MS + 24 * HOUR_MS + 2 * CLOCK_MARGIN_MS);
     await ask(stub, "consume", charge([caller("user:v")]));
     expect(await alarmOf(stub)).toBe(START_MS + HOUR_MS + 2 * CLOCK_MARGIN_MS);
@@ -164,7 +164,7 @@ describe("the alarm", () => {
 
   test("forgets what no window can see, keeps the rest, and comes again for it", async () => {
     const stub = newObject();
-    await ask(stub, "consume", { ...charge([caller("user:u")]), keepMs: 24 * HOUR_MS });
+    await ask(stub, "consume", { ...charge([caller("user:u")]), windowMs: 24 * HOUR_MS });
     await ask(stub, "consume", charge([ip("ip:1")]));
     vi.setSystemTime(START_MS + HOUR_MS);
     expect(await runDurableObjectAlarm(stub)).toBe(true);
@@ -209,7 +209,7 @@ describe("the alarm", () => {
         const store = new Store(storage);
         const asked = ip("ip:1", 1);
         // An id that is forgotten at once: nothing is kept for longer than its window.
-        new AskedLedger(store).consume({ ...charge([asked]), keepMs: 0 }, START_MS);
+        new AskedLedger(store).consume({ ...charge([asked]), windowMs: 0 }, START_MS);
         const sweptMs = START_MS + 60_000 - 1 + backMs;
         for (const _ of new AskedLedger(store).sweep(sweptMs));
         const verdict = new AskedLedger(store).consume(charge([asked]), sweptMs - backMs);
@@ -237,7 +237,7 @@ describe("the alarm", () => {
         store.put(rowsOf(++turn));
       }
       expect(steps).toBe(3);
-      expect(store.retire()).toBe(true);
+      expect(store.checkpoint()).toBe(true);
     });
   });
 
@@ -266,8 +266,9 @@ describe("the alarm", () => {
       const { id } = newObject();
       await inside(objects.get(id), (storage) => {
         const ledger = new AskedLedger(new Store(storage));
-        const keepMs = 240 * HOUR_MS;
-        for (let key = 0; key < 1_000; key++) ledger.consume({ ...charge([caller(`user:${key}`)]), keepMs }, START_MS);
+        const windowMs = 240 * HOUR_MS;
+        for (let key = 0; key < 1_000; key++)
+          ledger.consume({ ...charge([caller(`user:${key}`)]), windowMs }, START_MS);
       });
       await abortAllDurableObjects();
       await runInDurableObject(objects.get(id), async (object) => {

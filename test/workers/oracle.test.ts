@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { type Limit, longestWindowMs } from "../../src/core/limit";
 import type { Charge } from "../../src/object/protocol";
-import { Store } from "../../src/object/store";
+import { Store } from "../../src/object/store/store";
 import { Oracle } from "../../tools/oracle";
 import { AskedLedger, charge, inside, newObject, START_MS } from "./ledger";
 
@@ -26,7 +26,7 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
     afterwards: fc.oneof(
       { weight: 12, arbitrary: fc.constant("nothing") },
       { weight: 8, arbitrary: fc.constantFrom("release", "settle") },
-      { weight: 4, arbitrary: fc.constantFrom("undo", "evict", "sweep", "forget") },
+      { weight: 4, arbitrary: fc.constantFrom("rollBack", "evict", "sweep", "forget") },
     ),
     /** Which of the last admitted is released or settled. */
     back: fc.nat({ max: 40 }),
@@ -69,7 +69,7 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
               );
             });
             const changed = admitted.at(-1 - back);
-            if (changed && afterwards === "release") ledger.release({ event: changed }, wallMs);
+            if (changed && afterwards === "release") ledger.release(changed, wallMs);
             if (changed && afterwards === "settle") ledger.settle({ ...changed, cost: cost - 1 }, wallMs);
             for (const { key } of changed?.counters ?? [])
               for (const event of oracleOf(key).events)
@@ -77,8 +77,8 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
                   if (afterwards === "release") event.released = true;
                   if (afterwards === "settle") event.cost = cost - 1;
                 }
-            if (afterwards === "undo" && answer.allowed) {
-              ledger.undo(one, wallMs);
+            if (afterwards === "rollBack" && answer.allowed) {
+              ledger.rollBack(one, wallMs);
               admitted.pop();
               for (const key of keys) oracleOf(key).events.pop();
             }

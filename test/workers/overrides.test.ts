@@ -1,21 +1,21 @@
 import { abortAllDurableObjects, runDurableObjectAlarm } from "cloudflare:test";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { LimiterObject } from "../../src/object/object";
-import type { AskedCounter, Charge, OverrideToSet } from "../../src/object/protocol";
-import { Store } from "../../src/object/store";
+import type { Charge, Counter, OverrideToSet } from "../../src/object/protocol";
+import { Store } from "../../src/object/store/store";
 import { CLOCK_MARGIN_MS } from "../../src/object/sweep";
 import { Caller, newSubject } from "../behaviour/target";
 import { AskedLedger, HOUR_MS, inside, newObject, objects, START_MS } from "./ledger";
 import { ask, workerTarget } from "./target";
 
 const KEY = "user:u";
-const COUNTER: AskedCounter = { layer: "caller", key: KEY, limits: [{ max: 5, windowMs: 60_000 }] };
+const COUNTER: Counter = { layer: "caller", key: KEY, limits: [{ max: 5, windowMs: 60_000 }] };
 
 const charge = (cost = 1): Charge => ({
   id: crypto.randomUUID(),
-  subject: "s",
+  identity: "s",
   attempt: "a",
-  keepMs: 60_000,
+  windowMs: 60_000,
   policy: "chat",
   cost,
   counters: [COUNTER],
@@ -99,7 +99,7 @@ describe("an override in its object", () => {
   test("does not put off the sweep of pages that expire before it, and its alarm comes at most once an hour", async () => {
     const stub = newObject();
     await stub.setOverride(KEY, ban(366 * 24 * HOUR_MS));
-    await ask(stub, "consume", { ...charge(), keepMs: 3 * HOUR_MS, counters: [{ ...COUNTER, key: "user:v" }] });
+    await ask(stub, "consume", { ...charge(), windowMs: 3 * HOUR_MS, counters: [{ ...COUNTER, key: "user:v" }] });
     expect(await alarmOf(stub)).toBe(START_MS + 3 * HOUR_MS + 2 * CLOCK_MARGIN_MS);
     await stub.setOverride("user:w", ban(1_000));
     expect(await alarmOf(stub)).toBe(START_MS + HOUR_MS);
@@ -232,7 +232,7 @@ describe("an override in its object", () => {
     const admitted = charge(2);
     await ask(stub, "consume", admitted);
     await stub.setOverride(KEY, ban(1_000));
-    expect(await ask(stub, "undo", admitted)).toMatchObject({
+    expect(await ask(stub, "rollBack", admitted)).toMatchObject({
       standings: [[{ used: 0 }]],
       overrides: [{ kind: "ban" }],
     });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Store } from "../../src/object/store";
+import { Store } from "../../src/object/store/store";
 import { AskedLedger, caller, charge, countPages, inside, ip, job, newObject, START_MS } from "./ledger";
 
 describe("rows written", () => {
@@ -60,16 +60,16 @@ describe("rows written", () => {
       const admitted = charge([caller("user:u"), ip("ip:1")]);
       ledger.consume(admitted, START_MS);
       rows();
-      ledger.undo(admitted, START_MS);
+      ledger.rollBack(admitted, START_MS);
       expect(rows()).toBe(2);
-      ledger.undo(admitted, START_MS);
+      ledger.rollBack(admitted, START_MS);
       expect(rows()).toBe(0);
     });
   });
 
   test("an idempotency key costs no row more, and a replay none where nothing else is asked", async () => {
     await rowsOf((ledger, rows) => {
-      const alone = { ...charge([caller("user:u"), ip("ip:1")]), alone: true };
+      const alone = { ...charge([caller("user:u"), ip("ip:1")]), isOnlyPart: true };
       expect(ledger.consume(alone, START_MS)).toMatchObject({ allowed: true, replayed: false });
       expect(rows()).toBe(2);
       expect(ledger.consume({ ...alone, attempt: "b" }, START_MS)).toMatchObject({ allowed: true, replayed: true });
@@ -79,7 +79,7 @@ describe("rows written", () => {
 
   test("a replay by another attempt writes its claim once, one by the same attempt nothing", async () => {
     await rowsOf((ledger, rows) => {
-      const first = { ...charge([caller("user:u")]), alone: false };
+      const first = { ...charge([caller("user:u")]), isOnlyPart: false };
       ledger.consume(first, START_MS);
       rows();
       for (const [attempt, replayed, written] of [
@@ -111,12 +111,12 @@ describe("rows written", () => {
       const one = charge([job("user:u"), job("org:o"), ip("ip:1")]);
       ledger.consume(one, START_MS);
       rows();
-      expect(ledger.release({ event: one }, START_MS).found).toBe(true);
+      expect(ledger.release(one, START_MS).found).toBe(true);
       expect(rows()).toBe(3);
-      expect(ledger.release({ event: one }, START_MS).found).toBe(true);
-      expect(ledger.release({ event: { ...one, id: "nope" } }, START_MS).found).toBe(false);
-      expect(ledger.release({ event: { ...one, policy: "nope" } }, START_MS).found).toBe(false);
-      expect(ledger.consume({ ...one, alone: true }, START_MS)).toMatchObject({ allowed: true });
+      expect(ledger.release(one, START_MS).found).toBe(true);
+      expect(ledger.release({ ...one, id: "nope" }, START_MS).found).toBe(false);
+      expect(ledger.release({ ...one, policy: "nope" }, START_MS).found).toBe(false);
+      expect(ledger.consume({ ...one, isOnlyPart: true }, START_MS)).toMatchObject({ allowed: true });
       expect(rows()).toBe(0);
     });
   });

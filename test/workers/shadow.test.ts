@@ -44,7 +44,7 @@ describe("what layers in shadow cost", () => {
       ["user", "consume"],
       ["ip", "consume"],
       ["org", "consume"],
-      ["ip", "undo"],
+      ["ip", "rollBack"],
     ]);
   });
 
@@ -74,7 +74,7 @@ describe("what layers in shadow cost", () => {
     for (let i = 0; i < 7; i++) await caller.consume("rehearsal", subject);
     expect(methods(calls)).toEqual([
       ...Array.from({ length: 10 }, () => "consume"),
-      ...Array.from({ length: 2 }, () => ["consume", "consume", "undo"]).flat(),
+      ...Array.from({ length: 2 }, () => ["consume", "consume", "rollBack"]).flat(),
     ]);
   });
 

@@ -1,12 +1,12 @@
 import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import { noLatencies, observe } from "../../src/core/latencies";
-import type { DecisionOutcome } from "../../src/core/tally";
-import { Book } from "../../src/stats/book";
-import type { StatsObject } from "../../src/stats/object";
-import type { Sums } from "../../src/stats/protocol";
-import { StatsStore } from "../../src/stats/store";
+import { Book } from "../../src/counting/book";
+import { noLatencies, observe } from "../../src/counting/latencies";
+import type { Sums } from "../../src/counting/protocol";
+import type { StatsObject } from "../../src/counting/stats-object";
+import { StatsStore } from "../../src/counting/stats-store";
+import type { DecisionOutcome } from "../../src/counting/tally";
 import type { Bindings } from "./target";
 
 const objects = (env as unknown as Bindings).LIMITER_STATS;

@@ -1,9 +1,9 @@
 import { env, runInDurableObject } from "cloudflare:test";
 import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
-import { JournalBudget } from "../../src/object/journal-budget";
-import type { Row } from "../../src/object/page-table";
-import { Store } from "../../src/object/store";
+import type { PageRow } from "../../src/object/page-store";
+import { JournalBudget } from "../../src/object/store/journal-budget";
+import { Store } from "../../src/object/store/store";
 import { Disk } from "../simulation/disk";
 import type { Bindings } from "./target";
 
@@ -13,7 +13,7 @@ const objects = (env as unknown as Bindings).LIMITER_OBJECTS;
 const inside = (work: (storage: DurableObjectStorage) => void | Promise<void>) =>
   runInDurableObject(objects.getByName(crypto.randomUUID()), (_, { storage }) => work(storage));
 
-const row = (key: string, slot: number, atMs: number, text = "x"): Row => ({
+const row = (key: string, slot: number, atMs: number, text = "x"): PageRow => ({
   key,
   slot,
   expiresAtMs: atMs + 60_000,
@@ -61,7 +61,7 @@ describe("pages changed by one turn", () => {
       expect(slots()).toEqual([0, 2, 3]);
       store.put([page(1)]);
       expect(slots()).toEqual([0, 1, 2, 3]);
-      while (store.retire());
+      while (store.checkpoint());
       expect(slots()).toEqual([0, 1, 2, 3]);
     });
   });
@@ -282,7 +282,7 @@ test("with a journal that is full, empty, or not there, a store holds what a tab
   const step = fc.oneof(
     { weight: 8, arbitrary: fc.record({ put: fc.array(place, { minLength: 1, maxLength: 20 }) }) },
     { weight: 1, arbitrary: fc.record({ deleteKey: fc.constantFrom(...keys) }) },
-    { weight: 1, arbitrary: fc.record({ retire: fc.nat({ max: 3 }) }) },
+    { weight: 1, arbitrary: fc.record({ checkpoint: fc.nat({ max: 3 }) }) },
     { weight: 1, arbitrary: fc.record({ reopen: fc.constant(true) }) },
   );
   await inside(async (storage) => {
@@ -301,7 +301,7 @@ test("with a journal that is full, empty, or not there, a store holds what a tab
               const rows = [...places.values()].map(({ key, slot }) => row(key, slot, ++atMs));
               for (const one of [store, disk]) one.put(rows);
             } else if ("deleteKey" in step) for (const one of [store, disk]) one.deleteKey(step.deleteKey);
-            else if ("retire" in step) for (let i = 0; i < step.retire; i++) store.retire();
+            else if ("checkpoint" in step) for (let i = 0; i < step.checkpoint; i++) store.checkpoint();
             else store = new Store(storage, chars);
             for (const key of keys) {
               const expected = [...disk.pages(key)];
@@ -310,7 +310,7 @@ test("with a journal that is full, empty, or not there, a store holds what a tab
             }
             expect(store.isEmpty).toBe(disk.rows.size === 0);
           }
-          while (store.retire());
+          while (store.checkpoint());
           expect(countOf(storage, "sqlite_master WHERE name = 'journal_v1'") && countOf(storage, "journal_v1")).toBe(0);
           for (const key of keys) expect([...new Store(storage).pages(key)]).toEqual([...disk.pages(key)]);
         },

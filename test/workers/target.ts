@@ -1,11 +1,11 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { vi } from "vitest";
+import type { StatsObject } from "../../src/counting/stats-object";
 import { appOf } from "../../src/http/app";
 import { ROUTES } from "../../src/http/routes";
 import type { LimiterObject } from "../../src/object/object";
-import type { AnswerOf, Call, Method, Outcome, QuestionOf } from "../../src/object/protocol";
-import type { StatsObject } from "../../src/stats/object";
+import type { Call, CallResult, Method, QuestionOf, VerdictOf } from "../../src/object/protocol";
 import type { Target } from "../behaviour/target";
 
 /** What the test runtime binds. */
@@ -19,11 +19,11 @@ export async function ask<M extends Method>(
   object: Pick<DurableObjectStub<LimiterObject>, "decide">,
   method: M,
   question: QuestionOf<M>,
-): Promise<AnswerOf<M>> {
+): Promise<VerdictOf<M>> {
   const calls = [{ method, question } as Call];
-  const [outcome] = JSON.parse(await object.decide(JSON.stringify(calls))) as Outcome<AnswerOf<M>>[];
-  if (outcome && "answer" in outcome) return outcome.answer;
-  throw new Error(outcome?.error);
+  const [result] = JSON.parse(await object.decide(JSON.stringify(calls))) as CallResult<VerdictOf<M>>[];
+  if (result && "verdict" in result) return result.verdict;
+  throw new Error(result?.error);
 }
 
 const handle = appOf(ROUTES);

@@ -1,6 +1,6 @@
 import { abortAllDurableObjects, runDurableObjectAlarm } from "cloudflare:test";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import { Store } from "../../src/object/store";
+import { Store } from "../../src/object/store/store";
 import { CLOCK_MARGIN_MS } from "../../src/object/sweep";
 import { AskedLedger, caller, charge, countPages, HOUR_MS, inside, ip, newObject, objects, START_MS } from "./ledger";
 import { ask } from "./target";
@@ -30,7 +30,7 @@ describe("time", () => {
       ledger.consume(charge([asked]), START_MS);
       const back = charge([asked]);
       ledger.consume(back, START_MS + 60_000);
-      ledger.undo(back, START_MS + 60_000);
+      ledger.rollBack(back, START_MS + 60_000);
       if (isSwept) for (const _ of ledger.sweep(START_MS + 60_001));
       // The first event is gone, and would count again by a clock that is behind.
       const again = new AskedLedger(store, undefined, 1);
@@ -47,7 +47,7 @@ describe("time", () => {
         const atMs = START_MS + i * 1_000;
         const back = charge([asked]);
         ledger.consume(back, atMs);
-        ledger.undo(back, atMs);
+        ledger.rollBack(back, atMs);
         ledger.consume(charge([asked]), atMs);
         const warm = ledger.check(charge([asked]), atMs + 1);
         // A clock that is behind tells whether the newest event is known for what it is.

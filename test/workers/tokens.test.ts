@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
-import { encodeTokens, roleOf } from "../../src/edge/tokens";
+import { encodeTokens, roleOf } from "../../src/request/tokens";
 
 const tokens = encodeTokens({ caller: ["caller-1", "caller-2", "short"], admin: ["admin-11", "admin-22"] });
 

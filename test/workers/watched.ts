@@ -4,7 +4,7 @@ import { type Bindings, workerTarget } from "./target";
 
 export const real = (env as unknown as Bindings).LIMITER_OBJECTS;
 
-export type Method = "check" | "consume" | "undo" | "settle" | "release" | "decide" | "inspect" | "forget";
+export type Method = "check" | "consume" | "rollBack" | "settle" | "release" | "decide" | "inspect" | "forget";
 
 export type Named = "decide" | "inspect" | "forget";
 

@@ -1,0 +1,196 @@
+import { assert } from "./assert";
+import type { Limit } from "./limit";
+import { MOST_LEAVINGS, type Standing } from "./standing";
+
+/** An event as a counter sees it. */
+export interface LoggedEvent {
+  readonly atMs: number;
+  /** 0 if it was settled so. The event stays in the log, and what it retains stays with it. */
+  readonly cost: number;
+  /** It no longer takes a place in a concurrent limit. */
+  readonly released: boolean;
+  /** How long the event is kept at least: the longest window in force when it was admitted. */
+  readonly retainMs: number;
+}
+
+/**
+ * The sliding windows of one counter: an exact log of what was admitted, and when.
+ *
+ * Every limit of the counter is a window over this log. The cost inside a window is the difference of two running sums,
+ * so a decision takes O(log events), however many events are in the window.
+ *
+ * Retention belongs to the events, never to the question. At `nowMs` the counter keeps all events from the oldest one
+ * whose retention has not passed. So it keeps a run of the newest events, which follows from times and retentions only;
+ * dropping the others from memory changes no answer.
+ *
+ * Requires of its callers: `nowMs` never goes back, and costs are at least 0.
+ */
+export class EventLog {
+  readonly #atMs: number[] = [];
+  readonly #retainMs: number[] = [];
+  /** `#costs[i]` is the cost of all events before event i. `#places[i]` is how many of them are not released. */
+  readonly #costs: number[] = [0];
+  readonly #places: number[] = [0];
+  /** No event before this one is within its own retention. */
+  #oldest = 0;
+  #untilMs = 0;
+  #lastNowMs = Number.NEGATIVE_INFINITY;
+
+  /** How many events are in memory. Some may not be kept any more, and not be dropped yet. */
+  get size(): number {
+    return this.#atMs.length;
+  }
+
+  /** The instant from which none of the events recorded so far is kept. */
+  get untilMs(): number {
+    return this.#untilMs;
+  }
+
+  /** Adds an event at the place of its time. A new event goes to the end. */
+  record({ atMs, cost, released, retainMs }: LoggedEvent): void {
+    assert(cost >= 0 && retainMs > 0, "an event has a cost of at least 0 and a retention");
+    const i = this.#firstAfter(atMs);
+    this.#atMs.splice(i, 0, atMs);
+    this.#retainMs.splice(i, 0, retainMs);
+    this.#costs.splice(i + 1, 0, at(this.#costs, i));
+    this.#places.splice(i + 1, 0, at(this.#places, i));
+    this.#add(i, cost, released ? 0 : 1);
+    this.#oldest = Math.min(this.#oldest, i);
+    this.#untilMs = Math.max(this.#untilMs, atMs + retainMs);
+  }
+
+  /** Removes an event. Does nothing if it was dropped already. */
+  remove(event: LoggedEvent): void {
+    const i = this.#indexOf(event);
+    if (i < 0) return;
+    this.#add(i, -event.cost, event.released ? 0 : -1);
+    this.#atMs.splice(i, 1);
+    this.#retainMs.splice(i, 1);
+    this.#costs.splice(i + 1, 1);
+    this.#places.splice(i + 1, 1);
+    if (i < this.#oldest) this.#oldest--;
+  }
+
+  /**
+   * How a limit stands for `cost`. An override in force spares events from `sparedFromMs` on: they are kept whatever their
+   * retention.
+   */
+  standing(limit: Limit, cost: number, nowMs: number, sparedFromMs?: number): Standing {
+    const isConcurrent = limit.kind === "concurrent";
+    const sums = isConcurrent ? this.#places : this.#costs;
+    const weight = isConcurrent ? 1 : cost;
+    const head = this.#head(limit.windowMs, nowMs, sparedFromMs);
+    const used = at(sums, this.size) - at(sums, head);
+    const leavesInMs = (weight: number) => at(this.#atMs, leaving(sums, head, weight)) + limit.windowMs - nowMs;
+    const excess = used + weight - limit.max;
+    return {
+      used,
+      fitsInMs: excess > 0 ? leavesInMs(excess) : 0,
+      freesInMs: used > 0 ? leavesInMs(1) : 0,
+      resetsInMs: used > 0 ? leavesInMs(used) : 0,
+    };
+  }
+
+  /**
+   * What leaves a limit's window next, as `[inMs, weight, inMs, weight, …]`: up to the first instant after `withinMs`, and
+   * at most `MOST_LEAVINGS` instants.
+   */
+  leavings(limit: Limit, nowMs: number, withinMs: number, sparedFromMs?: number): number[] {
+    const sums = limit.kind === "concurrent" ? this.#places : this.#costs;
+    const leavings: number[] = [];
+    let i = this.#head(limit.windowMs, nowMs, sparedFromMs);
+    while (at(sums, i) < at(sums, this.size) && leavings.length < 2 * MOST_LEAVINGS) {
+      i = leaving(sums, i, 1);
+      const atMs = at(this.#atMs, i);
+      const next = this.#firstAfter(atMs);
+      const inMs = atMs + limit.windowMs - nowMs;
+      leavings.push(inMs, at(sums, next) - at(sums, i));
+      if (inMs > withinMs) break;
+      i = next;
+    }
+    return leavings;
+  }
+
+  /** The instant from which events are kept. Infinity if none is kept. */
+  keptFromMs(nowMs: number, sparedFromMs = Number.POSITIVE_INFINITY): number {
+    // The empty log is shared by all counters that have admitted nothing, whatever their clocks.
+    if (this.size === 0) return sparedFromMs;
+    assert(nowMs >= this.#lastNowMs, "time never goes back");
+    this.#lastNowMs = nowMs;
+    while (this.#oldest < this.size && at(this.#atMs, this.#oldest) + at(this.#retainMs, this.#oldest) <= nowMs)
+      this.#oldest++;
+    return Math.min(this.#atMs[this.#oldest] ?? Number.POSITIVE_INFINITY, sparedFromMs);
+  }
+
+  /** Drops events that are not kept any more. It does so in bulk, so that each event is moved O(1) times. */
+  drop(nowMs: number, sparedFromMs?: number): void {
+    const gone = this.#firstAfter(this.keptFromMs(nowMs, sparedFromMs) - 1);
+    if (gone < 64 || gone < this.size / 2) return;
+    this.#atMs.splice(0, gone);
+    this.#retainMs.splice(0, gone);
+    this.#costs.splice(0, gone);
+    this.#places.splice(0, gone);
+    this.#oldest = Math.max(0, this.#oldest - gone);
+  }
+
+  /** The first event that counts in the half-open window `(now - windowMs, now]`. */
+  #head(windowMs: number, nowMs: number, sparedFromMs?: number): number {
+    return this.#firstAfter(Math.max(nowMs - windowMs, this.keptFromMs(nowMs, sparedFromMs) - 1));
+  }
+
+  /** The index of the first event later than `ms`. */
+  #firstAfter(ms: number): number {
+    if (this.size === 0 || at(this.#atMs, this.size - 1) <= ms) return this.size;
+    return firstWhere(0, this.size - 1, (i) => at(this.#atMs, i) > ms);
+  }
+
+  #indexOf({ atMs, cost, released, retainMs }: LoggedEvent): number {
+    for (let i = this.#firstAfter(atMs) - 1; i >= 0 && this.#atMs[i] === atMs; i--)
+      if (
+        this.#retainMs[i] === retainMs &&
+        at(this.#costs, i + 1) - at(this.#costs, i) === cost &&
+        at(this.#places, i + 1) - at(this.#places, i) === (released ? 0 : 1)
+      )
+        return i;
+    return -1;
+  }
+
+  /** Changes what event `i` weighs. */
+  #add(i: number, cost: number, places: number): void {
+    for (let j = i + 1; j <= this.size; j++) {
+      this.#costs[j] = at(this.#costs, j) + cost;
+      this.#places[j] = at(this.#places, j) + places;
+    }
+  }
+}
+
+/** The first event, from `head` on, with which at least `weight` has left. Requires that much weight in the log. */
+function leaving(sums: readonly number[], head: number, weight: number): number {
+  return firstWhere(head, sums.length - 2, (i) => at(sums, i + 1) - at(sums, head) >= weight);
+}
+
+/**
+ * The first index from `from` to `to` for which `test` holds. Requires that it holds for `to`, and for every index after
+ * the first. Gallops before it halves the interval, since most answers are near the start.
+ */
+function firstWhere(from: number, to: number, test: (index: number) => boolean): number {
+  let low = from;
+  let high = to;
+  for (let step = 1; low + step <= to; step *= 2) {
+    if (test(low + step - 1)) {
+      high = low + step - 1;
+      break;
+    }
+    low += step;
+  }
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (test(middle)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+function at(numbers: readonly number[], index: number): number {
+  return numbers[index] as number;
+}

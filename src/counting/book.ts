@@ -1,0 +1,144 @@
+import { addLatencies, type Latencies, noLatencies } from "./latencies";
+import type { Recent, Sums, Totals } from "./protocol";
+import { type Estimate, SpaceSaving } from "./space-saving";
+import type { StatsRow, StatsStore } from "./stats-store";
+import { addTallies, MOST_DENIED_KEYS, type Tallies, type Tally } from "./tally";
+
+const MINUTE_MS = 60_000;
+const HOUR_MS = 3_600_000;
+const MINUTES = 1_440;
+/** The hour that has begun and the day before it. */
+const HOURS = 25;
+
+/**
+ * What was counted: by minute and by hour for a day, and in all. What was added since the last write is in memory, as it
+ * will be written; the rest is only in the table.
+ */
+export class Book {
+  readonly #minutes = new Map<number, Tallies>();
+  readonly #hours = new Map<number, SpaceSaving>();
+  #totals: Totals | undefined;
+  /** When something was last added. It never runs backwards, so that no minute is begun twice. */
+  #lastMs: number;
+
+  constructor(private readonly store: StatsStore) {
+    this.#lastMs = store.load("totals", 0)?.atMs ?? Number.NEGATIVE_INFINITY;
+  }
+
+  get lastMs(): number {
+    return this.#lastMs;
+  }
+
+  add({ tallies, latencies, deniedKeys }: Sums, atMs: number): void {
+    const nowMs = Math.max(atMs, this.#lastMs);
+    // All that may throw comes first: sums of which a part was added would be sent again, and that part counted twice.
+    const totals = this.#totals ?? this.#storedTotals() ?? newTotals(nowMs);
+    const minute = tallies.size > 0 ? this.#minute(nowMs) : undefined;
+    const hour = deniedKeys.length > 0 ? this.#hour(nowMs) : undefined;
+    this.#lastMs = nowMs;
+    this.#totals = totals;
+    addTallies(totals.tallies, tallies);
+    addLatencies(totals.latencies, latencies);
+    if (minute) addTallies(minute, tallies);
+    hour?.merge(new SpaceSaving(MOST_DENIED_KEYS, deniedKeys));
+  }
+
+  /** Writes what was added: a row for each minute and hour it was added in, and the totals. */
+  write(): void {
+    if (!this.#totals) return;
+    const { sinceMs, tallies, latencies } = this.#totals;
+    const body = JSON.stringify({ sinceMs, tallies: [...tallies], latencies });
+    const rows: StatsRow[] = [{ kind: "totals", slot: 0, atMs: this.#lastMs, body }];
+    for (const [atMs, tallies] of this.#minutes)
+      rows.push({ kind: "minute", slot: minuteSlot(atMs), atMs, body: JSON.stringify([...tallies]) });
+    for (const [atMs, keys] of this.#hours)
+      rows.push({ kind: "hour", slot: hourSlot(atMs), atMs, body: JSON.stringify(keys.estimates()) });
+    this.store.put(rows);
+    this.#totals = undefined;
+    this.#minutes.clear();
+    this.#hours.clear();
+  }
+
+  totals(nowMs: number): Totals {
+    return this.#totals ?? this.#storedTotals() ?? newTotals(nowMs);
+  }
+
+  /** The last `minutes`, the one that has begun included, and the keys of the last day. */
+  recent(minutes: number, atMs: number): Recent {
+    const nowMs = Math.max(atMs, this.#lastMs);
+    const fromMs = beginning(nowMs, MINUTE_MS) - (minutes - 1) * MINUTE_MS;
+    const known = new Map(this.store.since("minute", fromMs).map(({ atMs, body }) => [atMs, readTallies(body)]));
+    for (const [atMs, tallies] of this.#minutes) if (atMs >= fromMs) known.set(atMs, tallies);
+
+    const fromHourMs = beginning(nowMs, HOUR_MS) - (HOURS - 1) * HOUR_MS;
+    const hours = new Map(this.store.since("hour", fromHourMs).map(({ atMs, body }) => [atMs, readKeys(body)]));
+    for (const [atMs, keys] of this.#hours) if (atMs >= fromHourMs) hours.set(atMs, keys);
+    const keys = new SpaceSaving(MOST_DENIED_KEYS);
+    for (const hour of hours.values()) keys.merge(hour);
+
+    return {
+      minutes: [...known].sort(([a], [b]) => a - b).map(([atMs, tallies]) => ({ atMs, tallies })),
+      deniedKeys: keys.estimates(),
+      errorAtMost: keys.errorAtMost,
+    };
+  }
+
+  #minute(nowMs: number): Tallies {
+    const atMs = beginning(nowMs, MINUTE_MS);
+    const known = this.#minutes.get(atMs);
+    if (known) return known;
+    const stored = this.store.load("minute", minuteSlot(atMs));
+    const tallies: Tallies = stored?.atMs === atMs ? readTallies(stored.body) : new Map();
+    this.#minutes.set(atMs, tallies);
+    return tallies;
+  }
+
+  #hour(nowMs: number): SpaceSaving {
+    const atMs = beginning(nowMs, HOUR_MS);
+    const known = this.#hours.get(atMs);
+    if (known) return known;
+    const stored = this.store.load("hour", hourSlot(atMs));
+    const keys = stored?.atMs === atMs ? readKeys(stored.body) : new SpaceSaving(MOST_DENIED_KEYS);
+    this.#hours.set(atMs, keys);
+    return keys;
+  }
+
+  #storedTotals(): Totals | undefined {
+    const stored = this.store.load("totals", 0);
+    if (!stored) return undefined;
+    const { sinceMs, tallies, latencies } = JSON.parse(stored.body) as StoredTotals;
+    return { sinceMs, tallies: new Map(tallies), latencies };
+  }
+}
+
+interface StoredTotals {
+  readonly sinceMs: number;
+  readonly tallies: StoredTallies;
+  readonly latencies: Latencies;
+}
+
+type StoredTallies = [name: string, tally: Tally][];
+
+function newTotals(sinceMs: number): Totals {
+  return { sinceMs, tallies: new Map(), latencies: noLatencies() };
+}
+
+function readTallies(body: string): Tallies {
+  return new Map(JSON.parse(body) as StoredTallies);
+}
+
+function readKeys(body: string): SpaceSaving {
+  return new SpaceSaving(MOST_DENIED_KEYS, JSON.parse(body) as Estimate[]);
+}
+
+function beginning(ms: number, lengthMs: number): number {
+  return Math.floor(ms / lengthMs) * lengthMs;
+}
+
+function minuteSlot(atMs: number): number {
+  return (atMs / MINUTE_MS) % MINUTES;
+}
+
+function hourSlot(atMs: number): number {
+  return (atMs / HOUR_MS) % HOURS;
+}

@@ -1,0 +1,49 @@
+import type { Config } from "../config/config";
+import { logFault } from "../fault";
+import { type Decision, reasonsOf, retryAfterSeconds } from "../limiter/decision";
+import type { Watcher } from "../limiter/limiter";
+import type { WaitUntil } from "../objects/objects";
+
+const utf8 = new TextEncoder();
+const DIGEST_BYTES = 8;
+
+/**
+ * Logs a share of the denials, a line of JSON each. A key is logged as a digest keyed by the tokens: a plain digest of an
+ * address could be reversed by trying all addresses. The digest changes when the tokens do.
+ */
+export class DenialLog implements Watcher {
+  constructor(
+    private readonly config: Pick<Config, "logDenials" | "logKeys" | "callerTokens" | "adminTokens">,
+    private readonly random: () => number,
+  ) {}
+
+  onDecision(decision: Decision, waitUntil: WaitUntil): void {
+    if (decision.allowed || this.random() >= this.config.logDenials) return;
+    waitUntil(this.#write(decision).catch((error: unknown) => logFault("A denial could not be logged.", error)));
+  }
+
+  async #write(decision: Decision): Promise<void> {
+    const layers = [...reasonsOf(decision)].map(async ([layer, key]) => ({
+      layer,
+      key: this.config.logKeys ? key : await this.#digest(key),
+    }));
+    const line = {
+      message: "denied",
+      policy: decision.policy.name,
+      layers: await Promise.all(layers),
+      cost: decision.cost,
+      retry_after_seconds: retryAfterSeconds(decision),
+      at_edge: decision.isCached,
+    };
+    console.log(JSON.stringify(line));
+  }
+
+  async #digest(key: string): Promise<string> {
+    const { callerTokens, adminTokens } = this.config;
+    // HMAC takes no empty key. Without tokens only other Workers call.
+    const secret = utf8.encode([...adminTokens, ...callerTokens].join() || "no tokens");
+    const hmac = await crypto.subtle.importKey("raw", secret, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+    const digest = new Uint8Array(await crypto.subtle.sign("HMAC", hmac, utf8.encode(key)));
+    return [...digest.subarray(0, DIGEST_BYTES)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+}

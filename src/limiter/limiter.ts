@@ -1,0 +1,192 @@
+import type { Config } from "../config/config";
+import { layersIn, longestWindowOfMs, type Policy } from "../core/policy";
+import { BatchOrder } from "../objects/batch-order";
+import type { DecidingStub, ObjectNamespace } from "../objects/binding";
+import { CachedObjects } from "../objects/cached-objects";
+import { CallQueues } from "../objects/call-queue";
+import { DirectCalls, type ObjectCalls } from "../objects/calls";
+import { sharingTimers, type Timing } from "../objects/deadline";
+import type { DenialCache } from "../objects/denial-cache";
+import { FanOut } from "../objects/fan-out";
+import type { ConsumeVerdict, Objects, WaitUntil } from "../objects/objects";
+import { OrderedObjects } from "../objects/ordered-objects";
+import type { ValidChange, ValidConsume, ValidRequest } from "../request/read";
+import { Refusal } from "../request/refusal";
+import type { PolicyList } from "../request/schema";
+import { type ChangeDecision, changeDecisionOf, type Decision, decisionOf, degradedDecision } from "./decision";
+import { limitBody } from "./decision-body";
+import { Shadow, type ShadowVerdict } from "./shadow";
+
+/** Hears of decisions, and takes no part in them. It never throws. */
+export interface Watcher {
+  /** A consume was decided. */
+  onDecision(decision: Decision, waitUntil: WaitUntil): void;
+  /** A consume could not be decided, by no mistake of its caller. */
+  onFailure?(policy: Policy, waitUntil: WaitUntil): void;
+}
+
+/** The place of a decision in a batch. */
+interface BatchPlace {
+  readonly position: number;
+  readonly order: BatchOrder;
+  readonly calls: ObjectCalls;
+}
+
+/** Decides requests, whoever sends them: HTTP and RPC read requests (`request/read.ts`) and translate decisions. */
+export class Limiter {
+  readonly #calls: ObjectCalls;
+
+  constructor(
+    private readonly config: Config,
+    private readonly namespace: ObjectNamespace<DecidingStub>,
+    private readonly timing: Timing,
+    private readonly denialCache: DenialCache,
+    private readonly watchers: readonly Watcher[] = [],
+    private readonly batch?: BatchPlace,
+  ) {
+    this.#calls = batch?.calls ?? new DirectCalls(namespace, config, timing);
+  }
+
+  /** The same limiter, for the decision at each position of a batch. They share a queue of calls for each object. */
+  forBatch(): (position: number) => Limiter {
+    const { namespace, config, denialCache, watchers } = this;
+    const timing = sharingTimers(this.timing);
+    const queues = new CallQueues(namespace, config, timing);
+    const order = new BatchOrder(config.placement, timing, (keys) => denialCache.invalidate(keys));
+    const placeAt = (position: number) => ({ position, order, calls: queues.at(position) });
+    return (position) => new Limiter(config, namespace, timing, denialCache, watchers, placeAt(position));
+  }
+
+  /** Would the request be admitted now? Records nothing. The objects are always asked. */
+  async check(request: ValidRequest): Promise<Decision> {
+    const giveUpAtMs = this.#giveUpAtMs();
+    const { policy, cost, counters } = request;
+    const decide = async () => {
+      const verdict = await this.#objects(giveUpAtMs).check({ policy: policy.name, cost, counters });
+      return decisionOf(request, verdict, undefined, await this.#shadowOf(request, giveUpAtMs)?.check());
+    };
+    return this.#orOnError(decide(), () => degradedDecision(request));
+  }
+
+  /** Records the request's cost if every limit of every layer admits it. The same id is charged once, however often sent. */
+  async consume(request: ValidConsume, waitUntil: WaitUntil): Promise<Decision> {
+    try {
+      const decide = this.#consume(request, waitUntil);
+      // A caller that hangs up is counted in shadow too.
+      if (request.shadow.length > 0) waitUntil(decide.catch(() => {}));
+      const decision = await this.#orOnError(decide, () => degradedDecision(request, request.id));
+      for (const watcher of this.watchers) watcher.onDecision(decision, waitUntil);
+      return decision;
+    } catch (error) {
+      const isCallersMistake = error instanceof Refusal && error.kind !== "unreachable";
+      if (!isCallersMistake) for (const watcher of this.watchers) watcher.onFailure?.(request.policy, waitUntil);
+      throw error;
+    }
+  }
+
+  async #consume(request: ValidConsume, waitUntil: WaitUntil): Promise<Decision> {
+    const giveUpAtMs = this.#giveUpAtMs();
+    const { id, policy, cost, counters, identity, aliases, isNew } = request;
+    const question = {
+      policy: policy.name,
+      cost,
+      counters,
+      id,
+      identity,
+      aliases,
+      windowMs: longestWindowOfMs(layersIn("live", policy)),
+      attemptMs: attemptMs(this.config),
+      cacheMs: this.config.denyCacheMs || undefined,
+    };
+    const verdict = await this.#objects(giveUpAtMs).consume(question, { waitUntil, isNew });
+    const shadow = await this.#consumeInShadow(request, verdict, giveUpAtMs, waitUntil);
+    const replayed = counters.length > 0 ? verdict.replayed : shadow?.replayed === true;
+    return decisionOf(request, verdict, { id, replayed }, shadow);
+  }
+
+  async #consumeInShadow(
+    request: ValidConsume,
+    verdict: ConsumeVerdict,
+    giveUpAtMs: number,
+    waitUntil: WaitUntil,
+  ): Promise<ShadowVerdict | undefined> {
+    const shadow = this.#shadowOf(request, giveUpAtMs);
+    if (verdict.allowed) return shadow?.consume(request.id, verdict, waitUntil);
+    return verdict.isCached ? shadow?.notAsked() : shadow?.check();
+  }
+
+  /** Corrects the cost of an earlier consume. */
+  settle(request: ValidChange): Promise<ChangeDecision> {
+    return this.#change(request, "settle");
+  }
+
+  /** Ends an earlier consume for concurrent limits: its place in them is free again. */
+  release(request: ValidChange): Promise<ChangeDecision> {
+    return this.#change(request, "release");
+  }
+
+  async #change(request: ValidChange, method: "settle" | "release"): Promise<ChangeDecision> {
+    const giveUpAtMs = this.#giveUpAtMs();
+    const { id, policy, cost, counters, identity } = request;
+    const verdict = await this.#objects(giveUpAtMs)[method]({ id, identity, policy: policy.name, cost, counters });
+    // Layers in shadow may know an id for longer than the live layers do.
+    const shadow = await this.#shadowOf(request, giveUpAtMs)?.change(method, id);
+    if (verdict.found || shadow?.found) return changeDecisionOf(request, verdict, shadow);
+    throw new Refusal("unknown-decision", "No decision of this policy and subject in the window has this id.");
+  }
+
+  policies(): PolicyList {
+    return {
+      policies: [...this.config.policies.values()].map(({ name, layers }) => ({
+        name,
+        layers: layers.map(({ name, by, limits, mode }) => ({
+          name,
+          by: [...by],
+          mode,
+          limits: limits.map(limitBody),
+        })),
+      })),
+    };
+  }
+
+  clearDenialCache(): void {
+    this.denialCache.clear();
+  }
+
+  /** The deadline of a decision, whatever it asks: its live layers, those in shadow, and rolling back. */
+  #giveUpAtMs(): number {
+    return this.timing.now() + this.config.deadlineMs;
+  }
+
+  /** The objects of the live layers, behind the denial cache and, in a batch, in its order. */
+  #objects(giveUpAtMs: number): Objects {
+    const { batch, config, timing, denialCache } = this;
+    const fanOut = new FanOut(this.#calls, config, timing, giveUpAtMs);
+    const objects = batch ? new OrderedObjects(fanOut, batch.order, batch.position, giveUpAtMs) : fanOut;
+    return new CachedObjects(objects, denialCache, timing, batch?.order);
+  }
+
+  /** The layers in shadow, if the policy has any. They have the time that the live layers leave them. */
+  #shadowOf(request: ValidRequest, giveUpAtMs: number): Shadow | undefined {
+    if (layersIn("shadow", request.policy).length === 0) return undefined;
+    return new Shadow(request, attemptMs(this.config), async (ifUnreachable) => {
+      await this.batch?.order.decided(giveUpAtMs);
+      return new FanOut(this.#calls, this.config, this.timing, giveUpAtMs, ifUnreachable);
+    });
+  }
+
+  async #orOnError(decision: Promise<Decision>, degraded: () => Decision): Promise<Decision> {
+    try {
+      return await decision;
+    } catch (error) {
+      const isAdmitted = this.config.onError === "allow" && error instanceof Refusal && error.kind === "unreachable";
+      if (isAdmitted) return degraded();
+      throw error;
+    }
+  }
+}
+
+/** How long an attempt lasts at most: its calls, and rolling them back. */
+function attemptMs({ deadlineMs }: Config): number {
+  return 2 * deadlineMs;
+}

@@ -1,0 +1,96 @@
+import { inShadow } from "../core/identity";
+import { layersIn, longestWindowOfMs, smallestMax } from "../core/policy";
+import type { ChargeVerdict, EventQuestion, ObjectVerdict, Question } from "../object/protocol";
+import type { Objects, WaitUntil } from "../objects/objects";
+import type { IfUnreachable } from "../objects/unreachable";
+import type { ValidRequest } from "../request/read";
+
+/** What the layers in shadow say of a request. */
+export interface ShadowVerdict {
+  readonly wouldDeny: boolean;
+  /** The layers that never admit a cost as high as this one. */
+  readonly neverFits: readonly string[];
+  /** The layers had recorded this id before. */
+  readonly replayed: boolean;
+  /** In the order of `ValidRequest.shadow`. Empty for a layer that was not asked, or whose object is unreachable. */
+  readonly standings: ObjectVerdict["standings"];
+  readonly overrides?: NonNullable<ObjectVerdict["overrides"]>;
+}
+
+/**
+ * The layers of a policy that are in shadow. They are asked after the live layers have decided, and make a decision of
+ * their own, all or nothing, that counts as if they were live: a layer that becomes live goes on with its counters. They
+ * never change the decision of the live layers, so an unreachable object is left out.
+ */
+export class Shadow {
+  constructor(
+    private readonly request: ValidRequest,
+    /** How long an attempt lasts at most. */
+    private readonly attemptMs: number,
+    private readonly objects: (ifUnreachable: IfUnreachable) => Promise<Objects>,
+  ) {}
+
+  /** Charges a request that the live layers have admitted. They have recognised the id, if there are any live layers. */
+  async consume(id: string, { charged }: ChargeVerdict, waitUntil: WaitUntil): Promise<ShadowVerdict> {
+    if (this.#neverFits.length > 0) return this.notAsked();
+    const { policy, counters } = this.request;
+    const hasLive = counters.length > 0;
+    // Where the live layers forget an id within an attempt's time, a young event may belong to the previous decision.
+    const forgetsSoon = hasLive && longestWindowOfMs(layersIn("live", policy)) <= this.attemptMs;
+    const question = {
+      ...this.#questionOf(id),
+      // The layers will know the id for the longest window of the whole policy once they are live.
+      windowMs: longestWindowOfMs(policy.layers),
+      attemptMs: forgetsSoon ? 0 : this.attemptMs,
+      ...(hasLive && { recognition: charged ? ("new" as const) : ("known" as const) }),
+    };
+    const objects = await this.objects("leave out");
+    return shadowVerdictOf(await objects.consume(question, { waitUntil, isNew: false }));
+  }
+
+  /** Checks a request that was only checked by the live layers, or denied by them. */
+  async check(): Promise<ShadowVerdict> {
+    if (this.#neverFits.length > 0) return this.notAsked();
+    const objects = await this.objects("leave out");
+    return shadowVerdictOf(await objects.check(this.#question));
+  }
+
+  /** Settles or releases what was recorded here. Without live layers, only these know whether there is such an event. */
+  async change(method: "settle" | "release", id: string): Promise<ShadowVerdict & { readonly found: boolean }> {
+    const objects = await this.objects(this.request.counters.length > 0 ? "leave out" : "refuse");
+    const verdict = await objects[method](this.#questionOf(id));
+    return { ...shadowVerdictOf(verdict), found: verdict.found };
+  }
+
+  /** The verdict when no object is asked. */
+  notAsked(): ShadowVerdict {
+    const neverFits = this.#neverFits;
+    return { wouldDeny: neverFits.length > 0, neverFits, replayed: false, standings: [] };
+  }
+
+  get #neverFits(): string[] {
+    const { cost, shadow } = this.request;
+    return shadow.filter((counter) => cost > smallestMax([counter])).map(({ layer }) => layer);
+  }
+
+  get #question(): Question {
+    const { policy, cost, shadow } = this.request;
+    return { policy: policy.name, cost, counters: shadow };
+  }
+
+  #questionOf(id: string): EventQuestion {
+    return { ...this.#question, id, identity: inShadow(this.request.identity) };
+  }
+}
+
+/** An id that was used with another cost is not counted again. That is a mistake, and no denial. */
+function shadowVerdictOf(verdict: ObjectVerdict & Partial<ChargeVerdict>): ShadowVerdict {
+  const { allowed, standings, overrides, replayed = false, conflicts = false } = verdict;
+  return {
+    wouldDeny: !allowed && !conflicts,
+    neverFits: [],
+    replayed: allowed && replayed,
+    standings,
+    ...(overrides && { overrides }),
+  };
+}

@@ -1,0 +1,33 @@
+import { type Limit, longestWindowMs } from "../core/limit";
+import type { KeyOverride } from "../core/override";
+
+/** What an override's text holds: docs/storage.md is its contract. */
+interface StoredOverride extends Omit<KeyOverride, "endsAtMs"> {
+  readonly v: 1;
+}
+
+export function overrideText({ kind, reason, layers }: KeyOverride): string {
+  const text: StoredOverride = { v: 1, kind, reason, ...(layers && { layers }) };
+  return JSON.stringify(text);
+}
+
+export function overrideFromText(text: string, endsAtMs: number): KeyOverride {
+  const { kind, reason, layers } = JSON.parse(text) as StoredOverride;
+  return { kind, reason, endsAtMs, ...(layers && { layers }) };
+}
+
+/**
+ * The instant from which on an override in force spares events of one of its layers whatever their retention: what was kept
+ * when it was set, as far as its windows reach.
+ */
+export function sparedFromMs(keptFromMs: number, limits: readonly Limit[], nowMs: number): number {
+  return Math.max(keptFromMs, nowMs - longestWindowMs(limits) + 1);
+}
+
+/** Until when an override spares a page whose last event is of `lastAtMs`, if it is in force so long: 0 if it does not. */
+export function sparedUntilMs({ layers = [] }: KeyOverride, lastAtMs: number): number {
+  const windows = layers.flatMap(({ keptFromMs, limits }) =>
+    keptFromMs !== undefined && keptFromMs <= lastAtMs ? longestWindowMs(limits) : [],
+  );
+  return windows.length > 0 ? lastAtMs + Math.max(...windows) : 0;
+}

@@ -1,0 +1,118 @@
+import type { PageRow } from "../page-store";
+import type { Sql } from "./sql";
+
+/** A statement has at most 100 parameters on Cloudflare, and a row takes six. */
+const MOST_ROWS_A_STATEMENT = 16;
+
+/**
+ * The pages, a row each. The table's name carries the version of the schema, so that a version costs no row of its own;
+ * docs/storage.md says what each column means.
+ *
+ * The table is made at the first write: reading must leave nothing behind, or every key that was ever asked about
+ * would occupy storage that no alarm empties. Making it is billed as two rows.
+ */
+export class PageTable {
+  constructor(private readonly sql: Sql) {}
+
+  get isEmpty(): boolean {
+    return !this.#exists || this.sql.run("SELECT 1 FROM pages_v1 LIMIT 1").length === 0;
+  }
+
+  /** The pages of a key in their order, one at a time: a key with a million events has more text than memory holds. */
+  *pages(key: string): Generator<PageRow> {
+    if (!this.#exists) return;
+    const columns = "slot, expires_at_ms, first_at_ms, last_at_ms, events";
+    for (const [slot, expiresAtMs, firstAtMs, lastAtMs, text] of this.sql.each(
+      `SELECT ${columns} FROM pages_v1 WHERE key = ? ORDER BY first_at_ms, last_at_ms, slot`,
+      key,
+    ))
+      yield {
+        key,
+        slot: Number(slot),
+        expiresAtMs: Number(expiresAtMs),
+        firstAtMs: Number(firstAtMs),
+        lastAtMs: Number(lastAtMs),
+        text: String(text),
+      };
+  }
+
+  /** The text of one page, undefined if there is none. */
+  loadPage(key: string, slot: number): string | undefined {
+    if (!this.#exists) return undefined;
+    const text = this.sql.run("SELECT events FROM pages_v1 WHERE key = ? AND slot = ?", key, slot)[0]?.[0];
+    return text === undefined ? undefined : String(text);
+  }
+
+  /** Stores all of these pages, each in place of the one with its key and slot, or none if it throws. */
+  put(rows: readonly PageRow[]): void {
+    if (rows.length === 0) return;
+    this.#create();
+    if (rows.length <= MOST_ROWS_A_STATEMENT) this.#insert(rows);
+    else
+      this.sql.atOnce(() => {
+        for (let i = 0; i < rows.length; i += MOST_ROWS_A_STATEMENT)
+          this.#insert(rows.slice(i, i + MOST_ROWS_A_STATEMENT));
+      });
+  }
+
+  deleteKey(key: string): void {
+    if (this.#exists) this.sql.run("DELETE FROM pages_v1 WHERE key = ?", key);
+  }
+
+  deletePage(key: string, slot: number): void {
+    if (this.#exists) this.sql.run("DELETE FROM pages_v1 WHERE key = ? AND slot = ?", key, slot);
+  }
+
+  /** Up to `count` pages after (`key`, `slot`), in the order of the table, without an event later than `byMs`. */
+  pagesAfter(key: string, slot: number, count: number, byMs: number): Omit<PageRow, "text" | "firstAtMs">[] {
+    if (!this.#exists) return [];
+    return this.sql
+      .run(
+        `SELECT key, slot, expires_at_ms, last_at_ms FROM pages_v1
+         WHERE (key, slot) > (?, ?) AND last_at_ms <= ? ORDER BY key, slot LIMIT ?`,
+        key,
+        slot,
+        byMs,
+        count,
+      )
+      .map(([key, slot, expiresAtMs, lastAtMs]) => ({
+        key: String(key),
+        slot: Number(slot),
+        expiresAtMs: Number(expiresAtMs),
+        lastAtMs: Number(lastAtMs),
+      }));
+  }
+
+  /** One statement, which writes all or nothing by itself. */
+  #insert(rows: readonly PageRow[]): void {
+    this.sql.run(
+      `INSERT INTO pages_v1 (key, slot, expires_at_ms, first_at_ms, last_at_ms, events)
+       VALUES ${rows.map(() => "(?, ?, ?, ?, ?, ?)").join()}
+       ON CONFLICT DO UPDATE SET expires_at_ms = excluded.expires_at_ms, first_at_ms = excluded.first_at_ms,
+         last_at_ms = excluded.last_at_ms, events = excluded.events`,
+      ...rows.flatMap(({ key, slot, expiresAtMs, firstAtMs, lastAtMs, text }) => [
+        key,
+        slot,
+        expiresAtMs,
+        firstAtMs,
+        lastAtMs,
+        text,
+      ]),
+    );
+  }
+
+  get #exists(): boolean {
+    return this.sql.hasTable("pages_v1");
+  }
+
+  #create(): void {
+    this.sql.createTable(
+      "pages_v1",
+      `(
+         key TEXT NOT NULL, slot INTEGER NOT NULL, expires_at_ms INTEGER NOT NULL, first_at_ms INTEGER NOT NULL,
+         last_at_ms INTEGER NOT NULL, events TEXT NOT NULL,
+         PRIMARY KEY (key, slot)
+       ) WITHOUT ROWID`,
+    );
+  }
+}

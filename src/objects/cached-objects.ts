@@ -1,0 +1,70 @@
+import type { ChangeVerdict, EventQuestion, ObjectVerdict, Question } from "../object/protocol";
+import type { Timing } from "./deadline";
+import type { DenialCache, Recalled } from "./denial-cache";
+import { type ConsumeOptions, type ConsumeQuestion, type ConsumeVerdict, keysOf, type Objects } from "./objects";
+
+/** How often, and how long each time, a request waits while another one revalidates its denial. */
+const MOST_WAITS = 10;
+const WAIT_MS = 5;
+
+const DENIED = { replayed: false, conflicts: false, charged: false };
+
+/** What a decision of a batch has to know of the others before it uses the cache. */
+interface Batch {
+  /** An earlier call of the batch charges or changes one of these keys. */
+  isMet(keys: readonly string[]): boolean;
+}
+
+/** The objects behind the denial cache. A consume that was denied a moment ago is answered without asking them. */
+export class CachedObjects implements Objects {
+  constructor(
+    private readonly objects: Objects,
+    private readonly cache: DenialCache,
+    private readonly timing: Timing,
+    private readonly batch?: Batch,
+  ) {}
+
+  check(question: Question): Promise<ObjectVerdict> {
+    return this.objects.check(question);
+  }
+
+  async consume(question: ConsumeQuestion, options: ConsumeOptions): Promise<ConsumeVerdict> {
+    const recalled = await this.#recall(question, options);
+    if (typeof recalled === "object") return { ...DENIED, ...recalled, isCached: true };
+    const isLikelyDenied = recalled !== undefined;
+    return this.cache.remember(question, () => this.objects.consume(question, { ...options, isLikelyDenied }));
+  }
+
+  settle(question: EventQuestion): Promise<ChangeVerdict> {
+    return this.#change(question, () => this.objects.settle(question));
+  }
+
+  release(question: EventQuestion): Promise<ChangeVerdict> {
+    return this.#change(question, () => this.objects.release(question));
+  }
+
+  async #recall(question: ConsumeQuestion, { isNew }: ConsumeOptions): Promise<Recalled | undefined> {
+    if (!isNew || this.batch?.isMet(keysOf(question))) return undefined;
+    const recalled = this.cache.recall(question);
+    // Calls of a batch do not wait here: they keep their order where they meet.
+    return recalled === "revalidating" && !this.batch ? this.#revalidated(question) : recalled;
+  }
+
+  /** Single-flight: one request revalidates an expired denial; the others wait briefly. */
+  async #revalidated(question: Question): Promise<Recalled | undefined> {
+    for (let waits = 0; waits < MOST_WAITS; waits++) {
+      // A timer of its own: the runtime cancels a request that waits for another request's promise.
+      await new Promise<void>((resolve) => void this.timing.after(WAIT_MS, resolve));
+      const recalled = this.cache.recall(question);
+      if (recalled !== "revalidating") return recalled;
+    }
+    return "revalidating";
+  }
+
+  /** A change may make room. It invalidates before, for later calls of a batch, and after, even if the answer is lost. */
+  #change(question: EventQuestion, change: () => Promise<ChangeVerdict>): Promise<ChangeVerdict> {
+    const keys = keysOf(question);
+    this.cache.invalidate(keys);
+    return change().finally(() => this.cache.invalidate(keys));
+  }
+}

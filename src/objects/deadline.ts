@@ -1,0 +1,101 @@
+/** The clock, the timers and the randomness of retries: real, or a simulation's. */
+export interface Timing {
+  now(): number;
+  /** From 0 up to, but not including, 1. */
+  random(): number;
+  /** Runs `work` after `ms`. Returns a function that cancels it. */
+  after(ms: number, work: () => void): () => void;
+}
+
+export const realTiming: Timing = {
+  now: Date.now,
+  random: Math.random,
+  after(ms, work) {
+    const timer = setTimeout(work, ms);
+    return () => clearTimeout(timer);
+  },
+};
+
+/** The same clock with one timer per millisecond: a batch has a deadline for each of its calls. */
+export function sharingTimers(timing: Timing): Timing {
+  const due = new Map<number, { readonly works: Set<() => void>; readonly cancel: () => void }>();
+  return {
+    now: () => timing.now(),
+    random: () => timing.random(),
+    after(ms, work) {
+      const atMs = timing.now() + ms;
+      let timer = due.get(atMs);
+      if (!timer) {
+        const works = new Set<() => void>();
+        const ring = () => {
+          due.delete(atMs);
+          for (const work of works) work();
+        };
+        timer = { works, cancel: timing.after(ms, ring) };
+        due.set(atMs, timer);
+      }
+      const { works, cancel } = timer;
+      works.add(work);
+      return () => {
+        if (!works.delete(work) || works.size > 0) return;
+        cancel();
+        due.delete(atMs);
+      };
+    },
+  };
+}
+
+const FIRST_PAUSE_MS = 20;
+
+/**
+ * Calls, and retries with exponential back-off and jitter until the deadline, which holds for all tries together. A call
+ * must be safe to repeat: a call whose answer was lost may have done its work.
+ * @throws the last error, or a DeadlineError.
+ */
+export async function callWithin<T>(deadlineMs: number, call: () => Promise<T>, timing: Timing): Promise<T> {
+  const giveUpAtMs = timing.now() + deadlineMs;
+  let leftMs = deadlineMs;
+  for (let pauseMs = FIRST_PAUSE_MS; leftMs > 0; pauseMs *= 2) {
+    try {
+      return await within(leftMs, call(), timing);
+    } catch (error) {
+      const jitteredMs = pauseMs * (0.5 + timing.random());
+      if (!isRetryable(error) || timing.now() + jitteredMs >= giveUpAtMs) throw error;
+      await new Promise<void>((resolve) => timing.after(jitteredMs, resolve));
+    }
+    leftMs = giveUpAtMs - timing.now();
+  }
+  throw new DeadlineError("the deadline passed before the call");
+}
+
+export class DeadlineError extends Error {
+  override readonly name = "DeadlineError";
+}
+
+/** The answer, if it comes within `ms`. @throws DeadlineError */
+export function within<T>(ms: number, answer: Promise<T>, timing: Timing): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const cancel = timing.after(ms, () => reject(new DeadlineError(`no answer within ${ms} ms`)));
+    answer.then(
+      (value) => {
+        cancel();
+        resolve(value);
+      },
+      (error: unknown) => {
+        cancel();
+        reject(error);
+      },
+    );
+  });
+}
+
+/**
+ * Reads the runtime's properties of a failed call: https://developers.cloudflare.com/durable-objects/best-practices/error-handling/
+ * An object that was reset, by a deploy or a failed write, starts again with the next call. An overloaded object is never
+ * asked again: retries would keep it overloaded.
+ */
+function isRetryable(error: unknown): boolean {
+  const properties = Object(error) as { retryable?: unknown; durableObjectReset?: unknown; overloaded?: unknown };
+  const { retryable, durableObjectReset, overloaded } = properties;
+  return (retryable === true || durableObjectReset === true) && overloaded !== true;
+}

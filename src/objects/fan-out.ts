@@ -1,0 +1,248 @@
+import type { Config } from "../config/config";
+import { earlierMakers, type HeldId, recognise } from "../core/recognition";
+import { logFault } from "../fault";
+import type {
+  ChangeVerdict,
+  Charge,
+  ChargeVerdict,
+  EventQuestion,
+  Method,
+  ObjectVerdict,
+  Question,
+  QuestionOf,
+  VerdictOf,
+} from "../object/protocol";
+import { Refusal } from "../request/refusal";
+import type { ObjectCalls } from "./calls";
+import { type Timing, within } from "./deadline";
+import type { WaitUntil } from "./objects";
+import { type ConsumeOptions, type ConsumeQuestion, type ConsumeVerdict, keysOf, type Objects } from "./objects";
+import { byCounter, joinCharges, joinVerdicts, type Part, partsOf } from "./parts";
+import { type IfUnreachable, logUnreachable, throwUnreachable } from "./unreachable";
+
+/** How many attempts a consume makes at most, when no limit explains its denial. */
+const MOST_ATTEMPTS = 3;
+
+/** The share of its time that a charge over several objects keeps for rolling back. */
+const ROLLBACK_SHARE = 0.2;
+
+/** The charge of one part, and the object that it goes to. */
+interface PartCharge {
+  readonly object: string;
+  readonly charge: Charge;
+}
+
+/**
+ * One decision over all objects that hold its counters: one call to each, in parallel, and one verdict in the order of the
+ * counters. Counters of one object share a call, which decides them all or nothing.
+ */
+export class FanOut implements Objects {
+  /** Tells the attempts of this decision from those of others. */
+  readonly #name: string;
+  #attempts = 0;
+
+  constructor(
+    private readonly calls: ObjectCalls,
+    private readonly config: Pick<Config, "placement" | "deadlineMs">,
+    private readonly timing: Timing,
+    /** The decision is answered by then, whatever it asks. */
+    private readonly giveUpAtMs: number,
+    private readonly ifUnreachable: IfUnreachable = "refuse",
+  ) {
+    this.#name = timing.random().toString(36).slice(2, 12);
+  }
+
+  async check(question: Question): Promise<ObjectVerdict> {
+    const parts = partsOf(question, this.config.placement);
+    const verdicts = await Promise.all(
+      parts.map(({ object, counters }) => this.#askRequired(object, "check", { ...question, counters })),
+    );
+    return joinVerdicts(parts, verdicts);
+  }
+
+  /**
+   * All objects record the charge, or none: when one denies, the charges of the others are rolled back before this answers.
+   * A denial by one object is a denial even if another is unreachable, whose layers are then left out.
+   */
+  async consume(question: ConsumeQuestion, { waitUntil, isLikelyDenied }: ConsumeOptions): Promise<ConsumeVerdict> {
+    if (isLikelyDenied) {
+      const { policy, cost, counters, cacheMs } = question;
+      const checked = await this.check({ policy, cost, counters, cacheMs });
+      if (!checked.allowed) return { ...checked, replayed: false, conflicts: false, charged: false };
+    }
+    for (let attempt = 1; attempt < MOST_ATTEMPTS; attempt++) {
+      const verdict = await this.#attempt(question, waitUntil);
+      // A denial that no limit explains: the first answer was lost, and there is room by now. The denied attempt charges
+      // nothing any more, so a new one is made.
+      if (verdict.allowed || verdict.conflicts || isExplained(verdict)) return verdict;
+    }
+    return this.#attempt(question, waitUntil);
+  }
+
+  async settle(question: EventQuestion): Promise<ChangeVerdict> {
+    return this.#change("settle", question);
+  }
+
+  async release(question: EventQuestion): Promise<ChangeVerdict> {
+    return this.#change("release", question);
+  }
+
+  async #attempt(question: ConsumeQuestion, waitUntil: WaitUntil): Promise<ConsumeVerdict> {
+    const parts = partsOf(question, this.config.placement);
+    const [only] = parts.length === 1 ? parts : [];
+    this.#attempts++;
+    const attempt = this.#attempts === 1 ? this.#name : `${this.#name}.${this.#attempts}`;
+    const charge = { ...question, attempt, isOnlyPart: only !== undefined };
+    const charged = only ? this.#chargeOnly(only, charge) : this.#chargeAll(parts, charge, waitUntil);
+    // A caller that hangs up must not leave the charge half rolled back.
+    if (!only) waitUntil(charged.catch(() => {}));
+    const verdict = await charged;
+    if (verdict.conflicts && this.ifUnreachable === "refuse")
+      throw new Refusal("reused-id", "This idempotency key was used with another policy or cost. Use a new key.");
+    return verdict;
+  }
+
+  async #chargeOnly(part: Part, charge: Charge): Promise<ConsumeVerdict> {
+    return joinCharges([part], [await this.#askRequired(part.object, "consume", charge)]);
+  }
+
+  /** One round of calls. A second one follows if some objects know the id and others do not. */
+  async #chargeAll(parts: readonly Part[], charge: Charge, waitUntil: WaitUntil): Promise<ConsumeVerdict> {
+    const startMs = this.timing.now();
+    const chargeUntilMs = startMs + (1 - ROLLBACK_SHARE) * (this.giveUpAtMs - startMs);
+    const charges = parts.map(({ object, counters }) => ({ object, charge: { ...charge, counters } }));
+    const first = await this.#chargeParts(charges, chargeUntilMs);
+    const held = byCounter<ChargeVerdict, HeldId | undefined>(parts, first, ({ held }, i) => held?.[i], undefined);
+    const layers = charge.counters.map(({ layer }) => layer);
+    const recognition = recognise(layers, held);
+    if (recognition === "known") return this.#replayed(parts, charges, first, waitUntil);
+
+    const conflicts = recognition === "conflict";
+    const isDecided = conflicts || first.some((verdict) => !verdict?.allowed);
+    const recognised = {
+      recognition: conflicts ? "new" : recognition,
+      earlierMakers: earlierMakers(recognition, held[0]),
+    } as const;
+    const again = charges.map(({ object, charge }, i) =>
+      !isDecided && first[i]?.charged === false ? { object, charge: { ...charge, ...recognised } } : undefined,
+    );
+    const second = await this.#chargeParts(again, chargeUntilMs);
+    const verdicts = first.map((verdict, i) => (again[i] ? second[i] : verdict));
+    if (!conflicts && verdicts.every((verdict) => verdict?.allowed)) {
+      const joined = joinCharges(parts, verdicts);
+      // The first layer had no part in a decision that a later layer knows.
+      return { ...joined, replayed: joined.replayed || (recognition === "torn" && !held[0]) };
+    }
+
+    const rolledBack = await this.#rollBackAll(charges, verdicts, waitUntil);
+    const isDenied = verdicts.some((verdict) => verdict?.allowed === false);
+    if (!conflicts && !isDenied && this.ifUnreachable === "refuse") return throwUnreachable();
+    const joined = joinCharges(parts, rolledBack);
+    return {
+      ...joined,
+      allowed: !conflicts && joined.allowed,
+      conflicts,
+      charged: false,
+      rolledBack: parts.filter((_, i) => verdicts[i]?.allowed ?? true).flatMap(keysOf),
+    };
+  }
+
+  /**
+   * The verdict of a known id. What was charged all the same is rolled back: by a layer that was live only later and had no
+   * part in the decision, or by an object whose clock had passed the id's window.
+   */
+  async #replayed(
+    parts: readonly Part[],
+    charges: readonly PartCharge[],
+    verdicts: readonly (ChargeVerdict | undefined)[],
+    waitUntil: WaitUntil,
+  ): Promise<ChargeVerdict> {
+    const isReplay = (verdict: ChargeVerdict | undefined) => verdict?.allowed === true && !verdict.charged;
+    const final = await Promise.all(
+      charges.map(async (charge, i) => {
+        if (isReplay(verdicts[i])) return verdicts[i];
+        const [rolledBack] = await this.#rollBackAll([charge], [verdicts[i]], waitUntil);
+        return rolledBack;
+      }),
+    );
+    return { ...joinCharges(parts, final), allowed: true, replayed: true, conflicts: false, charged: false };
+  }
+
+  /** The verdict of each charge, undefined where the object is unreachable or there is no charge. */
+  #chargeParts(
+    charges: readonly (PartCharge | undefined)[],
+    giveUpAtMs: number,
+  ): Promise<(ChargeVerdict | undefined)[]> {
+    return Promise.all(
+      charges.map((part) => part && this.#ask(part.object, "consume", part.charge, giveUpAtMs).catch(logUnreachable)),
+    );
+  }
+
+  /** Rolls back every charge that was made, or may have been. Answers how the counters stand afterwards. */
+  #rollBackAll(
+    charges: readonly PartCharge[],
+    verdicts: readonly (ChargeVerdict | undefined)[],
+    waitUntil: WaitUntil,
+  ): Promise<(ChargeVerdict | undefined)[]> {
+    return Promise.all(
+      charges.map(async (charge, i) => {
+        const verdict = verdicts[i];
+        // An unreachable object may have recorded the charge. It is told to roll back, and not waited for again.
+        if (verdict === undefined) void this.#rollBack(charge, waitUntil);
+        if (!verdict?.allowed) return verdict;
+        const standings = await this.#rollBack(charge, waitUntil);
+        if (!standings) return verdict;
+        const { replayed, conflicts, charged } = verdict;
+        return { ...standings, allowed: true, replayed, conflicts, charged };
+      }),
+    );
+  }
+
+  /** Has a deadline of its own, since it must be done. The decision waits for it no longer than it has time. */
+  #rollBack({ object, charge }: PartCharge, waitUntil: WaitUntil): Promise<ObjectVerdict | undefined> {
+    const nowMs = this.timing.now();
+    const rolledBack = this.#ask(object, "rollBack", charge, nowMs + this.config.deadlineMs).catch((error: unknown) => {
+      logFault("A charge could not be rolled back. It may deny too much for one window.", error, {
+        object,
+        id: charge.id,
+      });
+      return undefined;
+    });
+    waitUntil(rolledBack);
+    return within(this.giveUpAtMs - nowMs, rolledBack, this.timing).catch(() => undefined);
+  }
+
+  /** Changes the event in all objects. It is found if one object has it: another may have forgotten the key since. */
+  async #change(method: "settle" | "release", question: EventQuestion): Promise<ChangeVerdict> {
+    const parts = partsOf(question, this.config.placement);
+    const verdicts = await Promise.all(
+      parts.map(({ object, counters }) => this.#askRequired(object, method, { ...question, counters })),
+    );
+    return { ...joinVerdicts(parts, verdicts), found: verdicts.some((verdict) => verdict?.found === true) };
+  }
+
+  /** The verdict of an object; undefined if it is unreachable and its layers are left out. */
+  #askRequired<M extends Method>(
+    object: string,
+    method: M,
+    question: QuestionOf<M>,
+  ): Promise<VerdictOf<M> | undefined> {
+    return this.#ask(object, method, question).catch((error) =>
+      this.ifUnreachable === "refuse" ? throwUnreachable(error) : logUnreachable(error),
+    );
+  }
+
+  #ask<M extends Method>(
+    object: string,
+    method: M,
+    question: QuestionOf<M>,
+    giveUpAtMs = this.giveUpAtMs,
+  ): Promise<VerdictOf<M>> {
+    return this.calls.ask(object, method, question, giveUpAtMs);
+  }
+}
+
+/** Some limit does not admit the cost. */
+function isExplained({ standings }: ObjectVerdict): boolean {
+  return standings.some((limits) => limits.some(({ fitsInMs }) => fitsInMs > 0));
+}

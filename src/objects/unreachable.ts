@@ -1,0 +1,19 @@
+import { logFault } from "../fault";
+import { Refusal } from "../request/refusal";
+
+/**
+ * What becomes of a decision when an object does not answer within the deadline, after its retries (`deadline.ts`):
+ * live layers refuse the request, layers in shadow are left out.
+ */
+export type IfUnreachable = "refuse" | "leave out";
+
+/** Logs that an object did not answer. Nobody knows then whether it did its work. */
+export function logUnreachable(error: unknown): undefined {
+  logFault("An object could not be reached.", error);
+}
+
+/** @throws Refusal `unreachable` */
+export function throwUnreachable(error?: unknown): never {
+  if (error !== undefined) logUnreachable(error);
+  throw new Refusal("unreachable", "The counters could not be reached in time. Try again.");
+}

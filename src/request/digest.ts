@@ -1,0 +1,24 @@
+import { sha256 } from "@noble/hashes/sha2.js";
+
+const utf8 = new TextEncoder();
+/** A multiple of 3, so that base64 needs no padding. */
+const DIGEST_BYTES = 15;
+
+/** Cached, since the same few layers count the same callers again and again. */
+const keyDigests = new Map<string, string>();
+const MOST_KEY_DIGESTS = 4_096;
+
+/** `digestOf`, cached. */
+export function keyDigestOf(key: string): string {
+  const cached = keyDigests.get(key);
+  if (cached !== undefined) return cached;
+  const digest = digestOf(key);
+  if (keyDigests.size >= MOST_KEY_DIGESTS) keyDigests.clear();
+  keyDigests.set(key, digest);
+  return digest;
+}
+
+/** 120 bits of SHA-256 as 20 characters. Nobody can choose two texts with the same digest. */
+export function digestOf(text: string): string {
+  return btoa(String.fromCharCode(...sha256(utf8.encode(text)).subarray(0, DIGEST_BYTES)));
+}

@@ -1,0 +1,122 @@
+import { identityText } from "../core/identity";
+import type { Layer, Policy } from "../core/policy";
+import { normalAddress, normalPrefix } from "./address";
+import { keyDigestOf } from "./digest";
+import { type InvalidField, pointer } from "./refusal";
+
+/** Who is asking: attributes by name. */
+export type Subject = Readonly<Record<string, string | null>>;
+
+const LONGEST_VALUE_BYTES = 256;
+const ATTRIBUTE = "[a-z0-9_]{1,64}";
+const KEY = new RegExp(`^(${ATTRIBUTE}):(.*)$`, "s");
+
+const NO_CONTROL = String.raw`\u0000-\u001f\u007f-\u009f`;
+const TEXT = String.raw`[^${NO_CONTROL}]*[^\s${NO_CONTROL}][^${NO_CONTROL}]*`;
+/** What a JSON schema can say of the text that names somebody, and of a key. */
+export const TEXT_SCHEMA = { pattern: `^${TEXT}$`, maxLength: LONGEST_VALUE_BYTES };
+export const KEY_SCHEMA = { pattern: `^${ATTRIBUTE}:${TEXT}$` };
+
+const utf8 = new TextEncoder();
+
+/** An attribute's value in its normal form, or what is wrong with it. */
+type Normal = { readonly ok: true; readonly value: string } | { readonly ok: false; readonly detail: string };
+
+/** The attributes that are present, each with its value in normal form. */
+export type Present = ReadonlyMap<string, Normal>;
+
+/** Those of the attributes that the subject has: not missing, not null, and more than white space. */
+export function presentIn(subject: Subject, attributes: readonly string[], ipv6PrefixBits: number): Present {
+  const present = new Map<string, Normal>();
+  for (const attribute of attributes) {
+    const value = Object.hasOwn(subject, attribute) ? subject[attribute]?.trim() : undefined;
+    if (value) present.set(attribute, normalValue(attribute, value, ipv6PrefixBits));
+  }
+  return present;
+}
+
+/**
+ * The keys that a policy's layers count by, in the order of its layers: valid if there are no errors. None for a layer in
+ * shadow whose attributes are all absent: the request was fine without it.
+ */
+export function keysOf(policy: Policy, present: Present): { keys: (string | undefined)[]; errors: InvalidField[] } {
+  const keys: (string | undefined)[] = [];
+  const mistakes = new Map<string, string>();
+  for (const layer of policy.layers) {
+    let key: string | undefined;
+    for (const attribute of layer.by) {
+      const normal = present.get(attribute);
+      // Validate unused attributes too: another request may count by them.
+      if (normal?.ok === false) mistakes.set(attribute, normal.detail);
+      if (normal) key ??= normal.ok ? `${attribute}:${normal.value}` : "";
+    }
+    if (key === undefined && layer.mode === "live") mistakes.set(String(layer.by[0]), missing(layer));
+    keys.push(key);
+  }
+  return {
+    keys,
+    errors: [...mistakes].map(([attribute, detail]) => ({ pointer: pointer(["subject", attribute]), detail })),
+  };
+}
+
+/** The keys, of `keysOf`, that say who a subject is: those of the layers that decide or, without any, of all. */
+export function identityKeysOf(policy: Policy, keys: readonly (string | undefined)[]): string[] {
+  return identityLayersOf(policy, keys).flatMap(({ key }) => key ?? []);
+}
+
+/**
+ * A subject as a policy sees it, the same however it is spelt. Layers in shadow may come and go: they say who it is only
+ * where there are no others.
+ */
+export function identityOf(policy: Policy, keys: readonly (string | undefined)[]): string {
+  return identityText(identityLayersOf(policy, keys).map(({ name, key }) => [name, key ? keyDigestOf(key) : NOBODY]));
+}
+
+/** In place of a digest, where a layer in shadow has nobody to count. */
+const NOBODY = "-";
+
+function identityLayersOf({ layers }: Policy, keys: readonly (string | undefined)[]) {
+  const all = layers.map(({ name, mode }, i) => ({ name, mode, key: keys[i] }));
+  const live = all.filter(({ mode }) => mode === "live");
+  return live.length > 0 ? live : all;
+}
+
+/** What is wrong with a key, undefined if it is in its normal form `<attribute>:<value>`. */
+export function mistakeInKey(key: string, ipv6PrefixBits: number): string | undefined {
+  const [, attribute = "", value = ""] = KEY.exec(key) ?? [];
+  if (attribute === "") return "must be <attribute>:<value>, such as user:u_1";
+  // The value of an address's key is itself no address but, for IPv6, a prefix.
+  const [address = "", bits] = value.split("/");
+  const isPrefix = attribute === "ip" && bits === String(ipv6PrefixBits);
+  const normal = isPrefix
+    ? normalIp(normalPrefix(address, ipv6PrefixBits))
+    : normalValue(attribute, value, ipv6PrefixBits);
+  if (!normal.ok) return normal.detail;
+  return normal.value === value ? undefined : `must be in its normal form, ${attribute}:${normal.value}`;
+}
+
+function normalValue(attribute: string, value: string, ipv6PrefixBits: number): Normal {
+  return attribute === "ip" ? normalIp(normalAddress(value, ipv6PrefixBits)) : normalText(value);
+}
+
+function normalIp(address: string | undefined): Normal {
+  if (address !== undefined) return { ok: true, value: address };
+  return {
+    ok: false,
+    detail: "must be an IPv4 address of four decimal numbers or an IPv6 address, without port or zone",
+  };
+}
+
+/** What may name somebody: well-formed Unicode of at most 256 bytes without control characters, trimmed. */
+export function normalText(value: string): Normal {
+  if (value.trim() === "") return { ok: false, detail: "must not be empty" };
+  if (!value.isWellFormed()) return { ok: false, detail: "must be well-formed Unicode" };
+  if (/\p{Cc}/u.test(value)) return { ok: false, detail: "must not contain control characters" };
+  if (utf8.encode(value).length > LONGEST_VALUE_BYTES)
+    return { ok: false, detail: `must be at most ${LONGEST_VALUE_BYTES} bytes of UTF-8` };
+  return { ok: true, value: value.trim() };
+}
+
+function missing({ name, by }: Layer): string {
+  return `missing: layer "${name}" counts by ${by.join(", else ")}`;
+}

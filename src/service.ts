@@ -1,0 +1,65 @@
+import { type Config, readConfig } from "./config/config";
+import { ConfigError } from "./config/mistake";
+import { type Analytics, Counts, type StatsNamespace } from "./counting/counts";
+import { DenialLog } from "./counting/denial-log";
+import { Keys } from "./limiter/keys";
+import { Limiter } from "./limiter/limiter";
+import { type BoundNamespace, BoundObjects } from "./objects/binding";
+import { realTiming } from "./objects/deadline";
+import { DenialCache } from "./objects/denial-cache";
+import { encodeTokens, type Tokens } from "./request/tokens";
+
+/** The bindings of the Worker. Its variables are read by name (`config/config.ts`). */
+export interface Env {
+  readonly LIMITER_OBJECTS: BoundNamespace;
+  /** Without it nothing is counted. */
+  readonly LIMITER_STATS?: StatsNamespace;
+  readonly LIMITER_ANALYTICS?: Analytics;
+  /** The files of the console. Without them there is no console. */
+  readonly ASSETS?: Pick<Fetcher, "fetch">;
+}
+
+/** What an isolate makes of its environment, once. */
+export interface Service {
+  readonly config: Config;
+  readonly limiter: Limiter;
+  readonly keys: Keys;
+  readonly tokens: Tokens;
+  readonly counts: Counts | undefined;
+  readonly now: () => number;
+}
+
+const services = new WeakMap<Env, Service | ConfigError>();
+
+/** @throws ConfigError, after logging it once: the service never runs on half of a configuration. */
+export function serviceOf(env: Env): Service {
+  const service = services.get(env) ?? startService(env);
+  if (service instanceof ConfigError) throw service;
+  return service;
+}
+
+/** Starts the service on a clock: denials are cached by it, and instants that callers name are compared with it. */
+export function startService(env: Env, now: () => number = Date.now): Service | ConfigError {
+  const service = newService(env, now);
+  services.set(env, service);
+  return service;
+}
+
+function newService(env: Env, now: () => number): Service | ConfigError {
+  try {
+    const config = readConfig({ ...env });
+    const tokens = encodeTokens({ caller: config.callerTokens, admin: config.adminTokens });
+    const { LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics } = env;
+    const counts = stats && new Counts(stats, config, realTiming, analytics);
+    const objects = new BoundObjects(env.LIMITER_OBJECTS, counts?.observe);
+    const denialCache = new DenialCache(config.denyCacheMs, now);
+    const watchers = [...(counts ? [counts] : []), new DenialLog(config, realTiming.random)];
+    const limiter = new Limiter(config, objects, realTiming, denialCache, watchers);
+    const keys = new Keys(config, objects, realTiming, denialCache);
+    return { config, tokens, limiter, keys, counts, now };
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    console.error({ message: error.message, mistakes: error.mistakes });
+    return error;
+  }
+}

@@ -1,0 +1,229 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { readConfig } from "../../src/config/config";
+import { fnv1a } from "../../src/core/fnv";
+import { inShadow, isSameSubject } from "../../src/core/identity";
+import type { Policy } from "../../src/core/policy";
+import { objectOf } from "../../src/objects/placement";
+import { normalAddress } from "../../src/request/address";
+import { keyDigestOf } from "../../src/request/digest";
+import { type Idempotency, readCheck, readConsume } from "../../src/request/read";
+import { keysOf as keysOfPresent, mistakeInKey, presentIn, type Subject } from "../../src/request/subject";
+
+const keysOf = (policy: Policy, subject: Subject) => keysOfPresent(policy, presentIn(subject, ["ip", "user"], 64));
+
+describe("addresses", () => {
+  /** The platform's own parser of IPv6 addresses, which shares nothing with the library that is judged. */
+  const canonical = (text: string) => new URL(`http://[${text}]/`).hostname.slice(1, -1);
+  const groups = fc.array(fc.oneof(fc.constant(0), fc.nat({ max: 0xffff })), { minLength: 8, maxLength: 8 });
+  const hex = (group: number) => group.toString(16);
+
+  test("every spelling of an IPv6 address is one key", () => {
+    fc.assert(
+      fc.property(groups, fc.nat({ max: 7 }), fc.nat({ max: 8 }), (groups, from, length) => {
+        const isMapped = groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff;
+        fc.pre(!isMapped);
+        const to = Math.min(8, from + length);
+        const zeroed = groups.map((group, i) => (i >= from && i < to ? 0 : group));
+        fc.pre(!(zeroed.slice(0, 5).every((group) => group === 0) && zeroed[5] === 0xffff));
+        const spellings = [
+          zeroed.map(hex).join(":"),
+          zeroed.map((group) => hex(group).toUpperCase().padStart(4, "0")).join(":"),
+          canonical(zeroed.map(hex).join(":")),
+          `${zeroed.slice(0, 6).map(hex).join(":")}:${zeroed
+            .slice(6)
+            .flatMap((group) => [group >> 8, group & 255])
+            .join(".")}`,
+        ];
+        if (to > from)
+          spellings.push(`${zeroed.slice(0, from).map(hex).join(":")}::${zeroed.slice(to).map(hex).join(":")}`);
+        const prefix = `${canonical([...zeroed.slice(0, 4), 0, 0, 0, 0].map(hex).join(":"))}/64`;
+        for (const spelling of spellings) {
+          expect([spelling, normalAddress(spelling, 64)]).toEqual([spelling, prefix]);
+          expect(normalAddress(spelling, 128)).toBe(`${canonical(zeroed.map(hex).join(":"))}/128`);
+        }
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  test("an IPv4 address is itself, also when it was mapped into IPv6 or translated by NAT64, however that is spelt", () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat({ max: 255 }), { minLength: 4, maxLength: 4 }), (bytes) => {
+        const [a = 0, b = 0, c = 0, d = 0] = bytes;
+        const dotted = bytes.join(".");
+        const low = `${hex(a * 256 + b)}:${hex(c * 256 + d)}`;
+        for (const spelling of [
+          dotted,
+          `::ffff:${dotted}`,
+          `::FFFF:${low}`,
+          `0:0:0:0:0:ffff:${low}`,
+          `::0:ffff:${dotted}`,
+          `64:ff9b::${dotted}`,
+          `64:FF9B::${low}`,
+          `0064:ff9b:0:0:0:0:${low}`,
+        ])
+          expect([spelling, normalAddress(spelling, 64)]).toEqual([spelling, dotted]);
+      }),
+    );
+  });
+
+  test("an address beside the NAT64 prefix counts by its own prefix, whose key is in its normal form", () => {
+    for (const [address, bits, value] of [
+      ["64:ff9b::1:1.2.3.4", 64, "64:ff9b::/64"],
+      ["64:ff9b:1::1.2.3.4", 64, "64:ff9b:1::/64"],
+      ["64:ff9c::1.2.3.4", 64, "64:ff9c::/64"],
+      ["64:ff9b::1:1.2.3.4", 80, "64:ff9b::/80"],
+      ["64:ff9b::1:1.2.3.4", 96, "64:ff9b::1:0:0/96"],
+      ["64:ff9b::1.2.3.4", 64, "1.2.3.4"],
+      ["64:ff9b::1.2.3.4", 128, "1.2.3.4"],
+    ] as const) {
+      expect([address, normalAddress(address, bits)]).toEqual([address, value]);
+      expect([value, mistakeInKey(`ip:${value}`, bits)]).toEqual([value, undefined]);
+    }
+    for (const [value, bits] of [
+      ["64:ff9b::/96", 96],
+      ["64:ff9b::102:304/128", 128],
+      ["64:ff9b::102:304", 64],
+    ] as const)
+      expect(mistakeInKey(`ip:${value}`, bits)).toContain("must be in its normal form");
+  });
+
+  test("what the platform's parser takes for no IPv6 address is none, and the other way round", () => {
+    const piece = fc.constantFrom(":", "::", "0", "1", "ffff", "12345", "g", ".", "1.2.3.4", "255", "%", "/64", "");
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
+        const text = pieces.join("");
+        const isAddress = /^[0-9a-f:.]+$/i.test(text) && URL.canParse(`http://[${text}]/`);
+        fc.pre(text.includes(":"));
+        expect([text, normalAddress(text, 64) !== undefined]).toEqual([text, isAddress]);
+      }),
+      { numRuns: 20_000 },
+    );
+  });
+});
+
+describe("the identity of a subject", () => {
+  const ask = (user: string, policies = {}) =>
+    readCheck({ policy: "chat", subject: { user, ip: "1.2.3.4" } }, readConfig({ RATE_LIMIT_POLICIES: policies }));
+
+  test("is the same whichever other policies are in force, so that none of them takes a retry for a new decision", () => {
+    const org = { layers: [{ name: "org", by: ["org"], limits: ["3/second"] }] };
+    expect(ask("u_1", { org }).identity).toBe(ask("u_1").identity);
+  });
+
+  test("is looked for as other policies see it, but for those that can't tell it from whoever shares its address", () => {
+    const by = (...by: string[]) => ({ layers: [{ name: "a", by, limits: ["3/second"] }] });
+    const policies = { guard: by("ip"), burst: by("user"), either: by("org", "user"), org: by("org") };
+    const config = readConfig({ RATE_LIMIT_POLICIES: policies });
+    const aliasesOf = (policy: string, idempotency: Idempotency = { key: "k" }) =>
+      readConsume({ policy, subject: { user: "u_1", ip: "1.2.3.4" } }, idempotency, config).aliases;
+    const [user, ip] = ["user:u_1", "ip:1.2.3.4"].map(keyDigestOf);
+    const chat = `caller=${user},ip=${ip}`;
+    expect(aliasesOf("chat")).toEqual([`a=${user}`]);
+    expect(aliasesOf("burst")).toEqual([chat]);
+    expect(aliasesOf("either")).toEqual([chat]);
+    expect(aliasesOf("guard")).toEqual([chat]);
+    expect(aliasesOf("chat", {})).toEqual([]);
+  });
+
+  test("is of the layers that decide: one in shadow may come, go and count by what it likes", () => {
+    const live = { name: "caller", by: ["user"], limits: ["3/second"] };
+    const shadow = { name: "trial", by: ["plan", "ip"], limits: ["3/second"], mode: "shadow" };
+    const identityBy = (layers: object[], subject: Record<string, string>) =>
+      readCheck({ policy: "p", subject }, readConfig({ RATE_LIMIT_POLICIES: { p: { layers } } })).identity;
+    const identity = identityBy([live], { user: "u_1" });
+    for (const more of [{}, { plan: "free" }, { plan: "pro", ip: "1.2.3.4" }])
+      expect(identityBy([shadow, live], { user: "u_1", ...more })).toBe(identity);
+    const inShadow = [{ plan: "free" }, { plan: "pro" }, {}].map((subject) => identityBy([shadow], subject));
+    expect(new Set(inShadow).size).toBe(3);
+  });
+
+  test("is that of a subject before a layer was put live or added, and of no other", () => {
+    const caller = { name: "caller", by: ["user"], limits: ["3/second"] };
+    const ip = { name: "ip", by: ["ip"], limits: ["3/second"] };
+    const org = { name: "org", by: ["org"], limits: ["3/second"] };
+    const identityBy = (layers: object[], subject: Record<string, string> = {}) =>
+      readCheck(
+        { policy: "p", subject: { user: "u", ip: "1.2.3.4", org: "o", ...subject } },
+        readConfig({ RATE_LIMIT_POLICIES: { p: { layers } } }),
+      ).identity;
+    const now = identityBy([caller, ip]);
+    for (const layers of [[caller], [ip, caller], [caller, ip, org], [org, caller], [{ ...org, mode: "shadow" }, ip]]) {
+      expect(isSameSubject(identityBy(layers), now)).toBe(true);
+      expect(isSameSubject(now, identityBy(layers))).toBe(true);
+    }
+    expect(isSameSubject(identityBy([caller, org], { user: "another" }), now)).toBe(false);
+    expect(isSameSubject(identityBy([caller, ip, org], { ip: "1.2.3.5" }), now)).toBe(false);
+    expect(isSameSubject(identityBy([org]), now)).toBe(false);
+    expect(isSameSubject(inShadow(now), now)).toBe(false);
+  });
+
+  test("is another for each of so many users that one of 32 bits would be the same for some", () => {
+    const users = Array.from({ length: 300_000 }, (_, i) => `user:${(i * 48271) % 65_537}-${i}-${(i * i) % 9973}`);
+    expect(new Set(users.map(keyDigestOf)).size).toBe(users.length);
+    expect(new Set(users.map((text) => fnv1a(text))).size).toBeLessThan(users.length);
+  }, 60_000);
+});
+
+describe("keys", () => {
+  const chat = readConfig({}).policies.get("chat");
+  if (!chat) throw new Error("there is always a chat policy");
+
+  test("different users never share a key, and a key is its own normal form", () => {
+    const user = fc.string({ unit: "binary", maxLength: 40 });
+    fc.assert(
+      fc.property(user, user, (one, other) => {
+        const [a, b] = [one, other].map((user) => keysOf(chat, { user, ip: "1.2.3.4" }));
+        if (!a || !b || a.errors.length > 0 || b.errors.length > 0) return;
+        expect(a.keys[0] === b.keys[0]).toBe(one.trim() === other.trim());
+        expect(mistakeInKey(a.keys[0] ?? "", 64)).toBeUndefined();
+      }),
+      { numRuns: 5_000 },
+    );
+  });
+
+  test("an attribute that would be counted by another time is looked at now", () => {
+    const upload = {
+      name: "upload",
+      layers: [{ name: "caller", by: ["user", "ip"], limits: [], mode: "live" }],
+    } as const;
+    expect(keysOf(upload, { user: "u", ip: "nonsense" }).errors.map(({ pointer }) => pointer)).toEqual(["/subject/ip"]);
+    expect(keysOf(upload, { user: "u", ip: " " })).toEqual({ keys: ["user:u"], errors: [] });
+  });
+});
+
+test("a layer in shadow that has no attribute to count by is left out, and a mistake in one is told", () => {
+  const layer = { name: "org", by: ["user", "ip"], limits: [], mode: "shadow" } as const;
+  const trial = { name: "trial", layers: [layer, { ...layer, name: "user", by: ["user"] }] };
+  expect(keysOf(trial, {})).toEqual({ keys: [undefined, undefined], errors: [] });
+  expect(keysOf(trial, { ip: "1.2.3.4" })).toEqual({ keys: ["ip:1.2.3.4", undefined], errors: [] });
+  expect(keysOf(trial, { user: "u", ip: "?" }).errors.map(({ pointer }) => pointer)).toEqual(["/subject/ip"]);
+});
+
+describe("placement", () => {
+  test("an object a key has the key's name", () => {
+    expect(objectOf("user:u_1", { kind: "key" })).toBe("user:u_1");
+  });
+
+  test("shards share the keys about evenly, and a key always has the same one", () => {
+    const counts = new Map<string, number>();
+    for (let i = 0; i < 20_000; i++) {
+      const object = objectOf(`user:${i}`, { kind: "shards", count: 10 });
+      expect(object).toBe(objectOf(`user:${i}`, { kind: "shards", count: 10 }));
+      counts.set(object, (counts.get(object) ?? 0) + 1);
+    }
+    expect([...counts.keys()].sort()).toEqual(Array.from({ length: 10 }, (_, i) => `shard:${i}`));
+    for (const count of counts.values()) expect(Math.abs(count - 2_000)).toBeLessThan(300);
+  });
+
+  test("where a key is placed does not change from one version to the next", () => {
+    const placement = { kind: "shards", count: 1_000 } as const;
+    // If these change, every counter of a service with shards starts anew.
+    expect(["user:u_1", "ip:203.0.113.7", "user:ü"].map((key) => objectOf(key, placement))).toEqual([
+      "shard:363",
+      "shard:913",
+      "shard:980",
+    ]);
+  });
+});
