@@ -27,7 +27,7 @@ export default {
     only("http", ["core", "config", "counting", "request", "objects", "limiter"], ["fault", "service"]),
     only(
       "test-clock",
-      ["core", "config", "object", "counting", "request", "objects", "limiter", "http"],
+      ["core", "config", "object", "counting", "request", "objects", "limiter", "http", "hub"],
       ["service"],
     ),
     only("testing", ["client"]),
@@ -105,7 +105,7 @@ export default {
     {
       name: "only-the-objects-and-the-entry-know-cloudflare",
       severity: "error",
-      from: { path: "^src/", pathNot: "^src/(object/object|counting/stats-object|worker)[.]ts$" },
+      from: { path: "^src/", pathNot: "^src/(object/object|counting/stats-object|hub/hub|worker)[.]ts$" },
       to: { path: "^cloudflare:" },
     },
     { name: "no-cycles", severity: "error", from: {}, to: { circular: true } },

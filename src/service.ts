@@ -9,12 +9,19 @@ import { realTiming } from "./objects/deadline";
 import { DenialCache } from "./objects/denial-cache";
 import { encodeTokens, type Tokens } from "./request/tokens";
 
+/** The hubs: the objects in which sessions end. */
+export interface HubNamespace {
+  getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): Pick<Fetcher, "fetch">;
+}
+
 /** The bindings of the Worker. Its variables are read by name (`config/config.ts`). */
 export interface Env {
   readonly LIMITER_OBJECTS: BoundNamespace;
   /** Without it nothing is counted. */
   readonly LIMITER_STATS?: StatsNamespace;
   readonly LIMITER_ANALYTICS?: Analytics;
+  /** Where sessions end. Without it there are none. */
+  readonly LIMITER_HUBS?: HubNamespace;
   /** The files of the console. Without them there is no console. */
   readonly ASSETS?: Pick<Fetcher, "fetch">;
 }

@@ -22,6 +22,7 @@ import type {
 import { type Env, serviceOf } from "./service";
 
 export { StatsObject } from "./counting/stats-object";
+export { HubObject } from "./hub/hub";
 export { LimiterObject } from "./object/object";
 export type {
   BatchRequest,

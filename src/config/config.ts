@@ -11,6 +11,8 @@ export interface Config {
   readonly ipv6PrefixBits: number;
   readonly placement: Placement;
   readonly locationHint: LocationHint | undefined;
+  /** How many hubs a location has, in which sessions end. */
+  readonly hubs: number;
   /** For a call to an object, its retries included. */
   readonly deadlineMs: number;
   /** For how long an object's denial is believed without asking again, at most: 0 is not at all. */
@@ -88,6 +90,7 @@ const variables = z.object({
   RATE_LIMIT_IPV6_PREFIX: integer(1, 128).default(64),
   LIMITER_PLACEMENT: placement.default({ kind: "key" }),
   LIMITER_LOCATION_HINT: z.enum(LOCATION_HINTS, `must be one of ${LOCATION_HINTS.join(", ")}`).optional(),
+  LIMITER_HUBS_PER_LOCATION: integer(1, 100).default(1),
   RATE_LIMIT_DEADLINE_MS: integer(1, 60_000).default(1_000),
   RATE_LIMIT_DENY_CACHE_MS: integer(0, 60_000).default(1_000),
   RATE_LIMIT_ON_ERROR: z.enum(["deny", "allow"], "must be deny or allow").default("deny"),
@@ -128,6 +131,7 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
     ipv6PrefixBits: values.RATE_LIMIT_IPV6_PREFIX,
     placement: values.LIMITER_PLACEMENT,
     locationHint: values.LIMITER_LOCATION_HINT,
+    hubs: values.LIMITER_HUBS_PER_LOCATION,
     deadlineMs: values.RATE_LIMIT_DEADLINE_MS,
     denyCacheMs: values.RATE_LIMIT_DENY_CACHE_MS,
     onError: values.RATE_LIMIT_ON_ERROR,

@@ -4,6 +4,29 @@ import { Problem } from "./problem";
 const MISSING = "The request has no bearer token. Send Authorization: Bearer TOKEN.";
 const WRONG = "The token is not in force. Send one of LIMITER_TOKENS or LIMITER_ADMIN_TOKENS.";
 
+/** The subprotocol of sessions: docs/api.md describes it. */
+export const SESSION_PROTOCOL = "exact-limiter.v1";
+
+/** What a request says of its token. */
+interface SentToken {
+  readonly token: string | undefined;
+  /** The subprotocol of sessions is offered. */
+  readonly isOffered: boolean;
+}
+
+/**
+ * The token of a request: of the Authorization header (RFC 6750), if it is sent; else, for clients that can't set headers,
+ * of a WebSocket subprotocol, `bearer.TOKEN`.
+ */
+export function tokenOf({ headers }: Pick<Request, "headers">): SentToken {
+  const offered = (headers.get("Sec-WebSocket-Protocol") ?? "").split(",").map((protocol) => protocol.trim());
+  const isOffered = offered.includes(SESSION_PROTOCOL);
+  const authorization = headers.get("Authorization");
+  if (authorization !== null) return { token: /^Bearer +([\x21-\x7e]+) *$/i.exec(authorization)?.[1], isOffered };
+  const bearer = isOffered ? offered.find((protocol) => protocol.startsWith("bearer.")) : undefined;
+  return { token: bearer?.slice("bearer.".length), isOffered };
+}
+
 /**
  * Lets a request pass that carries a token of the role (RFC 6750).
  * @throws Problem 503 when no tokens are configured, 401 without a known token, 403 for a caller on an admin call.
@@ -13,7 +36,7 @@ export function authorize(request: Request, tokens: Tokens, needed: Role): void 
     throw new Problem(503, "Service Unavailable", "No tokens are configured. Set LIMITER_TOKENS.", {
       "Retry-After": "60",
     });
-  const token = /^Bearer +([\x21-\x7e]+) *$/i.exec(request.headers.get("Authorization") ?? "")?.[1];
+  const { token } = tokenOf(request);
   const role = token === undefined ? undefined : roleOf(token, tokens);
   if (role === undefined)
     throw new Problem(401, "Unauthorized", token === undefined ? MISSING : WRONG, { "WWW-Authenticate": "Bearer" });

@@ -1,8 +1,9 @@
 import { bodyOf } from "../limiter/decision-body";
+import type { Limiter } from "../limiter/limiter";
 import type { WaitUntil } from "../objects/objects";
 import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../request/read";
 import { invalid, isRecord, objectIn, parsed } from "../request/refusal";
-import { type BatchResults, batchRequest } from "../request/schema";
+import { type Batch, type BatchResults, batchRequest } from "../request/schema";
 import type { Service } from "../service";
 import { consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
 import { errorReply } from "./problem";
@@ -14,8 +15,16 @@ import type { Reply } from "./reply";
  * @throws Refusal `invalid` when it is no batch; what is wrong with one of its calls is in that call's result.
  */
 export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {
-  const { requests, headers: hasHeaders = false, limits: hasLimits = true } = parsed(batchRequest, input);
-  const limiterOf = service.limiter.forBatch();
+  return decideBatch(parsed(batchRequest, input), service, service.limiter.forBatch(), waitUntil);
+}
+
+/** Decides a batch that was read: each request by the limiter of its position. */
+export async function decideBatch(
+  { requests, headers: hasHeaders = false, limits: hasLimits = true }: Batch,
+  service: Service,
+  limiterOf: (position: number) => Limiter,
+  waitUntil: WaitUntil,
+): Promise<BatchResults> {
   const replies = await Promise.all(
     requests.map((item, position) =>
       one(item, { ...service, limiter: limiterOf(position) }, waitUntil).catch(errorReply),

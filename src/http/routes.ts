@@ -32,6 +32,7 @@ import { metrics } from "./metrics";
 import { openApi } from "./openapi";
 import { Problem } from "./problem";
 import { json, responseOf } from "./reply";
+import { openSession } from "./session";
 import { stats } from "./stats";
 
 type Endpoint = (request: IRequest, service: Service, context: Context) => Response | Promise<Response>;
@@ -52,6 +53,7 @@ export const ROUTES: readonly Route[] = [
   ["post", "/v1/inline/settle", withToken("caller", ifInline(settle(readInlineSettle)))],
   ["post", "/v1/inline/release", withToken("caller", ifInline(release(readInlineRelease)))],
   ["delete", "/v1/inline/keys/:key", withToken("caller", ifInline(forgetInlineKey))],
+  ["get", "/v1/session", openSession],
   ["get", "/v1/policies", withToken("caller", (_, { limiter }) => json(limiter.policies()))],
   ["get", "/v1/keys/:key", withToken("admin", inspectKey)],
   ["delete", "/v1/keys/:key", withToken("admin", forgetKey)],

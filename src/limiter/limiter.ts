@@ -47,13 +47,18 @@ export class Limiter {
     this.#calls = batch?.calls ?? new DirectCalls(namespace, config, timing);
   }
 
-  /** The same limiter, for the decision at each position of a batch. They share a queue of calls for each object. */
-  forBatch(): (position: number) => Limiter {
+  /** A call queue for each object, to be shared by the decisions of a batch, or by all batches of a hub. */
+  callQueues(): CallQueues {
+    return new CallQueues(this.namespace, this.config, sharingTimers(this.timing));
+  }
+
+  /** The same limiter, for the decision at each position of a batch. */
+  forBatch(queues = this.callQueues()): (position: number) => Limiter {
     const { namespace, config, denialCache, watchers } = this;
-    const timing = sharingTimers(this.timing);
-    const queues = new CallQueues(namespace, config, timing);
+    const { timing } = queues;
+    const callsAt = queues.forBatch();
     const order = new BatchOrder(config.placement, timing, (keys) => denialCache.invalidate(keys));
-    const placeAt = (position: number) => ({ position, order, calls: queues.at(position) });
+    const placeAt = (position: number) => ({ position, order, calls: callsAt(position) });
     return (position) => new Limiter(config, namespace, timing, denialCache, watchers, placeAt(position));
   }
 

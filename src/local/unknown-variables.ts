@@ -5,7 +5,7 @@ import { SETTING_NAMES } from "./variables";
 const PREFIX = /^(RATE_LIMIT|LIMITER)_/;
 
 /** Bindings of `wrangler.toml`, which are no variables. */
-const BINDINGS = ["LIMITER_OBJECTS", "LIMITER_STATS", "LIMITER_ANALYTICS"];
+const BINDINGS = ["LIMITER_OBJECTS", "LIMITER_STATS", "LIMITER_ANALYTICS", "LIMITER_HUBS"];
 
 const KNOWN = [...VARIABLE_NAMES, ...SETTING_NAMES].filter((name) => PREFIX.test(name));
 

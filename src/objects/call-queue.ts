@@ -1,5 +1,6 @@
 import type { Config } from "../config/config";
 import type { Call, CallResult, Method, QuestionOf, VerdictOf } from "../object/protocol";
+import { MOST_IN_BATCH } from "../request/schema";
 import type { DecidingStub, ObjectNamespace } from "./binding";
 import { type ObjectCalls, sendCalls, verdictIn } from "./calls";
 import { DeadlineError, type Timing } from "./deadline";
@@ -92,18 +93,24 @@ function rollbacksFirst(a: QueuedCall, b: QueuedCall): number {
   return Number(isRollback(b)) - Number(isRollback(a)) || a.position - b.position;
 }
 
-/** A call queue for each object, shared by the decisions of a batch. */
+/** A call queue for each object, shared by the decisions of a batch, or by all batches of a hub. */
 export class CallQueues {
   readonly #queues = new Map<string, CallQueue>();
+  #batches = 0;
 
   constructor(
     private readonly objects: ObjectNamespace<DecidingStub>,
     private readonly config: Pick<Config, "locationHint">,
-    private readonly timing: Timing,
+    readonly timing: Timing,
   ) {}
 
-  /** The objects' calls, for the decision at this position. */
-  at(position: number): ObjectCalls {
+  /** The objects' calls, for the decision at each position of a batch. Batches go in the order in which they begin. */
+  forBatch(): (position: number) => ObjectCalls {
+    const first = MOST_IN_BATCH * this.#batches++;
+    return (position) => this.#at(first + position);
+  }
+
+  #at(position: number): ObjectCalls {
     return {
       ask: <M extends Method>(object: string, method: M, question: QuestionOf<M>, giveUpAtMs: number) => {
         const verdict = this.#queueOf(object).ask(position, { method, question } as Call, giveUpAtMs);

@@ -88,7 +88,7 @@ export const inlineRequest = z.strictObject({ ...named, ...charged });
 export const inlineSettleRequest = z.strictObject({ ...named, ...settled });
 export const inlineReleaseRequest = z.strictObject({ ...named, ...released });
 
-const MOST_IN_BATCH = 100;
+export const MOST_IN_BATCH = 100;
 const howMany = must(`be a list of 1 to ${MOST_IN_BATCH} requests`);
 const batchOf = <T extends z.ZodType>(request: T) =>
   z.strictObject({
@@ -99,6 +99,14 @@ const batchOf = <T extends z.ZodType>(request: T) =>
 
 /** A batch as it is read: each of its requests is validated by itself. */
 export const batchRequest = batchOf(z.unknown());
+
+export type Batch = z.output<typeof batchRequest>;
+
+const messageIdRule = must("be a whole number from 0 to 2^53 - 1");
+export const messageId = z.number(messageIdRule).refine((id) => Number.isSafeInteger(id) && id >= 0, messageIdRule);
+
+/** A message of a session: a batch with an id. */
+export const sessionMessage = batchRequest.extend({ id: messageId });
 
 /** A batch as it should be sent. */
 export const batchSent = batchOf(

@@ -1,24 +1,17 @@
 import { appOf } from "../http/app";
 import { ROUTES } from "../http/routes";
-import { serviceOf, startService } from "../service";
-import type { TestClockObject, TestStatsObject } from "./object";
-import { clock } from "./object";
-import { KnownObjects } from "./objects";
+import { serviceOf } from "../service";
+import { type Bindings, environmentOf } from "./environment";
 import { TEST_ROUTES, type TestEnv } from "./routes";
 
 /**
  * The entry of `npm start -- --test-clock`: the service as always, on a clock that moves when it is told to. No other
  * entry imports any of this, so that what is deployed can't have it.
  */
+export { TestHubObject as HubObject } from "./hub";
 export { TestClockObject as LimiterObject, TestStatsObject as StatsObject } from "./object";
 
-interface Bindings {
-  readonly LIMITER_OBJECTS: DurableObjectNamespace<TestClockObject>;
-  readonly LIMITER_STATS: DurableObjectNamespace<TestStatsObject>;
-}
-
 const app = appOf<TestEnv>([...ROUTES, ...TEST_ROUTES]);
-const environments = new WeakMap<Bindings, TestEnv>();
 
 export default {
   async fetch(request, bindings, context) {
@@ -30,13 +23,3 @@ export default {
     return response;
   },
 } satisfies ExportedHandler<Bindings>;
-
-function environmentOf(bindings: Bindings): TestEnv {
-  const known = environments.get(bindings);
-  if (known) return known;
-  const objects = new KnownObjects(bindings.LIMITER_OBJECTS);
-  const environment = { ...bindings, LIMITER_OBJECTS: objects };
-  startService(environment, () => clock.nowMs);
-  environments.set(bindings, environment);
-  return environment;
-}

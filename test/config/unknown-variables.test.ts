@@ -19,7 +19,7 @@ test("a name that is like none is named without a guess", () => {
 });
 
 test("every variable, the settings of npm start and the bindings are known, and names of other programs are ignored", () => {
-  const bindings = ["LIMITER_OBJECTS", "LIMITER_STATS", "LIMITER_ANALYTICS"];
+  const bindings = ["LIMITER_OBJECTS", "LIMITER_STATS", "LIMITER_ANALYTICS", "LIMITER_HUBS"];
   const others = ["PATH", "PORT", "HOST", "RATE_LIMITS", "MY_RATE_LIMIT_CHAT_PER_MINUTE", "rate_limit_x"];
   expect(unknownVariables([...VARIABLE_NAMES, "LIMITER_DATA_DIR", ...bindings, ...others])).toEqual([]);
 });

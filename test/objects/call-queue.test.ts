@@ -32,6 +32,7 @@ function queuesOver(answer: (object: string, nth: number) => Promise<unknown> | 
     },
   };
   const queues = new CallQueues(objects, { locationHint: undefined }, scheduler);
+  const callsAt = queues.forBatch();
   const told: [name: string, answer: unknown, atMs: number][] = [];
   /** Asks an object, and notes what it was told, and when. */
   const ask = (
@@ -41,7 +42,7 @@ function queuesOver(answer: (object: string, nth: number) => Promise<unknown> | 
     object = "a",
     method: "check" | "rollBack" = "check",
   ) => {
-    const asked = queues.at(position).ask(object, method, { policy: name } as never, scheduler.nowMs + deadlineMs);
+    const asked = callsAt(position).ask(object, method, { policy: name } as never, scheduler.nowMs + deadlineMs);
     const note = (answer: unknown) => void told.push([name, answer, scheduler.nowMs - startMs]);
     return asked.then(note, (error) => note(error instanceof DeadlineError ? "given up" : error.message));
   };

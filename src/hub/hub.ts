@@ -1,0 +1,82 @@
+import { DurableObject } from "cloudflare:workers";
+import { SESSION_PROTOCOL, tokenOf } from "../http/auth";
+import type { CallQueues } from "../objects/call-queue";
+import { digestOf } from "../request/digest";
+import { type Env, serviceOf } from "../service";
+import { Session } from "./session";
+
+/** What a socket remembers while the hub is out of memory. */
+interface Attachment {
+  /** A digest of the token that opened the session. An attachment holds 2,048 bytes; a token may be longer. */
+  readonly token: string;
+}
+
+/**
+ * The Durable Object in which sessions end. All sessions of a hub share its call queues, so an object is called once for
+ * what all of them ask at a time. Sockets hibernate: an idle session costs nothing, and pings do not wake the hub.
+ *
+ * A hub stores nothing. When it ends, so do its sessions; clients open others and send again what was not answered.
+ */
+export class HubObject extends DurableObject<Env> {
+  readonly #sessions = new Map<WebSocket, Session>();
+  #queues: CallQueues | undefined;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
+  }
+
+  /** The environment that decides: a clock for tests is put in its place where there is one. */
+  protected get environment(): Env {
+    return this.env;
+  }
+
+  /** Opens a session. Only the Worker reaches a hub, and has checked the token (`http/session.ts`). */
+  override async fetch(request: Request): Promise<Response> {
+    const { 0: client, 1: server } = new WebSocketPair();
+    this.ctx.acceptWebSocket(server);
+    const { token, isOffered } = tokenOf(request);
+    server.serializeAttachment({ token: digestOf(token ?? "") } satisfies Attachment);
+    const headers = isOffered ? { "Sec-WebSocket-Protocol": SESSION_PROTOCOL } : {};
+    return new Response(null, { status: 101, webSocket: client, headers });
+  }
+
+  override webSocketMessage(socket: WebSocket, message: string | ArrayBuffer): Promise<void> {
+    return this.#sessionOf(socket).receive(message);
+  }
+
+  /** Answers the close. The runtime does not do so for a socket that may hibernate, and the client would wait. */
+  override webSocketClose(socket: WebSocket, code: number): void {
+    this.#sessions.delete(socket);
+    closeSocket(socket, code);
+  }
+
+  override webSocketError(socket: WebSocket): void {
+    this.#sessions.delete(socket);
+  }
+
+  #sessionOf(socket: WebSocket): Session {
+    const existing = this.#sessions.get(socket);
+    if (existing) return existing;
+    const service = serviceOf(this.environment);
+    this.#queues ??= service.limiter.callQueues();
+    const { token } = socket.deserializeAttachment() as Attachment;
+    const { callerTokens, adminTokens } = service.config;
+    // Tokens change only by a deploy, which ends the hub.
+    const isAuthorized = [...callerTokens, ...adminTokens].some((inForce) => digestOf(inForce) === token);
+    const session = new Session(socket, service, this.#queues, isAuthorized, (work) => this.ctx.waitUntil(work));
+    this.#sessions.set(socket, session);
+    return session;
+  }
+}
+
+/** Codes that only a peer's runtime may use: https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1 */
+const UNSENDABLE = [1005, 1006, 1015];
+
+function closeSocket(socket: WebSocket, code: number): void {
+  try {
+    socket.close(UNSENDABLE.includes(code) ? 1000 : code);
+  } catch {
+    // The runtime has closed it already.
+  }
+}

@@ -1,0 +1,96 @@
+import { decideBatch } from "../http/batch";
+import { LONGEST_BATCH_BYTES } from "../http/body";
+import { errorReply, Problem } from "../http/problem";
+import type { CallQueues } from "../objects/call-queue";
+import type { WaitUntil } from "../objects/objects";
+import { invalid, isRecord, parsed, Refusal } from "../request/refusal";
+import { messageId, sessionMessage } from "../request/schema";
+import type { Service } from "../service";
+
+/** How many requests of a session may be unanswered. */
+const MOST_UNANSWERED = 1_000;
+
+const TOO_LONG = 1_009;
+/** A private code, after the status 401: https://www.rfc-editor.org/rfc/rfc6455#section-7.4.2 */
+const UNAUTHORIZED = 4_401;
+
+const utf8 = new TextEncoder();
+
+/** One session: reads messages, has their requests decided as a batch each, and answers each when it is decided. */
+export class Session {
+  readonly #unansweredIds = new Set<number>();
+  #unanswered = 0;
+
+  constructor(
+    private readonly socket: Pick<WebSocket, "send" | "close">,
+    private readonly service: Service,
+    private readonly queues: CallQueues,
+    private readonly isAuthorized: boolean,
+    private readonly waitUntil: WaitUntil,
+  ) {}
+
+  async receive(message: string | ArrayBuffer): Promise<void> {
+    if (!this.isAuthorized) return this.socket.close(UNAUTHORIZED, "The token is not in force.");
+    if (isTooLong(message)) return this.socket.close(TOO_LONG, `A message has at most ${LONGEST_BATCH_BYTES} bytes.`);
+    let id: number | null = null;
+    try {
+      const sent = read(message);
+      id = this.#freeId(sent);
+      this.#send({ id, ...(await this.#decide(sent)) });
+    } catch (error) {
+      this.#send({ id, error: errorReply(error).body });
+    }
+  }
+
+  async #decide(sent: unknown) {
+    const { id, ...batch } = parsed(sessionMessage, sent);
+    const { length } = batch.requests;
+    if (this.#unansweredIds.has(id))
+      throw invalid([{ pointer: "/id", detail: "must not be that of an unanswered message" }]);
+    if (this.#unanswered + length > MOST_UNANSWERED)
+      throw new Problem(
+        503,
+        "Service Unavailable",
+        `The session has more than ${MOST_UNANSWERED} unanswered requests. Send this message again when some are answered.`,
+      );
+    this.#unansweredIds.add(id);
+    this.#unanswered += length;
+    try {
+      return await decideBatch(batch, this.service, this.service.limiter.forBatch(this.queues), this.waitUntil);
+    } finally {
+      this.#unansweredIds.delete(id);
+      this.#unanswered -= length;
+    }
+  }
+
+  /** The id to answer by: null if there is none, or if another message that is unanswered has it. */
+  #freeId(sent: unknown): number | null {
+    const id = messageId.safeParse(isRecord(sent) ? sent.id : undefined).data;
+    return id === undefined || this.#unansweredIds.has(id) ? null : id;
+  }
+
+  #send(answer: unknown): void {
+    try {
+      this.socket.send(JSON.stringify(answer));
+    } catch {
+      // The client has gone. What it was admitted for stays charged, as over HTTP.
+    }
+  }
+}
+
+/** @throws Refusal `invalid` */
+function read(message: string | ArrayBuffer): unknown {
+  if (typeof message !== "string") throw new Refusal("invalid", "The message is binary. Send text.");
+  try {
+    return JSON.parse(message);
+  } catch {
+    throw new Refusal("invalid", "The message is not valid JSON.");
+  }
+}
+
+function isTooLong(message: string | ArrayBuffer): boolean {
+  if (typeof message !== "string") return message.byteLength > LONGEST_BATCH_BYTES;
+  // A character has at most three bytes of UTF-8, so most messages need not be encoded.
+  if (message.length * 3 <= LONGEST_BATCH_BYTES) return false;
+  return message.length > LONGEST_BATCH_BYTES || utf8.encode(message).length > LONGEST_BATCH_BYTES;
+}
