@@ -15,7 +15,7 @@ from test_faults import allows, decides
 
 from exact_limiter import AsyncLimiter, InvalidRequestError, Limiter, UnavailableError
 from exact_limiter.breaker import Breaker
-from exact_limiter.exchange import check_call, consume_call
+from exact_limiter.calls import check_call, consume_call
 
 USER = {"user": "u_1", "ip": "203.0.113.7"}
 
@@ -158,9 +158,9 @@ def test_what_the_service_can_not_decide_about_three_subjects_in_a_row_opens_it(
 def test_calls_that_began_before_an_answer_open_nothing() -> None:
     breaker = Breaker()
     call = consume_call("chat", USER, 1, None)
-    answers_before = breaker.answers
-    breaker.answered(call)
-    assert [breaker.failed(call, answers_before) for _ in range(4)] == [False] * 4
+    responses_before = breaker.responses
+    breaker.record_response(call)
+    assert [breaker.record_failure(call, responses_before) for _ in range(4)] == [False] * 4
     assert not breaker.is_open
 
 
@@ -201,15 +201,15 @@ def test_a_client_that_nobody_has_any_more_asks_nothing() -> None:
 def test_pauses_grow_up_to_a_bound_and_begin_anew_after_an_answer() -> None:
     breaker = Breaker()
     call = consume_call("chat", USER, 1, None)
-    breaker.wants(call)
-    assert [breaker.failed(call, 0) for _ in range(4)] == [False, False, True, False]
-    assert breaker.next_question().path == "/v1/policies"
-    question = breaker.next_question()
+    breaker.remember(call)
+    assert [breaker.record_failure(call, 0) for _ in range(4)] == [False, False, True, False]
+    assert breaker.next_probe().path == "/v1/policies"
+    question = breaker.next_probe()
     assert (question.path, question.idempotency_key) == ("/v1/check", None)
     assert question.body == check_call("chat", USER, 1).body
     pauses = [breaker.next_pause_seconds() for _ in range(12)]
     for n, pause in enumerate(pauses):
         longest = min(0.2 * 2**n, 5.0)
         assert longest / 2 <= pause <= longest
-    assert (breaker.answered(call), breaker.is_open, breaker.answered(call)) == (True, False, False)
+    assert (breaker.record_response(call), breaker.is_open, breaker.record_response(call)) == (True, False, False)
     assert breaker.next_pause_seconds() <= 0.2

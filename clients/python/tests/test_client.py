@@ -311,7 +311,7 @@ def test_each_trouble_is_told_once_a_minute_by_its_policy_and_its_words(caplog: 
     for _ in range(2):
         for policy in ("chat", "org"):
             for detail in ("a cost above the limit", "an attribute is missing"):
-                client.tell(InvalidRequestError(422, detail), policy)
-            client.tell(UnauthorizedError("the token is refused"), policy)
-            client.tell(UnauthorizedError("limits named inline are off"), policy)
+                client.report(InvalidRequestError(422, detail), policy)
+            client.report(UnauthorizedError("the token is refused"), policy)
+            client.report(UnauthorizedError("limits named inline are off"), policy)
     assert len(caplog.records) == 6

@@ -79,7 +79,7 @@ def ask(user):
 
 ask("parent")
 inherited = client._transport if kind == "Limiter" else client._loops
-begin = client._begin
+begin = client._init_process_state
 begins = []
 
 def slowly():
@@ -87,7 +87,7 @@ def slowly():
     time.sleep(0.2)
     begin()
 
-client._begin = slowly
+client._init_process_state = slowly
 pid = os.fork()
 if pid == 0:
     strangers = []
@@ -95,8 +95,8 @@ if pid == 0:
         handle = inherited.handle_request
         inherited.handle_request = lambda request: strangers.append(request) or handle(request)
     else:
-        here = inherited.here
-        inherited.here = lambda: strangers.append(1) or here()
+        current = inherited.current
+        inherited.current = lambda: strangers.append(1) or current()
     keys = []
     def go(number):
         keys.append((ask(f"child_{number}").limits[0].key, f"user:child_{number}"))
