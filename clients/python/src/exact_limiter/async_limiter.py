@@ -51,7 +51,7 @@ class AsyncLimiter(BaseLimiter):
     """
     The limiter for code that runs on an event loop. Each loop and each process has its own pool of connections.
 
-    The deadline is that of a call as a whole, retries included. The first attempt gets half of it. That half must be
+    The deadline covers a call as a whole, retries included. The first attempt gets half of it. That half must be
     longer than the service's own RATE_LIMIT_DEADLINE_MS (1 s) plus a round trip: the default, 2.5 s, leaves 0.25 s.
 
     A denial is a value. In an outage `on_error` decides: "deny" or "allow" with `degraded` set, or "raise" for the
@@ -64,8 +64,8 @@ class AsyncLimiter(BaseLimiter):
     is the caller's: the caller may retry it.
 
     With `batch`, on asyncio, calls made while a request is in flight share the next request. Each keeps its own
-    deadline, cancellation and idempotency key. Calls with inline limits are sent alone. A caller that passes a
-    `transport` must pass a new one for each event loop and after a fork.
+    deadline, cancellation and idempotency key. Calls with inline limits are sent alone. A `transport` of your own
+    is not renewed: make a client with a new transport for each event loop and after a fork.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class AsyncLimiter(BaseLimiter):
             await self._run_to_completion(call.to_change("release", id=decision.id), release_of)
 
     async def _run_to_completion(self, call: Call, read: Read[T]) -> T:
-        """Finishes a settle or a release despite cancellation: a lost one holds its charge for a window."""
+        """Finishes a settle or a release despite cancellation: until it succeeds, the charge holds its place."""
         deadline = self._deadline()
         return await run_to_completion(lambda: self._run(self._change(call, read, deadline)))
 

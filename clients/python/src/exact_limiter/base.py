@@ -44,7 +44,8 @@ _LOG_INTERVAL_SECONDS = 60.0
 
 T = TypeVar("T")
 
-#: Held while a client renews its state in a forked process. Released in the child: the thread that held it may be gone.
+#: Held while a client renews its state after a fork. `fork` takes it too: otherwise a child could inherit it locked, by
+#: a thread that the child does not have.
 _fork_lock = threading.Lock()
 # Windows has no fork, and no such function.
 if hasattr(os, "register_at_fork"):

@@ -28,7 +28,7 @@ class Connections(httpx.AsyncBaseTransport):
     """
     Replaces `httpx.AsyncHTTPTransport`, whose pool polls the socket of every connection for each request: with 16
     connections, that was most of a decision's cost for the backend. This pool reuses the connection used last, and
-    polls only that and the one used longest ago. Raises httpcore's errors.
+    polls only that and the connection used longest ago. Raises httpcore's errors.
     """
 
     def __init__(self, max_connections: int) -> None:

@@ -12,7 +12,7 @@ _PASSED_ON = ("RateLimit", "RateLimit-Policy", "Retry-After")
 
 @dataclass(frozen=True)
 class LimitState:
-    """One limit of one layer, as it stands after the decision."""
+    """A limit of a layer, as it stands after the decision."""
 
     layer: str
     key: str
@@ -41,7 +41,7 @@ class Decision:
     id: str | None
     policy: str
     cost: int
-    #: An earlier consume with the same idempotency key was charged, and this one was not.
+    #: An earlier consume with the same idempotency key was charged, so this consume was not.
     replayed: bool
     #: `on_error` decided, in an outage. A consume with an id may have been recorded.
     degraded: bool

@@ -172,8 +172,8 @@ class RateLimit:
     def install(self, app: FastAPI) -> None:
         """
         Makes the application send the headers, reply to denied requests, and close the connections at its end. At its
-        start, `limiter.ready()` runs in the background and only logs a wrong configuration. An application that must
-        not start with one awaits `limiter.ready()` in its own lifespan.
+        start, `limiter.ready()` runs in the background and only logs a wrong configuration. To fail the start instead,
+        await `limiter.ready()` in the application's own lifespan.
         """
         app.add_middleware(_Middleware, limiter=self.limiter)
         if RateLimited not in app.exception_handlers:
