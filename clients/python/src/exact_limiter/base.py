@@ -18,19 +18,13 @@ import httpx
 from .breaker import Breaker
 from .calls import Call
 from .decision import Decision, degraded_decision
-from .errors import (
-    OUTAGES,
-    LimiterError,
-    UnavailableError,
-    UnknownDecisionError,
-    UnknownPolicyError,
-)
+from .errors import OUTAGES, LimiterError, UnavailableError, UnknownDecisionError, UnknownPolicyError
 from .exchange import Exchange, exchange
 from .responses import Read, decision_of, require_policies
 
 _log = logging.getLogger("exact_limiter")
 
-#: What a check or a consume returns in an outage: a decision with `degraded` set, or the error.
+#: The result of a check or a consume in an outage: a decision with `degraded` set, or the error.
 OnError = Literal["deny", "allow", "raise"]
 
 #: The service decides within a second (its RATE_LIMIT_DEADLINE_MS). Half of this deadline, the first attempt, is long

@@ -7,7 +7,7 @@ Rate limits for FastAPI routes, as a dependency:
     @app.post("/chat/message", dependencies=[Depends(rate_limit("chat"))])
     async def message(): ...
 
-The dependency never blocks the event loop, and of the route it needs only the request.
+The dependency never blocks the event loop, and needs only the request.
 """
 
 from __future__ import annotations
@@ -71,9 +71,7 @@ class RateLimited(HTTPException):
 
 
 def public_body(decision: Decision) -> dict[str, object]:
-    """
-    The body of a denial for the visitor, without keys and limits. A ban has no wait: it may be lifted or renewed.
-    """
+    """The body of a denial for the visitor, without keys and limits. A ban has no wait: it may be lifted or renewed."""
     if decision.is_banned:
         detail = "Banned: requests of this user or address are not accepted."
         return {"type": "about:blank", "title": "Banned", "status": 429, "detail": detail, "retry_after_seconds": None}
