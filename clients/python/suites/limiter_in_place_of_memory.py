@@ -1,10 +1,10 @@
 """
-A pytest plugin that runs the test suites of others as they are, with the limiter in place of their storage in memory:
+A pytest plugin that runs other projects' test suites unchanged, with the limiter in place of their memory storage:
 
-- slowapi's, which names no storage, so that RATELIMIT_STORAGE_URL decides;
-- that of `limits`, whose tests are parametrised by storages: of each list, one stays, and it is ours.
+- slowapi's tests name no storage, so RATELIMIT_STORAGE_URL decides.
+- The tests of `limits` are parametrised by storages. The plugin replaces each list with our storage alone.
 
-The service's clock follows `time.time()`, whatever that suite makes of it, and each test begins with nothing counted.
+The service's clock follows `time.time()`, which a suite may mock. Each test begins with empty counters.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from datetime import datetime, timezone
 import httpx
 import pytest
 
-from exact_limiter import client
-from exact_limiter.exchange import Call
+from exact_limiter.base import BaseLimiter
+from exact_limiter.calls import Call
 from exact_limiter.limits import AsyncLimiterStorage, LimiterStorage
 from exact_limiter.testing import LimiterService
 
@@ -27,20 +27,20 @@ SERVICE = LimiterService.start()
 URI = SERVICE.url.replace("http://", f"limiter+http://{SERVICE.token}@")
 os.environ["RATELIMIT_STORAGE_URL"] = URI
 
-#: A strategy that the limiter has no part in.
+#: A strategy of `limits` that does not use our storage.
 NOT_OURS = "sliding_window"
 
-_request = client._Configured._request
+_request = BaseLimiter._request
 
 
-def _request_at_their_time(self: client._Configured, call: Call, attempt: int, **timeouts: float) -> httpx.Request:
-    # Threads that ask at once may tell the time in another order: it stays at the latest.
+def _request_at_suite_time(self: BaseLimiter, call: Call, attempt: int, **timeouts: float) -> httpx.Request:
+    # Threads may set the clock in another order than they read the time: the latest time stays.
     with contextlib.suppress(ValueError):
         SERVICE.set_time(datetime.fromtimestamp(time.time(), timezone.utc))
     return _request(self, call, attempt, **timeouts)
 
 
-client._Configured._request = _request_at_their_time  # type: ignore[method-assign]
+BaseLimiter._request = _request_at_suite_time  # type: ignore[method-assign]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -72,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of the suite of `limits`, what runs on a storage; of slowapi's, everything."""
+    """Keeps the tests of `limits` that use a storage. Slowapi's tests have no mark, and all stay."""
     if not any(item.get_closest_marker("limiter") for item in items):
         return
     ours = [item for item in items if item.get_closest_marker("limiter") and NOT_OURS not in item.nodeid]
@@ -85,5 +85,5 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_counted() -> None:
+def _empty_counters() -> None:
     SERVICE.reset()

@@ -1,4 +1,4 @@
-"""Clients of both kinds behind one set of calls, so that one suite judges both."""
+"""Both clients with the same interface, so that one suite tests both."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from applications import IP, an_app
+from fastapi.testclient import TestClient
 
 from exact_limiter import AsyncLimiter, Limiter
 from exact_limiter.testing import LimiterService
@@ -17,7 +19,7 @@ pytest_plugins = ["pytester"]
 
 _JOBS = ["2 concurrent per 5 minutes", "10/minute"]
 
-#: Of the limiter under test, besides its own `chat`.
+#: Policies of the limiter under test, besides `chat`.
 POLICIES = {
     "org": {"layers": [{"name": "org", "by": ["org"], "limits": ["2/minute"]}]},
     "trial": {
@@ -39,14 +41,14 @@ Make = Callable[..., Limiter]
 
 
 class Blocking:
-    """An AsyncLimiter whose calls are waited for: to its caller the same as a Limiter."""
+    """Calls coroutine methods from a thread, so that an AsyncLimiter has the interface of a Limiter."""
 
-    def __init__(self, portal: BlockingPortal, limiter: AsyncLimiter) -> None:
+    def __init__(self, portal: BlockingPortal, target: object) -> None:
         self._portal = portal
-        self._limiter = limiter
+        self._target = target
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._limiter, {"close": "aclose"}.get(name, name))
+        method = getattr(self._target, {"close": "aclose"}.get(name, name))
         return lambda *args, **kwargs: self._portal.call(functools.partial(method, *args, **kwargs))
 
 
@@ -58,8 +60,8 @@ def portal() -> Generator[BlockingPortal, None, None]:
 
 @pytest.fixture(params=["Limiter", "AsyncLimiter", "AsyncLimiter, batch"])
 def make(request: pytest.FixtureRequest, portal: BlockingPortal) -> Generator[Make, None, None]:
-    """Makes a client of each kind, as its constructor would, closed at the end of the test."""
-    made: list[Limiter] = []
+    """Constructs clients of each kind, and closes them at the end of the test."""
+    limiters: list[Limiter] = []
 
     def make(url: str, token: str = "token", **options: Any) -> Limiter:
         limiter = (
@@ -67,15 +69,21 @@ def make(request: pytest.FixtureRequest, portal: BlockingPortal) -> Generator[Ma
             if request.param == "Limiter"
             else cast(Limiter, Blocking(portal, AsyncLimiter(url, token, batch="batch" in request.param, **options)))
         )
-        made.append(limiter)
+        limiters.append(limiter)
         return limiter
 
     yield make
-    for limiter in made:
+    for limiter in limiters:
         limiter.close()
 
 
 @pytest.fixture
 def client(make: Make, limiter: LimiterService) -> Limiter:
-    """A client of the real service, whose counters are empty and whose clock stands still."""
+    """A client of the real service, with empty counters and a clock that stands still."""
     return make(limiter.url, limiter.token, deadline_seconds=30)
+
+
+@pytest.fixture
+def app(limiter: LimiterService) -> Generator[TestClient, None, None]:
+    with TestClient(an_app(AsyncLimiter(limiter.url, limiter.token, deadline_seconds=30)), headers=IP) as client:
+        yield client

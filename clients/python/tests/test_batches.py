@@ -1,60 +1,25 @@
-"""Calls that travel together, against the real service."""
+"""Calls that share a request, against the real service."""
 
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import anyio
 import anyio.lowlevel
-import httpx
 import pytest
+from servers import Road
 
 from exact_limiter import AsyncLimiter, Decision, UnauthorizedError
 from exact_limiter.testing import LimiterService
 
-
-class Road(httpx.AsyncBaseTransport):
-    """The way to the service, which keeps what travelled on it, and can be closed for a while."""
-
-    def __init__(self) -> None:
-        self._inner = httpx.AsyncHTTPTransport()
-        self.bodies: list[dict[str, Any]] = []
-        self.given_up = 0
-        self.is_open = anyio.Event()
-        self.is_open.set()
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.bodies.append(json.loads(request.content))
-        try:
-            await self.is_open.wait()
-        except BaseException:
-            self.given_up += 1
-            raise
-        return await self._inner.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    @property
-    def users(self) -> list[list[str]]:
-        return [[item["subject"]["user"] for item in body["requests"]] for body in self.bodies]
-
-    async def wait_for(self, requests: int) -> None:
-        with anyio.fail_after(30):
-            while len(self.bodies) < requests:
-                await anyio.lowlevel.checkpoint()
-
-
 Test = Callable[[AsyncLimiter, Road], Awaitable[None]]
 
 
-def run(limiter: LimiterService, test: Test, *, token: str | None = None, **given: object) -> None:
+def run(limiter: LimiterService, test: Test, *, token: str | None = None, **overrides: object) -> None:
     async def main() -> None:
         road = Road()
-        options = {"deadline_seconds": 30, "batch": True, "transport": road, **given}
+        options = {"deadline_seconds": 30, "batch": True, "transport": road, **overrides}
         async with AsyncLimiter(limiter.url, token or limiter.token, **options) as client:  # type: ignore[arg-type]
             await test(client, road)
 
@@ -62,17 +27,17 @@ def run(limiter: LimiterService, test: Test, *, token: str | None = None, **give
 
 
 async def consume(client: AsyncLimiter, users: list[str], into: dict[str, Decision] | None = None) -> None:
-    async def one(user: str) -> None:
+    async def consume_for(user: str) -> None:
         decision = await client.consume("chat", {"user": user, "ip": "203.0.113.7"})
         if into is not None:
             into[user] = decision
 
     async with anyio.create_task_group() as group:
         for user in users:
-            group.start_soon(one, user)
+            group.start_soon(consume_for, user)
 
 
-def test_calls_made_at_once_travel_together_and_each_is_given_its_own_answer(limiter: LimiterService) -> None:
+def test_concurrent_calls_share_a_request_and_each_gets_its_own_decision(limiter: LimiterService) -> None:
     async def test(client: AsyncLimiter, road: Road) -> None:
         decisions: dict[str, Decision] = {}
         await consume(client, ["a", "b", "c"], decisions)
@@ -87,9 +52,9 @@ def test_calls_made_at_once_travel_together_and_each_is_given_its_own_answer(lim
     run(limiter, test)
 
 
-def test_calls_made_while_a_batch_is_under_way_are_the_next_one(limiter: LimiterService) -> None:
+def test_calls_made_while_a_batch_is_in_flight_form_the_next_batch(limiter: LimiterService) -> None:
     async def test(client: AsyncLimiter, road: Road) -> None:
-        road.is_open = anyio.Event()
+        road.close()
         async with anyio.create_task_group() as group:
             group.start_soon(consume, client, ["a"])
             await road.wait_for(1)
@@ -97,13 +62,13 @@ def test_calls_made_while_a_batch_is_under_way_are_the_next_one(limiter: Limiter
             for _ in range(10):
                 await anyio.lowlevel.checkpoint()
             assert road.users == [["a"]]
-            road.is_open.set()
+            road.open()
         assert road.users == [["a"], ["b", "c"]]
 
     run(limiter, test)
 
 
-def test_releases_travel_in_batches(limiter: LimiterService) -> None:
+def test_sends_releases_in_batches(limiter: LimiterService) -> None:
     async def test(client: AsyncLimiter, road: Road) -> None:
         decision = await client.consume("jobs", {"user": "a"})
         assert decision.id is not None
@@ -122,15 +87,15 @@ def test_a_batch_has_at_most_100_calls(limiter: LimiterService) -> None:
     run(limiter, test)
 
 
-def test_a_call_that_is_cancelled_leaves_the_others_to_travel_on(limiter: LimiterService) -> None:
+def test_a_cancelled_call_does_not_cancel_the_rest_of_its_batch(limiter: LimiterService) -> None:
     async def test(client: AsyncLimiter, road: Road) -> None:
-        road.is_open = anyio.Event()
+        road.close()
         decisions: dict[str, Decision] = {}
         first = anyio.CancelScope()
 
         async def consume_first() -> None:
             with first:
-                # With a key of its own: otherwise another batch would give it back.
+                # With a key of the caller: otherwise another batch would roll it back.
                 first_subject = {"user": "first", "ip": "203.0.113.7"}
                 decisions["first"] = await client.consume("chat", first_subject, idempotency_key="first")
 
@@ -139,33 +104,33 @@ def test_a_call_that_is_cancelled_leaves_the_others_to_travel_on(limiter: Limite
             group.start_soon(client.consume, "chat", {"user": "second", "ip": "203.0.113.7"})
             await road.wait_for(1)
             first.cancel()
-            road.is_open.set()
-        assert (road.users, road.given_up) == ([["first", "second"]], 0)
+            road.open()
+        assert (road.users, road.cancelled) == ([["first", "second"]], 0)
         assert decisions == {}
         assert not await client.consume("chat", {"user": "second", "ip": "203.0.113.7"}, cost=5)
 
     run(limiter, test)
 
 
-def test_a_batch_that_all_have_left_is_given_up_and_holds_up_nobody(limiter: LimiterService) -> None:
+def test_a_batch_whose_calls_are_all_cancelled_is_cancelled_and_delays_no_other(limiter: LimiterService) -> None:
     async def test(client: AsyncLimiter, road: Road) -> None:
-        road.is_open = anyio.Event()
+        road.close()
         async with anyio.create_task_group() as group:
             for user in ("a", "b"):
                 subject = {"user": user, "ip": "203.0.113.7"}
                 group.start_soon(functools.partial(client.consume, "chat", subject, idempotency_key=user))
             await road.wait_for(1)
             group.cancel_scope.cancel()
-        road.is_open.set()
+        road.open()
         await consume(client, ["c"])
-        assert (road.users, road.given_up) == ([["a", "b"], ["c"]], 1)
+        assert (road.users, road.cancelled) == ([["a", "b"], ["c"]], 1)
 
     run(limiter, test)
 
 
 def test_each_call_has_its_own_deadline(limiter: LimiterService) -> None:
     async def test(client: AsyncLimiter, road: Road) -> None:
-        road.is_open = anyio.Event()
+        road.close()
         decisions: dict[str, Decision] = {}
         await consume(client, ["a"], decisions)
         assert (decisions["a"].allowed, decisions["a"].degraded) == (False, True)
@@ -176,7 +141,7 @@ def test_each_call_has_its_own_deadline(limiter: LimiterService) -> None:
     run(limiter, test, deadline_seconds=0.5)
 
 
-def test_a_batch_that_is_refused_as_a_whole_is_each_calls_own_error(limiter: LimiterService) -> None:
+def test_raises_the_refusal_of_a_whole_batch_from_each_call(limiter: LimiterService) -> None:
     async def test(client: AsyncLimiter, road: Road) -> None:
         with pytest.raises(UnauthorizedError):
             await client.consume("chat", {"user": "a", "ip": "203.0.113.7"})

@@ -1,36 +1,35 @@
-"""While nobody answers, nobody waits: both clients against servers that are silent, and come back."""
+"""The circuit breaker: both clients against servers that are unreachable, and come back."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import json
+import socket
 import threading
 import time
 
 import pytest
 from conftest import Make
-from servers import Behaviour, ByRequest, answers, hangs, misbehaving
+from servers import Behaviour, hangs, misbehaving, responds, switched
 from test_faults import allows, decides
 
 from exact_limiter import AsyncLimiter, InvalidRequestError, Limiter, UnavailableError
 from exact_limiter.breaker import Breaker
-from exact_limiter.exchange import check_call, consume_call
+from exact_limiter.calls import check_call, consume_call
 
 USER = {"user": "u_1", "ip": "203.0.113.7"}
-
-
-def behaving(switch: threading.Event) -> Behaviour:
-    """Silent until it is switched on."""
-    return lambda connection: allows(connection) if switch.is_set() else hangs(connection)
+PROBLEM = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": "An object is unreachable."}
+RESULT = {"status": 503, "headers": {"Retry-After": "60"}, "body": PROBLEM}
+UNDECIDED = responds("503 Service Unavailable", json.dumps(PROBLEM | {"results": [RESULT]}), "Retry-After: 60")
 
 
 @pytest.mark.parametrize("on_error", ["deny", "allow", "raise"])
-def test_after_a_few_failures_on_error_decides_at_once(make: Make, on_error: str) -> None:
+def test_on_error_decides_without_waiting_after_a_few_failures(make: Make, on_error: str) -> None:
     with misbehaving([hangs]) as server:
         client = make(server.url, deadline_seconds=0.4, on_error=on_error)
 
-        def ask() -> None:
+        def consume() -> None:
             if on_error == "raise":
                 with pytest.raises(UnavailableError):
                     client.consume("chat", USER)
@@ -39,23 +38,23 @@ def test_after_a_few_failures_on_error_decides_at_once(make: Make, on_error: str
                 assert (decision.allowed, decision.degraded) == (on_error == "allow", True)
 
         for _ in range(3):
-            ask()
+            consume()
         began = time.monotonic()
         for _ in range(100):
-            ask()
-        # Each of these would wait for the deadline.
+            consume()
+        # With a closed breaker, each of these would wait for the deadline.
         assert time.monotonic() - began < 10
 
 
-def test_it_asks_again_in_the_background_and_goes_on_as_soon_as_somebody_answers(make: Make) -> None:
+def test_probes_in_the_background_and_recovers_with_the_first_response(make: Make) -> None:
     switch = threading.Event()
-    with misbehaving([behaving(switch)]) as server:
+    with misbehaving([switched(switch, on=allows, off=hangs)]) as server:
         client = make(server.url, deadline_seconds=0.4)
         for _ in range(3):
             client.consume("chat", USER)
-        known = len(server.requests)
-        # Nobody asks for anything, and it does all the same.
-        while len(server.requests) == known:
+        before = len(server.requests)
+        # No call is made here, so only a probe can be the next request.
+        while len(server.requests) == before:
             time.sleep(0.01)
         assert "/v1/consume" not in server.requests[-1]
         assert '"op":"consume"' not in server.requests[-1]
@@ -65,34 +64,32 @@ def test_it_asks_again_in_the_background_and_goes_on_as_soon_as_somebody_answers
         assert not client.check("chat", USER).degraded
 
 
-def test_a_settle_and_a_release_are_always_tried(make: Make) -> None:
+def test_sends_a_settle_and_a_release_while_the_breaker_is_open(make: Make) -> None:
     with misbehaving([hangs]) as server:
         client = make(server.url, deadline_seconds=0.4)
         for _ in range(3):
             client.consume("chat", USER)
-        for give_back in (
+        for change in (
             lambda: client.settle("chat", USER, id="x", cost=0),
             lambda: client.release("chat", USER, id="x"),
         ):
-            known = sum("settle" in request or "release" in request for request in server.requests)
+            before = sum("settle" in request or "release" in request for request in server.requests)
             with pytest.raises(UnavailableError):
-                give_back()
-            assert sum("settle" in request or "release" in request for request in server.requests) > known
+                change()
+            assert sum("settle" in request or "release" in request for request in server.requests) > before
 
 
-def test_a_service_that_says_it_can_not_decide_is_no_reason_to_ask_it_no_more(make: Make) -> None:
-    problem = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": "One object is silent."}
-    body = json.dumps(problem | {"results": [{"status": 503, "headers": {"Retry-After": "60"}, "body": problem}]})
-    with misbehaving([answers("503 Service Unavailable", body, "Retry-After: 60")]) as server:
+def test_a_503_of_the_service_about_a_single_subject_does_not_open_the_breaker(make: Make) -> None:
+    with misbehaving([UNDECIDED]) as server:
         client = make(server.url, deadline_seconds=0.4)
         for _ in range(6):
             assert client.consume("chat", USER).degraded
         assert len(server.requests) == 6
 
 
-def test_a_loop_that_ends_while_it_asks_leaves_that_to_the_next_one() -> None:
+def test_the_next_loop_probes_after_a_loop_that_ended_while_probing() -> None:
     switch = threading.Event()
-    with misbehaving([behaving(switch)]) as server:
+    with misbehaving([switched(switch, on=allows, off=hangs)]) as server:
         client = AsyncLimiter(server.url, "token", deadline_seconds=0.4)
 
         async def job() -> bool:
@@ -107,25 +104,24 @@ def test_a_loop_that_ends_while_it_asks_leaves_that_to_the_next_one() -> None:
             time.sleep(0.01)
 
 
-POLICIES = answers("200 OK", '{"policies": []}')
-BLOCKED = answers("403 Forbidden", "<h1>Blocked</h1>", "Content-Type: text/html")
-UNDECIDED = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": "One object is silent."}
+POLICIES = responds("200 OK", '{"policies": []}')
+BLOCKED = responds("403 Forbidden", "<h1>Blocked</h1>", "Content-Type: text/html")
 
 
-def by_subject(mischief: Behaviour, *, policies: Behaviour = POLICIES) -> ByRequest:
-    """Of whoever is called evil nothing good comes, while all others are answered."""
+def by_subject(fault: Behaviour) -> Behaviour:
+    """Shows the fault to subjects named evil, and decides for all others."""
 
-    def choose(request: str) -> Behaviour:
-        if "/v1/policies" in request:
-            return policies
-        return mischief if "evil" in request else decides({"limits": []})
+    def behave(connection: socket.socket, request: str) -> None:
+        is_evil = "evil" in request
+        behaviour = POLICIES if "/v1/policies" in request else fault if is_evil else decides({"limits": []})
+        behaviour(connection, request)
 
-    return ByRequest(choose)
+    return behave
 
 
-@pytest.mark.parametrize("mischief", [hangs, BLOCKED], ids=["silence", "the page of a firewall"])
-def test_a_subject_that_is_never_answered_does_not_keep_the_others_out(make: Make, mischief: Behaviour) -> None:
-    with misbehaving([by_subject(mischief)]) as server:
+@pytest.mark.parametrize("fault", [hangs, BLOCKED], ids=["hangs", "firewall page"])
+def test_a_subject_without_responses_does_not_lock_out_the_others(make: Make, fault: Behaviour) -> None:
+    with misbehaving([by_subject(fault)]) as server:
         client = make(server.url, deadline_seconds=0.4)
         for n in range(3):
             assert client.consume("chat", {"user": f"evil {n}"}).degraded
@@ -135,7 +131,7 @@ def test_a_subject_that_is_never_answered_does_not_keep_the_others_out(make: Mak
             time.sleep(0.01)
 
 
-def test_the_page_of_a_firewall_about_one_user_opens_nothing(make: Make) -> None:
+def test_a_firewall_page_about_a_single_user_does_not_open_the_breaker(make: Make) -> None:
     with misbehaving([by_subject(BLOCKED)]) as server:
         client = make(server.url, deadline_seconds=0.2)
         for _ in range(4):
@@ -143,9 +139,8 @@ def test_the_page_of_a_firewall_about_one_user_opens_nothing(make: Make) -> None
         assert not client.consume("chat", USER).degraded
 
 
-def test_what_the_service_can_not_decide_about_three_subjects_in_a_row_opens_it(make: Make) -> None:
-    body = json.dumps(UNDECIDED | {"results": [{"status": 503, "headers": {"Retry-After": "60"}, "body": UNDECIDED}]})
-    with misbehaving([answers("503 Service Unavailable", body, "Retry-After: 60")]) as server:
+def test_a_503_about_three_subjects_in_a_row_opens_the_breaker(make: Make) -> None:
+    with misbehaving([UNDECIDED]) as server:
         client = make(server.url, deadline_seconds=30)
         for user in ("a", "b", "b", "b", "c"):
             client.consume("chat", {"user": user})
@@ -155,16 +150,16 @@ def test_what_the_service_can_not_decide_about_three_subjects_in_a_row_opens_it(
         assert not any('"d"' in request and "consume" in request for request in server.requests)
 
 
-def test_calls_that_began_before_an_answer_open_nothing() -> None:
+def test_failures_of_calls_that_began_before_a_response_do_not_open_the_breaker() -> None:
     breaker = Breaker()
     call = consume_call("chat", USER, 1, None)
-    answers_before = breaker.answers
-    breaker.answered(call)
-    assert [breaker.failed(call, answers_before) for _ in range(4)] == [False] * 4
+    responses_before = breaker.responses
+    breaker.record_response(call)
+    assert [breaker.record_failure(call, responses_before) for _ in range(4)] == [False] * 4
     assert not breaker.is_open
 
 
-def test_a_request_that_is_too_long_is_a_mistake_that_is_not_sent(make: Make) -> None:
+def test_does_not_send_a_request_above_8_kib(make: Make) -> None:
     with misbehaving([allows]) as server:
         client = make(server.url, on_error="allow")
         for _ in range(4):
@@ -175,14 +170,14 @@ def test_a_request_that_is_too_long_is_a_mistake_that_is_not_sent(make: Make) ->
         assert not client.consume("chat", {"user": "x" * 5_000}).degraded
 
 
-def test_halves_of_a_character_are_joined_and_a_half_alone_is_refused(client: Limiter) -> None:
+def test_joins_surrogate_pairs_and_refuses_half_a_pair(client: Limiter) -> None:
     state = client.check("trial", {"user": "\ud83d\ude00", "org": "o"}).limits[0]
     assert state.key == "user:\U0001f600"
     with pytest.raises(ValueError, match=r'subject\["user"\]'):
         client.check("chat", {"user": "a\ud800b"})
 
 
-def test_a_client_that_nobody_has_any_more_asks_nothing() -> None:
+def test_a_collected_client_stops_probing() -> None:
     async def main() -> None:
         client = AsyncLimiter("http://127.0.0.1:1", "token", deadline_seconds=0.2)
         for _ in range(3):
@@ -198,18 +193,18 @@ def test_a_client_that_nobody_has_any_more_asks_nothing() -> None:
     asyncio.run(main())
 
 
-def test_pauses_grow_up_to_a_bound_and_begin_anew_after_an_answer() -> None:
+def test_pauses_grow_up_to_a_bound_and_start_over_after_a_response() -> None:
     breaker = Breaker()
     call = consume_call("chat", USER, 1, None)
-    breaker.wants(call)
-    assert [breaker.failed(call, 0) for _ in range(4)] == [False, False, True, False]
-    assert breaker.next_question().path == "/v1/policies"
-    question = breaker.next_question()
-    assert (question.path, question.idempotency_key) == ("/v1/check", None)
-    assert question.body == check_call("chat", USER, 1).body
+    breaker.remember(call)
+    assert [breaker.record_failure(call, 0) for _ in range(4)] == [False, False, True, False]
+    assert breaker.next_probe().path == "/v1/policies"
+    probe = breaker.next_probe()
+    assert (probe.path, probe.idempotency_key) == ("/v1/check", None)
+    assert probe.body == check_call("chat", USER, 1).body
     pauses = [breaker.next_pause_seconds() for _ in range(12)]
     for n, pause in enumerate(pauses):
         longest = min(0.2 * 2**n, 5.0)
         assert longest / 2 <= pause <= longest
-    assert (breaker.answered(call), breaker.is_open, breaker.answered(call)) == (True, False, False)
+    assert (breaker.record_response(call), breaker.is_open, breaker.record_response(call)) == (True, False, False)
     assert breaker.next_pause_seconds() <= 0.2

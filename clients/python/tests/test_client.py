@@ -28,7 +28,7 @@ from exact_limiter.testing import LimiterService
 USER = {"user": "u_1", "ip": "203.0.113.7"}
 
 
-def test_what_is_admitted_is_told_in_full(client: Limiter) -> None:
+def test_an_admission_has_all_fields_and_headers(client: Limiter) -> None:
     decision = client.consume("chat", USER, cost=2)
     assert decision
     assert decision.allowed
@@ -46,7 +46,7 @@ def test_what_is_admitted_is_told_in_full(client: Limiter) -> None:
     }
 
 
-def test_a_denial_is_a_value_and_false(client: Limiter, limiter: LimiterService) -> None:
+def test_a_denial_is_a_false_value(client: Limiter, limiter: LimiterService) -> None:
     assert client.consume("chat", USER, cost=5)
     denied = client.consume("chat", USER)
     assert not denied
@@ -65,15 +65,15 @@ def test_a_check_records_nothing(client: Limiter) -> None:
     assert [state.used for state in checked.limits] == [0, 0, 0]
 
 
-def test_an_attribute_of_none_is_missing(client: Limiter) -> None:
+def test_none_counts_as_a_missing_attribute(client: Limiter) -> None:
     decision = client.consume("chat", {"user": None, "ip": "203.0.113.7"})
     assert decision.limits[0].key == "ip:203.0.113.7"
 
 
-def test_the_same_idempotency_key_is_charged_once(client: Limiter) -> None:
+def test_charges_an_idempotency_key_once(client: Limiter) -> None:
     first = client.consume("chat", USER, cost=3, idempotency_key="once")
     second = client.consume("chat", USER, cost=3, idempotency_key="once")
-    assert [(one.id, one.replayed, one.limits[0].used) for one in (first, second)] == [
+    assert [(decision.id, decision.replayed, decision.limits[0].used) for decision in (first, second)] == [
         ("once", False, 3),
         ("once", True, 3),
     ]
@@ -89,7 +89,7 @@ def test_a_settle_corrects_the_cost(client: Limiter) -> None:
     assert client.consume("chat", USER, cost=5)
 
 
-def test_a_settle_of_nothing_is_an_unknown_decision(client: Limiter) -> None:
+def test_a_settle_of_an_unknown_id_is_an_unknown_decision(client: Limiter) -> None:
     with pytest.raises(UnknownDecisionError):
         client.settle("chat", USER, id="never-seen", cost=0)
 
@@ -100,7 +100,7 @@ def test_a_settle_by_an_unknown_policy_is_an_invalid_request(client: Limiter) ->
     assert caught.value.status == 404
 
 
-def test_a_release_makes_room_and_may_be_repeated(client: Limiter, limiter: LimiterService) -> None:
+def test_a_release_frees_a_place_and_may_be_repeated(client: Limiter, limiter: LimiterService) -> None:
     first = client.consume("jobs", USER, cost=3)
     assert first.id is not None
     assert first.limits[:1] == (
@@ -120,14 +120,14 @@ def test_a_release_makes_room_and_may_be_repeated(client: Limiter, limiter: Limi
     assert [state.used for state in client.check("jobs", USER).limits] == [0, 0]
 
 
-def test_a_release_of_nothing_is_an_unknown_decision(client: Limiter) -> None:
+def test_a_release_of_an_unknown_id_is_an_unknown_decision(client: Limiter) -> None:
     with pytest.raises(UnknownDecisionError):
         client.release("jobs", USER, id="never-seen")
     with pytest.raises(InvalidRequestError, match="policy"):
         client.release("nope", USER, id="never-seen")
 
 
-def test_an_invalid_request_says_every_mistake(client: Limiter) -> None:
+def test_an_invalid_request_lists_every_mistake(client: Limiter) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         client.consume("chat", {"user": "a\0b", "ip": "1.2.3"}, cost=0)
     assert caught.value.status == 400
@@ -145,7 +145,7 @@ def test_a_cost_that_can_never_fit_is_an_invalid_request_whatever_on_error_says(
     assert caught.value.status == 422
 
 
-def test_an_unknown_policy_is_told(make: Make, limiter: LimiterService) -> None:
+def test_an_unknown_policy_error_names_the_policy(make: Make, limiter: LimiterService) -> None:
     with pytest.raises(UnknownPolicyError, match="nope") as caught:
         make(limiter.url, limiter.token, on_error="raise").consume("nope", USER)
     assert (caught.value.status, caught.value.policies) == (404, ("nope",))
@@ -158,7 +158,7 @@ def test_a_wrong_token_is_unauthorized(make: Make, limiter: LimiterService) -> N
 
 @pytest.mark.parametrize("on_error", ["deny", "allow"])
 @pytest.mark.parametrize(("policy", "token"), [("nope", None), ("chat", "wrong")])
-def test_where_nobody_decides_on_error_does_and_it_is_told_once(
+def test_on_error_decides_after_a_wrong_configuration_which_is_logged_once(
     make: Make, limiter: LimiterService, caplog: pytest.LogCaptureFixture, on_error: str, policy: str, token: str | None
 ) -> None:
     client = make(limiter.url, token or limiter.token, on_error=on_error)
@@ -169,12 +169,12 @@ def test_where_nobody_decides_on_error_does_and_it_is_told_once(
     assert ("nope" if policy == "nope" else "token") in record.getMessage()
 
 
-def test_a_limiter_that_is_set_up_is_ready(client: Limiter) -> None:
+def test_ready_passes_with_a_right_configuration(client: Limiter) -> None:
     client.ready()
     client.ready("chat", "org", inline=True)
 
 
-def test_what_is_wrong_with_the_configuration_is_raised_by_ready(make: Make, limiter: LimiterService) -> None:
+def test_ready_raises_for_a_wrong_configuration(make: Make, limiter: LimiterService) -> None:
     with pytest.raises(UnauthorizedError, match="token"):
         make(limiter.url, "wrong").ready()
     with pytest.raises(UnknownPolicyError, match=r'no policy "none", "nope".*It has: chat, org'):
@@ -183,7 +183,7 @@ def test_what_is_wrong_with_the_configuration_is_raised_by_ready(make: Make, lim
         make("http://127.0.0.1:1", deadline_seconds=0.2, on_error="allow").ready()
 
 
-def test_ready_names_the_switch_of_limits_named_inline(make: Make) -> None:
+def test_ready_names_the_switch_of_inline_limits(make: Make) -> None:
     with LimiterService.start({"RATE_LIMIT_INLINE": "0"}) as service:
         client = make(service.url, service.token, deadline_seconds=30, on_error="allow")
         client.ready("chat")
@@ -214,29 +214,29 @@ def test_numbers_and_uuids_are_ids(client: Limiter, user: Id, key: str) -> None:
 
 
 @pytest.mark.parametrize("user", [True, 1.5, b"u_1", ["u_1"], object()])
-def test_what_is_no_id_is_a_type_error_that_names_the_attribute(client: Limiter, user: Any) -> None:
+def test_a_type_error_names_the_attribute_that_is_not_an_id(client: Limiter, user: Any) -> None:
     with pytest.raises(TypeError, match=r'subject\["user"\] must be .* not ' + type(user).__name__):
         client.consume("chat", {"user": user, "ip": "203.0.113.7"})
 
 
 @pytest.mark.parametrize(
-    ("asked", "key"),
+    ("address", "key"),
     [
         ("203.0.113.7", "ip:203.0.113.7"),
         (" ::ffff:203.0.113.7 ", "ip:203.0.113.7"),
         ("2001:DB8:1:2:3:4:5:6", "ip:2001:db8:1:2::/64"),
     ],
 )
-def test_an_address_may_be_spelt_in_any_way(client: Limiter, asked: str, key: str) -> None:
-    assert [state.key for state in client.consume("chat", {"ip": asked}).limits] == [key] * 3
+def test_accepts_any_spelling_of_an_address(client: Limiter, address: str, key: str) -> None:
+    assert [state.key for state in client.consume("chat", {"ip": address}).limits] == [key] * 3
 
 
-def test_white_space_around_an_id_is_no_part_of_it(client: Limiter) -> None:
+def test_ignores_white_space_around_an_id(client: Limiter) -> None:
     assert client.consume("chat", {"user": "\ufeff u_1\u00a0", "ip": "203.0.113.7"}).limits[0].key == "user:u_1"
     assert client.consume_inline([Layer("login", " a ", ["5/minute"])]).limits[0].key == "inline/a"
 
 
-def test_limits_named_inline_are_decided_settled_and_forgotten(client: Limiter) -> None:
+def test_consumes_settles_and_forgets_inline_limits(client: Limiter) -> None:
     layers = [Layer("login", "a/ä?#%/..", ["2/minute", "3 per 2 hours"])]
     decision = client.consume_inline(layers, cost=2)
     assert decision.id is not None
@@ -247,7 +247,7 @@ def test_limits_named_inline_are_decided_settled_and_forgotten(client: Limiter) 
     assert client.check_inline(layers, cost=2)
 
 
-def test_limits_on_what_is_under_way_can_be_named_inline(client: Limiter) -> None:
+def test_inline_limits_can_be_concurrent(client: Limiter) -> None:
     layers = [Layer("job", "a", ["1 concurrent/hour"])]
     decision = client.consume_inline(layers, cost=100)
     assert decision.id is not None
@@ -256,7 +256,7 @@ def test_limits_on_what_is_under_way_can_be_named_inline(client: Limiter) -> Non
     assert client.consume_inline(layers)
 
 
-def test_many_threads_share_a_client_and_exactly_the_limit_passes(client: Limiter) -> None:
+def test_admits_exactly_the_limit_to_many_threads_that_share_a_client(client: Limiter) -> None:
     with ThreadPoolExecutor(40) as pool:
         admitted = list(pool.map(lambda _: client.consume("chat", USER).allowed, range(40)))
     assert sum(admitted) == 5
@@ -281,7 +281,7 @@ def test_many_threads_share_a_client_and_exactly_the_limit_passes(client: Limite
         "http://[::1",
     ],
 )
-def test_a_url_that_is_none_is_refused_at_once(make: Make, url: str) -> None:
+def test_the_constructor_refuses_an_invalid_url(make: Make, url: str) -> None:
     with pytest.raises(ValueError, match="not the URL") as caught:
         make(url)
     assert "secret" not in str(caught.value)
@@ -289,16 +289,17 @@ def test_a_url_that_is_none_is_refused_at_once(make: Make, url: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{"on_error": "maybe"}, {"deadline_seconds": 0}])
-def test_options_that_make_no_sense_are_refused_at_once(make: Make, options: dict[str, object]) -> None:
+def test_the_constructor_refuses_invalid_options(make: Make, options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         make("http://limiter.example", **options)
 
 
-def test_what_layers_in_shadow_would_deny_is_told_of_what_is_admitted(client: Limiter) -> None:
+def test_an_admission_shows_whether_layers_in_shadow_would_deny(client: Limiter) -> None:
     subject = {"user": "u_1", "org": "o_1"}
-    told = [client.consume("trial", subject, cost=cost) for cost in (2, 1)]
-    assert [(one.allowed, one.shadow, one.would_deny) for one in told] == [(True, True, False), (True, True, True)]
-    assert [(state.layer, state.used, state.shadow) for state in told[1].limits] == [
+    first, second = (client.consume("trial", subject, cost=cost) for cost in (2, 1))
+    assert (first.allowed, first.shadow, first.would_deny) == (True, True, False)
+    assert (second.allowed, second.shadow, second.would_deny) == (True, True, True)
+    assert [(state.layer, state.used, state.shadow) for state in second.limits] == [
         ("user", 3, False),
         ("org", 2, True),
     ]
@@ -306,12 +307,12 @@ def test_what_layers_in_shadow_would_deny_is_told_of_what_is_admitted(client: Li
     assert (live.shadow, live.would_deny, live.limits[0].shadow) == (False, False, False)
 
 
-def test_each_trouble_is_told_once_a_minute_by_its_policy_and_its_words(caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_each_problem_once_a_minute_by_policy_and_message(caplog: pytest.LogCaptureFixture) -> None:
     client = Limiter("http://limiter.example", "token")
     for _ in range(2):
         for policy in ("chat", "org"):
             for detail in ("a cost above the limit", "an attribute is missing"):
-                client.tell(InvalidRequestError(422, detail), policy)
-            client.tell(UnauthorizedError("the token is refused"), policy)
-            client.tell(UnauthorizedError("limits named inline are off"), policy)
+                client.report(InvalidRequestError(422, detail), policy)
+            client.report(UnauthorizedError("the token is refused"), policy)
+            client.report(UnauthorizedError("inline limits are off"), policy)
     assert len(caplog.records) == 6

@@ -1,4 +1,4 @@
-"""A process that is forked opens connections of its own."""
+"""A forked process opens its own connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from exact_limiter.testing import LimiterService
 
-#: A process of its own, as this one has threads and may not be forked. It prints who was answered what.
+#: Runs in its own process: the test's process has threads and must not be forked.
 PROGRAM = """
 import asyncio, os, sys
 from exact_limiter import AsyncLimiter, Limiter
@@ -23,26 +23,26 @@ def sockets():
 
 if kind == "Limiter":
     client = Limiter(url, token, deadline_seconds=30)
-    def ask(user):
+    def check(user):
         return client.check("trial", {"user": user})
 else:
     client = AsyncLimiter(url, token, deadline_seconds=30, batch="batch" in kind)
     loop = asyncio.new_event_loop()
-    def ask(user):
+    def check(user):
         return loop.run_until_complete(client.check("trial", {"user": user}))
 
-ask("parent")
+check("parent")
 inherited = sockets()
 children = []
 for number in range(3):
     pid = os.fork()
     if pid == 0:
         if kind != "Limiter":
-            # One loop can't run in two processes: they share what it waits by.
+            # A loop can't run in two processes: they share its selector.
             loop = asyncio.new_event_loop()
         code = 0
         for i in range(20):
-            decision = ask(f"child_{number}")
+            decision = check(f"child_{number}")
             if decision.degraded or decision.limits[0].key != f"user:child_{number}":
                 code = 1
         if not sockets() - inherited:
@@ -50,22 +50,22 @@ for number in range(3):
         os._exit(code)
     children.append(pid)
 for i in range(20):
-    decision = ask("parent")
+    decision = check("parent")
     assert not decision.degraded and decision.limits[0].key == "user:parent", decision
 codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
 assert codes == [0, 0, 0], codes
-assert sockets() == inherited, "the connection of the parent is as it was"
+assert sockets() == inherited, "the parent must keep its connection"
 """
 
 
 @pytest.mark.parametrize("kind", ["Limiter", "AsyncLimiter", "AsyncLimiter, batch"])
-def test_children_and_parent_are_each_answered_what_they_asked(limiter: LimiterService, kind: str) -> None:
+def test_children_and_parent_each_get_their_own_responses(limiter: LimiterService, kind: str) -> None:
     command = [sys.executable, "-c", PROGRAM, limiter.url, limiter.token, kind]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=dict(os.environ))
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-#: The child has threads, which all call at once, and none may use what the parent has: it would be seen by the spy.
+#: All threads of the child call at once. The spy records any use of the parent's transport or loops.
 THREADS_PROGRAM = """
 import asyncio, os, sys, threading, time
 from exact_limiter import AsyncLimiter, Limiter
@@ -73,13 +73,13 @@ from exact_limiter import AsyncLimiter, Limiter
 url, token, kind = sys.argv[1:]
 client = (Limiter if kind == "Limiter" else AsyncLimiter)(url, token, deadline_seconds=30)
 
-def ask(user):
+def check(user):
     call = client.check("trial", {"user": user})
     return call if kind == "Limiter" else asyncio.run(call)
 
-ask("parent")
+check("parent")
 inherited = client._transport if kind == "Limiter" else client._loops
-begin = client._begin
+begin = client._init_process_state
 begins = []
 
 def slowly():
@@ -87,7 +87,7 @@ def slowly():
     time.sleep(0.2)
     begin()
 
-client._begin = slowly
+client._init_process_state = slowly
 pid = os.fork()
 if pid == 0:
     strangers = []
@@ -95,24 +95,24 @@ if pid == 0:
         handle = inherited.handle_request
         inherited.handle_request = lambda request: strangers.append(request) or handle(request)
     else:
-        here = inherited.here
-        inherited.here = lambda: strangers.append(1) or here()
+        current = inherited.current
+        inherited.current = lambda: strangers.append(1) or current()
     keys = []
     def go(number):
-        keys.append((ask(f"child_{number}").limits[0].key, f"user:child_{number}"))
+        keys.append((check(f"child_{number}").limits[0].key, f"user:child_{number}"))
     threads = [threading.Thread(target=go, args=[number]) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    is_right = len(keys) == 6 and all(told == asked for told, asked in keys)
+    is_right = len(keys) == 6 and all(counted == expected for counted, expected in keys)
     os._exit(0 if is_right and strangers == [] and len(begins) == 1 else 1)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
 @pytest.mark.parametrize("kind", ["Limiter", "AsyncLimiter"])
-def test_no_thread_of_a_child_uses_what_the_parent_has(limiter: LimiterService, kind: str) -> None:
+def test_no_thread_of_a_child_uses_the_state_of_the_parent(limiter: LimiterService, kind: str) -> None:
     command = [sys.executable, "-c", THREADS_PROGRAM, limiter.url, limiter.token, kind]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=dict(os.environ))
     assert (ended.returncode, ended.stderr) == (0, "")

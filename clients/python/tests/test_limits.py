@@ -1,8 +1,7 @@
-"""The storage, under the strategies of `limits`, slowapi and flask-limiter, against the real service."""
+"""The storage under the strategies of `limits`, slowapi and flask-limiter, against the real service."""
 
 from __future__ import annotations
 
-import functools
 import gc
 import logging
 import queue
@@ -17,9 +16,10 @@ import limits.storage
 import limits.strategies
 import pytest
 from anyio.from_thread import BlockingPortal
+from conftest import Blocking
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
-from servers import answers, hangs_up, misbehaving
+from servers import hangs_up, misbehaving, responds
 
 from exact_limiter import InvalidRequestError, Limiter, LimiterError, UnauthorizedError, UnavailableError
 from exact_limiter.limits import AsyncLimiterStorage, LimiterStorage
@@ -33,7 +33,7 @@ def uri_of(service: LimiterService) -> str:
 
 
 class Held:
-    """A strategy that keeps its storage alive, which those of the oldest `limits` leave to others."""
+    """A strategy that keeps its storage alive. The strategies of the oldest `limits` hold only a weak reference."""
 
     def __init__(self, kind: Callable[..., Any], storage: object) -> None:
         self._storage = storage
@@ -43,24 +43,12 @@ class Held:
         return getattr(self._strategy, name)
 
 
-class Waited:
-    """What is awaited elsewhere, waited for."""
-
-    def __init__(self, portal: BlockingPortal, target: object) -> None:
-        self._portal = portal
-        self._target = target
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._target, name)
-        return lambda *args, **kwargs: self._portal.call(functools.partial(method, *args, **kwargs))
-
-
 Strategies = Callable[..., Any]
 
 
 @pytest.mark.parametrize("scheme", ["limiter+https", "async+limiter+https"])
 @pytest.mark.parametrize("token", ["sec:ret", "sec/ret", "sec#ret", "sec?ret", "sec@ret"])
-def test_a_token_that_is_not_percent_encoded_is_refused_and_not_shown(scheme: str, token: str) -> None:
+def test_refuses_a_token_that_is_not_percent_encoded_without_showing_it(scheme: str, token: str) -> None:
     with pytest.raises(ValueError, match="percent-encode the token") as raised:
         limits.storage.storage_from_string(f"{scheme}://{token}@limiter.example")
     assert "ret" not in str(raised.value)
@@ -68,31 +56,31 @@ def test_a_token_that_is_not_percent_encoded_is_refused_and_not_shown(scheme: st
 
 @pytest.fixture
 def opened(portal: BlockingPortal) -> Generator[Callable[..., Any], None, None]:
-    """Opens a storage by its URI; nobody else would close one that belongs to an event loop."""
+    """Opens storages by their URI, and closes those of the event loop at the end of the test."""
     storages: list[Any] = []
 
-    def storage(uri: str, **options: Any) -> Any:
+    def open_storage(uri: str, **options: Any) -> Any:
         storages.append(limits.storage.storage_from_string(uri, **options))
         return storages[-1]
 
-    yield storage
-    for one in storages:
-        if isinstance(one, AsyncLimiterStorage):
-            portal.call(one._limiter.aclose)
+    yield open_storage
+    for storage in storages:
+        if isinstance(storage, AsyncLimiterStorage):
+            portal.call(storage._limiter.aclose)
 
 
 @pytest.fixture(params=["threads", "event loop"])
 def strategy(
     request: pytest.FixtureRequest, portal: BlockingPortal, limiter: LimiterService, opened: Callable[..., Any]
 ) -> Strategies:
-    """Makes a strategy of `limits`, of either kind, over a storage found by its URI."""
+    """Makes a strategy of `limits`, blocking or async, over a storage opened by its URI."""
 
     def make(name: str = "moving-window", uri: str = uri_of(limiter), **options: Any) -> Any:
         if request.param == "threads":
             kinds: Any = limits.strategies.STRATEGIES
             return Held(kinds[name], opened(uri, **options))
         kinds = limits.aio.strategies.STRATEGIES
-        return Waited(portal, Held(kinds[name], opened(f"async+{uri}", **options)))
+        return Blocking(portal, Held(kinds[name], opened(f"async+{uri}", **options)))
 
     return make
 
@@ -101,7 +89,7 @@ STRATEGIES = pytest.mark.parametrize("name", ["moving-window", "fixed-window"])
 
 
 @STRATEGIES
-def test_five_pass_the_sixth_waits_a_minute(strategy: Strategies, limiter: LimiterService, name: str) -> None:
+def test_admits_five_hits_in_a_minute(strategy: Strategies, limiter: LimiterService, name: str) -> None:
     window = strategy(name)
     assert [window.hit(FIVE, "u_1") for _ in range(6)] == [True] * 5 + [False]
     assert window.test(FIVE, "u_1") is False
@@ -113,7 +101,7 @@ def test_five_pass_the_sixth_waits_a_minute(strategy: Strategies, limiter: Limit
 
 
 @STRATEGIES
-def test_what_is_denied_is_not_charged(strategy: Strategies, limiter: LimiterService, name: str) -> None:
+def test_a_denied_hit_is_not_charged(strategy: Strategies, limiter: LimiterService, name: str) -> None:
     window = strategy(name)
     assert window.hit(FIVE, "u_1", cost=4)
     assert not window.hit(FIVE, "u_1", cost=2)
@@ -128,7 +116,7 @@ def test_a_cost_above_the_limit_is_denied_and_not_charged(strategy: Strategies, 
 
 
 @STRATEGIES
-def test_half_a_cost_counts_as_a_whole_one(strategy: Strategies, name: str) -> None:
+def test_rounds_a_fractional_cost_up(strategy: Strategies, name: str) -> None:
     window = strategy(name)
     assert window.hit(FIVE, "u_1", cost=3.5)
     assert not window.hit(FIVE, "u_1", cost=1.5)
@@ -136,14 +124,14 @@ def test_half_a_cost_counts_as_a_whole_one(strategy: Strategies, name: str) -> N
 
 
 @STRATEGIES
-def test_a_cost_of_0_is_let_pass_and_not_charged(strategy: Strategies, name: str) -> None:
+def test_a_cost_of_0_is_admitted_and_not_charged(strategy: Strategies, name: str) -> None:
     window = strategy(name)
     assert window.hit(FIVE, "u_1", cost=0)
     assert window.get_window_stats(FIVE, "u_1")[1] == 5
 
 
 @STRATEGIES
-def test_the_stats_say_what_is_left_and_when_more_comes_back(
+def test_the_stats_show_the_remaining_hits_and_when_more_come_back(
     strategy: Strategies, limiter: LimiterService, name: str
 ) -> None:
     window = strategy(name)
@@ -153,12 +141,12 @@ def test_the_stats_say_what_is_left_and_when_more_comes_back(
     window.hit(FIVE, "u_1")
     reset_at, remaining = window.get_window_stats(FIVE, "u_1")
     assert remaining == 2
-    # The first two come back in 15 s; what the test itself takes is left to it.
+    # The first two come back in 15 s. The tolerance is for the test's own run time.
     assert -10 < reset_at - (time.time() + 15) < 10
 
 
 @STRATEGIES
-def test_a_key_is_cleared(strategy: Strategies, name: str) -> None:
+def test_clears_a_key(strategy: Strategies, name: str) -> None:
     window = strategy(name)
     window.hit(FIVE, "u_1", cost=5)
     window.clear(FIVE, "u_1")
@@ -166,19 +154,19 @@ def test_a_key_is_cleared(strategy: Strategies, name: str) -> None:
 
 
 @pytest.mark.parametrize("item", ["1/second", "2 per 5 minute", "3/hour", "4/day", "6/month", "1000000/minute"])
-def test_limits_of_all_lengths_up_to_a_month_hold(strategy: Strategies, item: str) -> None:
+def test_limits_with_windows_up_to_a_month_hold(strategy: Strategies, item: str) -> None:
     limit = limits.parse(item)
     assert strategy().hit(limit, "u_1", cost=limit.amount)
     assert not strategy().hit(limit, "u_1")
 
 
 @pytest.mark.parametrize("item", ["1/year", "1000001/minute"])
-def test_a_limit_out_of_bounds_says_so(strategy: Strategies, item: str) -> None:
+def test_a_limit_out_of_bounds_is_an_invalid_request(strategy: Strategies, item: str) -> None:
     with pytest.raises(InvalidRequestError, match="must be from 1"):
         strategy().hit(limits.parse(item), "u_1")
 
 
-def test_keys_of_any_text_and_length_are_kept_apart(strategy: Strategies) -> None:
+def test_keeps_keys_of_any_text_and_length_apart(strategy: Strategies) -> None:
     window = strategy()
     keys = ["", " ", "a", "a ", " a", "ä", "ä ", "a\nb", "\ufeffa", "\ud800", "x" * 300, "x" * 301]
     for key in keys:
@@ -187,7 +175,7 @@ def test_keys_of_any_text_and_length_are_kept_apart(strategy: Strategies) -> Non
         assert not window.hit(FIVE, key)
 
 
-def test_a_key_that_ends_with_no_limit_needs_the_moving_window(limiter: LimiterService) -> None:
+def test_a_key_that_does_not_end_with_a_limit_needs_the_moving_window(limiter: LimiterService) -> None:
     storage = LimiterStorage(uri_of(limiter))
     calls: list[Callable[[], object]] = [
         lambda: storage.incr("key", 60),
@@ -201,17 +189,17 @@ def test_a_key_that_ends_with_no_limit_needs_the_moving_window(limiter: LimiterS
     assert not storage.acquire_entry("key", 1, 60)
 
 
-def test_elastic_windows_are_refused(limiter: LimiterService) -> None:
+def test_refuses_elastic_windows(limiter: LimiterService) -> None:
     with pytest.raises(NotImplementedError, match="moving-window"):
         LimiterStorage(uri_of(limiter)).incr("LIMITER/u/5/1/minute", 60, elastic_expiry=True)
 
 
-def test_a_reset_of_everything_is_refused(limiter: LimiterService) -> None:
+def test_refuses_a_reset_of_all_keys(limiter: LimiterService) -> None:
     with pytest.raises(NotImplementedError):
         LimiterStorage(uri_of(limiter)).reset()
 
 
-def test_it_is_healthy_as_long_as_it_can_count(
+def test_is_healthy_while_it_can_count(
     limiter: LimiterService, portal: BlockingPortal, opened: Callable[..., Any]
 ) -> None:
     wrong = uri_of(limiter).replace(limiter.token, "wrong")
@@ -221,7 +209,7 @@ def test_it_is_healthy_as_long_as_it_can_count(
     assert not portal.call(opened(f"async+{wrong}").check)
 
 
-def test_without_an_answer_it_raises_what_limits_knows_of(strategy: Strategies) -> None:
+def test_raises_a_base_exception_of_the_storage_in_an_outage(strategy: Strategies) -> None:
     with misbehaving([hangs_up]) as server:
         window = strategy(uri=server.url.replace("http://", "limiter+http://token@"), deadline_seconds=0.2)
         with pytest.raises(UnavailableError):
@@ -231,11 +219,11 @@ def test_without_an_answer_it_raises_what_limits_knows_of(strategy: Strategies) 
 
 @pytest.mark.parametrize(("on_error", "is_allowed"), [("deny", False), ("allow", True)])
 @STRATEGIES
-def test_without_an_answer_on_error_decides(strategy: Strategies, name: str, on_error: str, is_allowed: bool) -> None:
+def test_on_error_decides_in_an_outage(strategy: Strategies, name: str, on_error: str, is_allowed: bool) -> None:
     with misbehaving([hangs_up]) as server:
         uri = server.url.replace("http://", "limiter+http://token@") + f"/?deadline_seconds=0.2&on_error={on_error}"
         window = strategy(name, uri=uri)
-        # A login route asks before it looks at the password, and hits after a wrong one.
+        # A login route tests the limit before it checks the password, and hits it after a wrong password.
         for _ in range(4):
             assert window.test(FIVE, "u_1") is is_allowed
             assert window.hit(FIVE, "u_1") is is_allowed
@@ -247,7 +235,7 @@ def test_without_an_answer_on_error_decides(strategy: Strategies, name: str, on_
 
 @pytest.mark.parametrize(("on_error", "is_allowed"), [("deny", False), ("allow", True)])
 @STRATEGIES
-def test_with_a_token_that_is_refused_on_error_decides(
+def test_on_error_decides_with_a_refused_token(
     strategy: Strategies, limiter: LimiterService, name: str, on_error: str, is_allowed: bool
 ) -> None:
     window = strategy(name, uri=uri_of(limiter).replace(limiter.token, "wrong"), on_error=on_error)
@@ -258,7 +246,7 @@ def test_with_a_token_that_is_refused_on_error_decides(
 
 @pytest.mark.parametrize("on_error", ["deny", "allow"])
 @STRATEGIES
-def test_a_limit_that_the_service_does_not_take_is_denied_and_never_allowed(
+def test_a_limit_that_the_service_refuses_never_admits(
     strategy: Strategies, caplog: pytest.LogCaptureFixture, name: str, on_error: str
 ) -> None:
     window = strategy(name, on_error=on_error)
@@ -271,37 +259,37 @@ def test_a_limit_that_the_service_does_not_take_is_denied_and_never_allowed(
 
 @pytest.mark.parametrize("on_error", ["deny", "allow"])
 @pytest.mark.parametrize("uri", ["limiter+http", "async+limiter+http"])
-def test_a_clear_that_the_service_refuses_is_logged_and_raises_nothing(
+def test_logs_a_refused_clear_and_does_not_raise(
     opened: Callable[..., Any], portal: BlockingPortal, caplog: pytest.LogCaptureFixture, uri: str, on_error: str
 ) -> None:
-    refused = answers("400 Bad Request", '{"status": 400, "detail": "No such key."}')
+    refused = responds("400 Bad Request", '{"status": 400, "detail": "No such key."}')
     with misbehaving([refused]) as server:
         storage = opened(server.url.replace("http", f"{uri}", 1).replace("://", "://token@"), on_error=on_error)
         if uri.startswith("async"):
-            storage = Waited(portal, storage)
+            storage = Blocking(portal, storage)
         storage.clear("LIMITER/u_1/5/1/minute")
         assert len(server.requests) == 1
     assert [record.levelno for record in caplog.records if record.name == "exact_limiter"] == [logging.ERROR]
 
 
-def test_a_wrong_token_is_told(strategy: Strategies, limiter: LimiterService) -> None:
+def test_raises_for_a_wrong_token(strategy: Strategies, limiter: LimiterService) -> None:
     with pytest.raises(UnauthorizedError):
         strategy(uri=uri_of(limiter).replace(limiter.token, "wrong")).hit(FIVE, "u_1")
 
 
-def test_a_token_is_percent_decoded() -> None:
+def test_percent_decodes_the_token() -> None:
     storage = LimiterStorage("limiter+https://a%2Fb%40c@limiter.example:8443/base?on_error=deny")
     assert storage._limiter._headers["Authorization"] == "Bearer a/b@c"
     assert str(storage._limiter.url) == "https://limiter.example:8443/base"
 
 
-def test_an_option_that_is_not_known_is_refused() -> None:
+def test_refuses_an_unknown_option() -> None:
     with pytest.raises(ValueError, match="max_connections"):
         LimiterStorage("limiter+https://token@limiter.example", max_connections=5)
 
 
 @pytest.mark.parametrize("strategy_name", [None, "moving-window"])
-def test_slowapi_moves_over_by_its_uri(limiter: LimiterService, strategy_name: str | None) -> None:
+def test_slowapi_works_with_a_storage_uri(limiter: LimiterService, strategy_name: str | None) -> None:
     slowapi = pytest.importorskip("slowapi")
     from slowapi.errors import RateLimitExceeded
 
@@ -322,7 +310,7 @@ def test_slowapi_moves_over_by_its_uri(limiter: LimiterService, strategy_name: s
         message.__annotations__ = {"request": Request, "response": Response, "return": str}
         app.post("/chat/message")(slow.limit("5/minute")(message))
         apps.append(TestClient(app))
-    # Two containers, one limit.
+    # Two containers share the limit.
     statuses = [apps[i % 2].post("/chat/message").status_code for i in range(6)]
     assert statuses == [200] * 5 + [429]
     denied = apps[0].post("/chat/message")
@@ -331,7 +319,7 @@ def test_slowapi_moves_over_by_its_uri(limiter: LimiterService, strategy_name: s
     assert apps[1].post("/chat/message").status_code == 200
 
 
-def test_flask_limiter_moves_over_by_its_uri(limiter: LimiterService) -> None:
+def test_flask_limiter_works_with_a_storage_uri(limiter: LimiterService) -> None:
     flask = pytest.importorskip("flask")
     flask_limiter = pytest.importorskip("flask_limiter")
     clients = []
@@ -348,17 +336,17 @@ def test_flask_limiter_moves_over_by_its_uri(limiter: LimiterService) -> None:
     assert clients[1].post("/chat/message").status_code == 200
 
 
-def test_a_storage_that_nobody_has_any_more_is_not_closed_by_the_thread_that_happens_to_collect_it(
+def test_a_collected_storage_is_not_closed_by_the_collecting_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     closed_by: queue.Queue[int] = queue.Queue()
     close = Limiter.close
 
-    def close_and_tell(limiter: Limiter) -> None:
+    def close_and_record(limiter: Limiter) -> None:
         close(limiter)
         closed_by.put(threading.get_ident())
 
-    monkeypatch.setattr(Limiter, "close", close_and_tell)
+    monkeypatch.setattr(Limiter, "close", close_and_record)
     storage = LimiterStorage("limiter+http://token@limiter.test")
     del storage
     gc.collect()

@@ -1,4 +1,4 @@
-"""Event loops come and go, and take with them what the client has on them."""
+"""A client outlives event loops, and keeps nothing of a closed loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(job: Job) -> None:
 
 
 def run_and_close(job: Job) -> None:
-    """As test suites do that make a loop for each test."""
+    """Test suites that make a loop for each test do this."""
     loop = asyncio.new_event_loop()
     loop.run_until_complete(job())
     loop.close()
@@ -33,7 +33,7 @@ def run_and_close(job: Job) -> None:
 
 @pytest.mark.parametrize("batch", [False, True], ids=["alone", "in batches"])
 @pytest.mark.parametrize("run", [run, run_and_close])
-def test_a_loop_that_is_closed_takes_its_connections_along(
+def test_closing_a_loop_closes_its_connections(
     limiter: LimiterService, run: Callable[[Job], None], batch: bool
 ) -> None:
     client = AsyncLimiter(limiter.url, limiter.token, deadline_seconds=30, batch=batch)
@@ -52,15 +52,15 @@ def test_a_loop_that_is_closed_takes_its_connections_along(
     assert [loop() for loop in loops] == [None] * 31
 
 
-def test_a_client_that_nobody_has_any_more_is_not_kept_by_its_loop(limiter: LimiterService) -> None:
+def test_a_loop_does_not_keep_an_unused_client_alive(limiter: LimiterService) -> None:
     async def main() -> None:
         async with AsyncLimiter(limiter.url, limiter.token, deadline_seconds=30) as client:
             await client.check("chat", USER)
-        known = weakref.ref(client)
+        reference = weakref.ref(client)
         del client
         await asyncio.sleep(0)
         gc.collect()
-        assert known() is None
+        assert reference() is None
 
     asyncio.run(main())
 
@@ -68,14 +68,14 @@ def test_a_client_that_nobody_has_any_more_is_not_kept_by_its_loop(limiter: Limi
 # Tasks are eager from Python 3.12 on.
 if sys.version_info >= (3, 12):
 
-    def test_a_batch_is_sent_at_once_by_a_loop_whose_tasks_are_eager(limiter: LimiterService) -> None:
+    def test_a_loop_with_eager_tasks_sends_a_batch_without_delay(limiter: LimiterService) -> None:
         async def main() -> None:
             asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
             async with AsyncLimiter(limiter.url, limiter.token, deadline_seconds=30, batch=True) as client:
-                # Half of the deadline would be the end of an attempt that was never sent.
+                # An attempt that was never sent would take half of the deadline.
                 for calls in (1, 5, 1):
                     checks = asyncio.gather(*[client.check("chat", USER) for _ in range(calls)])
-                    told = await asyncio.wait_for(checks, 10)
-                    assert [decision.degraded for decision in told] == [False] * calls
+                    decisions = await asyncio.wait_for(checks, 10)
+                    assert [decision.degraded for decision in decisions] == [False] * calls
 
         asyncio.run(main())

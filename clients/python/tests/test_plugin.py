@@ -1,4 +1,4 @@
-"""The pytest plugin, in test suites of its own, as a backend has them."""
+"""The pytest plugin, in test suites like a backend's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from exact_limiter.testing import LimiterService
 USER = {"user": "u_1", "ip": "203.0.113.7"}
 
 
-def test_the_clock_stands_still_until_it_is_moved(limiter: LimiterService) -> None:
+def test_the_clock_stands_still_until_a_test_moves_it(limiter: LimiterService) -> None:
     before = limiter.now()
     assert limiter.now() == before
     assert limiter.advance(seconds=1.5) == before + timedelta(seconds=1.5)
@@ -21,7 +21,7 @@ def test_the_clock_stands_still_until_it_is_moved(limiter: LimiterService) -> No
     assert limiter.now() == later
 
 
-def test_the_clock_does_not_go_back_before_a_decision_without_a_reset(limiter: LimiterService) -> None:
+def test_refuses_a_time_before_a_decision_without_a_reset(limiter: LimiterService) -> None:
     before = limiter.now()
     limiter.advance(seconds=60)
     with limiter.client() as client:
@@ -32,17 +32,17 @@ def test_the_clock_does_not_go_back_before_a_decision_without_a_reset(limiter: L
     assert limiter.set_time(before) == before
 
 
-def test_an_instant_without_a_time_zone_is_refused(limiter: LimiterService) -> None:
+def test_refuses_an_instant_without_a_time_zone(limiter: LimiterService) -> None:
     with pytest.raises(ValueError, match="time zone"):
         limiter.set_time(datetime(2040, 1, 1))
 
 
 @pytest.mark.parametrize("_", [1, 2])
-def test_each_test_begins_with_nothing_counted(client: Limiter, _: int) -> None:
+def test_each_test_begins_with_empty_counters(client: Limiter, _: int) -> None:
     assert client.consume("chat", USER, cost=5)
 
 
-def test_a_suite_says_what_its_limit_does_with_nothing_to_import(pytester: pytest.Pytester) -> None:
+def test_a_suite_uses_the_fixture_without_an_import(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         """
         import pytest
@@ -80,7 +80,7 @@ def test_a_suite_says_what_its_limit_does_with_nothing_to_import(pytester: pytes
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
 
 
-def test_a_limiter_that_does_not_start_says_why(pytester: pytest.Pytester) -> None:
+def test_a_failed_start_shows_the_reason(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         """
         import pytest
@@ -96,7 +96,7 @@ def test_a_limiter_that_does_not_start_says_why(pytester: pytest.Pytester) -> No
     result.stdout.fnmatch_lines(["*The limiter did not start*", "*RATE_LIMIT_CHAT_PER_MIN: must be a whole number*"])
 
 
-def test_the_command_can_be_named(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_can_name_the_command(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXACT_LIMITER_COMMAND", "sh -c 'echo no limiter here'")
     pytester.makepyfile("def test_it(limiter): ...")
     result = pytester.runpytest_subprocess()

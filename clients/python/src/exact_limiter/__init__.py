@@ -1,6 +1,7 @@
-"""Client of the exact limiter: rate limits that hold over all containers of a backend."""
+"""Client of the exact limiter: rate limits that hold across all containers of a backend."""
 
-from .client import AsyncLimiter, Limiter
+from .async_limiter import AsyncLimiter
+from .calls import Layer
 from .decision import Decision, LimitState, Release, Settlement
 from .errors import (
     InvalidField,
@@ -11,8 +12,8 @@ from .errors import (
     UnknownDecisionError,
     UnknownPolicyError,
 )
-from .exchange import Layer
 from .ids import Id, Subject
+from .limiter import Limiter
 
 __all__ = [
     "AsyncLimiter",

@@ -1,4 +1,4 @@
-"""Calls of one event loop that travel together, as one request to `/v1/batch`."""
+"""Calls of one event loop that share a request to `/v1/batch`."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from typing import Any
 import anyio
 import httpx
 
-from .exchange import Answer, Call
+from .calls import Call
+from .responses import Response
 
-#: What the service takes as one batch.
-_MOST_CALLS = 100
-_MOST_BYTES = 64 * 1024
-#: A call that is longer goes alone, so that it leaves the others their room.
-_LONGEST_CALL_BYTES = 2048
+#: The service's limits for one batch.
+_MAX_CALLS = 100
+_MAX_BYTES = 64 * 1024
+#: A longer call is sent alone, to leave room for the others.
+_MAX_CALL_BYTES = 2048
 
 _OPENING = b'{"headers":true,"requests":['
 _CLOSING = b"]}"
 
-#: Status codes that mean something about a single call, and nothing about a batch.
-_OF_SINGLE_CALLS = (404, 429)
+#: Statuses that the service gives to single calls, and never to a batch.
+_SINGLE_CALL_STATUSES = (404, 429)
 
 
 def item_of(call: Call, attempt: int) -> bytes | None:
-    """The call as an item of a batch; None when it must go alone."""
+    """The call as an item of a batch; None if it must be sent alone."""
     op = call.path.removeprefix("/v1/")
-    if op not in ("check", "consume", "settle", "release") or len(call.body) > _LONGEST_CALL_BYTES:
+    if op not in ("check", "consume", "settle", "release") or len(call.body) > _MAX_CALL_BYTES:
         return None
     fields: dict[str, object] = {"op": op}
     if call.idempotency_key is not None:
@@ -38,120 +39,119 @@ def item_of(call: Call, attempt: int) -> bytes | None:
     return json.dumps(fields, separators=(",", ":")).encode()[:-1] + b"," + call.body[1:]
 
 
-class _Waiting:
-    """A call that waits for its turn, or for the batch that it travels in."""
+class _Item:
+    """A call in the queue or in flight, and its outcome."""
 
-    def __init__(self, item: bytes) -> None:
-        self.item = item
-        self.answered = anyio.Event()
-        self.outcome: Answer | Exception | None = None
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.is_done = anyio.Event()
+        self.outcome: Response | Exception | None = None
 
 
 class Batches:
     """
-    Calls that are made while a batch is under way are the next one: nobody waits for a timer, and the busier the caller
-    is, the more each request carries. A call that is given up leaves its batch, and a batch that all have left is given
-    up too.
+    Calls made while a batch is in flight form the next batch. So no call waits for a timer, and batches grow with the
+    load. A cancelled call leaves its batch, and a batch that all calls have left is cancelled.
     """
 
-    def __init__(self, post: Callable[[bytes], Awaitable[Answer]]) -> None:
+    def __init__(self, post: Callable[[bytes], Awaitable[Response]]) -> None:
         self._post = post
-        #: In the order in which they were made.
-        self._waiting: dict[_Waiting, None] = {}
-        #: The calls of the batch under way that are still waited for.
-        self._travelling: set[_Waiting] = set()
-        self._under_way = anyio.CancelScope()
-        #: It belongs to no caller: the one whose call is the first must be free to give up.
+        #: A dict for its order, that of the calls.
+        self._queue: dict[_Item, None] = {}
+        #: The calls of the batch in flight that still wait for it.
+        self._in_flight: set[_Item] = set()
+        self._scope = anyio.CancelScope()
+        #: A task of its own: every caller must be free to cancel its call, the first one too.
         self._sender: asyncio.Task[None] | None = None
 
-    async def add(self, item: bytes) -> Answer:
+    async def add(self, content: bytes) -> Response:
         """
-        What is answered to this call, as if it had been sent alone. Raises what sending the batch raised, and
-        RuntimeError where no asyncio runs: the sender is a task of its loop.
+        Returns the response to this call, as if it had been sent alone. Raises the error of the batch's request, and
+        RuntimeError without asyncio: the sender is a task of its loop.
         """
-        waiting = _Waiting(item)
-        self._waiting[waiting] = None
+        item = _Item(content)
+        self._queue[item] = None
         self._start()
         try:
-            await waiting.answered.wait()
+            await item.is_done.wait()
         finally:
-            self._leave(waiting)
-        if isinstance(waiting.outcome, Answer):
-            return waiting.outcome
-        raise waiting.outcome or AssertionError("answered without an answer")
+            self._leave(item)
+        if isinstance(item.outcome, Response):
+            return item.outcome
+        raise item.outcome or AssertionError("done without an outcome")
 
     def _start(self) -> None:
-        """Only once there is a call to send: an eager task runs before this returns."""
+        """Needs a call in the queue: an eager task runs before this returns."""
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_all())
 
     async def _send_all(self) -> None:
         try:
-            # Calls made in one turn travel together from the first one on, also when tasks are eager.
+            # Calls made in one turn of the loop share the first batch, even if tasks are eager.
             await asyncio.sleep(0)
-            while self._waiting:
+            while self._queue:
                 await self._send(self._next())
         finally:
-            # Cancelled, when asyncio is being shut down: whoever still waits, to give something back, needs another.
+            # asyncio cancels the sender at shutdown. A settle or a release that still waits needs a new one.
             self._sender = None
-            if self._waiting:
+            if self._queue:
                 self._start()
 
-    def _next(self) -> list[_Waiting]:
-        """The first of those who wait, as many as fit."""
-        batch: list[_Waiting] = []
+    def _next(self) -> list[_Item]:
+        """Takes as many calls from the queue as fit."""
+        batch: list[_Item] = []
         length = len(_OPENING) + len(_CLOSING)
-        for waiting in self._waiting:
-            length += len(waiting.item) + 1
-            if len(batch) == _MOST_CALLS or length > _MOST_BYTES:
+        for item in self._queue:
+            length += len(item.content) + 1
+            if len(batch) == _MAX_CALLS or length > _MAX_BYTES:
                 break
-            batch.append(waiting)
-        for waiting in batch:
-            del self._waiting[waiting]
+            batch.append(item)
+        for item in batch:
+            del self._queue[item]
         return batch
 
-    async def _send(self, batch: list[_Waiting]) -> None:
-        self._travelling = set(batch)
-        outcomes: list[Answer | Exception] = [httpx.ReadError("a batch was given up")] * len(batch)
+    async def _send(self, batch: list[_Item]) -> None:
+        self._in_flight = set(batch)
+        outcomes: list[Response | Exception] = [httpx.ReadError("the batch was cancelled")] * len(batch)
         try:
-            with anyio.CancelScope() as self._under_way:
-                answer = await self._post(_OPENING + b",".join(waiting.item for waiting in batch) + _CLOSING)
-                outcomes = _outcomes_of(answer, len(batch))
+            with anyio.CancelScope() as self._scope:
+                response = await self._post(_OPENING + b",".join(item.content for item in batch) + _CLOSING)
+                outcomes = _outcomes_of(response, len(batch))
         except Exception as error:
             outcomes = [error] * len(batch)
         finally:
-            self._travelling = set()
-            for waiting, outcome in zip(batch, outcomes, strict=True):
-                waiting.outcome = outcome
-                waiting.answered.set()
+            self._in_flight = set()
+            for item, outcome in zip(batch, outcomes, strict=True):
+                item.outcome = outcome
+                item.is_done.set()
 
-    def _leave(self, waiting: _Waiting) -> None:
-        self._waiting.pop(waiting, None)
-        if waiting in self._travelling:
-            self._travelling.remove(waiting)
-            if not self._travelling and not waiting.answered.is_set():
-                self._under_way.cancel()
+    def _leave(self, item: _Item) -> None:
+        self._queue.pop(item, None)
+        if item in self._in_flight:
+            self._in_flight.remove(item)
+            if not self._in_flight and not item.is_done.is_set():
+                self._scope.cancel()
 
 
-def _outcomes_of(answer: Answer, count: int) -> list[Answer | Exception]:
-    """What was answered to each of `count` calls: all the same when the batch as a whole was refused."""
-    if answer.status != 200 and answer.status not in _OF_SINGLE_CALLS:
-        return [answer] * count
+def _outcomes_of(response: Response, count: int) -> list[Response | Exception]:
+    """The outcomes of `count` calls: all the same if the service refused the batch as a whole."""
+    if response.status != 200 and response.status not in _SINGLE_CALL_STATUSES:
+        return [response] * count
     try:
-        results = answer.json()["results"] if answer.status == 200 else None
+        results = response.json()["results"] if response.status == 200 else None
     except (ValueError, KeyError):
         results = None
     if not isinstance(results, list) or len(results) != count:
-        return [_no_answer()] * count
+        return [_malformed()] * count
     return [_outcome_of(result) for result in results]
 
 
-def _outcome_of(result: Any) -> Answer | Exception:
+def _outcome_of(result: Any) -> Response | Exception:
     try:
-        return Answer(int(result["status"]), httpx.Headers(result["headers"]), dict(result["body"]))
+        return Response(int(result["status"]), httpx.Headers(result["headers"]), dict(result["body"]))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return _no_answer()
+        return _malformed()
 
 
-def _no_answer() -> Exception:
-    return httpx.RemoteProtocolError("a batch was answered with something else than its results")
+def _malformed() -> Exception:
+    return httpx.RemoteProtocolError("the response to a batch does not have its results")

@@ -1,4 +1,4 @@
-"""Connections to one service, kept open for the next request."""
+"""A pool of connections to the service."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import anyio
 import httpcore
 import httpx
 
-#: What it raises when there is no answer. An alert of TLS in place of one, certificates that can't be read and a name
-#: that is not found are OSErrors, of which httpcore tells only some by its own names; TimeoutError is one too.
+#: The errors of a request without a response. A TLS alert, unreadable certificates and a failed name look-up are
+#: OSErrors, of which httpcore maps only some to its own; TimeoutError is an OSError too.
 UNREACHABLE = (
     httpcore.NetworkError,
     httpcore.TimeoutException,
@@ -20,28 +20,28 @@ UNREACHABLE = (
     OSError,
 )
 
-#: As with httpx: what is between here and the service may have forgotten a connection that was idle for longer.
+#: httpx's own value. A middlebox may have dropped a connection that was idle for longer.
 _IDLE_SECONDS = 5.0
 
 
 class Connections(httpx.AsyncBaseTransport):
     """
-    In place of `httpx.AsyncHTTPTransport`, whose pool looks at the socket of every connection for each request: with 16
-    of them that was most of what a decision cost the backend. Here the connection used last is used next, and of the
-    others only the one used longest ago is looked at. Raises what httpcore raises.
+    Replaces `httpx.AsyncHTTPTransport`, whose pool polls the socket of every connection for each request: with 16
+    connections, that was most of a decision's cost for the backend. This pool reuses the connection used last, and
+    polls only that and the connection used longest ago. Raises httpcore's errors.
     """
 
     def __init__(self, max_connections: int) -> None:
-        # Made for the first connection that wants it, as it reads the certificates of this machine.
+        # Made for the first TLS connection: this reads the machine's certificates.
         self._ssl_context: ssl.SSLContext | None = None
         #: In the order of their last use.
         self._idle: list[httpcore.AsyncHTTPConnection] = []
-        #: Those that may be used again.
-        self._trusted: WeakSet[httpcore.AsyncHTTPConnection] = WeakSet()
+        #: Connections that may be used again.
+        self._valid: WeakSet[httpcore.AsyncHTTPConnection] = WeakSet()
         self._room = anyio.Semaphore(max_connections)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answers with the whole body read, since a connection is free again only then."""
+        """Reads the whole body: the connection is free only then."""
         url = httpcore.URL(
             scheme=request.url.raw_scheme,
             host=request.url.raw_host,
@@ -56,13 +56,13 @@ class Connections(httpx.AsyncBaseTransport):
                 content = await response.aread()
                 await response.aclose()
             except BaseException:
-                # httpcore does so itself, but not when it is interrupted while it waits for a lock of its own.
+                # httpcore closes it too, but not if it is cancelled while it waits for its own lock.
                 with anyio.CancelScope(shield=True):
                     await connection.aclose()
                 raise
             if not connection.is_idle():
                 pass
-            elif connection in self._trusted:
+            elif connection in self._valid:
                 self._idle.append(connection)
             else:
                 await connection.aclose()
@@ -70,9 +70,9 @@ class Connections(httpx.AsyncBaseTransport):
                 await self._idle.pop(0).aclose()
         return httpx.Response(response.status, headers=response.headers, content=content)
 
-    def distrust(self) -> None:
-        """Has no connection that is open now be used again: an answer on one of them was not about its request."""
-        self._trusted.clear()
+    def invalidate(self) -> None:
+        """Keeps all open connections from being used again: a response on one of them was about another request."""
+        self._valid.clear()
 
     async def aclose(self) -> None:
         idle, self._idle = self._idle, []
@@ -82,11 +82,11 @@ class Connections(httpx.AsyncBaseTransport):
     async def _connection(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
         while self._idle:
             connection = self._idle.pop()
-            if connection in self._trusted and not connection.has_expired():
+            if connection in self._valid and not connection.has_expired():
                 return connection
             await connection.aclose()
         if origin.scheme == b"https" and self._ssl_context is None:
             self._ssl_context = httpx.create_ssl_context()
         connection = httpcore.AsyncHTTPConnection(origin, ssl_context=self._ssl_context, keepalive_expiry=_IDLE_SECONDS)
-        self._trusted.add(connection)
+        self._valid.add(connection)
         return connection

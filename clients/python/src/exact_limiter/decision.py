@@ -1,4 +1,4 @@
-"""Decisions as values, read from what the service answers."""
+"""Decisions as values, read from the service's responses."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Of an answer, what a backend hands on to its own client.
-PASSED_ON = ("RateLimit", "RateLimit-Policy", "Retry-After")
+#: The headers that a backend passes on to its own client.
+_PASSED_ON = ("RateLimit", "RateLimit-Policy", "Retry-After")
 
 
 @dataclass(frozen=True)
 class LimitState:
-    """One limit of one layer, as it stands after the decision."""
+    """A limit of a layer, as it stands after the decision."""
 
     layer: str
     key: str
@@ -20,41 +20,41 @@ class LimitState:
     window_seconds: int
     used: int
     remaining: int
-    #: Until all of the limit remains if nobody consumes, rounded up.
+    #: The wait until `remaining == limit` if nobody consumes, rounded up.
     reset_seconds: int
-    #: Until some of it comes back, 0 when nothing is used: told of limits that were named inline.
+    #: The wait until some of it comes back, 0 if nothing is used. Only for inline limits.
     frees_in_ms: int | None = None
-    #: Of a layer in shadow: it counts, and denies nothing.
+    #: The layer is in shadow: it counts, and denies nothing.
     shadow: bool = False
-    #: It counts decisions that were admitted in the window and not released, in place of their cost.
+    #: The limit counts decisions admitted in the window and not released, instead of their cost.
     concurrent: bool = False
-    #: What is in force for the key in place of the policy's own limit: "limits", "exempt" or "ban".
+    #: The override in force for the key: "limits", "exempt" or "ban".
     override: str | None = None
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Allowed or denied; true when allowed, so that `if await limiter.consume(...)` says what it seems to say."""
+    """Allowed or denied. Its truth value is `allowed`: `if await limiter.consume(...)` works as it reads."""
 
     allowed: bool
-    #: Names an admitted consume, for a settle and a release.
+    #: The id of an admitted consume, for a settle or a release.
     id: str | None
     policy: str
     cost: int
-    #: This consume was charged before, under the same idempotency key.
+    #: An earlier consume with the same idempotency key was charged, so this consume was not.
     replayed: bool
-    #: Nobody decided in time: `on_error` did. Whether it was recorded is not known, and if it has an id, may be asked.
+    #: `on_error` decided, in an outage. A consume with an id may have been recorded.
     degraded: bool
-    #: When denied, the wait until this cost fits if nobody else consumes: at least 1. None when allowed.
+    #: The wait until this cost fits if nobody else consumes, at least 1. None if allowed.
     retry_after_seconds: int | None
     limits: tuple[LimitState, ...]
-    #: `RateLimit`, `RateLimit-Policy` and `Retry-After`, to be handed on to one's own client.
+    #: `RateLimit`, `RateLimit-Policy` and `Retry-After`, to pass on to your own client.
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: The answer's JSON, which a backend can hand on as it is.
+    #: The response's JSON, to pass on to your own client.
     body: Mapping[str, object] = field(default_factory=dict, repr=False)
     #: The policy has layers in shadow, which count and deny nothing.
     shadow: bool = False
-    #: Those layers would have denied it; false when they could not be asked.
+    #: Layers in shadow would have denied. False if their objects were unreachable.
     would_deny: bool = False
 
     def __bool__(self) -> bool:
@@ -62,13 +62,13 @@ class Decision:
 
     @property
     def is_banned(self) -> bool:
-        """It is denied since one of its keys is banned, whatever has been used."""
+        """Denied because a key is banned."""
         return not self.allowed and any(state.override == "ban" and not state.shadow for state in self.limits)
 
 
 @dataclass(frozen=True)
 class Settlement:
-    """A decision's corrected cost, and how its limits stand with it."""
+    """The corrected cost of a decision, and its limits after the correction."""
 
     id: str
     policy: str
@@ -78,7 +78,7 @@ class Settlement:
 
 @dataclass(frozen=True)
 class Release:
-    """A decision that is over, and how its limits stand without it among what is under way."""
+    """A released decision, and its limits after the release."""
 
     id: str
     policy: str
@@ -86,10 +86,10 @@ class Release:
 
 
 def read_decision(body: Mapping[str, Any], headers: Mapping[str, str]) -> Decision:
-    """Raises KeyError or TypeError when it is none: what a proxy answers must not pass for an admission."""
+    """Raises KeyError or TypeError unless it is a decision: a proxy's response must not pass for an admission."""
     allowed, wait = _flag(body["allowed"]), body["retry_after_seconds"]
     if allowed and wait is not None:
-        raise TypeError("a wait for what is allowed")
+        raise TypeError("allowed, with a wait")
     return Decision(
         allowed=allowed,
         id=None if body.get("id") is None else _text(body["id"]),
@@ -99,7 +99,7 @@ def read_decision(body: Mapping[str, Any], headers: Mapping[str, str]) -> Decisi
         degraded=_flag(body["degraded"]),
         retry_after_seconds=None if allowed else _number(wait),
         limits=_read_limits(body),
-        headers={name: headers[name] for name in PASSED_ON if name in headers},
+        headers={name: headers[name] for name in _PASSED_ON if name in headers},
         body=body,
         shadow=_flag(body.get("shadow", False)),
         would_deny=_flag(body.get("would_deny", False)),
@@ -107,21 +107,22 @@ def read_decision(body: Mapping[str, Any], headers: Mapping[str, str]) -> Decisi
 
 
 def read_settlement(body: Mapping[str, Any]) -> Settlement:
-    """Raises KeyError or TypeError when it is none."""
-    id, policy, cost = _text(body["id"]), _text(body["policy"]), _number(body["cost"])
-    return Settlement(id=id, policy=policy, cost=cost, limits=_read_limits(body))
+    """Raises KeyError or TypeError unless it is a settlement."""
+    return Settlement(
+        id=_text(body["id"]), policy=_text(body["policy"]), cost=_number(body["cost"]), limits=_read_limits(body)
+    )
 
 
 def read_release(body: Mapping[str, Any]) -> Release:
-    """Raises KeyError or TypeError when it is none."""
+    """Raises KeyError or TypeError unless it is a release."""
     if body["released"] is not True:
         raise TypeError("not released")
     return Release(id=_text(body["id"]), policy=_text(body["policy"]), limits=_read_limits(body))
 
 
 def degraded_decision(allowed: bool, policy: str, cost: int, id: str | None) -> Decision:
-    """What `on_error` makes of a call that was not answered. `id` names it if it may have been recorded."""
-    told: dict[str, object] = {
+    """The decision of `on_error`. `id` is that of a consume that may have been recorded."""
+    body: dict[str, object] = {
         "allowed": allowed,
         "policy": policy,
         "cost": cost,
@@ -134,7 +135,7 @@ def degraded_decision(allowed: bool, policy: str, cost: int, id: str | None) -> 
         "type": "about:blank",
         "title": "Service Unavailable",
         "status": 503,
-        "detail": "The limits could not be asked about; try again in a moment.",
+        "detail": "The limits could not be checked. Try again in a moment.",
     }
     return Decision(
         allowed=allowed,
@@ -146,7 +147,7 @@ def degraded_decision(allowed: bool, policy: str, cost: int, id: str | None) -> 
         retry_after_seconds=None if allowed else 1,
         limits=(),
         headers={} if allowed else {"Retry-After": "1"},
-        body=told if allowed else {**problem, **told},
+        body=body if allowed else {**problem, **body},
     )
 
 
@@ -185,7 +186,7 @@ def _text(value: object) -> str:
 
 
 def _number(value: object) -> int:
-    # To Python, true is a number.
+    # In Python, a bool is an int.
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError("not a whole number")
     return value

@@ -1,4 +1,4 @@
-"""What a call can fail with. A denial is none of it: that is a value."""
+"""Errors of a call. A denial is a value, not an error."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class InvalidField:
 
 
 class LimiterError(Exception):
-    """Any failure of a call to the limiter."""
+    """Base class of the errors of a call."""
 
 
 class InvalidRequestError(LimiterError):
-    """The service refuses the request as it is: malformed, of an unknown policy, or with a cost that never fits."""
+    """The service refuses the request: it is malformed, its policy is unknown, or its cost can never fit."""
 
     def __init__(self, status: int, detail: str, errors: Sequence[InvalidField] = ()) -> None:
-        told = "; ".join(f"{error.pointer}: {error.detail}" for error in errors)
-        super().__init__(f"{detail} ({told})" if told else detail)
+        mistakes = "; ".join(f"{error.pointer}: {error.detail}" for error in errors)
+        super().__init__(f"{detail} ({mistakes})" if mistakes else detail)
         self.status = status
         self.detail = detail
         self.errors = tuple(errors)
@@ -39,25 +39,25 @@ class UnknownPolicyError(InvalidRequestError):
 
 
 class UnauthorizedError(LimiterError):
-    """The token is not in force, or does not permit this call; or the service does not take limits named inline."""
+    """The token is not in force or does not permit this call, or inline limits are switched off."""
 
 
 class UnknownDecisionError(LimiterError):
-    """There is nothing to settle or release: no such decision of this policy and subject is in the window."""
+    """No such decision of this policy and subject is in the window, so there is nothing to settle or release."""
 
 
 class UnavailableError(LimiterError):
-    """No answer of the service within the deadline. A check or a consume is then decided by `on_error`."""
+    """The service gave no valid response within the deadline. `on_error` then decides a check or a consume."""
 
     def __init__(self, message: str, *, is_about_subject: bool = False) -> None:
         super().__init__(message)
-        #: The service itself said that it can't decide, or a firewall refused the request: others may be answered.
+        #: The service can't decide this request, or a firewall refused it. Other subjects may still get decisions.
         self.is_about_subject = is_about_subject
 
 
-class AnotherAnswerError(UnavailableError):
-    """An answer about something else than was asked: no other answer of its connection can be believed."""
+class MismatchedResponseError(UnavailableError):
+    """A response to another request. No later response on the same connection can be trusted."""
 
 
-#: What `on_error` answers a check or a consume for: nobody decided. All else is a decision about the request.
+#: The errors for which `on_error` decides. Any other error is the service's word about the request.
 OUTAGES = (UnavailableError, UnauthorizedError, UnknownPolicyError)

@@ -7,7 +7,7 @@ Rate limits for FastAPI routes, as a dependency:
     @app.post("/chat/message", dependencies=[Depends(rate_limit("chat"))])
     async def message(): ...
 
-It asks on the event loop without blocking it, and looks at nothing of the route but the request.
+The dependency never blocks the event loop, and needs only the request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .client import AsyncLimiter
+from .async_limiter import AsyncLimiter
 from .decision import Decision, Release, Settlement
 from .errors import InvalidField, InvalidRequestError, LimiterError, UnknownDecisionError
 from .ids import Id, text_of
@@ -35,26 +35,25 @@ _log = logging.getLogger("exact_limiter")
 
 T = TypeVar("T")
 
-#: Where the middleware leaves what follows.
+#: The middleware puts an `_Installed` into the scope under this key.
 _SCOPE_KEY = "exact_limiter.installed"
 
-
-#: The attributes that a visitor may have a mistake in.
+#: The attributes that come from the visitor, by their pointers.
 _VISITORS = {"/subject/user": "user", "/subject/ip": "ip"}
 
 
 @dataclass(frozen=True)
 class _Installed:
     app: object
-    #: The headers that an answer shall carry.
+    #: Added to the response.
     headers: list[tuple[str, str]]
 
 
 class RateLimited(HTTPException):
     """
-    A request that is not let pass: 429 denied, 503 not decided (`on_error="deny"`), 400 for a user that can't be, 403
-    for what else the limiter refuses, which is the application's mistake. An exception handler of the application's own
-    may answer it in another way.
+    The request does not pass: 429 denied, 503 in an outage (`on_error="deny"`), 400 for an invalid user, 403 for any
+    other request that the limiter refuses, which is the application's mistake. An exception handler of the application
+    may reply in another way.
     """
 
     def __init__(
@@ -65,22 +64,19 @@ class RateLimited(HTTPException):
         decision: Decision | None = None,
     ) -> None:
         super().__init__(status_code, detail=body.get("detail"), headers=dict(headers))
-        #: For whoever sent the request.
+        #: For the visitor.
         self.body = body
-        #: For the application: with keys and all limits. None for 400 and 403.
+        #: For the application, with keys and all limits. None for 400 and 403.
         self.decision = decision
 
 
 def public_body(decision: Decision) -> dict[str, object]:
-    """
-    What a denial tells whoever sent the request: nothing of keys, of limits and of others. A ban says that it is one,
-    and no wait: it may be lifted, or last, whatever was said.
-    """
-    told = decision.body
+    """The body of a denial for the visitor, without keys and limits. A ban has no wait: it may be lifted or renewed."""
     if decision.is_banned:
         detail = "Banned: requests of this user or address are not accepted."
         return {"type": "about:blank", "title": "Banned", "status": 429, "detail": detail, "retry_after_seconds": None}
-    shown = {name: told[name] for name in ("type", "title", "status", "detail", "violated-policies") if name in told}
+    names = ("type", "title", "status", "detail", "violated-policies")
+    shown = {name: decision.body[name] for name in names if name in decision.body}
     if not decision.degraded:
         shown["detail"] = f"Too many requests: try again in {decision.retry_after_seconds} s."
     return {**shown, "retry_after_seconds": decision.retry_after_seconds}
@@ -88,7 +84,7 @@ def public_body(decision: Decision) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Charge:
-    """What a request was let pass for: given to the route that asks for it, which may settle and release it."""
+    """The charge of an admitted request. A route that takes it may settle and release it."""
 
     decision: Decision
     _limiter: AsyncLimiter
@@ -96,17 +92,17 @@ class Charge:
 
     async def settle(self, cost: int) -> Settlement | None:
         """
-        Corrects the cost: the real one once it is known, 0 to give it back. None when there is nothing to correct, or
-        nobody to ask, which is logged: the cost then stays as it was until it leaves its windows. It ends also where
-        everything is cancelled around it: in the `finally` of a stream whose client has hung up.
+        Corrects the cost: the real cost once it is known, 0 to give it back. None if there is no charge. None also if
+        the correction failed, which is logged: the cost then counts until it leaves its windows. Finishes despite
+        cancellation, for example in the `finally` of a stream whose visitor has disconnected.
         """
         policy, subject = self.decision.policy, self._subject
         return await self._change(lambda id: self._limiter.settle(policy, subject, id=id, cost=cost))
 
     async def release(self) -> Release | None:
         """
-        Says that the work is over: limits on what is under way count it no more. None as for `settle`: its place is
-        then held until it has left the window.
+        Ends the request for concurrent limits. None as for `settle`: a failed release holds its place until the window
+        has passed.
         """
         policy, subject = self.decision.policy, self._subject
         return await self._change(lambda id: self._limiter.release(policy, subject, id=id))
@@ -117,25 +113,25 @@ class Charge:
         try:
             return await change(self.decision.id)
         except UnknownDecisionError as error:
-            # When nobody answered the consume, it may never have been recorded.
+            # In an outage, the consume may never have been recorded.
             if not self.decision.degraded:
-                _log.warning("A charge by policy %s could not be changed: %s", self.decision.policy, error)
+                _log.warning("The charge by policy %s could not be changed: %s", self.decision.policy, error)
             return None
         except LimiterError:
-            # Logged by the client.
+            # The client has logged it.
             return None
 
 
 async def user_from_header(request: Request) -> str | None:
     """
-    The user as `X-User-Id` has it. Whoever can reach the backend can send that header: use it only behind a gateway
-    that sets it, or removes it.
+    The user in the header `X-User-Id`. Anyone who reaches the backend can send it: use it only behind a gateway that
+    sets or removes it.
     """
     value = request.headers.get("X-User-Id")
     if value is None:
         return None
     try:
-        # Header values arrive as Latin-1, while a user's name is most likely UTF-8.
+        # Starlette decodes headers as Latin-1, but user names are most likely UTF-8.
         return value.encode("latin-1").decode("utf-8")
     except UnicodeError:
         return value
@@ -147,13 +143,13 @@ async def _no_attributes() -> Mapping[str, str | None]:
 
 class RateLimit:
     """
-    Makes dependencies that let a request pass, or answer it: 429 with `retry_after_seconds`, `Retry-After` and the
-    `RateLimit` headers. Those stand on the answers that pass, too.
+    Makes dependencies that admit a request, or reply 429 with `retry_after_seconds`, `Retry-After` and the `RateLimit`
+    headers. Responses to admitted requests have the `RateLimit` headers too.
 
-    `trusted_proxies` says how many proxies of your own stand before the backend, each of which appends the address it
-    was called from to `X-Forwarded-For`. What stands before their entries the client wrote, and is not believed.
+    `trusted_proxies` is the number of your own proxies before the backend. Each appends its peer's address to
+    `X-Forwarded-For`. Entries before theirs are ignored: the visitor may have forged them.
 
-    `public_body` makes the body of a 429, and of a 503, from the decision; `lambda decision: decision.body` shows all.
+    `public_body` makes the body of a 429 and of a 503. `lambda decision: decision.body` shows everything.
     """
 
     def __init__(
@@ -166,20 +162,20 @@ class RateLimit:
         if trusted_proxies < 0:
             raise ValueError("trusted_proxies must be at least 0")
         if limiter.on_error == "raise":
-            raise ValueError('on_error="raise" would answer 500 when the limiter is down: choose "deny" or "allow"')
+            raise ValueError('on_error="raise" would reply 500 in an outage: choose "deny" or "allow"')
         self.limiter = limiter
         self.trusted_proxies = trusted_proxies
         self.public_body = public_body
 
     def install(self, app: FastAPI) -> None:
         """
-        Has the application carry the headers, answer what is not let pass, and close the connections at its end. When
-        it starts, `limiter.ready()` is asked in the background: what is wrong with the configuration is logged, and
-        stops nothing. An application that shall not start then awaits `limiter.ready()` itself, in its lifespan.
+        Makes the application send the headers, reply to denied requests, and close the connections at its end. At its
+        start, `limiter.ready()` runs in the background and only logs a wrong configuration. To fail the start instead,
+        await `limiter.ready()` in the application's own lifespan.
         """
         app.add_middleware(_Middleware, limiter=self.limiter)
         if RateLimited not in app.exception_handlers:
-            app.add_exception_handler(RateLimited, _answer)
+            app.add_exception_handler(RateLimited, _reply)
 
     def __call__(
         self,
@@ -190,12 +186,13 @@ class RateLimit:
         attributes: Callable[..., Mapping[str, Id | None] | Awaitable[Mapping[str, Id | None]]] = _no_attributes,
     ) -> Callable[..., Awaitable[Charge]]:
         """
-        A dependency that consumes `cost` of the policy. `user` and `attributes` are dependencies themselves, so they
-        may take whatever a dependency of the application can: who is signed in, None for nobody, and what else the
-        policy counts by, each a str, an int or a UUID. The same dependency, used twice in a route, consumes once.
+        Makes a dependency that consumes `cost` of the policy. `user` and `attributes` are dependencies of your own,
+        with parameters like any other. `user` returns the signed-in user or None, `attributes` any other attributes
+        that the policy counts by. Each is a str, an int or a UUID. The dependency consumes once per request, even if a
+        route uses it twice.
         """
         self.limiter.policies.add(policy)
-        named = {"user": user, "attributes": attributes}
+        sources = {"user": user, "attributes": attributes}
 
         async def limited(
             request: Request,
@@ -203,11 +200,12 @@ class RateLimit:
             attributes: object = Depends(attributes),
         ) -> Charge:
             if not isinstance(attributes, Mapping):
-                raise TypeError(f"{_name(named['attributes'])} must return a mapping, not {type(attributes).__name__}")
+                name = _name(sources["attributes"])
+                raise TypeError(f"{name} must return a mapping, not {type(attributes).__name__}")
             try:
                 subject: dict[str, str | None] = {
-                    **{name: _text(value, named["attributes"], policy, name) for name, value in attributes.items()},
-                    "user": _text(user, named["user"], policy, "user"),
+                    **{name: _text(value, sources["attributes"], policy, name) for name, value in attributes.items()},
+                    "user": _text(user, sources["user"], policy, "user"),
                     "ip": client_address(request, self.trusted_proxies),
                 }
             except InvalidRequestError as error:
@@ -218,9 +216,9 @@ class RateLimit:
 
     async def _admitted(self, request: Request, policy: str, subject: Mapping[str, str | None], cost: int) -> Decision:
         installed: _Installed | None = request.scope.get(_SCOPE_KEY)
-        # An application that is mounted handles errors by itself, and would answer a denial in its own way.
+        # A mounted application handles exceptions by itself, so the handler of the outer one never sees a denial.
         if installed is None or installed.app is not request.app:
-            raise RuntimeError("The application does not know of its rate limits: call rate_limit.install(app).")
+            raise RuntimeError("The application has no rate limits installed: call rate_limit.install(app).")
         decision = await self._decide(policy, subject, cost)
         if not decision.allowed:
             headers = {} if decision.is_banned else decision.headers
@@ -235,14 +233,14 @@ class RateLimit:
             raise self._refusal(policy, subject, error) from error
 
     def _refusal(self, policy: str, subject: Mapping[str, object], error: InvalidRequestError) -> RateLimited:
-        """No mistake is a reason to let the visitor pass. He is told of his own, and the developer of all others."""
+        """A refused request never passes. The visitor sees their own mistakes; all others go to the log."""
         mistakes = [field for field in error.errors if field.pointer.startswith("/subject/")]
-        # The visitor may choose who he is, and nothing else that a policy counts by. What is missing is missing here.
+        # The visitor chooses the user and the address only. A missing attribute is the application's mistake.
         if mistakes and all(subject.get(_VISITORS.get(field.pointer, "")) is not None for field in mistakes):
             return _refused(400, "Bad Request", "; ".join(f"{field.pointer}: {field.detail}" for field in mistakes))
         if error.status == 413 and max(subject, key=lambda name: len(str(subject[name] or ""))) == "user":
             return _refused(400, "Bad Request", "The user is too long.")
-        self.limiter.tell(error, policy)
+        self.limiter.report(error, policy)
         return _refused(403, "Forbidden", "This request is not accepted.")
 
 
@@ -252,16 +250,16 @@ def _refused(status: int, title: str, detail: str) -> RateLimited:
 
 def _text(value: object, dependency: Callable[..., object], policy: str, attribute: str) -> str | None:
     """
-    An attribute as text. Raises TypeError, which names the dependency that it comes from, and InvalidRequestError for
-    half a character.
+    An attribute as text. Raises TypeError, which names the dependency, and InvalidRequestError for half a surrogate
+    pair.
     """
     if value is None:
         return None
     try:
-        return text_of(value, f'what {_name(dependency)} returns to rate_limit("{policy}") as "{attribute}"')
+        return text_of(value, f'the value that {_name(dependency)} returns to rate_limit("{policy}") as "{attribute}"')
     except ValueError as error:
-        # Text as somebody sent it, in JSON for one.
-        mistake = InvalidField(f"/subject/{attribute}", "is no Unicode text")
+        # JSON can carry half a surrogate pair, so the visitor can send it.
+        mistake = InvalidField(f"/subject/{attribute}", "must be well-formed Unicode")
         raise InvalidRequestError(400, "The request has a mistake.", [mistake]) from error
 
 
@@ -271,9 +269,8 @@ def _name(dependency: Callable[..., object]) -> str:
 
 def client_address(connection: HTTPConnection, trusted_proxies: int) -> str:
     """
-    The address that a request came from: as the outermost of the trusted proxies saw it, or the peer's own when there
-    is no proxy or its entry is missing. A peer without an address, on a Unix socket or in a test client, is this
-    machine.
+    The visitor's address, as the outermost trusted proxy saw it. Without a proxy or its entry, the peer's address. A
+    peer without an address, on a Unix socket or in a test client, counts as 127.0.0.1.
     """
     if trusted_proxies > 0:
         entries = [part for line in connection.headers.getlist("X-Forwarded-For") for part in line.split(",")]
@@ -285,7 +282,7 @@ def client_address(connection: HTTPConnection, trusted_proxies: int) -> str:
 
 
 def _address(text: str) -> str | None:
-    """An address as some proxies write it, without its port, its brackets and its zone. None for anything else."""
+    """Removes the port, brackets and zone that some proxies write. None unless the rest is an address."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -297,13 +294,13 @@ def _address(text: str) -> str | None:
         return None
 
 
-async def _answer(_: Request, error: Exception) -> JSONResponse:
+async def _reply(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RateLimited)
     return JSONResponse(error.body, error.status_code, headers=error.headers, media_type="application/problem+json")
 
 
 class _Middleware:
-    """Adds the headers of decisions to whatever the route answers, a stream too, which no dependency could reach."""
+    """Adds the headers of decisions to every response, streams too, which a dependency could not do."""
 
     def __init__(self, app: ASGIApp, limiter: AsyncLimiter) -> None:
         self.app = app
@@ -312,7 +309,7 @@ class _Middleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         installed = _Installed(scope.get("app"), [])
         scope[_SCOPE_KEY] = installed
-        asking: asyncio.Task[None] | None = None
+        readiness: asyncio.Task[None] | None = None
 
         async def send_with_headers(message: Message) -> None:
             if installed.headers and message["type"] == "http.response.start":
@@ -320,19 +317,19 @@ class _Middleware:
                 for name, value in installed.headers:
                     headers.append(name, value)
             if message["type"] == "lifespan.startup.complete" and running_loop() is not None:
-                nonlocal asking
-                asking = asyncio.create_task(self._ask_if_ready())
+                nonlocal readiness
+                readiness = asyncio.create_task(self._report_readiness())
             if message["type"] == "lifespan.shutdown.complete":
-                if asking is not None:
-                    asking.cancel()
-                    await asyncio.wait([asking])
+                if readiness is not None:
+                    readiness.cancel()
+                    await asyncio.wait([readiness])
                 await self.limiter.aclose()
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
 
-    async def _ask_if_ready(self) -> None:
+    async def _report_readiness(self) -> None:
         try:
             await self.limiter.ready()
         except LimiterError as error:
-            self.limiter.tell(error)
+            self.limiter.report(error)

@@ -1,14 +1,15 @@
 """
-The limiter as a storage of the `limits` package, and so of slowapi and flask-limiter. Import this module, and name it:
+The limiter as a storage of the `limits` package, and so of slowapi and flask-limiter. The import registers it:
 
     import exact_limiter.limits
     Limiter(key_func, storage_uri="limiter+https://TOKEN@limiter.example", strategy="moving-window")
 
-The service needs RATE_LIMIT_INLINE=1. Counting is exact for `moving-window`, and the same for `fixed-window`: a limit
-holds in every window of its length, not only in those that begin on the minute, and what is denied is not charged.
-Options, in the URI's query or in `storage_options`: `deadline_seconds`, and `on_error`, which is `raise` unless it is
-set to `deny` or `allow`. When nobody decides, `deny` is a limit that is used up, to `hit`, `test` and the stats alike,
-and `allow` one of which nothing is used. A limit that the service does not take is never allowed: it raises, or denies.
+The service needs RATE_LIMIT_INLINE=1. `moving-window` counts exactly, and `fixed-window` counts the same: a limit holds
+in every window of its length, not only in those that begin on the minute, and a denied hit is not charged.
+
+Options, in the URI's query or in `storage_options`: `deadline_seconds` and `on_error`, by default `raise`. In an
+outage, `hit`, `test` and the stats see a limit that is used up under `deny`, and an unused limit under `allow`. A limit
+that the service refuses never admits: it denies, or raises under `raise`.
 """
 
 from __future__ import annotations
@@ -27,27 +28,28 @@ from limits.aio.storage import MovingWindowSupport as AsyncMovingWindowSupport
 from limits.aio.storage import Storage as AsyncStorage
 from limits.storage import MovingWindowSupport, Storage
 
-from .client import AsyncLimiter, Limiter
+from .async_limiter import AsyncLimiter
+from .calls import Layer
 from .decision import Decision, degraded_decision
 from .errors import InvalidRequestError, LimiterError
-from .exchange import Layer
+from .limiter import Limiter
 
 _SCHEMES = ["limiter+http", "limiter+https"]
 _ASYNC_SCHEMES = [f"async+{scheme}" for scheme in _SCHEMES]
 
 
 class LimiterStorage(Storage, MovingWindowSupport):
-    """Counts in the limiter; for threads."""
+    """The storage for threads."""
 
     STORAGE_SCHEME = _SCHEMES
 
     def __init__(self, uri: str, wrap_exceptions: bool = False, **options: Any) -> None:
         super().__init__(uri, wrap_exceptions=wrap_exceptions)
         self._limiter = Limiter(**_arguments(uri, options))
-        # Nobody closes a storage. It may be collected in a thread that holds a lock which closing needs, such as the
-        # pool's: that thread would wait for itself, and nothing would be collected any more. So a new one closes.
+        # `limits` never closes a storage. The thread that collects it may hold a lock that closing needs, such as the
+        # pool's, and would deadlock. So a new thread closes the client.
         closing = weakref.finalize(self, start_new_thread, self._limiter.close, ())
-        # At the end of the interpreter no thread begins.
+        # No thread can start while the interpreter exits.
         closing.atexit = False
 
     @property
@@ -56,7 +58,7 @@ class LimiterStorage(Storage, MovingWindowSupport):
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: float = 1) -> bool:
         cost = math.ceil(amount)
-        # Nothing to count is nothing to ask about.
+        # The service takes no cost of 0.
         if cost == 0:
             return True
         return cost <= limit and self._consume(_layers(key, limit, expiry), cost).allowed
@@ -77,7 +79,7 @@ class LimiterStorage(Storage, MovingWindowSupport):
 
     def get_expiry(self, key: str) -> int:
         limit, expiry = _window_of(key)
-        # A whole number: slowapi writes it into a header as it is.
+        # slowapi writes it into a header, so it must be whole.
         return int(self.get_moving_window(key, limit, expiry)[0] + expiry)
 
     def check(self) -> bool:
@@ -93,7 +95,7 @@ class LimiterStorage(Storage, MovingWindowSupport):
         try:
             self._limiter.forget_inline(_name(key))
         except LimiterError as error:
-            _tell_or_raise(self._limiter, error)
+            _report_or_raise(self._limiter, error)
 
     def _consume(self, layers: list[Layer], cost: int) -> Decision:
         try:
@@ -109,7 +111,7 @@ class LimiterStorage(Storage, MovingWindowSupport):
 
 
 class AsyncLimiterStorage(AsyncStorage, AsyncMovingWindowSupport):
-    """Counts in the limiter; for an event loop."""
+    """The storage for event loops."""
 
     STORAGE_SCHEME = _ASYNC_SCHEMES
 
@@ -158,7 +160,7 @@ class AsyncLimiterStorage(AsyncStorage, AsyncMovingWindowSupport):
         try:
             await self._limiter.forget_inline(_name(key))
         except LimiterError as error:
-            _tell_or_raise(self._limiter, error)
+            _report_or_raise(self._limiter, error)
 
     async def _consume(self, layers: list[Layer], cost: int) -> Decision:
         try:
@@ -174,38 +176,38 @@ class AsyncLimiterStorage(AsyncStorage, AsyncMovingWindowSupport):
 
 
 _HEALTH = [Layer("limit", "health", ["1/second"])]
-_NO_RESET = "The limiter forgets one key at a time. In tests, the `limiter` fixture of exact_limiter resets it."
+_NO_RESET = "The limiter forgets one key at a time. In tests, use the `limiter` fixture of exact_limiter."
 
-#: How a key of `limits` ends: the limit that it is counted by, which nothing else tells `incr`, `get` and `get_expiry`.
+#: A key of `limits` ends with its limit. `incr`, `get` and `get_expiry` learn the limit from nothing else.
 _ENDS_WITH_LIMIT = re.compile(r"/(\d+)/(\d+)/(second|minute|hour|day|month|year)$")
 
 
 def _arguments(uri: str, options: dict[str, Any]) -> dict[str, Any]:
-    """What a client is made with: where, by which token, and how it fails."""
+    """The arguments of a client, from the URI and the options."""
     parts = urlsplit(uri)
     if parts.password is not None:
-        raise ValueError("the storage's URI has a token with a colon in it: percent-encode the token")
+        raise ValueError("the storage's URI has a colon in its token: percent-encode the token")
     if "@" in (parts.username or "") + parts.path + parts.query + parts.fragment:
-        raise ValueError("the storage's URI has an @ in a wrong place: percent-encode the token")
+        raise ValueError("the storage's URI has a misplaced @: percent-encode the token")
     host = parts.netloc.rpartition("@")[2]
     url = urlunsplit((parts.scheme.removeprefix("limiter+"), host, parts.path, "", ""))
-    given = {"on_error": "raise", **dict(parse_qsl(parts.query)), **options}
-    if unknown := given.keys() - {"on_error", "deadline_seconds"}:
+    arguments = {"on_error": "raise", **dict(parse_qsl(parts.query)), **options}
+    if unknown := arguments.keys() - {"on_error", "deadline_seconds"}:
         raise ValueError(f"the limiter's storage takes on_error and deadline_seconds, not {', '.join(sorted(unknown))}")
-    if "deadline_seconds" in given:
-        given["deadline_seconds"] = float(given["deadline_seconds"])
-    return {"url": url, "token": unquote(parts.username or ""), **given}
+    if "deadline_seconds" in arguments:
+        arguments["deadline_seconds"] = float(arguments["deadline_seconds"])
+    return {"url": url, "token": unquote(parts.username or ""), **arguments}
 
 
-def _tell_or_raise(limiter: Limiter | AsyncLimiter, error: LimiterError) -> None:
+def _report_or_raise(limiter: Limiter | AsyncLimiter, error: LimiterError) -> None:
     if limiter.on_error == "raise":
         raise error
-    limiter.tell(error, "inline")
+    limiter.report(error, "inline")
 
 
 def _denied(limiter: Limiter | AsyncLimiter, error: InvalidRequestError) -> Decision:
-    """The service does not take such a limit: no outage, so it is not let pass whatever `on_error` says."""
-    _tell_or_raise(limiter, error)
+    """A refused limit is no outage: it never admits, even under `allow`."""
+    _report_or_raise(limiter, error)
     return degraded_decision(False, "inline", 1, None)
 
 
@@ -214,17 +216,17 @@ def _layers(key: str, limit: int, expiry: int) -> list[Layer]:
 
 
 def _name(key: str) -> str:
-    """A key as the service takes it, at most 256 bytes of text; a digest of one that it would not take."""
+    """The key, or its digest if the service would refuse the key: it takes at most 256 bytes of text."""
     if key.isascii() and key.isprintable() and key == key.strip() and len(key) <= 250:
         return f"key:{key}"
     return f"sha256:{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def _window(decision: Decision, limit: int, expiry: int) -> tuple[float, int]:
-    """When the oldest of what is counted came, by this machine's clock, and how much that is; now if nothing is."""
+    """The time of the oldest counted hit by this machine's clock, or now, and the used part of the limit."""
     now = time.time()
     if decision.degraded and not decision.allowed:
-        # All of it is used, and comes back when it makes sense to ask again.
+        # Used up, until a retry makes sense in a second.
         return now + 1 - expiry, limit
     state = decision.limits[0] if decision.limits else None
     if state is None or state.used == 0 or state.frees_in_ms is None:
@@ -232,23 +234,23 @@ def _window(decision: Decision, limit: int, expiry: int) -> tuple[float, int]:
     return now + state.frees_in_ms / 1_000 - expiry, state.used
 
 
-def _count(decision: Decision, above: int) -> int:
-    """What an increment counts up to: above the limit when it was denied."""
+def _count(decision: Decision, denied: int) -> int:
+    """The count after an increment; `denied`, which is above the limit, if it was denied."""
     if not decision.allowed:
-        return above
+        return denied
     return decision.limits[0].used if decision.limits else 0
 
 
 def _limit_of(key: str, elastic_expiry: bool) -> int:
     if elastic_expiry:
-        raise NotImplementedError("The limiter has no windows that denied requests make longer: use moving-window.")
+        raise NotImplementedError("The limiter has no elastic windows: use moving-window.")
     return _window_of(key)[0]
 
 
 def _window_of(key: str) -> tuple[int, int]:
-    """The limit and the seconds of its window that a key ends with."""
+    """The limit and the seconds of its window, from the end of a key."""
     match = _ENDS_WITH_LIMIT.search(key)
     if match is None:
-        raise NotImplementedError("The limiter counts by a limit, and this key ends with none: use moving-window.")
+        raise NotImplementedError("This key does not end with a limit, which the limiter needs: use moving-window.")
     amount, multiples, granularity = match.groups()
     return int(amount), parse(f"{amount} per {multiples} {granularity}").get_expiry()

@@ -1,4 +1,4 @@
-"""What belongs to an event loop, and ends with it; and work that ends whatever is cancelled around it."""
+"""Values that belong to an event loop and end with it, and work that finishes despite cancellation."""
 
 from __future__ import annotations
 
@@ -23,83 +23,83 @@ C = TypeVar("C", bound=Closable)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop of asyncio that runs here; None on another kind of loop, and on none."""
+    """The running asyncio loop; None without a loop, and on another kind of loop."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
 
 
-class ForEachLoop(Generic[C]):
-    """One of a kind for each event loop that asks, made when it first does and closed when asyncio closes the loop."""
+class PerLoop(Generic[C]):
+    """A value for each event loop, made on first use and closed when asyncio closes the loop."""
 
     def __init__(self, make: Callable[[], C]) -> None:
         self._make = make
-        self._made: WeakKeyDictionary[object, C] = WeakKeyDictionary()
+        self._values: WeakKeyDictionary[object, C] = WeakKeyDictionary()
 
-    def here(self) -> C:
-        """The one of the loop that runs."""
+    def current(self) -> C:
+        """The value of the running loop."""
         loop = running_loop() or anyio.lowlevel.current_token()
-        made = self._made.get(loop)
-        if made is None:
-            made = self._made[loop] = self._make()
+        value = self._values.get(loop)
+        if value is None:
+            value = self._values[loop] = self._make()
             if isinstance(loop, asyncio.AbstractEventLoop):
                 _close_with(loop, self)
-        return made
+        return value
 
     async def aclose(self) -> None:
-        """Closes the one of the loop that runs, if there is one."""
+        """Closes the value of the running loop, if there is any."""
         loop = running_loop() or anyio.lowlevel.current_token()
-        if loop in self._made:
-            # Forgotten last: what it finishes before it is closed may need it.
-            await self._made[loop].aclose()
-            self._made.pop(loop, None)
+        if loop in self._values:
+            # Removed last: work that it finishes before it closes may need it.
+            await self._values[loop].aclose()
+            self._values.pop(loop, None)
 
     def forget(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._made.pop(loop, None)
+        self._values.pop(loop, None)
 
 
-#: Where a loop has what is to be closed with it.
+#: The attribute of a loop that holds what must be closed before it.
 _CLOSED_FIRST = "_exact_limiter_closed_first"
 
 
-def _close_with(loop: asyncio.AbstractEventLoop, owner: ForEachLoop[Any]) -> None:
+def _close_with(loop: asyncio.AbstractEventLoop, values: PerLoop[Any]) -> None:
     """
-    Has `loop.close()` close first what its owner has made for it. asyncio has no hook for that; without it a loop that
-    was closed, and each of its connections, would live for as long as the client does.
+    Makes `loop.close()` close the loop's value first. asyncio has no hook for that. Without it, a closed loop and its
+    connections would live as long as the client.
     """
     try:
         attributes = vars(loop)
     except TypeError:
-        # A loop of some other make, without attributes of its own.
+        # A loop of another make may have no attribute dictionary.
         return
     if _CLOSED_FIRST not in attributes:
         attributes[_CLOSED_FIRST] = WeakSet()
         close = loop.close
 
         def close_all() -> None:
-            # A loop that runs refuses to be closed; while another one runs here, this one can't run once more.
+            # A running loop refuses to be closed, and no loop can run inside another.
             can_run = not loop.is_running() and not loop.is_closed() and running_loop() is None
-            for one in list(attributes[_CLOSED_FIRST]):
+            for closing in list(attributes[_CLOSED_FIRST]):
                 if can_run:
                     with suppress(Exception), warnings.catch_warnings():
-                        # asyncio warns of generators that begin as late as this; these end before the loop does.
+                        # asyncio warns about generators that start this late; these end before the loop does.
                         warnings.simplefilter("ignore", ResourceWarning)
-                        loop.run_until_complete(one.aclose())
-                one.forget(loop)
+                        loop.run_until_complete(closing.aclose())
+                closing.forget(loop)
             close()
 
         attributes["close"] = close_all
-    attributes[_CLOSED_FIRST].add(owner)
+    attributes[_CLOSED_FIRST].add(values)
 
 
-async def to_the_end(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def run_to_completion(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """
-    Waits until `work` has ended, whatever is cancelled around it, and lets a cancellation go on only then. asyncio
-    cancels every task when it is shut down: `work` is then begun again, so it must be safe to repeat and end by itself.
+    Finishes `work` despite cancellation, and raises the cancellation only then. asyncio cancels every task at shutdown,
+    that of `work` too, which is then started again: it must be safe to repeat and end by itself.
     """
     if running_loop() is None:
-        # Holds off a cancelled scope, such as Starlette's, which would cancel each `await` anew.
+        # Shields from a cancelled scope, such as Starlette's, which would cancel each `await` again.
         with anyio.CancelScope(shield=True):
             return await work()
     cancelled: asyncio.CancelledError | None = None
@@ -111,10 +111,10 @@ async def to_the_end(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
             try:
                 await asyncio.wait([task])
             except asyncio.CancelledError as error:
-                # Of `task.cancel()`, which knows nothing of scopes.
+                # From `task.cancel()`, which ignores scopes.
                 cancelled = error
     if cancelled is None:
         return task.result()
-    # Looked at, so that asyncio does not complain that nobody has.
+    # Marks the exception as retrieved: asyncio logs those that nobody retrieves.
     task.exception()
     raise cancelled

@@ -1,7 +1,7 @@
 """
-A limiter for tests, with a clock that moves when it is told to. Installed with the package, nothing to import:
+A limiter for tests, with a clock that tests move. The plugin is installed with the package, without an import:
 
-    def test_the_sixth_waits(limiter, client):
+    def test_the_sixth_message_waits(limiter, client):
         for _ in range(5):
             assert client.post("/chat/message").status_code == 200
         denied = client.post("/chat/message")
@@ -9,7 +9,7 @@ A limiter for tests, with a clock that moves when it is told to. Installed with 
         limiter.advance(seconds=60)
         assert client.post("/chat/message").status_code == 200
 
-`limiter.url` and `limiter.token` are what the backend under test is given.
+Pass `limiter.url` and `limiter.token` to the backend under test.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .testing import LimiterService
 
 @pytest.fixture(scope="session")
 def limiter_variables() -> Mapping[str, str]:
-    """Variables of the limiter under test, such as RATE_LIMIT_POLICIES: to be overridden in a conftest.py."""
+    """Variables of the limiter under test, such as RATE_LIMIT_POLICIES. Override this fixture in a conftest.py."""
     return {}
 
 
@@ -31,13 +31,13 @@ def limiter_variables() -> Mapping[str, str]:
 def limiter_service(
     pytestconfig: pytest.Config, limiter_variables: Mapping[str, str]
 ) -> Generator[LimiterService, None, None]:
-    """The limiter, started once for all tests. Tests ask for `limiter`."""
+    """The limiter process, shared by all tests. Tests use `limiter`."""
     with LimiterService.start(limiter_variables, near=pytestconfig.rootpath) as service:
         yield service
 
 
 @pytest.fixture
 def limiter(limiter_service: LimiterService) -> LimiterService:
-    """The limiter as if it had just been started: nothing counted."""
+    """The limiter, with empty counters."""
     limiter_service.reset()
     return limiter_service

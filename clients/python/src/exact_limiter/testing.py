@@ -1,4 +1,4 @@
-"""The limiter as a process of its own, for tests: `exact_limiter.pytest_plugin` makes fixtures of it."""
+"""The limiter as a process, for tests. `exact_limiter.pytest_plugin` makes fixtures of it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from types import TracebackType
 
 import httpx
 
-from .client import Limiter
+from .limiter import Limiter
 
-#: It bundles the Worker and starts a runtime: seconds, on a machine with much else to do.
+#: The start bundles the Worker and starts a runtime, which takes seconds on a busy machine.
 _START_SECONDS = 90
 
 
 class LimiterService:
     """
-    A running limiter whose clock stands still until `advance` or `set_time` moves it, with limits named inline switched
-    on and with counters that end with it.
+    A running limiter. Its clock stands still until `advance` or `set_time` moves it. Inline limits are switched on, and
+    counters are not kept after its end.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, token: str, admin_token: str) -> None:
@@ -39,12 +39,12 @@ class LimiterService:
     @classmethod
     def start(cls, variables: Mapping[str, str] | None = None, *, near: Path | None = None) -> LimiterService:
         """
-        Starts it and waits until it serves. How it is started is found in EXACT_LIMITER_COMMAND, or in a checkout of
-        the limiter around this package or around `near`; otherwise raises FileNotFoundError, which says what to do.
+        Starts the limiter and waits until it serves. The command is EXACT_LIMITER_COMMAND, or that of a checkout of the
+        limiter around this package or around `near`. Raises FileNotFoundError, with instructions, without any of them.
         """
         command, directory = _command(near or Path.cwd())
         token, admin_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-        # What the developer's shell has set must not decide what is tested.
+        # Tests must not depend on the developer's shell.
         inherited = {name: os.environ[name] for name in os.environ if not name.startswith(("LIMITER_", "RATE_LIMIT_"))}
         process = subprocess.Popen(
             command,
@@ -66,30 +66,30 @@ class LimiterService:
         return cls(process, _url_when_it_serves(process), token, admin_token)
 
     def advance(self, *, seconds: float) -> datetime:
-        """Moves the clock on; to the millisecond. Returns what it shows then."""
+        """Moves the clock forward, to the millisecond. Returns its new time."""
         return self._move({"advance_seconds": seconds})
 
     def set_time(self, instant: datetime) -> datetime:
-        """Sets the clock; to a time before that of a decision only after a reset."""
+        """Sets the clock. A time before the latest decision needs a reset first."""
         if instant.tzinfo is None:
             raise ValueError("the instant needs a time zone")
         utc = instant.astimezone(timezone.utc)
         return self._move({"now": utc.strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc.microsecond // 1000:03}Z"})
 
     def now(self) -> datetime:
-        """What the clock shows."""
+        """The time of the clock."""
         return _instant(_ok(self._http.get("/test/clock")))
 
     def reset(self) -> None:
-        """Forgets everything that was counted, and lets the clock begin anew."""
+        """Forgets all counters, and resets the clock."""
         _ok(self._http.post("/test/reset"))
 
     def client(self, *, deadline_seconds: float = 30) -> Limiter:
-        """A client of it, patient enough for a machine that is busy with tests. It raises what nobody could decide."""
+        """A client with a deadline for busy machines. It raises in an outage."""
         return Limiter(self.url, self.token, deadline_seconds=deadline_seconds, on_error="raise")
 
     def stop(self) -> None:
-        """Ends it, and waits for its end."""
+        """Stops the limiter, and waits for its end."""
         self._http.close()
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
@@ -110,23 +110,23 @@ class LimiterService:
 
 
 def _command(near: Path) -> tuple[list[str], Path | None]:
-    """What starts the limiter, and where."""
-    given = os.environ.get("EXACT_LIMITER_COMMAND")
-    if given:
-        return shlex.split(given), None
+    """The command that starts the limiter, and its directory."""
+    command = os.environ.get("EXACT_LIMITER_COMMAND")
+    if command:
+        return shlex.split(command), None
     for directory in (*Path(__file__).resolve().parents, near.resolve(), *near.resolve().parents):
         if (directory / "src/local/start.ts").is_file() and (directory / "wrangler.toml").is_file():
             if not (directory / "node_modules").is_dir():
                 raise FileNotFoundError(f"The limiter in {directory} is not installed: run `npm ci` there.")
             return ["node", "--import", "tsx", "src/local/start.ts", "--test-clock"], directory
     raise FileNotFoundError(
-        "No limiter found to test with: set EXACT_LIMITER_COMMAND to what starts one, such as "
+        "No limiter found for the tests. Set EXACT_LIMITER_COMMAND to a command that starts it, such as "
         "`npm --prefix /path/to/its/checkout start -- --test-clock`."
     )
 
 
 def _url_when_it_serves(process: subprocess.Popen[bytes]) -> str:
-    """Reads what it prints until it serves, and goes on reading, so that it never waits for a reader."""
+    """Reads the output until the limiter serves, and in the background from then on: a full pipe would block it."""
     output: list[str] = []
     found: list[str] = []
     serves_or_ended = threading.Event()
@@ -152,8 +152,8 @@ def _url_when_it_serves(process: subprocess.Popen[bytes]) -> str:
 def _ok(response: httpx.Response) -> httpx.Response:
     if response.is_success:
         return response
-    told = json.loads(response.content)
-    raise ValueError("; ".join(error["detail"] for error in told.get("errors", [])) or told["detail"])
+    problem = json.loads(response.content)
+    raise ValueError("; ".join(error["detail"] for error in problem.get("errors", [])) or problem["detail"])
 
 
 def _instant(response: httpx.Response) -> datetime:

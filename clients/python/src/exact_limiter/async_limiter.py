@@ -1,0 +1,257 @@
+"""`AsyncLimiter`, the client for event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import TypeVar, cast
+
+import anyio
+import httpx
+
+from . import calls
+from .base import DEFAULT_DEADLINE_SECONDS, MAX_CONNECTIONS, BaseLimiter, OnError, seconds_to_next_probe
+from .batches import Batches, item_of
+from .calls import Call, Layer
+from .connections import UNREACHABLE, Connections
+from .decision import Decision, Release, Settlement
+from .errors import LimiterError
+from .exchange import Exchange, Outcome, Pause, Send
+from .ids import Id, Subject
+from .loops import PerLoop, run_to_completion, running_loop
+from .responses import Read, Response, decision_of, nothing_of, release_of, require_policies, settlement_of
+
+T = TypeVar("T")
+
+
+class _LoopState:
+    """The state of an AsyncLimiter that belongs to one event loop, and is useless on another."""
+
+    def __init__(self, limiter: AsyncLimiter) -> None:
+        self.connections = Connections(MAX_CONNECTIONS)
+        self.batches = Batches(lambda body: limiter._send(Call("POST", "/v1/batch", body), 1))
+        self.probing: asyncio.Task[None] | None = None
+        #: Roll back cancelled consumes.
+        self.rollbacks: set[asyncio.Task[None]] = set()
+
+    async def aclose(self) -> None:
+        if self.rollbacks:
+            await asyncio.wait(self.rollbacks)
+        if self.probing is not None:
+            self.probing.cancel()
+            await asyncio.wait([self.probing])
+        await self.connections.aclose()
+
+
+class AsyncLimiter(BaseLimiter):
+    """
+    The limiter for code that runs on an event loop. Each loop and each process has its own pool of connections.
+
+    The deadline covers a call as a whole, retries included. The first attempt gets half of it. That half must be
+    longer than the service's own RATE_LIMIT_DEADLINE_MS (1 s) plus a round trip: the default, 2.5 s, leaves 0.25 s.
+
+    A denial is a value. In an outage `on_error` decides: "deny" or "allow" with `degraded` set, or "raise" for the
+    error. An outage is: no response, a 5xx, a refused token, an unknown policy, or inline limits that are switched off.
+    A request that the service refuses as invalid raises InvalidRequestError, whatever `on_error` is.
+
+    After a few failures in a row, `on_error` decides checks and consumes without waiting, and the service is probed in
+    the background. A settle or a release is always sent, and ends within the deadline even if it is cancelled. Its
+    failure is logged, once a minute. A cancelled consume is rolled back in the background, unless the idempotency key
+    is the caller's: the caller may retry it.
+
+    With `batch`, on asyncio, calls made while a request is in flight share the next request. Each keeps its own
+    deadline, cancellation and idempotency key. Calls with inline limits are sent alone. A `transport` of your own
+    is not renewed: make a client with a new transport for each event loop and after a fork.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
+        on_error: OnError = "deny",
+        batch: bool = False,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._transport = transport
+        self._batch = batch
+        super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
+
+    async def ready(self, *policies: str, inline: bool = False) -> None:
+        """
+        Raises the first error in the configuration: UnauthorizedError for the token, UnknownPolicyError for these
+        policies and those of the FastAPI dependencies, UnauthorizedError if `inline` limits are needed and switched
+        off. Raises UnavailableError if the limiter is unreachable.
+        """
+        await self._run(self._exchange(calls.policies_call(), require_policies({*self.policies, *policies})))
+        if inline:
+            await self._run(self._exchange(calls.inline_switch_call(), decision_of))
+
+    async def check(self, policy: str, subject: Subject, *, cost: int = 1) -> Decision:
+        """Decides, and records nothing."""
+        return await self._run_or_roll_back(calls.check_call(policy, subject, cost))
+
+    async def consume(
+        self, policy: str, subject: Subject, *, cost: int = 1, idempotency_key: Id | None = None
+    ) -> Decision:
+        """Records `cost` if every limit of every layer admits it, and once for each idempotency key."""
+        return await self._run_or_roll_back(calls.consume_call(policy, subject, cost, idempotency_key))
+
+    async def settle(self, policy: str, subject: Subject, *, id: Id, cost: int) -> Settlement:
+        """
+        Corrects the cost of decision `id`: the real cost once it is known, 0 to give it back. Safe to repeat.
+        Raises UnknownDecisionError if the decision is not in the window, UnavailableError in an outage.
+        """
+        return await self._run_to_completion(calls.settle_call(policy, subject, id, cost), settlement_of)
+
+    async def release(self, policy: str, subject: Subject, *, id: Id) -> Release:
+        """
+        Ends decision `id` for concurrent limits. Safe to repeat. Raises as `settle` does; its place may then be held
+        until the limit's window has passed.
+        """
+        return await self._run_to_completion(calls.release_call(policy, subject, id), release_of)
+
+    async def check_inline(self, layers: Sequence[Layer], *, cost: int = 1) -> Decision:
+        """`check` by inline limits. The service needs RATE_LIMIT_INLINE=1."""
+        return await self._run_or_roll_back(calls.check_inline_call(layers, cost))
+
+    async def consume_inline(
+        self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: Id | None = None
+    ) -> Decision:
+        """`consume` by inline limits."""
+        return await self._run_or_roll_back(calls.consume_inline_call(layers, cost, idempotency_key))
+
+    async def settle_inline(self, layers: Sequence[Layer], *, id: Id, cost: int) -> Settlement:
+        """`settle` by inline limits."""
+        return await self._run_to_completion(calls.settle_inline_call(layers, id, cost), settlement_of)
+
+    async def release_inline(self, layers: Sequence[Layer], *, id: Id) -> Release:
+        """`release` by inline limits."""
+        return await self._run_to_completion(calls.release_inline_call(layers, id), release_of)
+
+    async def forget_inline(self, key: Id) -> None:
+        """Forgets the counters of this key under inline limits."""
+        await self._run(self._exchange(calls.forget_inline_call(key), nothing_of))
+
+    async def aclose(self) -> None:
+        """Closes the connections of this event loop."""
+        self._renew_after_fork()
+        await self._loops.aclose()
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    async def __aenter__(self) -> AsyncLimiter:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _init_process_state(self) -> None:
+        super()._init_process_state()
+        self._loops = PerLoop(lambda: _LoopState(self))
+        self._probing: asyncio.Task[None] | None = None
+
+    async def _run(self, exchange: Exchange[T]) -> T:
+        outcome: Outcome = None
+        while True:
+            try:
+                step = exchange.send(outcome)
+            except StopIteration as stop:
+                return cast(T, stop.value)
+            outcome = await self._perform(step)
+
+    async def _perform(self, step: Send | Pause) -> Outcome:
+        if isinstance(step, Pause):
+            await anyio.sleep(step.seconds)
+            return None
+        try:
+            with anyio.fail_after(step.timeout_seconds):
+                if self._batch and (item := item_of(step.call, step.attempt)) is not None:
+                    return await self._loops.current().batches.add(item)
+                return await self._send(step.call, step.attempt)
+        except (httpx.RequestError, *UNREACHABLE) as error:
+            return error
+
+    async def _send(self, call: Call, attempt: int) -> Response:
+        transport = self._transport or self._loops.current().connections
+        response = await transport.handle_async_request(self._request(call, attempt))
+        try:
+            return Response(response.status_code, response.headers, await response.aread())
+        finally:
+            await response.aclose()
+
+    async def _run_or_roll_back(self, call: Call) -> Decision:
+        try:
+            return await self._run(self._decide(call))
+        except BaseException as error:
+            # Cancelled: the consume may have been charged, under a key that only this client knows.
+            if call.has_new_key and not isinstance(error, (Exception, GeneratorExit)):
+                await self._roll_back_in_background(call)
+            raise
+
+    async def _roll_back_in_background(self, call: Call) -> None:
+        if running_loop() is None:
+            with anyio.CancelScope(shield=True):
+                return await self._roll_back(call)
+        rollbacks = self._loops.current().rollbacks
+        task = asyncio.create_task(run_to_completion(lambda: self._roll_back(call)))
+        rollbacks.add(task)
+        task.add_done_callback(rollbacks.discard)
+
+    async def _roll_back(self, call: Call) -> None:
+        """
+        Retries a cancelled consume by the same key to find out whether it was admitted, and then gives its charge back.
+        After the retry's response, an earlier attempt that is still in flight can't charge anything.
+        """
+        try:
+            decision = await self._run(self._exchange(replace(call, has_new_key=False), decision_of))
+        except LimiterError as error:
+            self._report_failed(call, error)
+            return
+        if not decision.allowed or decision.id is None:
+            return
+        with suppress(LimiterError):
+            await self._run_to_completion(call.to_change("settle", id=decision.id, cost=0), settlement_of)
+        with suppress(LimiterError):
+            await self._run_to_completion(call.to_change("release", id=decision.id), release_of)
+
+    async def _run_to_completion(self, call: Call, read: Read[T]) -> T:
+        """Finishes a settle or a release despite cancellation: until it succeeds, the charge holds its place."""
+        deadline = self._deadline()
+        return await run_to_completion(lambda: self._run(self._change(call, read, deadline)))
+
+    def _invalidate_connections(self) -> None:
+        self._loops.current().connections.invalidate()
+
+    def _is_probing(self) -> bool:
+        """A task whose loop has stopped probes nothing."""
+        return self._probing is not None and not self._probing.done() and self._probing.get_loop().is_running()
+
+    def _start_probing(self) -> None:
+        loop = running_loop()
+        if loop is None or self._is_probing():
+            return
+
+        def stop(_: object) -> None:
+            # Collected in any thread, and perhaps after the loop was closed.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(task.cancel)
+
+        task = loop.create_task(_probe_until_answered(weakref.ref(self, stop)))
+        self._probing = self._loops.current().probing = task
+
+
+async def _probe_until_answered(reference: weakref.ref[AsyncLimiter]) -> None:
+    while (pause_seconds := seconds_to_next_probe(reference)) is not None:
+        await asyncio.sleep(pause_seconds)
+        if (limiter := reference()) is not None:
+            with suppress(LimiterError):
+                await limiter._run(limiter._probe())
+        del limiter

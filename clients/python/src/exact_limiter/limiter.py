@@ -1,0 +1,183 @@
+"""`Limiter`, the client for threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import TypeVar, cast
+
+import httpx
+
+from . import calls
+from .base import DEFAULT_DEADLINE_SECONDS, MAX_CONNECTIONS, BaseLimiter, OnError, seconds_to_next_probe
+from .calls import Layer
+from .decision import Decision, Release, Settlement
+from .errors import LimiterError
+from .exchange import Exchange, Outcome, Pause, Send
+from .ids import Id, Subject
+from .responses import Response, decision_of, nothing_of, release_of, require_policies, settlement_of
+
+T = TypeVar("T")
+
+
+class Limiter(BaseLimiter):
+    """
+    The limiter for code that runs in threads, which may share a client. Options and failures are those of AsyncLimiter.
+    The deadline is checked between two parts of a response's body: a server that sends its headers a byte at a time can
+    hold a call for longer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
+        on_error: OnError = "deny",
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._given_transport = transport
+        super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
+
+    def ready(self, *policies: str, inline: bool = False) -> None:
+        """Raises the first error in the configuration, as `AsyncLimiter.ready` does."""
+        self._run(self._exchange(calls.policies_call(), require_policies({*self.policies, *policies})))
+        if inline:
+            self._run(self._exchange(calls.inline_switch_call(), decision_of))
+
+    def check(self, policy: str, subject: Subject, *, cost: int = 1) -> Decision:
+        """Decides, and records nothing."""
+        return self._run(self._decide(calls.check_call(policy, subject, cost)))
+
+    def consume(self, policy: str, subject: Subject, *, cost: int = 1, idempotency_key: Id | None = None) -> Decision:
+        """Records `cost` if every limit of every layer admits it, and once for each idempotency key."""
+        return self._run(self._decide(calls.consume_call(policy, subject, cost, idempotency_key)))
+
+    def settle(self, policy: str, subject: Subject, *, id: Id, cost: int) -> Settlement:
+        """
+        Corrects the cost of decision `id`: the real cost once it is known, 0 to give it back. Safe to repeat.
+        Raises UnknownDecisionError if the decision is not in the window, UnavailableError in an outage.
+        """
+        return self._run(self._change(calls.settle_call(policy, subject, id, cost), settlement_of))
+
+    def release(self, policy: str, subject: Subject, *, id: Id) -> Release:
+        """
+        Ends decision `id` for concurrent limits. Safe to repeat. Raises as `settle` does; its place may then be held
+        until the limit's window has passed.
+        """
+        return self._run(self._change(calls.release_call(policy, subject, id), release_of))
+
+    def check_inline(self, layers: Sequence[Layer], *, cost: int = 1) -> Decision:
+        """`check` by inline limits. The service needs RATE_LIMIT_INLINE=1."""
+        return self._run(self._decide(calls.check_inline_call(layers, cost)))
+
+    def consume_inline(self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: Id | None = None) -> Decision:
+        """`consume` by inline limits."""
+        return self._run(self._decide(calls.consume_inline_call(layers, cost, idempotency_key)))
+
+    def settle_inline(self, layers: Sequence[Layer], *, id: Id, cost: int) -> Settlement:
+        """`settle` by inline limits."""
+        return self._run(self._change(calls.settle_inline_call(layers, id, cost), settlement_of))
+
+    def release_inline(self, layers: Sequence[Layer], *, id: Id) -> Release:
+        """`release` by inline limits."""
+        return self._run(self._change(calls.release_inline_call(layers, id), release_of))
+
+    def forget_inline(self, key: Id) -> None:
+        """Forgets the counters of this key under inline limits."""
+        self._run(self._exchange(calls.forget_inline_call(key), nothing_of))
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._renew_after_fork()
+        self._is_closed.set()
+        self._transport.close()
+
+    def __enter__(self) -> Limiter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _init_process_state(self) -> None:
+        super()._init_process_state()
+        self._transport = self._given_transport or _new_transport()
+        self._probing: threading.Thread | None = None
+        self._probing_lock = threading.Lock()
+        self._is_closed = threading.Event()
+
+    def _run(self, exchange: Exchange[T]) -> T:
+        outcome: Outcome = None
+        while True:
+            try:
+                step = exchange.send(outcome)
+            except StopIteration as stop:
+                return cast(T, stop.value)
+            outcome = self._perform(step)
+
+    def _perform(self, step: Send | Pause) -> Outcome:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return None
+        try:
+            return self._send(step)
+        except (httpx.RequestError, OSError) as error:
+            return error
+
+    def _send(self, send: Send) -> Response:
+        seconds = send.timeout_seconds
+        ends_at = time.monotonic() + seconds
+        request = self._request(send.call, send.attempt, connect=seconds, read=seconds, write=seconds, pool=seconds)
+        response = self._transport.handle_request(request)
+        try:
+            if response.is_stream_consumed:
+                return Response(response.status_code, response.headers, response.content)
+            content = bytearray()
+            for chunk in response.iter_raw():
+                content += chunk
+                if time.monotonic() > ends_at:
+                    raise httpx.ReadTimeout("the response's body takes longer than the attempt may")
+            return Response(response.status_code, response.headers, bytes(content))
+        finally:
+            response.close()
+
+    def _invalidate_connections(self) -> None:
+        if self._given_transport is None:
+            # The old transport is collected once no thread has a request in flight on it.
+            self._transport = _new_transport()
+
+    def _is_probing(self) -> bool:
+        return self._probing is not None and self._probing.is_alive()
+
+    def _start_probing(self) -> None:
+        with self._probing_lock:
+            if self._is_probing() or self._is_closed.is_set():
+                return
+            self._probing = threading.Thread(
+                target=_probe_until_answered,
+                args=[weakref.ref(self), self._is_closed],
+                name="exact_limiter",
+                daemon=True,
+            )
+            self._probing.start()
+
+
+def _new_transport() -> httpx.BaseTransport:
+    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
+    return httpx.HTTPTransport(limits=limits)
+
+
+def _probe_until_answered(reference: weakref.ref[Limiter], is_closed: threading.Event) -> None:
+    while (pause_seconds := seconds_to_next_probe(reference)) is not None:
+        if is_closed.wait(pause_seconds):
+            return
+        if (limiter := reference()) is not None:
+            with suppress(LimiterError):
+                limiter._run(limiter._probe())
+        del limiter
