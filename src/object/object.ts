@@ -2,6 +2,7 @@ import { DurableObject } from "cloudflare:workers";
 import type { KeyOverride, LayerLimits } from "../core/override";
 import { GroupCommit } from "./group-commit";
 import { Ledger } from "./ledger";
+import { decodeCalls, encodeResults } from "./message";
 import type { Call, CallResult, Inspected, OverrideToSet } from "./protocol";
 import { Store } from "./store/store";
 import { CLOCK_MARGIN_MS } from "./sweep";
@@ -39,9 +40,9 @@ export class LimiterObject extends DurableObject {
     return Date.now();
   }
 
-  /** Calls, which have their turn together with all that arrive at the same time, and what became of each: both in JSON. */
+  /** Decides calls together with all that arrive at the same time. Calls and results are text (`message.ts`). */
   async decide(calls: string): Promise<string> {
-    return JSON.stringify(await this.#group.add(JSON.parse(calls) as Call[]));
+    return encodeResults(await this.#group.add(decodeCalls(calls)));
   }
 
   inspect(key: string, asked: readonly LayerLimits[], most: number): Inspected[] {

@@ -1,5 +1,6 @@
 import type { Config } from "../config/config";
 import type { KeyOverride, LayerLimits } from "../core/override";
+import { decodeResults, encodeCalls } from "../object/message";
 import type { Call, CallResult, Inspected, OverrideToSet } from "../object/protocol";
 import { callWithin, type Timing } from "./deadline";
 
@@ -39,7 +40,7 @@ export function callObject<S extends DecidingStub, T>(
   return callWithin(deadlineMs, () => call(objects.getByName(name, where)), timing);
 }
 
-/** An object as the runtime hands it out: calls that decide, and their results, travel as JSON. */
+/** An object as the runtime hands it out: calls that decide, and their results, travel as text (`object/message.ts`). */
 export type BoundObject = Omit<ObjectStub, "decide"> & { decide(calls: string): Promise<string> };
 
 export interface BoundNamespace {
@@ -60,7 +61,7 @@ export class BoundObjects implements ObjectNamespace {
       decide: async (calls) => {
         const startMs = Date.now();
         try {
-          return JSON.parse(await object.decide(JSON.stringify(calls))) as CallResult[];
+          return decodeResults(await object.decide(encodeCalls(calls)), calls);
         } finally {
           this.observe(Date.now() - startMs);
         }

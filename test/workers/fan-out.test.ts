@@ -343,7 +343,7 @@ describe("an object that cannot be reached", () => {
     const outdated = {
       getByName: (name: string) => {
         const stub = real.getByName(name);
-        return { decide: (calls: string) => stub.decide(calls.replaceAll('"method":"release"', '"method":"settle"')) };
+        return { decide: (calls: string) => stub.decide(calls.replaceAll("[4,", "[9,")) };
       },
     };
     const caller = new Caller(workerTarget({ LIMITER_PLACEMENT: "key", LIMITER_OBJECTS: outdated }));

@@ -52,9 +52,9 @@ describe("calls that arrive together", () => {
       const calls = consumes([[caller("user:a")], [caller("user:bad")], [caller("user:b"), ip("ip:1")]]);
       const outcomes = ledger.decide(calls, START_MS);
       expect(outcomes).toMatchObject([
-        { answer: { allowed: true, replayed: false } },
+        { verdict: { allowed: true, replayed: false } },
         { error: expect.stringContaining("disk full") },
-        { answer: { allowed: true, replayed: false } },
+        { verdict: { allowed: true, replayed: false } },
       ]);
       for (const reader of [ledger, new AskedLedger(store)])
         for (const [key, used] of [["user:a", 1] as const, ["user:bad", 1] as const, ["user:b", 1] as const])

@@ -4,6 +4,7 @@ import { vi } from "vitest";
 import type { StatsObject } from "../../src/counting/stats-object";
 import { appOf } from "../../src/http/app";
 import { ROUTES } from "../../src/http/routes";
+import { decodeResults, encodeCalls } from "../../src/object/message";
 import type { LimiterObject } from "../../src/object/object";
 import type { Call, CallResult, Method, QuestionOf, VerdictOf } from "../../src/object/protocol";
 import type { Target } from "../behaviour/target";
@@ -21,7 +22,7 @@ export async function ask<M extends Method>(
   question: QuestionOf<M>,
 ): Promise<VerdictOf<M>> {
   const calls = [{ method, question } as Call];
-  const [result] = JSON.parse(await object.decide(JSON.stringify(calls))) as CallResult<VerdictOf<M>>[];
+  const [result] = decodeResults(await object.decide(encodeCalls(calls)), calls) as CallResult<VerdictOf<M>>[];
   if (result && "verdict" in result) return result.verdict;
   throw new Error(result?.error);
 }

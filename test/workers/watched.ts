@@ -1,4 +1,5 @@
 import { env } from "cloudflare:workers";
+import { decodeCalls } from "../../src/object/message";
 import { Caller } from "../behaviour/target";
 import { type Bindings, workerTarget } from "./target";
 
@@ -10,7 +11,7 @@ export type Named = "decide" | "inspect" | "forget";
 
 /** What is decided, or "decide" where that is more than one call. */
 export function methodOf(name: Named, [calls]: unknown[]): Method {
-  const decided = name === "decide" ? (JSON.parse(String(calls)) as { method: Method }[]) : [];
+  const decided = name === "decide" ? decodeCalls(String(calls)) : [];
   return decided.length === 1 ? (decided[0]?.method ?? name) : name;
 }
 
