@@ -43,7 +43,7 @@ export class Account {
   ) {
     const override = store.overrides.load(key);
     if (override) this.#override = overrideFromText(override.text, override.endsAtMs);
-    this.#pages = new Pages(store, key, pageChars, (event) => this.putBack(event));
+    this.#pages = new Pages(store, key, pageChars, (event) => this.recordInLogs(event));
   }
 
   /** Nothing is stored about the key. */
@@ -97,7 +97,7 @@ export class Account {
   /** Records an event in the counters that it is charged to, and stores it. */
   append(event: PagedEvent): void {
     const { atMs, charged } = event;
-    this.putBack(event);
+    this.recordInLogs(event);
     let untilMs = 0;
     for (const layer of charged.layers) {
       const log = this.#log(charged.policy, layer);
@@ -126,19 +126,19 @@ export class Account {
 
   /** Puts `next` in the place of an event, in the logs and where it is stored; undefined takes it out. */
   change(located: Located, next: PagedEvent | undefined): void {
-    this.withdraw(located.event);
-    if (next) this.putBack(next);
+    this.removeFromLogs(located.event);
+    if (next) this.recordInLogs(next);
     this.#pages.change(located, next);
   }
 
   /** Takes an event out of the counters and leaves it where it is stored, to see how they stand without it. */
-  withdraw(event: PagedEvent): void {
+  removeFromLogs(event: PagedEvent): void {
     const { charged, ...logged } = event;
     for (const layer of charged.layers)
       this.#logs.get(nameOf(charged.policy, layer))?.remove({ ...logged, retainMs: charged.retainMs });
   }
 
-  putBack(event: PagedEvent): void {
+  recordInLogs(event: PagedEvent): void {
     const { charged, ...logged } = event;
     for (const layer of charged.layers)
       this.#log(charged.policy, layer).record({ ...logged, retainMs: charged.retainMs });
