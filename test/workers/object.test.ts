@@ -88,7 +88,7 @@ describe("storage", () => {
           expect(ledger.consume(charge([caller(`user:${key}`)]), START_MS).standings[0]?.[0]?.used).toBe(round);
       for (let key = 0; key < 100; key++)
         expect(ledger.consume(charge([caller(`user:${key}`)]), START_MS).allowed).toBe(false);
-      expect(ledger.memoryInUse).toBeLessThanOrEqual(20_000);
+      expect(ledger.weightBytes).toBeLessThanOrEqual(20_000);
     });
   });
 
