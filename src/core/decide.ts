@@ -66,6 +66,7 @@ export function leavingsOf(counters: readonly LimitedLog[], nowMs: number, withi
 
 /** The longest window in which an event of now may count. The counter's own limits may hold again before it has left them. */
 export function longestInForceMs({ limits, override }: Pick<LimitedLog, "limits" | "override">): number {
+  assert(limits.length > 0, "a counter has a limit");
   const own = longestWindowMs(limits);
   return override?.limits ? Math.max(own, longestWindowMs(override.limits)) : own;
 }

@@ -1,5 +1,3 @@
-import { assert } from "./assert";
-
 /** The most cost that may be admitted in any window of `windowMs`. */
 export interface Limit {
   /** Counts events instead of their cost: those that were admitted in the window and not released. */
@@ -47,6 +45,5 @@ export function limitText({ kind, max, windowMs }: Limit): string {
 }
 
 export function longestWindowMs(limits: readonly Limit[]): number {
-  assert(limits.length > 0, "a counter has a limit");
   return Math.max(...limits.map((limit) => limit.windowMs));
 }
