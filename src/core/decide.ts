@@ -1,11 +1,13 @@
+import { assert } from "./assert";
 import { type Limit, longestWindowMs } from "./limit";
 import { type Override, type OverrideStanding, overriddenStandings, overrideStandingOf } from "./override";
 import type { EventLog } from "./sliding-window";
 import type { Standing } from "./standing";
 
-/** The log of one policy's layer and key, under the limits in force. */
+/** A counter with its events: the log of a policy, a layer and a key, with the limits to hold. */
 export interface LimitedLog {
   readonly log: EventLog;
+  /** The counter's own limits, even if an override is in force. */
   readonly limits: readonly Limit[];
   /** In force at the time of the decision. */
   readonly override?: Override | undefined;
@@ -13,20 +15,18 @@ export interface LimitedLog {
 
 export interface Verdict {
   readonly allowed: boolean;
-  /**
-   * How every limit in force of every counter stands, in the order given, after the verdict: with the cost where it was
-   * recorded, without it where it was only asked about or denied.
-   */
+  /** How every limit in force of every counter stands after the verdict, in the order given. Includes a cost that was recorded. */
   readonly standings: readonly (readonly Standing[])[];
-  /** What overrides each of the counters, null where nothing does; left out where nothing overrides any. */
+  /** The override of each counter, null for none. Left out if no counter has one. */
   readonly overrides?: readonly (OverrideStanding | null)[];
 }
 
 /**
- * Would every limit in force of every counter admit `cost`? Records nothing. `cost` is at most the smallest of the
- * counters' own limits on costs.
+ * Would every limit in force of every counter admit `cost`? Records nothing. Requires that `cost` is from 1 to the smallest
+ * of the counters' own limits on costs.
  */
 export function check(counters: readonly LimitedLog[], cost: number, nowMs: number): Verdict {
+  assert(cost >= 1, "a cost is at least 1");
   const standings = counters.map((counter) => standingsOf(counter, cost, nowMs));
   const allowed = standings.every((limits) => limits.every(({ fitsInMs }) => fitsInMs === 0));
   if (!counters.some(isOverridden)) return { allowed, standings };
@@ -37,8 +37,8 @@ export function check(counters: readonly LimitedLog[], cost: number, nowMs: numb
 }
 
 /**
- * Records `cost` in every counter if every limit in force of every counter admits it, and in none otherwise. Each keeps
- * it for the longest of its own windows in force.
+ * Records `cost` in every counter if every limit in force of every counter admits it, and in none otherwise. Each counter
+ * keeps the event for the longest of its windows.
  */
 export function consume(counters: readonly LimitedLog[], cost: number, nowMs: number): Verdict {
   const verdict = check(counters, cost, nowMs);
@@ -51,21 +51,22 @@ export function consume(counters: readonly LimitedLog[], cost: number, nowMs: nu
   return { ...check(counters, cost, nowMs), allowed: true };
 }
 
-/** How every limit in force of a counter stands, and when `cost` fits it. */
+/** How every limit in force of a counter stands for `cost`. */
 export function standingsOf(counter: LimitedLog, cost: number, nowMs: number): Standing[] {
   if (isOverridden(counter)) return overriddenStandings(counter, cost, nowMs);
   return counter.limits.map((limit) => counter.log.standing(limit, cost, nowMs));
 }
 
-/** What leaves the windows of every limit in force next (`EventLog.leavings`), in the order of a verdict's standings. */
+/** What leaves the window of every limit in force next (`EventLog.leavings`), in the order of a verdict's standings. */
 export function leavingsOf(counters: readonly LimitedLog[], nowMs: number, withinMs: number): number[][][] {
   return counters.map(({ log, limits, override }) =>
     (override?.limits ?? limits).map((limit) => log.leavings(limit, nowMs, withinMs, override?.keptFromMs)),
   );
 }
 
-/** How long an event that is admitted now can count: the counter's own limits may hold again before it has left their windows. */
+/** The longest window in which an event of now may count. The counter's own limits may hold again before it has left them. */
 export function longestInForceMs({ limits, override }: Pick<LimitedLog, "limits" | "override">): number {
+  assert(limits.length > 0, "a counter has a limit");
   const own = longestWindowMs(limits);
   return override?.limits ? Math.max(own, longestWindowMs(override.limits)) : own;
 }

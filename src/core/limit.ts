@@ -1,6 +1,6 @@
 /** The most cost that may be admitted in any window of `windowMs`. */
 export interface Limit {
-  /** Counts, in place of their cost, decisions that are under way: admitted in the window, and not released since. */
+  /** Counts events instead of their cost: those that were admitted in the window and not released. */
   readonly kind?: "concurrent";
   readonly max: number;
   /** A whole number of seconds, in milliseconds. */
@@ -12,13 +12,13 @@ export const LONGEST_WINDOW_MS = 31 * 86_400_000;
 
 const UNIT_MS = { second: 1_000, minute: 60_000, hour: 3_600_000, day: 86_400_000 };
 
-/** Read in linear time: runs of white space are one space each before, so that nothing can be divided in two ways. */
+/** Matches in linear time: white space is collapsed first, so that no run of characters can be divided in two ways. */
 const GRAMMAR =
   /^(?<max>\d+)(?<concurrent> concurrent)? ?(?:\/| per ) ?(?:(?<count>\d+) ?)?(?<unit>second|minute|hour|day)s?$/i;
 
 /**
- * Reads `5/minute`, `5 per minute` or `2 per 5 seconds`, the notation of Python's `limits`; in each of them,
- * `2 concurrent` counts decisions that are under way.
+ * Reads `5/minute`, `5 per minute` or `2 per 5 seconds`, the notation of Python's `limits`. `2 concurrent per minute` is a
+ * concurrent limit.
  * @throws RangeError that says what is wrong with the text.
  */
 export function parseLimit(text: string): Limit {
@@ -36,12 +36,12 @@ export function parseLimit(text: string): Limit {
   return parts.concurrent ? { kind: "concurrent", max, windowMs } : { max, windowMs };
 }
 
-/** The limit as `parseLimit` reads it, in the largest unit that it is whole in. */
+/** The limit as `parseLimit` reads it, in the largest unit of which its window is a whole number. */
 export function limitText({ kind, max, windowMs }: Limit): string {
   const [unit, unitMs] = Object.entries(UNIT_MS).findLast(([, ms]) => windowMs % ms === 0) ?? ["second", 1_000];
   const count = windowMs / unitMs;
-  const most = kind ? `${max} ${kind}` : `${max}`;
-  return count === 1 ? `${most}/${unit}` : `${most} per ${count} ${unit}s`;
+  const amount = kind ? `${max} ${kind}` : `${max}`;
+  return count === 1 ? `${amount}/${unit}` : `${amount} per ${count} ${unit}s`;
 }
 
 export function longestWindowMs(limits: readonly Limit[]): number {

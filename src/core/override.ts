@@ -5,51 +5,51 @@ import type { Standing } from "./standing";
 export const OVERRIDE_KINDS = ["limits", "exempt", "ban"] as const;
 export type OverrideKind = (typeof OVERRIDE_KINDS)[number];
 
-/** The limits of one of a key's counters. */
+/** The limits of a counter, whose key is known. */
 export interface LayerLimits {
   readonly policy: string;
   readonly layer: string;
   readonly limits: readonly Limit[];
   /**
-   * What the counter kept when the override was set: the events from this instant on, which it goes on to keep for as long
-   * as the override is in force. Left out where it kept none.
+   * The counter kept events from this instant on when the override was set. It keeps them while the override is in force.
+   * Left out if it kept none.
    */
   readonly keptFromMs?: number | undefined;
 }
 
-/** What was set for a key, of all counters or of some. Objects store it and send it as it is. */
+/** The override of a key. It holds for all of the key's counters, or for some. Objects store it and send it as it is. */
 export interface KeyOverride {
   readonly kind: OverrideKind;
-  /** For whoever looks the key up. */
+  /** For people who look the key up. */
   readonly reason: string;
-  /** The object's own time: the instant from which on it holds no longer. */
+  /** The instant from which it does not hold any more, by the object's clock. */
   readonly endsAtMs: number;
-  /** The counters that have other limits, and those limits: of kind `limits` alone. */
+  /** The counters that have other limits, with those limits. Only of kind `limits`. */
   readonly layers?: readonly LayerLimits[];
 }
 
-/** What holds for a counter in place of its own limits, before `endsAtMs` and not from then on. */
+/** An override, as one counter sees it. It holds before `endsAtMs`, in place of the counter's own limits. */
 export interface Override {
   readonly kind: OverrideKind;
   readonly endsAtMs: number;
-  /** Those in force: of kind `limits`, and of no other. */
+  /** The limits in force. Only of kind `limits`. */
   readonly limits?: readonly Limit[] | undefined;
-  /** Events from this instant on are kept while it is in force, whatever their retention. */
+  /** Events from this instant on are kept while the override is in force, whatever their retention. */
   readonly keptFromMs?: number | undefined;
 }
 
-/** What an override of a key is to one of its counters, if anything. */
+/** The override of a key as one of its counters sees it. Undefined if it leaves the counter as it is. */
 export function overrideOf(override: KeyOverride, policy: string, layer: string): Override | undefined {
   const { kind, endsAtMs, layers } = override;
   if (kind !== "limits") return { kind, endsAtMs };
-  const own = layers?.find((other) => other.policy === policy && other.layer === layer);
+  const own = layers?.find((counter) => counter.policy === policy && counter.layer === layer);
   return own && { kind, endsAtMs, limits: own.limits, keptFromMs: own.keptFromMs };
 }
 
-/** What a verdict says of a counter that is overridden. All waits are from the verdict on, if nobody consumes. */
+/** How an override of a counter stands at one instant. All waits count from that instant, if nobody consumes. */
 export interface OverrideStanding {
   readonly kind: OverrideKind;
-  /** Those in force, where they are not the counter's own. */
+  /** The limits in force, unless they are the counter's own. */
   readonly limits?: readonly Limit[] | undefined;
   readonly endsInMs: number;
   /** Until the cost fits all of the counter's own limits, which hold again once the override has ended. */
@@ -63,14 +63,14 @@ interface OverriddenLog {
 }
 
 /**
- * How the limits in force stand. What does not fit before the override ends fits when it has ended and the counter's
- * own limits admit it.
+ * How the limits in force stand. A cost that does not fit before the override ends fits once the override has ended and the
+ * counter's own limits admit it.
  */
 export function overriddenStandings(counter: OverriddenLog, cost: number, nowMs: number): Standing[] {
   const { limits, override } = counter;
   const { endsInMs, ownFitsInMs } = overrideStandingOf(counter, cost, nowMs);
   return (override.limits ?? limits).map((limit) => {
-    const standing = orNever(counter, limit, cost, nowMs);
+    const standing = standingOrNever(counter, limit, cost, nowMs);
     const waitMs = { limits: standing.fitsInMs, exempt: 0, ban: Number.POSITIVE_INFINITY }[override.kind];
     return { ...standing, fitsInMs: waitMs < endsInMs ? waitMs : Math.max(endsInMs, ownFitsInMs) };
   });
@@ -82,12 +82,12 @@ export function overrideStandingOf(counter: OverriddenLog, cost: number, nowMs: 
     kind: override.kind,
     ...(override.limits && { limits: override.limits }),
     endsInMs: override.endsAtMs - nowMs,
-    ownFitsInMs: Math.max(...limits.map((limit) => orNever(counter, limit, cost, nowMs).fitsInMs)),
+    ownFitsInMs: Math.max(...limits.map((limit) => standingOrNever(counter, limit, cost, nowMs).fitsInMs)),
   };
 }
 
-/** A cost above a limit on costs never fits it. */
-function orNever({ log, override }: OverriddenLog, limit: Limit, cost: number, nowMs: number): Standing {
+/** How a limit stands for a cost that may be above it, and so never fits. */
+function standingOrNever({ log, override }: OverriddenLog, limit: Limit, cost: number, nowMs: number): Standing {
   const standing = log.standing(limit, Math.min(cost, limit.max), nowMs, override.keptFromMs);
   const isTooMuch = limit.kind === undefined && cost > limit.max;
   return isTooMuch ? { ...standing, fitsInMs: Number.POSITIVE_INFINITY } : standing;

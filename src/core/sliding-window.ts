@@ -48,7 +48,7 @@ export class EventLog {
 
   /** Adds an event at the place of its time. A new event goes to the end. */
   record({ atMs, cost, released, retainMs }: LoggedEvent): void {
-    assert(cost >= 0 && retainMs > 0, "an event has a cost of at least 0 and a retention");
+    assert(cost >= 0 && retainMs > 0, "an event has a cost of at least 0 and a retention above 0 ms");
     const i = this.#firstAfter(atMs);
     this.#atMs.splice(i, 0, atMs);
     this.#retainMs.splice(i, 0, retainMs);
@@ -76,9 +76,12 @@ export class EventLog {
    * retention.
    */
   standing(limit: Limit, cost: number, nowMs: number, sparedFromMs?: number): Standing {
+    assert(limit.windowMs > 0, "a limit has a window above 0 ms");
     const isConcurrent = limit.kind === "concurrent";
     const sums = isConcurrent ? this.#places : this.#costs;
     const weight = isConcurrent ? 1 : cost;
+    // Otherwise no event would be late enough for the cost to fit.
+    assert(weight <= limit.max, "a cost is at most the limit");
     const head = this.#head(limit.windowMs, nowMs, sparedFromMs);
     const used = at(sums, this.size) - at(sums, head);
     const leavesInMs = (weight: number) => at(this.#atMs, leaving(sums, head, weight)) + limit.windowMs - nowMs;

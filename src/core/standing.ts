@@ -1,6 +1,6 @@
 /** How one limit stands at one instant. All waits count from that instant, if nobody consumes. */
 export interface Standing {
-  /** The cost recorded in the window. */
+  /** The cost recorded in the window. A concurrent limit counts the events that are not released. */
   readonly used: number;
   /** Until the cost asked about fits. 0 if it fits now. */
   readonly fitsInMs: number;
@@ -10,7 +10,7 @@ export interface Standing {
   readonly resetsInMs: number;
 }
 
-/** How many instants are foretold, at most, at which something leaves a window. */
+/** How many instants a verdict foretells at most at which something leaves a window. */
 export const MOST_LEAVINGS = 32;
 
 /** The standing after `sinceMs`, if nobody has consumed since. `leavings`: `[inMs, weight, inMs, weight, …]`. */

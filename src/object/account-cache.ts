@@ -1,6 +1,6 @@
 import type { Account } from "./account";
 
-/** An isolate has 128 MB, which all of its objects share. */
+/** All objects of an isolate share its 128 MB. */
 const MEMORY_BYTES = 32 * 1_048_576;
 
 interface Entry {
@@ -10,11 +10,11 @@ interface Entry {
 }
 
 /**
- * What the accounts of all objects of an isolate may take together: beyond it only the ones used last stay. Those of an
- * object that has left memory are never asked for again, and go in their turn.
+ * Bounds the memory of all accounts in an isolate together, whatever their objects. The accounts used least recently are
+ * dropped first. So the accounts of an object that has left memory go too: nobody uses them again.
  */
 export class MemoryBudget {
-  /** In the order of use, the latest last. */
+  /** In the order of use: the account used last is the last. */
   readonly #entries = new Set<Entry>();
   #bytes = 0;
 
@@ -24,7 +24,7 @@ export class MemoryBudget {
     this.#entries.add(entry);
     this.#bytes += entry.weightBytes;
     for (const oldest of this.#entries) {
-      // What was used just now stays, however much it weighs.
+      // The account that was used just now stays, however much it weighs.
       if (this.#bytes <= this.mostBytes || oldest === entry) break;
       oldest.cache.drop(oldest.account.key);
     }
@@ -53,7 +53,7 @@ export class AccountCache {
     return this.#entries.get(key)?.account;
   }
 
-  /** Holds the account, which was used just now, unless it is empty. */
+  /** Keeps an account that was used just now, unless it is empty. */
   keep(account: Account): void {
     this.drop(account.key);
     if (account.isEmpty) return;

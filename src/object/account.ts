@@ -8,32 +8,31 @@ import type { PageRow, PageStore } from "./page-store";
 import { type EventName, type Located, Pages, type Retention } from "./pages";
 import type { StoredEvent } from "./protocol";
 
-/** A counter of the key, and the longest window that is looked through. */
+/** A counter of the key, and the longest window in which its events are wanted. */
 interface CounterWindow {
   readonly policy: string;
   readonly layer: string;
   readonly windowMs: number;
 }
 
-/** Counters that have admitted nothing: to ask about one leaves nothing in memory. */
-const NOTHING = new EventLog();
-/** So many logs are nothing to look through. */
+/** The log of every counter that has admitted nothing. A question about such a counter leaves nothing in memory. */
+const EMPTY_LOG = new EventLog();
+/** How many logs an account may have before it looks for empty ones. */
 const FEW_LOGS = 16;
 
 /**
- * One key: the logs of all its policies and layers, the pages of events that they are rebuilt from, and what overrides
- * its limits. An event charged to several layers of the key is stored once.
+ * All counters of one key in one object: their logs, the pages of events that the logs are built from, and the key's
+ * override. An event that was charged to several layers of the key is stored once.
  *
- * What the logs say follows from the stored events alone: an account in memory and the same account read back from
- * storage decide and tell the same. A change that throws, or is not stored, leaves this account unlike its rows; whoever
- * holds it drops it and opens it anew.
+ * The logs follow from the stored events alone. So an account in memory decides as the same account read from storage
+ * does. If a change throws or is not stored, the account differs from its rows: its holder must drop it and open it again.
  */
 export class Account {
   readonly #logs = new Map<string, EventLog>();
-  /** So many logs there were when those were last deleted that keep nothing. */
-  #logsKept = 0;
+  /** How many logs were left when empty logs were last deleted. */
+  #logsAfterDeletion = 0;
   readonly #pages: Pages;
-  /** As it is stored, also when it has ended. */
+  /** As stored, even if it has ended. */
   #override: KeyOverride | undefined;
 
   constructor(
@@ -43,15 +42,14 @@ export class Account {
   ) {
     const override = store.overrides.load(key);
     if (override) this.#override = overrideFromText(override.text, override.endsAtMs);
-    this.#pages = new Pages(store, key, pageChars, (event) => this.putBack(event));
+    this.#pages = new Pages(store, key, pageChars, (event) => this.recordInLogs(event));
   }
 
-  /** Nothing is stored about the key. */
   get isEmpty(): boolean {
     return this.#pages.isEmpty && this.#override === undefined;
   }
 
-  /** No decision about this key may be made at an earlier time. */
+  /** Decisions about this key must not be made at an earlier time. */
   get newestMs(): number {
     return this.#pages.newestMs;
   }
@@ -64,9 +62,9 @@ export class Account {
     return bytes;
   }
 
-  /** The counter of a layer that has these limits of its own, as it is at `nowMs`. */
+  /** The counter of a layer, with these limits of its own, as it is at `nowMs`. */
   counter(policy: string, layer: string, limits: readonly Limit[], nowMs: number): LimitedLog {
-    const log = this.#logs.get(nameOf(policy, layer)) ?? NOTHING;
+    const log = this.#logs.get(nameOf(policy, layer)) ?? EMPTY_LOG;
     return { log, limits, override: this.#overrideOf(policy, layer, nowMs) };
   }
 
@@ -76,28 +74,28 @@ export class Account {
   }
 
   /**
-   * Puts an override in the place of the one that there is, and stores it. What a counter keeps at `nowMs` it goes on to keep,
-   * for as long as the override is in force and its windows reach.
+   * Replaces the override and stores it. Events that a counter keeps at `nowMs` stay while the override is in force, as far
+   * back as its windows reach.
    */
   setOverride(override: KeyOverride, nowMs: number): KeyOverride {
-    const layers = override.layers?.map((one): LayerLimits => {
-      const keptFromMs = this.#keptFromMs(one.policy, one.layer, nowMs);
-      return Number.isFinite(keptFromMs) ? { ...one, keptFromMs } : one;
+    const layers = override.layers?.map((layer): LayerLimits => {
+      const keptFromMs = this.#keptFromMs(layer.policy, layer.layer, nowMs);
+      return Number.isFinite(keptFromMs) ? { ...layer, keptFromMs } : layer;
     });
     this.#override = { ...override, ...(layers && { layers }) };
     this.store.overrides.put(this.key, { endsAtMs: override.endsAtMs, text: overrideText(this.#override) });
     return this.#override;
   }
 
-  lift(): void {
+  liftOverride(): void {
     this.store.overrides.delete(this.key);
     this.#override = undefined;
   }
 
-  /** Records an event in the counters that it is charged to, and stores it. */
+  /** Records a new event in the counters that it is charged to, and stores it. */
   append(event: PagedEvent): void {
     const { atMs, charged } = event;
-    this.putBack(event);
+    this.recordInLogs(event);
     let untilMs = 0;
     for (const layer of charged.layers) {
       const log = this.#log(charged.policy, layer);
@@ -108,53 +106,53 @@ export class Account {
     this.#deleteEmptyLogs(atMs);
   }
 
-  /** The newest events that are named so, however old: of the same mode, or else of layers that have changed modes. */
+  /** The newest events of this name, however old. Those of the other mode only if there is none of the same mode. */
   findNewest(name: EventName, most: number): Located[] {
-    const found = first(this.#pages.find(name), most);
-    return found.length > 0 ? found : first(this.#pages.findInOtherMode(name), most);
+    const found = firstOf(this.#pages.find(name), most);
+    return found.length > 0 ? found : firstOf(this.#pages.findInOtherMode(name), most);
   }
 
-  /** All events that are named so, of layers that have changed modes too. */
+  /** All events of this name, in both modes. */
   findAll(name: EventName): Located[] {
     return [...this.#pages.find(name), ...this.#pages.findInOtherMode(name)];
   }
 
-  /** The newest event of this very identity, whatever its policy. */
+  /** The newest event with exactly this identity, whatever its policy. */
   findExactly(id: string, identity: string): Located | undefined {
-    return first(this.#pages.findExactly(id, identity), 1)[0];
+    return firstOf(this.#pages.findExactly(id, identity), 1)[0];
   }
 
-  /** Puts `next` in the place of an event, in the logs and where it is stored; undefined takes it out. */
+  /** Replaces an event, in the logs and in storage. Undefined removes it. */
   change(located: Located, next: PagedEvent | undefined): void {
-    this.withdraw(located.event);
-    if (next) this.putBack(next);
+    this.removeFromLogs(located.event);
+    if (next) this.recordInLogs(next);
     this.#pages.change(located, next);
   }
 
-  /** Takes an event out of the counters and leaves it where it is stored, to see how they stand without it. */
-  withdraw(event: PagedEvent): void {
+  /** Removes an event from the logs and not from storage, so that a check sees how the counters stand without it. */
+  removeFromLogs(event: PagedEvent): void {
     const { charged, ...logged } = event;
     for (const layer of charged.layers)
       this.#logs.get(nameOf(charged.policy, layer))?.remove({ ...logged, retainMs: charged.retainMs });
   }
 
-  putBack(event: PagedEvent): void {
+  recordInLogs(event: PagedEvent): void {
     const { charged, ...logged } = event;
     for (const layer of charged.layers)
       this.#log(charged.policy, layer).record({ ...logged, retainMs: charged.retainMs });
   }
 
-  /** The rows that store every change, one for each page that has one. From then on they are taken for stored. */
+  /** The rows that store all changes, one for each changed page. The account then counts them as stored. */
   takeChanges(): PageRow[] {
     return this.#pages.takeChanges();
   }
 
   /**
-   * Of each counter, how many events count in its window, and the newest of them, newest first. Read from what is stored,
-   * all counters in one go: memory holds no ids.
+   * For each counter: how many events count in its window, and the newest `most` of them, newest first. Memory holds no
+   * ids, so this reads the stored pages, once for all counters.
    */
-  events(asked: readonly CounterWindow[], most: number, nowMs: number): { total: number; events: StoredEvent[] }[] {
-    const found = asked.map(({ policy, layer, windowMs }) => {
+  events(counters: readonly CounterWindow[], most: number, nowMs: number): { total: number; events: StoredEvent[] }[] {
+    const found = counters.map(({ policy, layer, windowMs }) => {
       const fromMs = Math.max(nowMs - windowMs + 1, this.#keptFromMs(policy, layer, nowMs));
       return { policy, layer, fromMs, total: 0, events: [] as StoredEvent[] };
     });
@@ -171,26 +169,26 @@ export class Account {
 
   #log(policy: string, layer: string): EventLog {
     const name = nameOf(policy, layer);
-    const known = this.#logs.get(name);
-    if (known) return known;
+    const existing = this.#logs.get(name);
+    if (existing) return existing;
     const log = new EventLog();
     this.#logs.set(name, log);
     return log;
   }
 
-  /** Callers may name layers: those whose events have all left must not pile up. */
+  /** Callers name inline layers, so logs without events must not pile up. */
   #deleteEmptyLogs(nowMs: number): void {
-    if (this.#logs.size <= 2 * this.#logsKept + FEW_LOGS) return;
+    if (this.#logs.size <= 2 * this.#logsAfterDeletion + FEW_LOGS) return;
     for (const [name, log] of this.#logs) {
       const [policy = "", layer = ""] = name.split("/");
       if (!Number.isFinite(this.#keptFromMs(policy, layer, nowMs)) || log.size === 0) this.#logs.delete(name);
     }
-    this.#logsKept = this.#logs.size;
+    this.#logsAfterDeletion = this.#logs.size;
   }
 
-  /** The instant from which on a counter keeps events: Infinity when it keeps none. */
+  /** The instant from which a counter keeps events. Infinity if it keeps none. */
   #keptFromMs(policy: string, layer: string, nowMs: number): number {
-    const log = this.#logs.get(nameOf(policy, layer)) ?? NOTHING;
+    const log = this.#logs.get(nameOf(policy, layer)) ?? EMPTY_LOG;
     return log.keptFromMs(nowMs, this.#overrideOf(policy, layer, nowMs)?.keptFromMs);
   }
 
@@ -214,10 +212,10 @@ export class Account {
   }
 }
 
-function first<T>(items: Iterable<T>, most: number): T[] {
-  const found: T[] = [];
-  for (const item of items) if (found.push(item) >= most) break;
-  return found;
+function firstOf<T>(items: Iterable<T>, most: number): T[] {
+  const taken: T[] = [];
+  for (const item of items) if (taken.push(item) >= most) break;
+  return taken;
 }
 
 function nameOf(policy: string, layer: string): string {

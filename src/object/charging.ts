@@ -1,268 +1,187 @@
-import { check } from "../core/decide";
-import { isInShadow, layersInIdentity } from "../core/identity";
-import { earlierMakers, type HeldId, recognise } from "../core/recognition";
+import { check, type Verdict } from "../core/decide";
+import { earlierMakersOf, type HeldId, recognise } from "../core/recognition";
+import type { Account } from "./account";
 import { isOfOneCall, makersOf, withClaim, withoutClaim } from "./claims";
+import { type Clock, type Holding, holdingOf, isReplayOf, mayBelongToAttemptInFlight } from "./holding";
 import { countersOf, type OpenAccount, openAccountOf, retainMsOf, verdictOf } from "./open-account";
 import type { PagedEvent } from "./page";
 import type { Located } from "./pages";
 import type { Charge, ChargeVerdict } from "./protocol";
 
-/** The margin by which an id is remembered for longer than it is known: objects' clocks may differ by so much. */
-interface Clock {
-  readonly atMs: number;
-  readonly marginMs: number;
-}
-
-/** A key of a charge, and what it holds of the charge's id. */
-interface OpenHolding extends OpenAccount {
-  readonly located: Located | undefined;
-  /** This very attempt has charged it: the answer was lost. */
-  readonly isCharged: boolean;
-  readonly heldId: HeldId | undefined;
-  /** The attempts that dated an older event of the id. */
-  readonly earlierMakers: readonly string[];
+/** One attempt to charge. */
+interface ChargeAttempt {
+  readonly charge: Charge;
+  /** All keys of the charge, in the order of its counters. */
+  readonly holdings: readonly Holding[];
+  /** The keys that this attempt has not charged yet. */
+  readonly uncharged: readonly Holding[];
+  readonly clock: Clock;
 }
 
 /**
- * Records a charge in all of its counters, or in none, in one turn. Of an id that its keys hold something of, somebody must
- * judge first what it is (`core/recognition.ts`): this object if it is asked alone, and otherwise whoever asks.
+ * Records a charge in all of its counters or in none, in one turn. If a key holds something of the id, the id must be
+ * recognised first (`core/recognition.ts`): by this object if it is the only part, otherwise by the caller.
  */
 export function consume(charge: Charge, opened: readonly OpenAccount[], clock: Clock): ChargeVerdict {
-  const { attempt, isOnlyPart, recognition, attemptMs } = charge;
-  const holdings = opened.map((one) => holdingOf(charge, one, clock));
+  const holdings = opened.map((account) => holdingOf(charge, account, clock));
   const uncharged = holdings.filter(({ isCharged }) => !isCharged);
-  if (recognition === "known") return chargeUnknown(charge, holdings, uncharged, clock);
-  if (recognition !== undefined) return chargeNow(charge, holdings, uncharged, clock);
-
-  const [first] = holdings;
-  const isReplay = first?.isCharged === true && !isOfOneCall(makersIn(first)[0] ?? attempt, attempt);
-  if (!uncharged.some(({ heldId }) => heldId))
-    return { ...chargeNow(charge, holdings, uncharged, clock), replayed: isReplay };
-  // An edge of before knows of no second round, and says nothing of young events.
-  if (isOnlyPart || attemptMs === undefined) return recogniseAlone(charge, holdings, uncharged, clock);
-  const remembered = charge.counters.map(({ key }) => openAccountOf(key, holdings).heldId ?? null);
-  if (uncharged.some(({ heldId }) => heldId?.isInWindow)) {
-    claimHeld(charge, uncharged);
-    return {
-      ...standingVerdict(charge, opened, clock),
-      allowed: true,
-      replayed: true,
-      conflicts: false,
-      held: remembered,
-    };
-  }
-  // By this object's clock the id is forgotten. Should the first layer know it, this charge is rolled back.
-  return { ...chargeNow(charge, holdings, uncharged, clock), held: remembered };
+  const attempt = { charge, holdings, uncharged, clock };
+  if (charge.recognition === undefined) return consumeUnrecognised(attempt);
+  if (charge.recognition === "known") return chargeKeysWithoutId(attempt);
+  return chargeNow(attempt, uncharged);
 }
 
-/** Rolls back a charge: its claims are lifted, and its events go with their last claim. Others may rely on them. */
+/** Rolls back a charge: lifts the attempt's claims. An event goes with its last claim, since other attempts may rely on it. */
 export function rollBack(charge: Charge, opened: readonly OpenAccount[]): void {
   const { id, identity, policy, attempt } = charge;
   for (const { account, counters } of opened)
     for (const located of account.findAll({ id, identity, policy, counters })) liftClaim(account, located, attempt);
 }
 
-/** No other object is asked: what the id is to the decision is judged here. */
-function recogniseAlone(
-  charge: Charge,
-  holdings: readonly OpenHolding[],
-  uncharged: readonly OpenHolding[],
-  clock: Clock,
-): ChargeVerdict {
-  const { counters } = charge;
-  const remembered = counters.map(({ key }) => openAccountOf(key, holdings).heldId);
-  const recognition = recognise(layerNames(counters), remembered);
-  if (recognition === "new" || recognition === "torn") {
-    const earlier = earlierMakers(recognition, remembered[0]);
-    return chargeNow({ ...charge, recognition: recognition, earlierMakers: earlier }, holdings, uncharged, clock);
-  }
-  const conflicts = recognition === "conflict";
-  if (!conflicts) claimHeld(charge, uncharged);
-  return { ...standingVerdict(charge, holdings, clock), allowed: !conflicts, replayed: true, conflicts };
+function consumeUnrecognised(attempt: ChargeAttempt): ChargeVerdict {
+  const { charge, holdings, uncharged } = attempt;
+  if (!uncharged.some(({ held }) => held))
+    return { ...chargeNow(attempt, uncharged), replayed: isChargedByOtherCall(holdings[0], charge) };
+  // Code without `attemptMs` makes no second round.
+  if (charge.isOnlyPart || charge.attemptMs === undefined) return recogniseAndCharge(attempt);
+  const held = heldByCounter(attempt).map((heldId) => heldId ?? null);
+  if (uncharged.some(({ held }) => held?.isInWindow)) return { ...replay(attempt), held };
+  // The id is forgotten by this object's clock. If the first layer still knows it, this charge is rolled back.
+  return { ...chargeNow(attempt, uncharged), held };
 }
 
-/** The id is known by the word of others: only keys that hold nothing of it are charged. */
-function chargeUnknown(
-  charge: Charge,
-  holdings: readonly OpenHolding[],
-  uncharged: readonly OpenHolding[],
-  clock: Clock,
-): ChargeVerdict {
-  const unknown = uncharged.filter(({ heldId }) => !heldId);
-  const answer = chargeNow(charge, holdings, unknown, clock);
-  if (answer.allowed) claimHeld(charge, uncharged);
-  return { ...answer, replayed: true };
+/** This attempt sends its call again, and relies on an event that another call recorded. */
+function isChargedByOtherCall(first: Holding | undefined, { attempt }: Charge): boolean {
+  if (!first?.isCharged || !first.located) return false;
+  const [maker = attempt] = makersOf(first.located.event.claims);
+  return !isOfOneCall(maker, attempt);
+}
+
+/** No other part exists, so this object recognises the id by itself. */
+function recogniseAndCharge(attempt: ChargeAttempt): ChargeVerdict {
+  const { charge, uncharged } = attempt;
+  const held = heldByCounter(attempt);
+  const recognition = recognise(layerNames(charge.counters), held);
+  if (recognition === "known") return replay(attempt);
+  if (recognition === "conflict")
+    return { ...standingsOf(attempt), allowed: false, replayed: true, conflicts: true, charged: false };
+  const recognised = { ...charge, recognition, earlierMakers: earlierMakersOf(recognition, held[0]) };
+  return chargeNow({ ...attempt, charge: recognised }, uncharged);
+}
+
+/** Charges nothing: the id is known. */
+function replay(attempt: ChargeAttempt): ChargeVerdict {
+  claimHeldEvents(attempt);
+  return { ...standingsOf(attempt), allowed: true, replayed: true, conflicts: false, charged: false };
+}
+
+/** Other objects know the id. Charges only the keys that hold nothing of it. */
+function chargeKeysWithoutId(attempt: ChargeAttempt): ChargeVerdict {
+  const withoutId = attempt.uncharged.filter(({ held }) => !held);
+  const verdict = chargeNow(attempt, withoutId);
+  if (verdict.allowed) claimHeldEvents(attempt);
+  return { ...verdict, replayed: true };
 }
 
 /**
- * Charges these keys as of now, all of them or none. An event is added, beside the older ones of the id. A young one is moved
- * to now instead, since another attempt may be made at this moment and rely on it.
+ * Charges these keys as of now, all of them or none. A key records a new event beside older events of the id. If another
+ * attempt in flight may rely on its event, the key moves that event to now instead.
  */
-function chargeNow(
-  charge: Charge,
-  all: readonly OpenHolding[],
-  keys: readonly OpenHolding[],
-  clock: Clock,
-): ChargeVerdict {
-  const { cost, attempt } = charge;
-  const { atMs } = clock;
-  const moved = new Map<OpenHolding, Located>();
-  for (const holding of keys) {
-    const { account, located } = holding;
-    if (!located) continue;
-    if (mayBeOfLiveAttempt(holding, charge, atMs)) moved.set(holding, located);
-    // What stays beside is not this attempt's, whatever becomes of it; what nobody else relies on is gone.
-    else liftClaim(account, located, attempt);
-  }
-  const isAll = keys.length === all.length;
-  const asked = isAll ? charge : { ...charge, counters: keys.flatMap(({ counters }) => counters) };
-  for (const [{ account }, { event }] of moved) account.withdraw(event);
-  const verdict = check(countersOf(asked, keys, atMs), cost, atMs);
-  for (const [{ account }, { event }] of moved) account.putBack(event);
+function chargeNow(attempt: ChargeAttempt, keys: readonly Holding[]): ChargeVerdict {
+  const { charge, holdings, clock } = attempt;
+  const moving = eventsToMove(attempt, keys);
+  // The other events belong to earlier decisions. This attempt must not keep them alive.
+  for (const { account, located } of keys.filter((key) => !moving.has(key)))
+    if (located) liftClaim(account, located, charge.attempt);
 
-  const [first] = all;
-  const replayed = isReplayOf(charge, first, first !== undefined && moved.has(first));
-  if (verdict.allowed) for (const holding of keys) chargeAccount(charge, holding, moved.get(holding), clock);
-  // Who denies an attempt holds nothing of it.
-  else if (all.some(({ located }) => located)) rollBack(charge, all);
+  const verdict = checkWithout(moving, attempt, keys);
+  if (verdict.allowed) for (const key of keys) recordCharge(charge, key, moving.get(key), clock);
+  // A denied attempt leaves nothing in the object that denied it.
+  else if (holdings.some(({ located }) => located)) rollBack(charge, holdings);
+
+  const [first] = holdings;
+  const replayed = isReplayOf(charge, first, first !== undefined && moving.has(first));
   const { allowed } = verdict;
-  // A flood is denied, and nothing is held of its ids: how all counters stand is known then.
-  const isUntouched = !allowed && isAll && !keys.some(({ located }) => located);
-  const asAsked = allowed ? { ...charge, believeMs: undefined } : charge;
-  const standing = verdictOf(asAsked, all, atMs, isUntouched ? verdict : undefined);
-  return { ...standing, allowed, replayed, conflicts: false, charged: allowed };
+  return { ...standingsAfter(verdict, attempt, keys), allowed, replayed, conflicts: false, charged: allowed };
 }
 
-/** Records the event of a key, or moves the young one that is there. */
-function chargeAccount(
-  charge: Charge,
-  holding: OpenHolding,
-  moved: Located | undefined,
-  { atMs, marginMs }: Clock,
-): void {
+function eventsToMove({ charge, clock }: ChargeAttempt, keys: readonly Holding[]): Map<Holding, Located> {
+  const moving = new Map<Holding, Located>();
+  for (const key of keys)
+    if (key.located && mayBelongToAttemptInFlight(key, charge, clock.atMs)) moving.set(key, key.located);
+  return moving;
+}
+
+/** Would these keys admit the cost if the events to move had left already? */
+function checkWithout(
+  moving: ReadonlyMap<Holding, Located>,
+  { charge, holdings, clock }: ChargeAttempt,
+  keys: readonly Holding[],
+): Verdict {
+  const isAll = keys.length === holdings.length;
+  const question = isAll ? charge : { ...charge, counters: keys.flatMap(({ counters }) => counters) };
+  for (const [{ account }, { event }] of moving) account.removeFromLogs(event);
+  const verdict = check(countersOf(question, keys, clock.atMs), charge.cost, clock.atMs);
+  for (const [{ account }, { event }] of moving) account.recordInLogs(event);
+  return verdict;
+}
+
+/** How all counters stand after the verdict of these keys. */
+function standingsAfter(verdict: Verdict, { charge, holdings, clock }: ChargeAttempt, keys: readonly Holding[]) {
+  // An admission is never cached.
+  if (verdict.allowed) return verdictOf({ ...charge, cacheMs: undefined }, holdings, clock.atMs);
+  // A flood has new ids: nothing was held and nothing changed, so the denial itself says how all counters stand.
+  const isComplete = keys.length === holdings.length && !keys.some(({ located }) => located);
+  return verdictOf(charge, holdings, clock.atMs, isComplete ? verdict : undefined);
+}
+
+/** How all counters stand, of a verdict that is not cached. */
+function standingsOf({ charge, holdings, clock }: ChargeAttempt) {
+  return verdictOf({ ...charge, cacheMs: undefined }, holdings, clock.atMs);
+}
+
+/** Records a new event, or moves the event of another attempt to now. */
+function recordCharge(charge: Charge, key: Holding, moving: Located | undefined, { atMs, marginMs }: Clock): void {
   const { policy, cost, attempt, windowMs, id, identity } = charge;
-  const { account, counters } = holding;
-  const claims = withClaim(moved?.event.claims ?? [], attempt, true);
-  // What is charged as of now has this cost and takes a place, whatever was settled or released before.
-  const now = { atMs, cost, claims, released: false };
-  if (moved) {
-    account.change(moved, undefined);
-    account.append({ ...moved.event, ...now });
+  const { account, counters } = key;
+  const claims = withClaim(moving?.event.claims ?? [], attempt, true);
+  // A charge takes its full cost and a place, even if the moved event was settled or released.
+  const asOfNow = { atMs, cost, claims, released: false };
+  if (moving) {
+    account.change(moving, undefined);
+    account.append({ ...moving.event, ...asOfNow });
     return;
   }
-  const retainMs = retainMsOf(charge, holding, atMs, marginMs);
-  const event: PagedEvent = {
-    id,
-    identity,
-    admittedCost: cost,
-    charged: { policy, layers: layerNames(counters), retainMs, windowMs: windowMs },
-    ...now,
-  };
+  const retainMs = retainMsOf(charge, key, atMs, marginMs);
+  const charged = { policy, layers: layerNames(counters), retainMs, windowMs };
+  const event: PagedEvent = { id, identity, admittedCost: cost, charged, ...asOfNow };
   account.append(event);
 }
 
-/**
- * Whether the first layer knew the id: for a torn one it did, unless by attempts of this very call. Of attempts at the same
- * moment, those come first that dated its event before, if they rely on it still.
- */
-function isReplayOf({ recognition, attempt }: Charge, first: OpenHolding | undefined, isMoved: boolean): boolean {
-  if (!first?.located) return recognition === "torn" && first?.heldId !== undefined;
-  const { claims } = first.located.event;
-  const isOther = (maker: string) => !isOfOneCall(maker, attempt);
-  if (isMoved || first.isCharged) {
-    const others = claims.filter((claim) => claim.isMaker && isOther(claim.attempt));
-    if (others.length > 0) return others.some(({ relies }) => relies);
-    return recognition === "torn" && first.earlierMakers.some(isOther);
-  }
-  return recognition === "torn" && makersOf(claims).some(isOther);
-}
-
-/** How all counters stand, where nothing was charged. */
-function standingVerdict(charge: Charge, opened: readonly OpenAccount[], { atMs }: Clock) {
-  return { ...verdictOf({ ...charge, cacheMs: undefined }, opened, atMs), charged: false };
-}
-
-/** Lays the attempt's claim on what is held of the id: whoever made that may roll it back. */
-function claimHeld({ isOnlyPart, attempt, counters: asked }: Charge, holdings: readonly OpenHolding[]): void {
-  const layers = layerNames(asked);
-  for (const { account, located, heldId } of holdings) {
+/** Claims the events that are held of the id: they stay even if the attempts that made them roll back. */
+function claimHeldEvents({ charge, uncharged }: ChargeAttempt): void {
+  const layers = layerNames(charge.counters);
+  for (const { account, located, held } of uncharged) {
     if (!located) continue;
-    // It was charged elsewhere too, if a layer took part that is not asked any more.
-    if (isOnlyPart && heldId?.layers.every((layer) => layers.includes(layer))) continue;
+    // An event that no other object shares is never rolled back, and needs no claim.
+    if (charge.isOnlyPart && held?.layers.every((layer) => layers.includes(layer))) continue;
     const { event } = located;
-    const claims = withClaim(event.claims, attempt, false);
+    const claims = withClaim(event.claims, charge.attempt, false);
     if (claims !== event.claims) account.change(located, { ...event, claims });
   }
 }
 
-function liftClaim(account: OpenAccount["account"], located: Located, attempt: string): void {
+function liftClaim(account: Account, located: Located, attempt: string): void {
   const { event } = located;
   if (!event.claims.some((claim) => claim.attempt === attempt && claim.relies)) return;
   const claims = withoutClaim(event.claims, attempt);
   account.change(located, claims && { ...event, claims });
 }
 
-/** An event of another policy, which its subject is known by there. */
-const CONFLICT: HeldId = {
-  isInWindow: true,
-  makers: [],
-  earlierMakers: [],
-  layers: [],
-  isOtherMode: false,
-  conflicts: true,
-};
-
-function holdingOf(charge: Charge, opened: OpenAccount, { atMs, marginMs }: Clock): OpenHolding {
-  const { id, identity, policy, cost, attempt, aliases = [] } = charge;
-  const { account, counters } = opened;
-  const [located, ...older] = account
-    .findNewest({ id, identity, policy, counters }, 2)
-    .filter(({ event }) => atMs - event.atMs < event.charged.windowMs + marginMs);
-  if (located) {
-    const { event } = located;
-    const earlier = older.flatMap((one) => makersOf(one.event.claims));
-    const isCharged = event.claims.some((claim) => claim.attempt === attempt && claim.isMaker && claim.relies);
-    const remembered: HeldId = {
-      isInWindow: isInWindow(located, atMs),
-      makers: makersOf(event.claims),
-      earlierMakers: earlier,
-      layers: layersInIdentity(event.identity),
-      isOtherMode: isInShadow(event.identity) !== isInShadow(identity),
-      conflicts: event.charged.policy !== policy || event.admittedCost !== cost,
-    };
-    return {
-      account,
-      counters,
-      located,
-      isCharged,
-      heldId: isCharged ? undefined : remembered,
-      earlierMakers: earlier,
-    };
-  }
-  const isAlias = aliases.some((alias) => {
-    const other = account.findExactly(id, alias);
-    return other !== undefined && other.event.charged.policy !== policy && isInWindow(other, atMs);
-  });
-  const remembered = isAlias ? CONFLICT : undefined;
-  return { account, counters, located: undefined, isCharged: false, heldId: remembered, earlierMakers: [] };
-}
-
-/** It may be of an attempt that is being made just now, and is of no decision before this one. */
-function mayBeOfLiveAttempt({ located, heldId }: OpenHolding, charge: Charge, atMs: number): boolean {
-  const { attemptMs = 0, earlierMakers = [] } = charge;
-  if (!located || !heldId?.isInWindow || heldId.conflicts || heldId.isOtherMode) return false;
-  return atMs - located.event.atMs <= attemptMs && !heldId.makers.some((maker) => earlierMakers.includes(maker));
-}
-
-/** By the clock of this object, an event's id is known. */
-export function isInWindow({ event }: Located, atMs: number): boolean {
-  return atMs - event.atMs < event.charged.windowMs;
+function heldByCounter({ charge, holdings }: ChargeAttempt): (HeldId | undefined)[] {
+  return charge.counters.map(({ key }) => openAccountOf(key, holdings).held);
 }
 
 function layerNames(counters: readonly { readonly layer: string }[]): string[] {
   return counters.map(({ layer }) => layer);
-}
-
-function makersIn({ located }: OpenHolding): string[] {
-  return located ? makersOf(located.event.claims) : [];
 }

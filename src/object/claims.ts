@@ -1,17 +1,17 @@
-/** Attempts that one event remembers: with more at once, it stays for good. */
+/** How many claims an event stores. With more attempts at once, the event can't be rolled back any more. */
 const MOST_CLAIMS = 32;
-const FOR_GOOD: Claim = { attempt: "*", isMaker: false, relies: true };
+const PERMANENT: Claim = { attempt: "*", isMaker: false, relies: true };
 
-/** What an attempt is to an event. */
+/** Says that an attempt dated an event, relies on it, or both. */
 export interface Claim {
   readonly attempt: string;
-  /** The event counts from an instant while this attempt was made: it recorded the event, or moved it to its own time. */
+  /** The attempt dated the event: it recorded it, or moved it to its own time. */
   readonly isMaker: boolean;
-  /** It counts on the event, which goes with the last attempt that does. */
+  /** The attempt relies on the event, and has not been rolled back. The event goes with the last such claim. */
   readonly relies: boolean;
 }
 
-/** The claims with one of `attempt` that relies on the event and, if `isMaker`, has dated it. */
+/** Adds to the claims that `attempt` relies on the event and, if `isMaker`, dated it. Returns the same array if they say so. */
 export function withClaim(claims: readonly Claim[], attempt: string, isMaker: boolean): readonly Claim[] {
   const own = claims.find((claim) => claim.attempt === attempt);
   if (own?.relies && (own.isMaker || !isMaker)) return claims;
@@ -19,32 +19,32 @@ export function withClaim(claims: readonly Claim[], attempt: string, isMaker: bo
     return claims.map((claim) => (claim === own ? { attempt, isMaker: isMaker || own.isMaker, relies: true } : claim));
   const claim = { attempt, isMaker, relies: true };
   if (claims.length < MOST_CLAIMS) return [...claims, claim];
-  // The event stays now, whoever relies on it. By whom it was dated must still be told.
-  const kept = claims.includes(FOR_GOOD) ? claims : [...claims, FOR_GOOD];
-  const least = isMaker ? kept.findIndex((one) => !one.isMaker && one !== FOR_GOOD) : -1;
-  return least < 0 ? kept : kept.with(least, claim);
+  // The permanent claim stands for all that have no place. Makers go before others: recognition needs them.
+  const kept = claims.includes(PERMANENT) ? claims : [...claims, PERMANENT];
+  const dispensable = isMaker ? kept.findIndex((claim) => !claim.isMaker && claim !== PERMANENT) : -1;
+  return dispensable < 0 ? kept : kept.with(dispensable, claim);
 }
 
-/** The claims when `attempt` does not rely on the event any more: undefined when nobody does, and the event goes. */
+/** The claims once `attempt` does not rely on the event any more. Undefined if no attempt does: then the event goes. */
 export function withoutClaim(claims: readonly Claim[], attempt: string): readonly Claim[] | undefined {
   const left = claims.flatMap((claim) => {
     if (claim.attempt !== attempt) return claim;
-    // What others rely on was dated by it all the same.
+    // The others rely on an event that this attempt dated.
     return claim.isMaker ? { ...claim, relies: false } : [];
   });
   return left.some(({ relies }) => relies) ? left : undefined;
 }
 
 /** A call may need several attempts: `a`, `a.2`, `a.3`. */
-export function isOfOneCall(attempt: string, other: string): boolean {
-  return attempt.split(".")[0] === other.split(".")[0];
+export function isOfOneCall(a: string, b: string): boolean {
+  return a.split(".")[0] === b.split(".")[0];
 }
 
 export function makersOf(claims: readonly Claim[]): string[] {
   return claims.filter(({ isMaker }) => isMaker).map(({ attempt }) => attempt);
 }
 
-/** As they are stored: `a` has dated the event and relies on it, `+a` only relies on it, `-a` only has dated it. */
+/** The claims as stored: `a` dated the event and relies on it, `+a` only relies on it, `-a` only dated it. */
 export function claimTexts(claims: readonly Claim[]): string[] {
   return claims.map(({ attempt, isMaker, relies }) => (isMaker ? (relies ? attempt : `-${attempt}`) : `+${attempt}`));
 }
@@ -52,7 +52,7 @@ export function claimTexts(claims: readonly Claim[]): string[] {
 export function claimsIn(texts: readonly string[]): Claim[] {
   return texts.map((text) => {
     if (text.startsWith("+"))
-      return text === "+*" ? FOR_GOOD : { attempt: text.slice(1), isMaker: false, relies: true };
+      return text === "+*" ? PERMANENT : { attempt: text.slice(1), isMaker: false, relies: true };
     if (text.startsWith("-")) return { attempt: text.slice(1), isMaker: true, relies: false };
     return { attempt: text, isMaker: true, relies: true };
   });

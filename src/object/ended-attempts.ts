@@ -1,17 +1,17 @@
 import type { Charge } from "./protocol";
 
-/** So many are remembered: far more than an object ends while a call may still be on its way. */
+/** How many attempts are remembered: far more than an object ends while a call is in flight. */
 const MOST_ATTEMPTS = 4_096;
 
 /**
- * The attempts that this object has denied or rolled back. A call may arrive late, and again: after its attempt was told a
- * denial it must charge nothing, or the id would be known by an attempt that admitted nobody. Held in memory alone: a call
- * that was sent to an object does not reach it once it has started anew.
+ * The attempts that this object has denied or rolled back. A call may arrive late, or twice. Once its attempt was denied, it
+ * must charge nothing: otherwise the id would be known by an attempt that admitted nobody. Memory is enough, since a call
+ * that was sent to an object does not reach it after a restart.
  */
 export class EndedAttempts {
   /** The oldest first. */
   readonly #attempts = new Set<string>();
-  /** Those of the transaction under way. */
+  /** Those that the current transaction ends. */
   readonly #ending = new Set<string>();
 
   has(charge: Charge): boolean {
@@ -23,7 +23,7 @@ export class EndedAttempts {
     this.#ending.add(nameOf(charge));
   }
 
-  /** The transaction has ended: what it denied was denied if it succeeded, and is decided again if it failed. */
+  /** Ends the transaction. If it failed, its denials do not count: the calls are decided again. */
   conclude(hasSucceeded: boolean): void {
     if (hasSucceeded) for (const name of this.#ending) this.#attempts.add(name);
     this.#ending.clear();

@@ -9,46 +9,46 @@ interface PageEvents {
 }
 
 /**
- * On which sealed pages of a key an event may be. Each index is made when it is first asked, from all of these pages: an
- * account of one page never needs any.
+ * Finds the sealed pages of a key that may hold an event. Each index is built from all sealed pages when it is first needed.
+ * An account with one page never needs any.
  */
 export class EventIndex {
   /** By id and identity. */
   #byName: IdIndex | undefined;
-  /** By id alone: for an event in whose decision other layers took part than in the one that asks. */
+  /** By id alone: finds events whose decision had other layers than the request has. */
   #byId: IdIndex | undefined;
-  /** By policy, which layers took part in the decisions whose events are here. */
-  readonly #shapes = new Map<string, Set<string>>();
-  /** Whether there are events of live layers (false), and of layers in shadow (true). */
-  readonly #modes = new Set<boolean>();
+  /** By policy: the combinations of layers that took part in the decisions of its events. */
+  readonly #layerNames = new Map<string, Set<string>>();
+  /** Whether events are in shadow. Holds both values if there are events of both modes. */
+  readonly #areInShadow = new Set<boolean>();
 
-  /** `sealed`: all sealed pages, in the order of their times. */
+  /** `sealed` gives all sealed pages in the order of their times. */
   constructor(private readonly sealed: () => Iterable<PageEvents>) {}
 
   /** About how many bytes of memory it takes. */
   get weightBytes(): number {
-    return (this.#byName?.weightBytes ?? 0) + (this.#byId?.weightBytes ?? 0) + 200 * this.#shapes.size;
+    return (this.#byName?.weightBytes ?? 0) + (this.#byId?.weightBytes ?? 0) + 200 * this.#layerNames.size;
   }
 
-  /** Whether there is anything to take an event out of. */
-  get isMade(): boolean {
+  /** An index is built, and events must be removed from it. */
+  get isBuilt(): boolean {
     return this.#byName !== undefined || this.#byId !== undefined;
   }
 
-  /** An event is on some page, sealed or not. */
+  /** Notes an event that is on some page, sealed or not. */
   note({ identity, charged }: PagedEvent): void {
-    const shapes = this.#shapes.get(charged.policy) ?? new Set();
-    shapes.add(shapeOf(identity));
-    this.#shapes.set(charged.policy, shapes);
-    this.#modes.add(isInShadow(identity));
+    const names = this.#layerNames.get(charged.policy) ?? new Set();
+    names.add(layerNamesIn(identity));
+    this.#layerNames.set(charged.policy, names);
+    this.#areInShadow.add(isInShadow(identity));
   }
 
-  /** False only if no event is of this mode. */
+  /** False only if no event has this mode. */
   mayHaveMode(isShadow: boolean): boolean {
-    return this.#modes.has(isShadow);
+    return this.#areInShadow.has(isShadow);
   }
 
-  /** A page was sealed: the newest. */
+  /** Adds the newest page, which was sealed just now. */
   add({ slot, events }: PageEvents): void {
     for (const event of events) {
       this.#byName?.add(nameOf(event), slot);
@@ -56,30 +56,31 @@ export class EventIndex {
     }
   }
 
-  /** These events are on their sealed page no more, and `left` are. */
+  /** Removes events that are not on their sealed page any more. `left` are the events that still are. */
   remove({ slot, events }: PageEvents, left: readonly PagedEvent[] = []): void {
-    if (!this.isMade) return;
+    if (!this.isBuilt) return;
     for (const event of events) {
-      if (!left.some((other) => other.id === event.id)) this.#byId?.remove(event.id, slot);
-      if (!left.some((other) => nameOf(other) === nameOf(event))) this.#byName?.remove(nameOf(event), slot);
+      if (!left.some(({ id }) => id === event.id)) this.#byId?.remove(event.id, slot);
+      if (!left.some((stays) => nameOf(stays) === nameOf(event))) this.#byName?.remove(nameOf(event), slot);
     }
   }
 
-  /** The pages that may hold an event of this very identity, the newest first. */
-  slotsNamed(id: string, identity: string): readonly number[] {
-    this.#byName ??= this.#indexed(nameOf);
+  /** The pages that may hold an event with exactly this identity, the newest first. */
+  slotsOfIdentity(id: string, identity: string): readonly number[] {
+    this.#byName ??= this.#build(nameOf);
     return this.#byName.slotsOf(nameOf({ id, identity }));
   }
 
-  /** The same, also where other layers took part in the decision. */
-  slotsOf(id: string, identity: string, policy: string): readonly number[] {
-    const shapes = this.#shapes.get(policy);
-    if (!shapes || (shapes.size === 1 && shapes.has(shapeOf(identity)))) return this.slotsNamed(id, identity);
-    this.#byId ??= this.#indexed(({ id }) => id);
+  /** The pages that may hold an event of this subject, even if other layers took part in its decision. The newest first. */
+  slotsOfSubject(id: string, identity: string, policy: string): readonly number[] {
+    const names = this.#layerNames.get(policy);
+    const isOneCombination = !names || (names.size === 1 && names.has(layerNamesIn(identity)));
+    if (isOneCombination) return this.slotsOfIdentity(id, identity);
+    this.#byId ??= this.#build(({ id }) => id);
     return this.#byId.slotsOf(id);
   }
 
-  #indexed(nameOf: (event: PagedEvent) => string): IdIndex {
+  #build(nameOf: (event: PagedEvent) => string): IdIndex {
     const index = new IdIndex();
     for (const { slot, events } of this.sealed()) for (const event of events) index.add(nameOf(event), slot);
     return index;
@@ -90,7 +91,7 @@ export function nameOf({ id, identity }: Pick<PagedEvent, "id" | "identity">): s
   return `${id} ${identity}`;
 }
 
-/** Which layers took part, whatever they counted by and in whichever mode. */
-function shapeOf(identity: string): string {
+/** The layers that took part, whatever keys they counted by and whatever their mode. */
+function layerNamesIn(identity: string): string {
   return identity.includes("=") ? identity.replaceAll(/=[^,]*/g, "") : "";
 }

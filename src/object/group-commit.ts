@@ -2,19 +2,19 @@ import type { Call, CallResult } from "./protocol";
 
 interface WaitingCalls {
   readonly calls: readonly Call[];
-  readonly answer: (results: CallResult[]) => void;
+  readonly resolve: (results: CallResult[]) => void;
 }
 
 /**
- * Group commit: calls that arrive while others wait are decided with them, in the order of their arrival, in one turn
- * and so in one transaction. A commit has to reach the disk, and takes far longer than a decision.
+ * Group commit: calls that arrive while others wait are decided together with them, in the order of arrival, in one turn
+ * and so in one transaction. A commit must reach the disk and takes far longer than a decision.
  */
 export class GroupCommit {
   #waiting: WaitingCalls[] = [];
 
   /**
-   * `decide` is given the calls of everybody, and answers each; it does not throw. `later` is a timer, since its turn
-   * comes after those of all calls that have arrived: a microtask would be the first call's own turn.
+   * `decide` gets all waiting calls and returns a result for each. It must not throw. `later` is a timer and no microtask: a
+   * microtask would run before the calls that have arrived with the first one.
    */
   constructor(
     private readonly decide: (calls: readonly Call[]) => CallResult[],
@@ -23,9 +23,9 @@ export class GroupCommit {
 
   /** Resolves to the results of these calls, in their order. */
   add(calls: readonly Call[]): Promise<CallResult[]> {
-    return new Promise((answer) => {
+    return new Promise((resolve) => {
       if (this.#waiting.length === 0) this.later(() => this.#decideAll());
-      this.#waiting.push({ calls, answer });
+      this.#waiting.push({ calls, resolve });
     });
   }
 
@@ -33,10 +33,10 @@ export class GroupCommit {
     const waiting = this.#waiting;
     this.#waiting = [];
     const results = this.decide(waiting.flatMap(({ calls }) => calls));
-    let next = 0;
-    for (const { calls, answer } of waiting) {
-      answer(results.slice(next, next + calls.length));
-      next += calls.length;
+    let from = 0;
+    for (const { calls, resolve } of waiting) {
+      resolve(results.slice(from, from + calls.length));
+      from += calls.length;
     }
   }
 }

@@ -3,8 +3,9 @@ import { longestWindowMs } from "../core/limit";
 import type { KeyOverride, LayerLimits } from "../core/override";
 import { Account } from "./account";
 import { AccountCache, type MemoryBudget } from "./account-cache";
-import { consume, isInWindow, rollBack } from "./charging";
+import { consume, rollBack } from "./charging";
 import { EndedAttempts } from "./ended-attempts";
+import { isInWindow } from "./holding";
 import { type OpenAccount, verdictOf } from "./open-account";
 import { PAGE_CHARS, type PagedEvent } from "./page";
 import type { PageStore } from "./page-store";
@@ -28,18 +29,17 @@ import { CLOCK_MARGIN_MS, sweepPages } from "./sweep";
 const DENIED = { allowed: false, replayed: false, conflicts: false, charged: false };
 
 /**
- * The accounts of all keys that live in one object. Every method reads, decides and writes in one synchronous stretch and
- * one transaction, so no call ever sees another half done.
+ * The accounts of all keys in one object. Every method is one turn: it reads, decides and writes one transaction without
+ * yielding. So no call ever sees another call half done.
  *
- * Accounts stay in memory, beyond a bound only the ones used last: what is stored is always complete, and an account
- * that was dropped is opened again from there.
+ * Memory is a cache. Storage is always complete, and an account that was dropped from memory is opened again from there.
  */
 export class Ledger {
   readonly #accounts: AccountCache;
   readonly #ended = new EndedAttempts();
-  /** The accounts of the transaction under way, by key. */
+  /** The accounts that the current transaction uses, by key. */
   readonly #opened = new Map<string, Account>();
-  /** The last time used: time never runs backwards here, whatever the machine's clock does. */
+  /** The last time used. Time never goes back here, whatever the machine's clock does. */
   #lastMs = 0;
 
   constructor(
@@ -52,8 +52,8 @@ export class Ledger {
   }
 
   /**
-   * Decides all calls in their order and one transaction, in which a page that several of them changed is written once.
-   * Should one of them fail, each has a transaction of its own, so that it fails alone.
+   * Decides all calls in their order and in one transaction, which writes each changed page once. If a call fails, each call
+   * gets a transaction of its own, so that it fails alone.
    */
   decide(calls: readonly Call[], wallMs: number): CallResult[] {
     try {
@@ -65,26 +65,26 @@ export class Ledger {
     }
   }
 
-  /** About how many bytes the accounts in memory take. */
-  get memoryInUse(): number {
+  /** About how many bytes of memory the accounts take. */
+  get weightBytes(): number {
     return this.#accounts.weightBytes;
   }
 
-  /** How the counters of a key stand, in the order asked; of the events that its limits count, the newest `most`. */
-  inspect(key: string, asked: readonly LayerLimits[], most: number, wallMs: number): Inspected[] {
+  /** How the counters of a key stand, in the order given, with the newest `most` events of each. */
+  inspect(key: string, counters: readonly LayerLimits[], most: number, wallMs: number): Inspected[] {
     return this.#transact(() => {
       const { account, atMs } = this.#openKey(key, wallMs);
       if (account.isEmpty) return [];
       const override = account.overrideAt(atMs);
-      const inForce = asked.map(({ policy, layer, limits }) => account.counter(policy, layer, limits, atMs));
-      const windows = asked.map(({ policy, layer, limits }, i) => ({
+      const limited = counters.map(({ policy, layer, limits }) => account.counter(policy, layer, limits, atMs));
+      const windows = counters.map(({ policy, layer, limits }, i) => ({
         policy,
         layer,
-        // Also what only the counter's own limits count: they are in force again when the override ends.
-        windowMs: longestWindowMs([...limits, ...(inForce[i]?.override?.limits ?? [])]),
+        // Includes the counter's own limits, which are in force again once the override ends.
+        windowMs: longestWindowMs([...limits, ...(limited[i]?.override?.limits ?? [])]),
       }));
       const events = account.events(windows, most, atMs);
-      return inForce.map((counter, i) => ({
+      return limited.map((counter, i) => ({
         standings: standingsOf(counter, 1, atMs),
         ...(override && { override }),
         total: events[i]?.total ?? 0,
@@ -93,7 +93,7 @@ export class Ledger {
     });
   }
 
-  /** Sets the override of a key, in place of the one that it has. */
+  /** Sets the override of a key, in place of its present override. */
   setOverride(key: string, { ends, ...override }: OverrideToSet, wallMs: number): KeyOverride {
     return this.#transact(() => {
       const { account, atMs } = this.#openKey(key, wallMs);
@@ -103,23 +103,24 @@ export class Ledger {
   }
 
   liftOverride(key: string, wallMs: number): void {
-    this.#transact(() => this.#openKey(key, wallMs).account.lift());
+    this.#transact(() => this.#openKey(key, wallMs).account.liftOverride());
   }
 
-  /** Forgets what was admitted. The override of the key stays. */
+  /** Deletes all events of a key. The override of the key stays. */
   forget(key: string): void {
     this.#accounts.drop(key);
     this.store.deleteKey(key);
   }
 
   /**
-   * Deletes the overrides that have ended and, step by step, the pages that no window can see any more, both by the margin
-   * of the clock ago; others are answered between the steps. Returns when to sweep next: halfway through the pages that are left, so that most are
-   * looked at a few times in their life however many there are and however long each is kept, or when the next override
-   * ends; undefined when nothing is left.
+   * Deletes the overrides that ended and the pages that expired before the clock's margin. Calls are decided between its
+   * steps.
+   *
+   * Returns when to sweep next: when the next override ends, or at the mean expiry of the pages that are left. So most pages
+   * are looked at only a few times, however many there are and however long they are kept. Undefined if nothing is left.
    */
   *sweep(wallMs: number): Generator<void, number | undefined> {
-    // Used from now on: what a sweep has forgotten must not be asked about at a time before the margin.
+    // A time used, like that of a decision: no later decision may need what this sweep deletes.
     const beganMs = Math.max(this.#lastMs, wallMs);
     this.#lastMs = beganMs;
     const turn = this.store.newestTurn;
@@ -149,12 +150,12 @@ export class Ledger {
   #consume(charge: Charge, wallMs: number): ChargeVerdict {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
     if (this.#ended.has(charge)) return { ...verdictOf(charge, opened, atMs), ...DENIED };
-    const answer = consume(charge, opened, { atMs, marginMs: this.clockMarginMs });
-    if (!answer.allowed) this.#ended.end(charge);
-    return answer;
+    const verdict = consume(charge, opened, { atMs, marginMs: this.clockMarginMs });
+    if (!verdict.allowed) this.#ended.end(charge);
+    return verdict;
   }
 
-  /** Answers how the counters stand when the attempt relies on its charge no more. */
+  /** Returns how the counters stand after the rollback. */
   #rollBack(charge: Charge, wallMs: number): ObjectVerdict {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
     rollBack(charge, opened);
@@ -162,20 +163,20 @@ export class Ledger {
     return verdictOf(charge, opened, atMs);
   }
 
-  /** Sets the cost of an event in all of its counters, also above their limits: what is spent is spent. */
+  /** Sets the cost of an event in all of its counters, even above their limits: what is spent is spent. */
   #settle(question: EventQuestion, wallMs: number): ChangeVerdict {
     const { cost } = question;
     return this.#change(question, wallMs, (event) => (event.cost === cost ? event : { ...event, cost }));
   }
 
-  /** Ends an event for limits on what is concurrent, also where there is none: one may be declared later. */
+  /** Ends an event for concurrent limits, even if no counter has any: a concurrent limit may be declared later. */
   #release(question: EventQuestion, wallMs: number): ChangeVerdict {
     return this.#change(question, wallMs, (event) => (event.released ? event : { ...event, released: true }));
   }
 
   /**
-   * Puts what `changed` makes of each event of the id in its place, for each of its keys. There may be more than one: what a
-   * fault has left beside it, and what a layer recorded before it was put live or in shadow.
+   * Replaces each event of the id by `changed(event)`, in all of its keys. A key may have several: a fault may have left an
+   * event, and a layer may have recorded an event before it changed modes.
    */
   #change(question: EventQuestion, wallMs: number, changed: (event: PagedEvent) => PagedEvent): ChangeVerdict {
     const { opened, atMs } = this.#open(question.counters, wallMs);
@@ -193,7 +194,7 @@ export class Ledger {
     return { ...verdictOf({ ...question, cost: 1 }, opened, atMs), found };
   }
 
-  /** Does the work and stores what it changed, or neither. */
+  /** Does the work and stores its changes, or does neither. */
   #transact<T>(work: () => T): T {
     try {
       const result = work();
@@ -202,7 +203,7 @@ export class Ledger {
       this.#ended.conclude(true);
       return result;
     } catch (error) {
-      // What was stored is as before, and memory is not: open these accounts from there.
+      // Storage is as before and memory is not: these accounts must be opened again from storage.
       for (const key of this.#opened.keys()) this.#accounts.drop(key);
       this.#ended.conclude(false);
       throw error;
@@ -211,12 +212,12 @@ export class Ledger {
     }
   }
 
-  /** The accounts of the counters, and the time of the decision. */
+  /** Opens the accounts of the counters. Returns them with the time of the decision. */
   #open(counters: readonly Counter[], wallMs: number): { opened: OpenAccount[]; atMs: number } {
     const opened: OpenAccount[] = [];
     for (const counter of counters) {
-      const same = opened.find(({ account }) => account.key === counter.key);
-      if (same) same.counters.push(counter);
+      const ofSameKey = opened.find(({ account }) => account.key === counter.key);
+      if (ofSameKey) ofSameKey.counters.push(counter);
       else opened.push({ account: this.#account(counter.key), counters: [counter] });
     }
     this.#lastMs = Math.max(this.#lastMs, wallMs, ...opened.map(({ account }) => account.newestMs));

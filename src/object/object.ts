@@ -7,21 +7,20 @@ import type { Call, CallResult, Inspected, OverrideToSet } from "./protocol";
 import { Store } from "./store/store";
 import { CLOCK_MARGIN_MS } from "./sweep";
 
-/** Until the next sweep at least: forgetting is cheap while it is rare, and each alarm is billed. */
+/** The least time between two sweeps. Each alarm is billed. */
 const SWEEP_REST_MS = 3_600_000;
 
-/** An alarm that is overdue by so much was lost, and does not ring any more. */
+/** An alarm that is overdue by this much was lost, and does not ring any more. */
 const ALARM_LOST_AFTER_MS = 600_000;
 
 /**
- * The Durable Object: the calls, the clock and the alarm around a ledger. Which keys it holds is decided by whoever
- * routes to it. What a call decides is decided and stored in one turn, and the output gate holds every answer until
- * what it says is durable.
+ * The Durable Object: the calls, the clock and the alarm around a ledger. It holds the keys whose calls it gets. Each turn
+ * decides and stores, and the output gate holds every answer until the turn's transaction is durable.
  */
 export class LimiterObject extends DurableObject {
   protected readonly store: Store;
   protected ledger: Ledger;
-  /** Whenever pages or overrides are stored there is an alarm, which sweeps out those that have expired. */
+  /** While anything is stored, an alarm is set for the next sweep. */
   #alarmAtMs: number | null = null;
   readonly #group = new GroupCommit((calls) => this.#decideAll(calls));
 
@@ -29,24 +28,24 @@ export class LimiterObject extends DurableObject {
     super(ctx, env);
     this.store = new Store(ctx.storage);
     this.ledger = new Ledger(this.store);
-    // Known before the first call is answered, so that a woken object writes no second alarm (a row each).
+    // Read before the first call, so that a woken object does not set an alarm again: each one writes a row.
     ctx.blockConcurrencyWhile(async () => {
       this.#alarmAtMs = await ctx.storage.getAlarm();
     });
   }
 
-  /** The object's own time: a clock for tests is put in its place where there is one. */
+  /** The object's own time. The test clock overrides this. */
   protected now(): number {
     return Date.now();
   }
 
-  /** Decides calls together with all that arrive at the same time. Calls and results are text (`message.ts`). */
+  /** Takes calls and returns their results, both as text (`message.ts`). Calls that arrive at the same time share a turn. */
   async decide(calls: string): Promise<string> {
     return encodeResults(await this.#group.add(decodeCalls(calls)));
   }
 
-  inspect(key: string, asked: readonly LayerLimits[], most: number): Inspected[] {
-    return this.ledger.inspect(key, asked, most, this.now());
+  inspect(key: string, counters: readonly LayerLimits[], most: number): Inspected[] {
+    return this.ledger.inspect(key, counters, most, this.now());
   }
 
   async forget(key: string): Promise<void> {
@@ -67,30 +66,31 @@ export class LimiterObject extends DurableObject {
   }
 
   override async alarm(): Promise<void> {
-    // This alarm has rung. Calls that are decided while the sweep pauses set their own: the sweep may not know of them.
+    // This alarm has rung. Calls between the sweep's steps set an alarm of their own: the sweep may miss their pages.
     this.#alarmAtMs = null;
     const nowMs = this.now();
-    const restedMs = nowMs + SWEEP_REST_MS;
-    // Also when the sweep fails: an object must never be left with rows and without an alarm.
-    let next = restedMs;
+    const earliestMs = nowMs + SWEEP_REST_MS;
+    let dueMs = earliestMs;
     try {
-      next = Math.max(restedMs, (await this.#sweep()) ?? 0);
+      dueMs = Math.max(earliestMs, (await this.#sweep()) ?? 0);
     } finally {
+      // Even if the sweep fails: an object with rows must always have an alarm.
       if (this.store.isEmpty) await this.#empty();
-      else await this.#sweepBy(next, nowMs);
+      else await this.#sweepBy(dueMs, nowMs);
     }
   }
 
   async #sweep(): Promise<number | undefined> {
     const steps = this.ledger.sweep(this.now());
-    for (;;) {
-      const step = steps.next();
-      if (step.done) return step.value;
+    let step = steps.next();
+    while (!step.done) {
       await scheduler.wait(0);
+      step = steps.next();
     }
+    return step.value;
   }
 
-  /** An empty object occupies storage until all of it is deleted, the alarm included. */
+  /** Deletes everything, the alarm included: until then even an empty object occupies storage. */
   async #empty(): Promise<void> {
     this.#alarmAtMs = null;
     await this.store.deleteAll();
@@ -102,20 +102,20 @@ export class LimiterObject extends DurableObject {
     calls.forEach(({ method, question }, i) => {
       const result = results[i];
       if (method === "consume" && result && "verdict" in result && result.verdict.allowed)
-        // The id is remembered for the margin, and what has expired is kept for it.
+        // The event is kept for one margin after its window, and its page for another one after its expiry.
         this.#sweepSoon(result.verdict.atMs + Math.max(question.windowMs + 2 * CLOCK_MARGIN_MS, SWEEP_REST_MS), nowMs);
     });
     return results;
   }
 
-  /** Not awaited: it belongs to the same transaction as the writes of this turn, and the output gate waits for both. */
+  /** Needs no await: the alarm belongs to the transaction of this turn, and the output gate waits for both. */
   #sweepSoon(dueMs: number, nowMs: number): void {
     this.#sweepBy(dueMs, nowMs).catch((error: unknown) =>
       console.error("The alarm could not be set; the next turn tries again.", error),
     );
   }
 
-  /** Sets the alarm, unless one is set that rings no later. One that can't be set counts as none. */
+  /** Sets the alarm, unless an alarm is set that rings no later. If it can't be set, the next turn tries again. */
   async #sweepBy(dueMs: number, nowMs: number): Promise<void> {
     const setMs = this.#alarmAtMs ?? Number.NEGATIVE_INFINITY;
     if (setMs <= dueMs && nowMs < setMs + ALARM_LOST_AFTER_MS) return;

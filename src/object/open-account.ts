@@ -1,21 +1,25 @@
+import { assert } from "../core/assert";
 import { check, type LimitedLog, leavingsOf, longestInForceMs, type Verdict } from "../core/decide";
 import type { Account } from "./account";
 import type { Charge, Counter, ObjectVerdict, Question } from "./protocol";
 
-/** The counters that a question asks about, by key. */
+/** An account that is open, and the counters of the question that it holds. */
 export interface OpenAccount {
   readonly account: Account;
   readonly counters: Counter[];
 }
 
-/** The counters of a question in the order asked, which is the order of the answer's standings, as they are at `atMs`. */
+/** The counters of a question as they are at `atMs`, in the question's order, which is that of the verdict's standings. */
 export function countersOf({ policy, counters }: Question, opened: readonly OpenAccount[], atMs: number): LimitedLog[] {
   return counters.map(({ layer, key, limits }) =>
     openAccountOf(key, opened).account.counter(policy, layer, limits, atMs),
   );
 }
 
-/** How the counters of a question stand, and what leaves them next if that is asked for. `verdict`: it is known how they stand. */
+/**
+ * How the counters of a question stand, with the leavings if it has `cacheMs`. `verdict` says how they stand, if the caller
+ * knows already.
+ */
 export function verdictOf(
   question: Question,
   opened: readonly OpenAccount[],
@@ -28,16 +32,15 @@ export function verdictOf(
   return cacheMs === undefined ? standing : { ...standing, leavings: leavingsOf(counters, atMs, cacheMs) };
 }
 
-/** What was opened for a key. */
 export function openAccountOf<O extends OpenAccount>(key: string, opened: readonly O[]): O {
   const found = opened.find(({ account }) => account.key === key);
-  if (!found) throw new Error("a counter's account is not open");
+  assert(found !== undefined, "a counter's account is open");
   return found;
 }
 
 /**
- * For how long an event is kept: its id is remembered for the clock's margin longer than it is known, and no window in force,
- * be it of an override, may lose it.
+ * Retention of a new event: no window in force may lose the event, be it of an override, and its id is kept for the clock's
+ * margin longer than it is known.
  */
 export function retainMsOf(
   { policy, windowMs }: Charge,

@@ -1,7 +1,7 @@
 import { type Limit, longestWindowMs } from "../core/limit";
 import type { KeyOverride } from "../core/override";
 
-/** What an override's text holds: docs/storage.md is its contract. */
+/** The content of an override's text. docs/storage.md is its contract. */
 interface StoredOverride extends Omit<KeyOverride, "endsAtMs"> {
   readonly v: 1;
 }
@@ -17,14 +17,14 @@ export function overrideFromText(text: string, endsAtMs: number): KeyOverride {
 }
 
 /**
- * The instant from which on an override in force spares events of one of its layers whatever their retention: what was kept
- * when it was set, as far as its windows reach.
+ * The instant from which an override in force spares events of a layer, whatever their retention: the events that were kept
+ * when it was set, as far back as its windows reach.
  */
 export function sparedFromMs(keptFromMs: number, limits: readonly Limit[], nowMs: number): number {
   return Math.max(keptFromMs, nowMs - longestWindowMs(limits) + 1);
 }
 
-/** Until when an override spares a page whose last event is of `lastAtMs`, if it is in force so long: 0 if it does not. */
+/** How long an override spares a page whose last event is of `lastAtMs`, if it is in force that long. 0 for not at all. */
 export function sparedUntilMs({ layers = [] }: KeyOverride, lastAtMs: number): number {
   const windows = layers.flatMap(({ keptFromMs, limits }) =>
     keptFromMs !== undefined && keptFromMs <= lastAtMs ? longestWindowMs(limits) : [],

@@ -2,10 +2,10 @@ import type { LoggedEvent } from "../core/sliding-window";
 import { type Claim, claimsIn, claimTexts } from "./claims";
 import type { StoredEvent } from "./protocol";
 
-/** A page is sealed once its events take this many characters: measured, see docs/storage.md. */
+/** A page is sealed once its events take this many characters. docs/storage.md has the measurements. */
 export const PAGE_CHARS = 2_000;
 
-/** The counters of one key that an event was charged to, and for how long. */
+/** The counters of a key that an event was charged to, and for how long. */
 export interface Charged {
   readonly policy: string;
   readonly layers: readonly string[];
@@ -18,18 +18,18 @@ export interface Charged {
 export interface PagedEvent extends StoredEvent, Pick<LoggedEvent, "released"> {
   readonly charged: Charged;
   readonly identity: string;
-  /** The cost it was admitted with: `cost` is another once it was settled. */
+  /** The cost at admission. A settle changes `cost` only. */
   readonly admittedCost: number;
   readonly claims: readonly Claim[];
 }
 
-/** What a page's text holds: docs/storage.md is its contract. */
+/** The content of a page's text. docs/storage.md is its contract. */
 interface PageText {
-  v: 1;
+  readonly v: 1;
   /** The instant that the events' times are relative to. */
-  at: number;
-  charged: [policy: string, layers: readonly string[], retainMs: number, windowMs?: number][];
-  events: [
+  readonly at: number;
+  readonly charged: [policy: string, layers: readonly string[], retainMs: number, windowMs?: number][];
+  readonly events: [
     afterMs: number,
     charged: number,
     cost: number,
@@ -42,20 +42,20 @@ interface PageText {
 }
 
 /**
- * A run of one key's events, in the order they were admitted, as the text of one row. Appending only appends to a
- * string: nothing is parsed or encoded again for the next event.
+ * A run of one key's events in the order of their admission, as the text of one row. To append an event is to append to a
+ * string: no other event is parsed or encoded again.
  */
 export class Page {
-  /** From when on none of the events is kept, and no window can see any. */
+  /** The instant from which none of the events is kept. */
   expiresAtMs: number;
-  /** When the first and the last of the events were admitted: 0 while there are none, or were none yet. */
+  /** When the first event was admitted. 0 without events. */
   firstAtMs = 0;
-  /** Also when that event was taken out since: time must not run back behind it. */
+  /** When the last event was admitted, even if it was removed since: time must not go back before it. 0 without any. */
   lastAtMs: number;
   readonly #charged: Charged[] = [];
   #events = "";
 
-  /** A page that holds `events`, and once held others: it is kept for as long as those were to be. */
+  /** Makes a page with `events`. It may have had others, which its expiry and its last instant still count. */
   constructor(
     readonly slot: number,
     { expiresAtMs, lastAtMs }: { readonly expiresAtMs: number; readonly lastAtMs: number },
@@ -66,12 +66,12 @@ export class Page {
     for (const event of events) this.append(event, 0);
   }
 
-  /** In characters of the events' text. */
+  /** Length of the events' text in characters. */
   get length(): number {
     return this.#events.length;
   }
 
-  /** `untilMs`: from then on the event is not kept any more. */
+  /** `untilMs` is the instant from which the event is not kept any more. */
   append({ atMs, charged, cost, id, identity, claims, admittedCost, released }: PagedEvent, untilMs: number): void {
     if (this.#events === "") this.firstAtMs = atMs;
     const record: PageText["events"][number] = [
@@ -89,7 +89,7 @@ export class Page {
     this.lastAtMs = Math.max(this.lastAtMs, atMs);
   }
 
-  /** False only if no event has this id: cheap, for most pages that are asked. */
+  /** False only if no event has this id. Cheap: nothing is parsed. */
   mayHold(id: string): boolean {
     return this.#events.includes(`"${id}"`);
   }
@@ -101,12 +101,13 @@ export class Page {
 
   #indexOf(charged: Charged): number {
     const { policy, layers, retainMs, windowMs } = charged;
-    const same = (other: Charged) =>
-      other.policy === policy &&
-      other.retainMs === retainMs &&
-      other.windowMs === windowMs &&
-      other.layers.join() === layers.join();
-    const index = this.#charged.findIndex(same);
+    const index = this.#charged.findIndex(
+      (other) =>
+        other.policy === policy &&
+        other.retainMs === retainMs &&
+        other.windowMs === windowMs &&
+        other.layers.join() === layers.join(),
+    );
     return index < 0 ? this.#charged.push(charged) - 1 : index;
   }
 }
@@ -114,7 +115,7 @@ export class Page {
 export function readPage(text: string): PagedEvent[] {
   const page = JSON.parse(text) as PageText;
   const charged = page.charged.map(
-    // Pages of earlier code have no window of their own: an id was known for as long as its event was kept.
+    // Pages of earlier code have no `windowMs`: an id was known as long as its event was kept.
     ([policy, layers, retainMs, windowMs = retainMs]): Charged => ({ policy, layers, retainMs, windowMs }),
   );
   return page.events.map(([afterMs, index, cost, id, identity, claims, admittedCost = cost, released]) => ({

@@ -1,21 +1,22 @@
+import { assert } from "../core/assert";
 import { inOtherMode, isInShadow, isSameSubject } from "../core/identity";
 import { EventIndex, nameOf } from "./event-index";
 import { Page, type PagedEvent, readPage } from "./page";
 import type { PageRow, PageStore } from "./page-store";
 
-/** A page that is full: of no interest until it has expired, when its slot serves a new one. */
-interface Sealed {
+/** A full page. Once it has expired, its slot is used for a new page. */
+interface SealedPage {
   readonly slot: number;
   expiresAtMs: number;
   readonly lastAtMs: number;
 }
 
-/** How a question names an event. */
+/** The name of an event in a request. */
 export interface EventName {
   readonly id: string;
   readonly identity: string;
   readonly policy: string;
-  /** Those of the key at hand that are asked about. */
+  /** The request's counters of this key. */
   readonly counters: readonly { readonly layer: string }[];
 }
 
@@ -25,47 +26,51 @@ export interface Located {
   readonly event: PagedEvent;
 }
 
-/** What is kept at the instant of a change. */
+/** The events and pages that are kept at one instant. */
 export interface Retention {
   keeps(event: PagedEvent): boolean;
-  /** An override spares a page beyond its expiry. */
+  /** An override spares the page, even if it has expired. */
   spares(page: { readonly lastAtMs: number }): boolean;
   readonly nowMs: number;
 }
 
 /**
- * The stored events of one key, on pages in the order of their times. Every change is to one page: one row written, or less,
- * since a page is written once however many changes it has had. A change that is not stored leaves these pages unlike
- * their rows; whoever holds them opens them anew.
+ * The stored events of one key, on pages in the order of their times. New events go to the tail; all other pages are sealed.
+ * A change affects one page, and a page is written once a turn, however many changes it has. If a change is not stored, the
+ * pages differ from their rows: their holder must open them again.
  */
 export class Pages {
   /**
-   * When the newest event was admitted: no decision about this key may be made at an earlier time. Also when that event was
-   * taken out since: its page may stand in the place of one that had expired by then, and would count again before.
+   * When the newest event was admitted, even if it was removed since. Decisions about this key must not be made at an earlier
+   * time: a page that had expired by then, and would count before it, may be overwritten.
    */
   readonly newestMs: number;
   /** In the order of their times. */
-  readonly #sealed: Sealed[] = [];
+  readonly #sealed: SealedPage[] = [];
+  /** The newest page. */
   #tail: Page | undefined;
   readonly #index = new EventIndex(() => this.#sealedEvents());
-  /** Pages that differ from what is stored, by slot. */
+  /** Pages that differ from their rows, by slot. */
   readonly #changed = new Map<number, Page>();
 
   constructor(
     private readonly store: PageStore,
     private readonly key: string,
     private readonly pageChars: number,
-    /** Is told of every event that is stored, in the order of their times. */
-    told: (event: PagedEvent) => void,
+    /** Called with every stored event, in the order of their times. */
+    onEvent: (event: PagedEvent) => void,
   ) {
     let newestMs = 0;
+    let lastFirstAtMs = 0;
     let events: PagedEvent[] = [];
-    for (const { slot, expiresAtMs, lastAtMs, text } of store.pages(key)) {
+    for (const { slot, expiresAtMs, firstAtMs, lastAtMs, text } of store.pages(key)) {
+      assert(firstAtMs >= lastFirstAtMs, "a store gives the pages of a key in the order of their times");
+      lastFirstAtMs = firstAtMs;
       newestMs = Math.max(newestMs, lastAtMs);
       events = readPage(text);
       for (const event of events) {
         this.#index.note(event);
-        told(event);
+        onEvent(event);
       }
       this.#sealed.push({ slot, expiresAtMs, lastAtMs });
     }
@@ -83,55 +88,58 @@ export class Pages {
     return 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.length + this.#index.weightBytes;
   }
 
-  /** `untilMs`: from then on the event is not kept any more. */
+  /** `untilMs` is the instant from which the event is not kept any more. */
   append(event: PagedEvent, untilMs: number, retention: Retention): void {
     const { atMs } = event;
-    const page = this.#pageFor(retention);
+    assert(atMs >= (this.#tail?.lastAtMs ?? 0), "a new event is not older than the events before it");
+    const page = this.#pageForNext(retention);
     page.append(event, untilMs);
     this.#tail = page;
     this.#changed.set(page.slot, page);
     this.#index.note(event);
-    // Events of one instant are kept alike, on whichever pages they are.
+    // Events of one instant are kept equally long, whatever their pages.
     for (let i = this.#sealed.length - 1; i >= 0; i--) {
-      const sealed = this.#sealed[i] as Sealed;
+      const sealed = this.#sealed[i] as SealedPage;
       if (sealed.lastAtMs !== atMs || sealed.expiresAtMs >= page.expiresAtMs) break;
       sealed.expiresAtMs = page.expiresAtMs;
       this.#rewrite(sealed.slot, this.#eventsOn(sealed.slot));
     }
   }
 
-  /** The events that are named so, the newest first: several where an id was used again, or charged anew beside an old event. */
+  /**
+   * The events of this name, the newest first. There may be several if the id was used again. Includes events of another
+   * policy with exactly this identity: the caller takes them for a conflict.
+   */
   find({ id, identity, policy }: EventName): Iterable<Located> {
-    // One of the very same subject by another policy is a conflict, which the caller sees.
     return this.#matching(
       id,
-      () => this.#index.slotsOf(id, identity, policy),
+      () => this.#index.slotsOfSubject(id, identity, policy),
       (event) => event.identity === identity || isEventOf(event, policy, identity),
     );
   }
 
-  /** The same of the other mode, if they were charged to a layer asked about: that layer has changed modes since. */
+  /** The events of this name in the other mode that were charged to one of its layers: that layer changed modes since. */
   findInOtherMode({ id, identity, policy, counters }: EventName): Iterable<Located> {
     if (!this.#index.mayHaveMode(!isInShadow(identity))) return [];
-    const other = inOtherMode(identity);
-    const isAsked = ({ charged }: PagedEvent) => counters.some(({ layer }) => charged.layers.includes(layer));
+    const otherIdentity = inOtherMode(identity);
+    const isCharged = ({ charged }: PagedEvent) => counters.some(({ layer }) => charged.layers.includes(layer));
     return this.#matching(
       id,
-      () => this.#index.slotsOf(id, other, policy),
-      (event) => isAsked(event) && isEventOf(event, policy, other),
+      () => this.#index.slotsOfSubject(id, otherIdentity, policy),
+      (event) => isCharged(event) && isEventOf(event, policy, otherIdentity),
     );
   }
 
-  /** The events of this very identity, whatever their policy, the newest first. */
+  /** The events with exactly this identity, whatever their policy, the newest first. */
   findExactly(id: string, identity: string): Iterable<Located> {
     return this.#matching(
       id,
-      () => this.#index.slotsNamed(id, identity),
+      () => this.#index.slotsOfIdentity(id, identity),
       (event) => event.identity === identity,
     );
   }
 
-  /** Puts `next` in the place of an event that is here; undefined takes it out. */
+  /** Replaces an event that is still there. Undefined removes it. */
   change({ slot, event }: Located, next: PagedEvent | undefined): void {
     const events = this.#eventsOn(slot);
     const i = events.findLastIndex((other) => isSameEvent(other, event));
@@ -148,7 +156,7 @@ export class Pages {
     if (this.#tail) yield* this.#eventsOn(this.#tail.slot);
   }
 
-  /** The rows that store every change, one for each page that has one. From then on they are taken for stored. */
+  /** The rows that store all changes, one for each changed page. The pages then count them as stored. */
   takeChanges(): PageRow[] {
     const { key } = this;
     const rows = [...this.#changed.values()].map((page) => {
@@ -159,34 +167,38 @@ export class Pages {
     return rows;
   }
 
-  #matching(id: string, slotsOf: () => readonly number[], isMeant: (event: PagedEvent) => boolean): Iterable<Located> {
-    const isInTail = this.#tail?.mayHold(id) === true;
-    // Most ids are new to their key.
-    if (!isInTail && this.#sealed.length === 0) return [];
-    return this.#matchingOn(isInTail, id, slotsOf, isMeant);
+  /** The events of an id that match, the newest first. `slotsOf` gives the sealed pages that may hold some. */
+  #matching(id: string, slotsOf: () => readonly number[], matches: (event: PagedEvent) => boolean): Iterable<Located> {
+    const tail = this.#tail?.mayHold(id) ? this.#tail : undefined;
+    // Most ids are new to their key: no generator for them.
+    if (!tail && this.#sealed.length === 0) return [];
+    return this.#matchingOn(tail, id, slotsOf, matches);
   }
 
   *#matchingOn(
-    isInTail: boolean,
+    tail: Page | undefined,
     id: string,
     slotsOf: () => readonly number[],
-    isMeant: (event: PagedEvent) => boolean,
+    matches: (event: PagedEvent) => boolean,
   ): Generator<Located> {
-    const on = (slot: number) =>
+    const matchingOn = (slot: number) =>
       this.#eventsOn(slot)
-        .filter((event) => event.id === id && isMeant(event))
+        .filter((event) => event.id === id && matches(event))
         .map((event) => ({ slot, event }))
         .reverse();
-    if (this.#tail && isInTail) yield* on(this.#tail.slot);
-    if (this.#sealed.length > 0) for (const slot of slotsOf()) yield* on(slot);
+    if (tail) yield* matchingOn(tail.slot);
+    if (this.#sealed.length > 0) for (const slot of slotsOf()) yield* matchingOn(slot);
   }
 
   *#sealedEvents(): Generator<{ slot: number; events: PagedEvent[] }> {
     for (const { slot } of this.#sealed) yield { slot, events: this.#eventsOn(slot) };
   }
 
-  /** The page to write on: the tail or, when that is full, the tail without what is not kept or, if it all is, another. */
-  #pageFor(retention: Retention): Page {
+  /**
+   * The page for the next event: the tail. A full tail is compacted: events that are not kept are left out. If more than half
+   * of it remains, it is sealed and a new page follows.
+   */
+  #pageForNext(retention: Retention): Page {
     const tail = this.#tail;
     if (!tail) return new Page(0, NEW_PAGE);
     if (tail.length < this.pageChars) return tail;
@@ -198,28 +210,28 @@ export class Pages {
       events.filter((event) => retention.keeps(event)),
     );
     if (compacted.length <= tail.length / 2) return compacted;
-    const free = this.#freeSlot(retention);
+    const freeSlot = this.#takeFreeSlot(retention);
     this.#sealed.push({ slot, expiresAtMs, lastAtMs });
     this.#index.add({ slot, events });
-    return new Page(free, NEW_PAGE);
+    return new Page(freeSlot, NEW_PAGE);
   }
 
-  /** The slot of an expired page, which the next one overwrites so that nothing need be deleted, or a new slot. */
-  #freeSlot({ nowMs, spares }: Retention): number {
-    // The slot says the order of pages that begin and end in one millisecond.
+  /** The slot of an expired page, which the new page overwrites so that nothing is deleted. Otherwise an unused slot. */
+  #takeFreeSlot({ nowMs, spares }: Retention): number {
+    // Slots give the order of pages that begin and end in the same millisecond.
     const least = this.#tail && this.#tail.firstAtMs === nowMs ? this.#tail.slot : -1;
     const expired = this.#sealed.findIndex((page) => page.slot > least && page.expiresAtMs <= nowMs && !spares(page));
     if (expired < 0)
       return this.#sealed.reduce((highest, { slot }) => Math.max(highest, slot), this.#tail?.slot ?? -1) + 1;
-    const { slot } = this.#sealed[expired] as Sealed;
-    if (this.#index.isMade) this.#index.remove({ slot, events: this.#eventsOn(slot) });
+    const { slot } = this.#sealed[expired] as SealedPage;
+    if (this.#index.isBuilt) this.#index.remove({ slot, events: this.#eventsOn(slot) });
     this.#sealed.splice(expired, 1);
     return slot;
   }
 
   #rewrite(slot: number, events: readonly PagedEvent[]): void {
     const old = this.#sealed.find((sealed) => sealed.slot === slot) ?? this.#tail;
-    if (!old) throw new Error("the page to rewrite is not one of this key's pages");
+    assert(old !== undefined, "a page to rewrite is a page of this key");
     const page = new Page(slot, old, events);
     if (slot === this.#tail?.slot) this.#tail = page;
     this.#changed.set(slot, page);
@@ -234,13 +246,11 @@ export class Pages {
 
 const NEW_PAGE = { expiresAtMs: 0, lastAtMs: 0 };
 
-function isEventOf({ charged, identity }: PagedEvent, policy: string, asked: string): boolean {
-  return charged.policy === policy && isSameSubject(identity, asked);
+function isEventOf(event: PagedEvent, policy: string, identity: string): boolean {
+  return event.charged.policy === policy && isSameSubject(event.identity, identity);
 }
 
-/** In one millisecond an id may be charged twice: the attempt that recorded an event tells it from others. */
-function isSameEvent(one: PagedEvent, other: PagedEvent): boolean {
-  return (
-    one.atMs === other.atMs && nameOf(one) === nameOf(other) && one.claims[0]?.attempt === other.claims[0]?.attempt
-  );
+/** An id may be charged twice in one millisecond. The attempt that recorded an event tells the two apart. */
+function isSameEvent(a: PagedEvent, b: PagedEvent): boolean {
+  return a.atMs === b.atMs && nameOf(a) === nameOf(b) && a.claims[0]?.attempt === b.claims[0]?.attempt;
 }

@@ -1,5 +1,5 @@
 import type { Config } from "../config/config";
-import { earlierMakers, type HeldId, recognise } from "../core/recognition";
+import { earlierMakersOf, type HeldId, recognise } from "../core/recognition";
 import { logFault } from "../fault";
 import type {
   ChangeVerdict,
@@ -121,7 +121,7 @@ export class FanOut implements Objects {
     const isDecided = conflicts || first.some((verdict) => !verdict?.allowed);
     const recognised = {
       recognition: conflicts ? "new" : recognition,
-      earlierMakers: earlierMakers(recognition, held[0]),
+      earlierMakers: earlierMakersOf(recognition, held[0]),
     } as const;
     const again = charges.map(({ object, charge }, i) =>
       !isDecided && first[i]?.charged === false ? { object, charge: { ...charge, ...recognised } } : undefined,

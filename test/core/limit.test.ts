@@ -21,12 +21,12 @@ describe("reads a limit", () => {
     ["2 concurrent/minute", 2, 60_000],
     ["1  Concurrent / 31 days", 1, LONGEST_WINDOW_MS],
     ["1000000 concurrent per second", 1_000_000, 1_000],
-  ])("%s, on what is under way", (text, max, windowMs) => {
+  ])("%s, as a concurrent limit", (text, max, windowMs) => {
     expect(parseLimit(text)).toEqual({ kind: "concurrent", max, windowMs });
   });
 });
 
-describe("refuses, and says why", () => {
+describe("refuses a text that is no limit, and says why", () => {
   test.each([
     ["", /write it like/],
     ["5", /write it like/],
@@ -63,20 +63,20 @@ test.each([
   ["digits", (n: number) => `${"1".repeat(n)}x`],
   ["digits in front of the unit", (n: number) => `5 per ${"1".repeat(n)} x`],
   ["digits and white space in turn", (n: number) => `5 per ${"1 ".repeat(n)}x`],
-])("refuses a long text in time that grows with its length alone: %s", (_, textOf) => {
+])("refuses a long text in linear time: %s", (_, textOf) => {
   const text = textOf(100_000);
   const beganMs = performance.now();
   expect(() => parseLimit(text)).toThrow(/write it like/);
-  // A few milliseconds. Where each character is looked at once for each other one, many seconds.
+  // Linear time takes a few milliseconds, quadratic time many seconds.
   expect(performance.now() - beganMs).toBeLessThan(1_000);
 });
 
-test("reads a limit however much white space it has", () => {
+test("reads a limit with any amount of white space", () => {
   const space = " \t\n".repeat(10_000);
   expect(parseLimit(`${space}2${space}per${space}5${space}minutes${space}`)).toEqual({ max: 2, windowMs: 300_000 });
 });
 
-test("tells the longest window of several limits", () => {
+test("finds the longest window of several limits", () => {
   expect(longestWindowMs([parseLimit("5/minute"), parseLimit("60/hour"), parseLimit("1/second")])).toBe(3_600_000);
 });
 
@@ -89,6 +89,6 @@ test.each([
   "10 per 31 days",
   "2 concurrent/minute",
   "3 concurrent per 5 minutes",
-])("writes a limit as it is read: %s", (text) => {
+])("writes a limit as it reads it: %s", (text) => {
   expect(limitText(parseLimit(text))).toBe(text);
 });

@@ -8,7 +8,7 @@ import { Oracle } from "../../tools/oracle";
 const RUNS = 250;
 const MIN_OPERATIONS = 400;
 
-/** Windows that divide each other and ones that don't, so that boundaries meet and miss. */
+/** Windows that divide each other and windows that do not, so that boundaries meet and miss. */
 const limits = fc
   .uniqueArray(
     fc.record({
@@ -30,7 +30,7 @@ const operation = fc.oneof(
   },
   {
     weight: 6,
-    // To the very millisecond at which something leaves a window, around it, and anywhere.
+    // To the millisecond at which something leaves a window, around it, and anywhere.
     arbitrary: fc.record({
       do: fc.constant("advance"),
       ms: fc.oneof(fc.constantFrom(0, 1, 999, 1_000, 1_001, 5_000), fc.integer({ min: 0, max: 9_000 })),
@@ -48,7 +48,7 @@ const operation = fc.oneof(
   { weight: 3, arbitrary: fc.record({ do: fc.constant("release"), ended: fc.nat({ max: 5 }) }) },
 );
 
-test("decides as an oracle does that keeps every event for ever and adds up", () => {
+test("decides like an oracle that keeps every event for ever and adds up costs", () => {
   let operations = 0;
   const history = fc.array(operation, { minLength: MIN_OPERATIONS, maxLength: MIN_OPERATIONS + 100, size: "max" });
   fc.assert(

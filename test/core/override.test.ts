@@ -6,7 +6,7 @@ import { EventLog } from "../../src/core/sliding-window";
 const NOW_MS = 1_000_000;
 const LIMITS = [{ max: 5, windowMs: 60_000 }];
 
-/** A counter of which `used` was used now, and what is in force for it until it ends in `endsInMs`. */
+/** A counter that has used `used` just now, under an override that ends in `endsInMs`. */
 function counterOf(used: number, override: Omit<Override, "endsAtMs">, endsInMs: number): LimitedLog {
   const log = new EventLog();
   if (used > 0) log.record({ atMs: NOW_MS, cost: used, released: true, retainMs: 60_000 });
@@ -15,13 +15,13 @@ function counterOf(used: number, override: Omit<Override, "endsAtMs">, endsInMs:
 
 const waitOf = (counter: LimitedLog, cost: number) => check([counter], cost, NOW_MS).standings[0]?.[0]?.fitsInMs;
 
-test("a ban is waited out, and then what the counter's own limits ask", () => {
+test("the wait under a ban lasts until the ban has ended and the counter's own limits admit the cost", () => {
   expect(waitOf(counterOf(0, { kind: "ban" }, 30_000), 1)).toBe(30_000);
   expect(waitOf(counterOf(5, { kind: "ban" }, 30_000), 1)).toBe(60_000);
   expect(waitOf(counterOf(5, { kind: "ban" }, 60_001), 1)).toBe(60_001);
 });
 
-test("an exemption admits what the limits would not, and records it", () => {
+test("an exemption admits a cost that the limits would deny, and records it", () => {
   const counter = counterOf(5, { kind: "exempt" }, 1);
   expect(consume([counter], 5, NOW_MS)).toEqual({
     allowed: true,
@@ -30,7 +30,7 @@ test("an exemption admits what the limits would not, and records it", () => {
   });
 });
 
-test("other limits are waited for if they admit before they end, else the counter's own from then on", () => {
+test("the wait under other limits ends when they admit, or once they have ended and the counter's own limits admit", () => {
   const lower = { kind: "limits", limits: [{ max: 1, windowMs: 10_000 }] } as const;
   expect(waitOf(counterOf(1, lower, 10_001), 1)).toBe(10_000);
   expect(waitOf(counterOf(1, lower, 10_000), 1)).toBe(10_000);
@@ -44,7 +44,7 @@ test("a cost above an overridden limit waits until the override ends, whatever i
   expect(waitOf(counterOf(4, lower, 30_000), 2)).toBe(60_000);
 });
 
-test("a place under other limits is waited for whatever the cost, and a place of the counter's own once they end", () => {
+test("the wait for a place in a concurrent limit under an override does not depend on the cost", () => {
   const place = { kind: "concurrent", max: 1, windowMs: 10_000 } as const;
   const withRunning = (counter: LimitedLog, limits = counter.limits) => {
     counter.log.record({ atMs: NOW_MS, cost: 0, released: false, retainMs: 60_000 });
@@ -59,6 +59,6 @@ test("a place under other limits is waited for whatever the cost, and a place of
   }
 });
 
-test("what overrides no counter is not told of", () => {
+test("a verdict without an override in force has no overrides", () => {
   expect(check([{ log: new EventLog(), limits: LIMITS }], 1, NOW_MS)).not.toHaveProperty("overrides");
 });

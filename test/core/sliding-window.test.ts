@@ -4,11 +4,11 @@ import { EventLog } from "../../src/core/sliding-window";
 
 const event = (atMs: number) => ({ atMs, cost: 1, released: false, retainMs: 60_000 });
 
-/** A decision at `at`: `wait` is when a denied one fits, `used` is after it. */
-type Step = readonly [at: number, cost: number, outcome: "admitted" | "denied", used: number, wait: number];
+/** A decision at `atMs`. `used` is how much is used after it, `waitMs` how long a denied cost must wait. */
+type Step = readonly [atMs: number, cost: number, outcome: "admitted" | "denied", used: number, waitMs: number];
 
 const TABLES: Record<string, { max: number; windowMs: number; steps: Step[] }> = {
-  "admits up to the limit and not one more": {
+  "admits up to the limit and no more": {
     max: 3,
     windowMs: 1_000,
     steps: [
@@ -29,7 +29,7 @@ const TABLES: Record<string, { max: number; windowMs: number; steps: Step[] }> =
       [7_000, 1, "admitted", 1, 0],
     ],
   },
-  "a burst at the boundary of two fixed windows never doubles": {
+  "admits no double burst at the boundary of two fixed windows": {
     max: 2,
     windowMs: 1_000,
     steps: [
@@ -41,7 +41,7 @@ const TABLES: Record<string, { max: number; windowMs: number; steps: Step[] }> =
       [1_949, 1, "denied", 2, 1],
     ],
   },
-  "weighs costs, and tells a heavier one to wait for more of them to leave": {
+  "weighs costs, and has a higher cost wait for more of them to leave": {
     max: 10,
     windowMs: 1_000,
     steps: [
@@ -55,7 +55,7 @@ const TABLES: Record<string, { max: number; windowMs: number; steps: Step[] }> =
       [1_000, 4, "admitted", 10, 0],
     ],
   },
-  "a denied cost leaves no trace": {
+  "records nothing of a denied cost": {
     max: 5,
     windowMs: 1_000,
     steps: [
@@ -80,16 +80,17 @@ describe("one limit", () => {
   for (const [name, { max, windowMs, steps }] of Object.entries(TABLES))
     test(name, () => {
       const log = new EventLog();
-      for (const [at, cost, outcome, used, wait] of steps) {
-        const { allowed, standings } = consume([{ log, limits: [{ max, windowMs }] }], cost, at);
+      for (const [atMs, cost, outcome, used, waitMs] of steps) {
+        const { allowed, standings } = consume([{ log, limits: [{ max, windowMs }] }], cost, atMs);
         const standing = standings[0]?.[0];
-        expect({ at, outcome: allowed ? "admitted" : "denied", used: standing?.used }).toEqual({ at, outcome, used });
-        if (!allowed) expect({ at, wait: standing?.fitsInMs }).toEqual({ at, wait });
+        const actual = { atMs, outcome: allowed ? "admitted" : "denied", used: standing?.used };
+        expect(actual).toEqual({ atMs, outcome, used });
+        if (!allowed) expect({ atMs, waitMs: standing?.fitsInMs }).toEqual({ atMs, waitMs });
       }
     });
 });
 
-test("several limits see one log, and the slowest of them decides how long to wait", () => {
+test("several limits are views of one log, and the slowest of them decides the wait", () => {
   const log = new EventLog();
   const limits = [
     { max: 2, windowMs: 1_000 },
@@ -104,7 +105,7 @@ test("several limits see one log, and the slowest of them decides how long to wa
   ]);
 });
 
-describe("a limit on what is under way", () => {
+describe("a concurrent limit", () => {
   const limits = [
     { max: 10, windowMs: 1_000 },
     { kind: "concurrent" as const, max: 2, windowMs: 5_000 },
@@ -119,16 +120,16 @@ describe("a limit on what is under way", () => {
       { used: 2, fitsInMs: 4_800, freesInMs: 4_800, resetsInMs: 4_900 },
     ]);
     expect([decide(1, 4_999), decide(10, 5_000), decide(1, 5_000)]).toEqual([false, true, false]);
-    const one = { atMs: 100, cost: 1, retainMs: 5_000 };
-    counter.log.remove({ ...one, released: false });
-    counter.log.record({ ...one, released: true });
-    // Nine are too many for the window of costs alone.
+    const second = { atMs: 100, cost: 1, retainMs: 5_000 };
+    counter.log.remove({ ...second, released: false });
+    counter.log.record({ ...second, released: true });
+    // A cost of 9 is too much for the limit on costs only.
     expect(standingsOf(counter, 9, 5_000).map(({ fitsInMs }) => fitsInMs)).toEqual([1_000, 0]);
     expect([decide(1, 5_999), decide(1, 6_000), decide(1, 6_000)]).toEqual([false, true, false]);
   });
 });
 
-test("one counter that denies keeps the others uncharged", () => {
+test("a consume that one counter denies charges no counter", () => {
   const full = new EventLog();
   const free = new EventLog();
   const limits = [{ max: 1, windowMs: 1_000 }];
@@ -141,7 +142,7 @@ test("one counter that denies keeps the others uncharged", () => {
   expect([free.size, full.size]).toEqual([0, 1]);
 });
 
-test("a limit that was lowered counts what is there, and tells when it is little enough again", () => {
+test("a lowered limit counts all events in its window, and the wait ends when few enough are left", () => {
   const log = new EventLog();
   for (const at of [0, 100, 200, 300]) log.record(event(at));
   expect(log.standing({ max: 2, windowMs: 1_000 }, 1, 400)).toEqual({
@@ -152,24 +153,24 @@ test("a limit that was lowered counts what is there, and tells when it is little
   });
 });
 
-describe("what is kept", () => {
+describe("retention", () => {
   const used = (log: EventLog, windowMs: number, nowMs: number, sparedFromMs?: number) =>
     log.standing({ max: 5, windowMs }, 1, nowMs, sparedFromMs).used;
 
-  test("a longer window sees what is still kept, whatever was asked before", () => {
+  test("lets a longer window count events that a shorter one does not see any more", () => {
     const log = new EventLog();
     log.record(event(0));
     expect(used(log, 1_000, 2_000)).toBe(0);
     expect(used(log, 5_000, 2_000)).toBe(1);
   });
 
-  test("is an event until its own retention has passed, to the millisecond, dropped or not", () => {
+  test("keeps an event until its own retention has passed, to the millisecond, even in memory", () => {
     const log = new EventLog();
     log.record({ ...event(0), retainMs: 1_000 });
     expect([999, 1_000].map((nowMs) => used(log, 5_000, nowMs))).toEqual([1, 0]);
   });
 
-  test("is what came after an event that is kept, also when it would not be by itself", () => {
+  test("keeps every event after a kept event, even if its own retention has passed", () => {
     const log = new EventLog();
     log.record({ ...event(0), retainMs: 10_000 });
     log.record({ ...event(0), retainMs: 1_000 });
@@ -177,20 +178,20 @@ describe("what is kept", () => {
     expect([1_100, 9_999, 10_000].map((nowMs) => used(log, 60_000, nowMs))).toEqual([3, 3, 0]);
   });
 
-  test("is not what came before it", () => {
+  test("does not keep an event because of a later event", () => {
     const log = new EventLog();
     log.record({ ...event(0), retainMs: 1_000 });
     log.record({ ...event(100), retainMs: 10_000 });
     expect([999, 1_000].map((nowMs) => used(log, 60_000, nowMs))).toEqual([2, 1]);
   });
 
-  test("is what an override spares, from its instant on", () => {
+  test("keeps the events that an override spares, from its instant on", () => {
     const log = new EventLog();
     for (const at of [0, 100, 200]) log.record({ ...event(at), retainMs: 1_000 });
     expect([0, 100, 201, undefined].map((fromMs) => used(log, 60_000, 2_000, fromMs))).toEqual([3, 2, 0, 0]);
   });
 
-  test("drops nothing else, however often a shorter window is asked about", () => {
+  test("drops no kept event, however often a shorter window is used", () => {
     const log = new EventLog();
     for (let at = 0; at < 1_000; at++) log.record({ ...event(at), retainMs: 100_000 });
     for (let at = 1_000; at < 3_000; at++) consume([{ log, limits: [{ max: 1_000_000, windowMs: 1_000 }] }], 1, at);
@@ -198,7 +199,23 @@ describe("what is kept", () => {
   });
 });
 
-test("drops what no window sees any more, in bulk", () => {
+test.each([0, -1, Number.NaN])("a cost of %d is a fault of the caller", (cost) => {
+  const counter = { log: new EventLog(), limits: [{ max: 5, windowMs: 1_000 }] };
+  expect(() => consume([counter], cost, 0)).toThrow("a cost is at least 1");
+  expect(counter.log.size).toBe(0);
+});
+
+test("a cost above the limit is a fault of the caller", () => {
+  const limits = [{ max: 5, windowMs: 1_000 }];
+  expect(() => consume([{ log: new EventLog(), limits }], 6, 0)).toThrow("a cost is at most the limit");
+});
+
+test("a limit without a window is a fault of the caller", () => {
+  const limits = [{ max: 5, windowMs: 0 }];
+  expect(() => consume([{ log: new EventLog(), limits }], 1, 0)).toThrow("a limit has a window above 0 ms");
+});
+
+test("drops events that are not kept any more, in bulk", () => {
   const log = new EventLog();
   const limits = [{ max: 1_000_000, windowMs: 1_000 }];
   for (let at = 0; at < 100_000; at++) {
@@ -207,7 +224,7 @@ test("drops what no window sees any more, in bulk", () => {
   }
 });
 
-test("deciding costs the same however long the log is", () => {
+test("a decision takes the same time however long the log is", () => {
   const decide = (events: number) => {
     const log = new EventLog();
     const limits = [
@@ -220,6 +237,6 @@ test("deciding costs the same however long the log is", () => {
     return performance.now() - startedMs;
   };
   decide(10);
-  // A scan of the log would make this a factor of thousands; the bound leaves room for a noisy machine.
+  // A scan of the log would be slower by a factor of thousands. The bound leaves room for a noisy machine.
   expect(decide(100_000) / decide(10)).toBeLessThan(20);
 });

@@ -3,7 +3,7 @@ import { runInNewContext } from "node:vm";
 import { expect, test, vi } from "vitest";
 import { JournalBudget } from "../../src/object/store/journal-budget";
 
-/** A journal, as far as a budget knows it. */
+/** Stands for a journal: holds text of a budget. */
 class Holder {
   readonly share;
 
@@ -13,7 +13,7 @@ class Holder {
   }
 }
 
-test("a journal may hold what the others leave, at most its own maximum and at least its minimum", () => {
+test("a journal may hold what the other journals leave, up to its maximum and at least its minimum", () => {
   const budget = new JournalBudget(100, 60, 10);
   const first = new Holder(budget, 0);
   expect(first.share.mostChars).toBe(60);
@@ -26,7 +26,7 @@ test("a journal may hold what the others leave, at most its own maximum and at l
   expect(budget.heldChars).toBe(93);
 });
 
-test("what a journal held is free once its memory is", async () => {
+test("the share of a journal is free once the journal is garbage-collected", async () => {
   setFlagsFromString("--expose-gc");
   const collectGarbage = runInNewContext("gc") as () => void;
   const budget = new JournalBudget(100);

@@ -2,10 +2,10 @@ import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Call } from "../../src/object/protocol";
 import { Chance } from "../../tools/chance";
-import { type Answered, type Fate, World } from "./world";
+import { BatchWorld, type Fate, type Reply } from "./world";
 
 let errors: ReturnType<typeof vi.spyOn>;
-// The edge logs every call that was lost: that is what is wanted here.
+// The limiter logs every lost call, and many are lost here on purpose.
 beforeEach(() => {
   errors = vi.spyOn(console, "error").mockImplementation(() => {});
 });
@@ -23,7 +23,7 @@ const LAYERS = {
 };
 const DEADLINE_MS = 1_000;
 
-const statuses = (answers: readonly Answered[]) => answers.map(({ status }) => status);
+const statuses = (replies: readonly Reply[]) => replies.map(({ status }) => status);
 const about = (op: string, user: string | undefined, ip: number, more: object = {}) => ({
   op,
   policy: "upload",
@@ -32,9 +32,9 @@ const about = (op: string, user: string | undefined, ip: number, more: object = 
 });
 const consume = (user: string | undefined, ip: number, more: object = {}) => about("consume", user, ip, more);
 
-/** User `full` has nothing left, and address 1 has room for one more. */
-async function almostFull(fateOf?: World["fateOf"], variables: Record<string, string> = {}): Promise<World> {
-  const world = new World(LAYERS, undefined, variables);
+/** User `full` has used up the caller limit. Address 1 has room for one more consume. */
+async function almostFull(fateOf?: BatchWorld["fateOf"], variables: Record<string, string> = {}): Promise<BatchWorld> {
+  const world = new BatchWorld(LAYERS, undefined, variables);
   expect(statuses(await world.singly([consume("full", 1), consume("full", 2), consume("x", 1)]))).toEqual([
     200, 200, 200,
   ]);
@@ -44,26 +44,25 @@ async function almostFull(fateOf?: World["fateOf"], variables: Record<string, st
 }
 
 describe("a batch over several objects", () => {
-  test("denies no call by the charge of another one that is rolled back", async () => {
+  test("denies no call because of another call's charge that is rolled back", async () => {
     const world = await almostFull();
     const requests = [consume("full", 1), about("check", "b", 1), consume("b", 1), consume("c", 1)];
     expect(statuses(await world.batch(requests))).toEqual([429, 200, 200, 429]);
     expect(world.received.filter(({ object }) => object.startsWith("ip:")).map(({ calls }) => calls.length)).toEqual([
-      // All four; what is rolled back of the first one; what is decided again, of which the last one is denied for good.
-      4,
-      1, 3,
+      // All four calls, then the rollback of the first, then the three that are decided again.
+      4, 1, 3,
     ]);
     expect(await world.used("upload", { user: "b", ip: "10.0.0.1" })).toEqual([1, 3]);
     expect(await world.used("upload", { user: "c", ip: "10.0.0.1" })).toEqual([0, 3]);
   });
 
-  test("tells a check what it would be told when the calls before it had ended", async () => {
+  test("answers a check as if the calls before it had ended", async () => {
     const world = await almostFull();
     const [, checked] = await world.batch([consume("full", 1), about("check", "b", 1)]);
     expect(checked?.body).toMatchObject({ allowed: true, limits: [{ used: 0 }, { used: 2 }] });
   });
 
-  test("asks nobody again about a denial that no other call of it has caused", async () => {
+  test("asks no object again about a denial that no other call of the batch has caused", async () => {
     const world = await almostFull();
     const requests = [consume("full", 3), consume("full", 3), consume("full", 3), consume("y", 4)];
     expect(statuses(await world.batch(requests))).toEqual([429, 429, 429, 200]);
@@ -71,16 +70,16 @@ describe("a batch over several objects", () => {
     expect(world.sentTo("ip:10.0.0.3").length).toBe(2);
   });
 
-  test("tells waits without what is rolled back, with one more call to each object", async () => {
+  test("reports waits without charges that are rolled back, with one more call to each object", async () => {
     const layers = [
       { name: "user", by: ["user"], limits: ["1 per 3 seconds"] },
       { name: "ip", by: ["ip"], limits: ["30/hour"] },
     ];
-    const world = new World({ upload: layers });
+    const world = new BatchWorld({ upload: layers });
     await world.singly([consume("full", 1)]);
     world.forgetMessages();
-    const answers = await world.batch(Array.from({ length: 100 }, () => consume("full", 2)));
-    expect(answers.map(({ status, body }) => [status, body.retry_after_seconds])).toEqual(
+    const replies = await world.batch(Array.from({ length: 100 }, () => consume("full", 2)));
+    expect(replies.map(({ status, body }) => [status, body.retry_after_seconds])).toEqual(
       Array.from({ length: 100 }, () => [429, 3]),
     );
     expect([world.sentTo("user:full").length, world.sentTo("ip:10.0.0.2").length]).toEqual([2, 3]);
@@ -89,20 +88,23 @@ describe("a batch over several objects", () => {
   test.each([
     ["settle", { cost: 0 }],
     ["release", {}],
-  ] as const)("knows no consume that it denied, whatever the %s of it found", async (op, more) => {
-    const world = await almostFull();
-    const requests = [
-      consume("full", 1, { idempotency_key: "k" }),
-      about(op, "full", 1, { id: "k", ...more }),
-      consume("b", 1),
-    ];
-    expect(statuses(await world.batch(requests))).toEqual([429, 404, 200]);
-  });
+  ] as const)(
+    "does not find a denied consume for its %s, even if its charge was there for a moment",
+    async (op, more) => {
+      const world = await almostFull();
+      const requests = [
+        consume("full", 1, { idempotency_key: "k" }),
+        about(op, "full", 1, { id: "k", ...more }),
+        consume("b", 1),
+      ];
+      expect(statuses(await world.batch(requests))).toEqual([429, 404, 200]);
+    },
+  );
 
   test.each([
     ["settle", { cost: 0 }],
     ["release", {}],
-  ] as const)("finds a consume for its %s that was decided again and admitted", async (op, more) => {
+  ] as const)("finds, for its %s, a consume that was decided again and admitted", async (op, more) => {
     const world = await almostFull();
     const requests = [
       consume("full", 1),
@@ -112,7 +114,7 @@ describe("a batch over several objects", () => {
     expect(statuses(await world.batch(requests))).toEqual([429, 200, 200]);
   });
 
-  test("finds such a consume for its settle also when that is counted by one object alone", async () => {
+  test("finds, for its settle, a consume that was decided again and admitted in one object alone", async () => {
     const world = await almostFull();
     const requests = [
       consume("full", 1),
@@ -122,7 +124,7 @@ describe("a batch over several objects", () => {
     expect(statuses(await world.batch(requests))).toEqual([429, 200, 200]);
   });
 
-  test("lets a call that is decided again see what was settled between", async () => {
+  test("decides a call again with the settles that come before it", async () => {
     const world = await almostFull();
     const requests = [
       consume("full", 1),
@@ -138,22 +140,22 @@ describe("a batch over several objects", () => {
     ["settle", about("settle", "u", 1, { id: "K", cost: 0 })],
     ["release", about("release", "u", 1, { id: "K" })],
     ["another consume", consume("u", 1)],
-  ])("keeps its order where an id comes back after its window: before %s", async (_, next) => {
+  ])("keeps its order if an id is used again after its window: before %s", async (_, next) => {
     const layers = [
       { name: "user", by: ["user"], limits: ["1/minute"] },
       { name: "ip", by: ["ip"], limits: ["9/minute"] },
     ];
-    const answered = async (how: "batch" | "singly") => {
-      const world = new World({ upload: layers });
+    const statusesOf = async (how: "batch" | "singly") => {
+      const world = new BatchWorld({ upload: layers });
       const again = consume("u", 1, { idempotency_key: "K" });
       await world.batch([again]);
       world.scheduler.nowMs += 61_000;
       return statuses(await world[how]([again, next]));
     };
-    expect(await answered("batch")).toEqual(await answered("singly"));
+    expect(await statusesOf("batch")).toEqual(await statusesOf("singly"));
   });
 
-  test("takes no key for used that was denied a moment before", async () => {
+  test("does not take an idempotency key for used if its consume was denied", async () => {
     const world = await almostFull();
     const requests = [
       consume("full", 1, { idempotency_key: "k" }),
@@ -162,16 +164,16 @@ describe("a batch over several objects", () => {
     expect(statuses(await world.batch(requests))).toEqual([429, 429]);
   });
 
-  test("decides again, in time, what a charge denied that is rolled back because another object is silent", async () => {
-    const world = await almostFull((object) => ({ lost: object === "user:silent" ? "both" : undefined }));
+  test("decides a denial again within the deadline if its cause is rolled back because another object is unreachable", async () => {
+    const world = await almostFull((object) => ({ lost: object === "user:unreachable" ? "both" : undefined }));
     const startMs = world.scheduler.nowMs;
-    expect(statuses(await world.batch([consume("silent", 1), consume("b", 1)]))).toEqual([503, 200]);
-    expect(world.answeredAtMs - startMs).toBeLessThanOrEqual(DEADLINE_MS);
+    expect(statuses(await world.batch([consume("unreachable", 1), consume("b", 1)]))).toEqual([503, 200]);
+    expect(world.repliedAtMs - startMs).toBeLessThanOrEqual(DEADLINE_MS);
   });
 
-  test("remembers no denial whose reason may be rolled back yet", async () => {
-    const isUndo = (calls: readonly Call[]) => calls.some(({ method }) => method === "rollBack");
-    const world = await almostFull((_, calls) => ({ lost: isUndo(calls) ? "both" : undefined }), {
+  test("caches no denial whose cause may still be rolled back", async () => {
+    const hasRollback = (calls: readonly Call[]) => calls.some(({ method }) => method === "rollBack");
+    const world = await almostFull((_, calls) => ({ lost: hasRollback(calls) ? "both" : undefined }), {
       RATE_LIMIT_DENY_CACHE_MS: "60000",
     });
     expect(statuses(await world.batch([consume("full", 1), consume("b", 1)]))).toEqual([429, 429]);
@@ -180,29 +182,29 @@ describe("a batch over several objects", () => {
     expect(world.sent.length).toBeGreaterThan(0);
   });
 
-  test("tells a call of an object that is silent nowhere near it what it would be told alone", async () => {
+  test("answers a call as if it were alone if another call's object is unreachable", async () => {
     const layers = [
       { name: "user", by: ["user"], limits: ["1 per 3 seconds"] },
       { name: "ip", by: ["ip"], limits: ["1/hour"] },
     ];
-    const world = new World({ upload: layers });
+    const world = new BatchWorld({ upload: layers });
     await world.singly([consume("a", 1)]);
-    world.fateOf = (object) => ({ lost: object === "user:silent" ? "both" : undefined });
-    const [denied, silent] = await world.batch([consume("a", 2), consume("silent", 3)]);
-    expect([denied?.status, denied?.body.retry_after_seconds, silent?.status]).toEqual([429, 3, 503]);
+    world.fateOf = (object) => ({ lost: object === "user:unreachable" ? "both" : undefined });
+    const [denied, failed] = await world.batch([consume("a", 2), consume("unreachable", 3)]);
+    expect([denied?.status, denied?.body.retry_after_seconds, failed?.status]).toEqual([429, 3, 503]);
     expect(denied?.body.limits?.map(({ used }) => used)).toEqual([1, 0]);
   });
 
-  test("keeps its order when a call to an object is lost and tried again", async () => {
+  test("keeps its order if a message to an object is lost and retried", async () => {
     for (const lost of ["question", "answer"] as const) {
-      const world = new World({ one: [{ name: "user", by: ["user"], limits: ["1/minute"] }] });
+      const world = new BatchWorld({ one: [{ name: "user", by: ["user"], limits: ["1/minute"] }] });
       let messages = 0;
       world.fateOf = () => ({ lost: messages++ === 0 ? lost : undefined });
-      const ofUser = (op: string, more: object) => ({ op, policy: "one", subject: { user: "u" }, ...more });
+      const request = (op: string, more: object) => ({ op, policy: "one", subject: { user: "u" }, ...more });
       const requests = [
-        ofUser("consume", { idempotency_key: "first" }),
-        ofUser("settle", { id: "first", cost: 0 }),
-        ofUser("consume", { idempotency_key: "second" }),
+        request("consume", { idempotency_key: "first" }),
+        request("settle", { id: "first", cost: 0 }),
+        request("consume", { idempotency_key: "second" }),
       ];
       expect(statuses(await world.batch(requests))).toEqual([200, 200, 200]);
       const calls = ["consume first", "settle first", "consume second"];
@@ -211,7 +213,7 @@ describe("a batch over several objects", () => {
   });
 });
 
-/** Calls about three users and nobody at two addresses, by few keys, so that calls meet. */
+/** Calls of three users and of anonymous callers, at two addresses: few keys, so that calls meet. */
 const step = fc.record({
   op: fc.constantFrom("consume", "consume", "consume", "check", "settle", "release"),
   policy: fc.constantFrom("upload", "upload", "jobs"),
@@ -230,24 +232,24 @@ function requestOf({ op, policy, user, ip, key }: typeof step extends fc.Arbitra
   });
 }
 
-/** Messages that take their time, and may be lost on either way, a few times in a row. */
+/** Messages take a random time and may be lost on either way, up to 3 times in a row. */
 function someFates(seed: number, losses: number): (object: string) => Fate {
   const chance = new Chance(seed);
   const lostInARow = new Map<string, number>();
   return (object) => {
-    const already = lostInARow.get(object) ?? 0;
-    const isLost = already < 3 && chance.is(losses);
-    lostInARow.set(object, isLost ? already + 1 : 0);
+    const lostBefore = lostInARow.get(object) ?? 0;
+    const isLost = lostBefore < 3 && chance.is(losses);
+    lostInARow.set(object, isLost ? lostBefore + 1 : 0);
     return { delayMs: 1 + chance.below(20), lost: isLost ? chance.of(["question", "answer"] as const) : undefined };
   };
 }
 
 const AMPLE = { RATE_LIMIT_DEADLINE_MS: "60000" };
 
-test("a batch over several objects answers what its calls would have been answered one after the other", async () => {
+test("a batch over several objects answers as if its calls were made one after the other", async () => {
   const users = ["u0", "u1", "u2", undefined];
   const subjects = users.flatMap((user) => [0, 1].map((ip) => ({ user, ip: `10.0.0.${ip}` })));
-  let differed = 0;
+  let mixedBatches = 0;
   await fc.assert(
     fc.asyncProperty(
       fc.array(step, { maxLength: 6 }),
@@ -256,35 +258,36 @@ test("a batch over several objects answers what its calls would have been answer
       fc.integer(),
       fc.constantFrom(0, 0.3),
       async (before, together, after, seed, losses) => {
-        const [one, other] = [0, 1].map((n) => new World(LAYERS, someFates(seed + n, losses), AMPLE)) as [World, World];
-        for (const world of [one, other]) await world.singly(before.map(requestOf));
-        const singly = await one.singly(together.map(requestOf));
-        const batched = await other.batch(together.map(requestOf));
+        const newWorld = (seed: number) => new BatchWorld(LAYERS, someFates(seed, losses), AMPLE);
+        const [reference, world] = [newWorld(seed), newWorld(seed + 1)];
+        for (const each of [reference, world]) await each.singly(before.map(requestOf));
+        const singly = await reference.singly(together.map(requestOf));
+        const batched = await world.batch(together.map(requestOf));
         expect(statuses(batched)).toEqual(statuses(singly));
         expect(batched.map(({ body }) => body.replayed)).toEqual(singly.map(({ body }) => body.replayed));
-        // What was denied for a moment is neither charged nor remembered.
-        expect(statuses(await other.singly(after.map(requestOf)))).toEqual(
-          statuses(await one.singly(after.map(requestOf))),
+        // Denials that did not last are neither charged nor cached.
+        expect(statuses(await world.singly(after.map(requestOf)))).toEqual(
+          statuses(await reference.singly(after.map(requestOf))),
         );
         for (const policy of ["upload", "jobs"])
           for (const subject of subjects)
-            expect(await other.used(policy, subject)).toEqual(await one.used(policy, subject));
-        if (new Set(statuses(singly)).size > 1) differed++;
+            expect(await world.used(policy, subject)).toEqual(await reference.used(policy, subject));
+        if (new Set(statuses(singly)).size > 1) mixedBatches++;
       },
     ),
     { numRuns: 250 },
   );
-  expect(differed).toBeGreaterThan(50);
+  expect(mixedBatches).toBeGreaterThan(50);
 }, 60_000);
 
-test("each object is asked by one message at a time, which is sent again as it was, and in the order of the batch", async () => {
+test("each object gets one message at a time, in the order of the batch, and a lost message again unchanged", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.record({ user: fc.nat({ max: 2 }), ip: fc.nat({ max: 1 }) }), { minLength: 2, maxLength: 20 }),
       fc.integer(),
       fc.constantFrom(0, 0.3, 0.6),
       async (calls, seed, losses) => {
-        const world = new World(LAYERS, someFates(seed, losses), AMPLE);
+        const world = new BatchWorld(LAYERS, someFates(seed, losses), AMPLE);
         await world.batch(
           calls.map(({ user, ip }, i) =>
             consume(`u${user}`, ip, { idempotency_key: `k${String(i).padStart(2, "0")}` }),
@@ -306,14 +309,14 @@ test("each object is asked by one message at a time, which is sent again as it w
 }, 60_000);
 
 describe("a decision is answered within its deadline", () => {
-  /** How long it took, with its status. */
-  async function timed(world: World, request: object) {
+  /** The status of the reply, and how long it took. */
+  async function timed(world: BatchWorld, request: object) {
     const startMs = world.scheduler.nowMs;
-    const [answer] = await world.batch([request]);
-    return { status: answer?.status, tookMs: world.answeredAtMs - startMs };
+    const [reply] = await world.batch([request]);
+    return { status: reply?.status, tookMs: world.repliedAtMs - startMs };
   }
 
-  test.each(["question", "both"] as const)("when a rollback is lost: %s", async (lost) => {
+  test.each(["question", "both"] as const)("even if a rollback is lost: %s", async (lost) => {
     const world = await almostFull((object, calls) => {
       if (calls.some(({ method }) => method === "rollBack")) return { lost };
       return { delayMs: object === "user:full" ? 300 : 1 };
@@ -322,7 +325,7 @@ describe("a decision is answered within its deadline", () => {
     expect([status, tookMs]).toEqual([429, DEADLINE_MS]);
   });
 
-  test("when one object is silent, and the rollback in the other one is done by then", async () => {
+  test("even if one object is unreachable, with the other object's charge rolled back by then", async () => {
     const world = await almostFull((object) => ({ lost: object === "user:b" ? "both" : undefined, delayMs: 50 }));
     const { status, tookMs } = await timed(world, consume("b", 1));
     expect(status).toBe(503);
@@ -332,13 +335,13 @@ describe("a decision is answered within its deadline", () => {
   });
 
   test.each(["consume", "check", "settle", "release"])(
-    "when layers in shadow are silent, after live ones that were slow: %s",
+    "even if layers in shadow are unreachable and live layers were slow: %s",
     async (op) => {
       const layers = [
         { name: "user", by: ["user"], limits: ["5/hour"] },
         { name: "ip", by: ["ip"], limits: ["5/hour"], mode: "shadow" },
       ];
-      const world = new World({ upload: layers });
+      const world = new BatchWorld({ upload: layers });
       await world.singly([consume("u", 1, { idempotency_key: "k" })]);
       world.fateOf = (object) => (object.startsWith("ip:") ? { lost: "both" } : { delayMs: 350 });
       const more = { settle: { id: "k", cost: 0 }, release: { id: "k" } }[op] ?? {};

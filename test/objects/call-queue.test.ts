@@ -8,8 +8,8 @@ import { Scheduler } from "../simulation/scheduler";
 const NEVER = new Promise<never>(() => {});
 const lost = (properties: object) => Object.assign(new Error("connection lost"), { retryable: true, ...properties });
 
-/** Queues over objects that do with a message what they are told to, and answer each call by its name. */
-function queuesOver(answer: (object: string, nth: number) => Promise<unknown> | undefined = () => undefined) {
+/** Queues over objects that answer each call by its name after 10 ms. `fateOf` may reject a message, or never resolve. */
+function queuesOver(fateOf: (object: string, nth: number) => Promise<unknown> | undefined = () => undefined) {
   const scheduler = new Scheduler(new Chance(1));
   const startMs = scheduler.nowMs;
   const sent: { object: string; names: string[]; atMs: number }[] = [];
@@ -21,7 +21,7 @@ function queuesOver(answer: (object: string, nth: number) => Promise<unknown> | 
           const names = calls.map(nameOf);
           sent.push({ object, names, atMs: scheduler.nowMs - startMs });
           await scheduler.sleep(10);
-          await answer(object, sent.length);
+          await fateOf(object, sent.length);
           return names.map((name) =>
             name === "fails" ? { error: "no room" } : { verdict: name },
           ) as never as CallResult[];
@@ -33,8 +33,8 @@ function queuesOver(answer: (object: string, nth: number) => Promise<unknown> | 
   };
   const queues = new CallQueues(objects, { locationHint: undefined }, scheduler);
   const callsAt = queues.forBatch();
-  const told: [name: string, answer: unknown, atMs: number][] = [];
-  /** Asks an object, and notes what it was told, and when. */
+  const results: [name: string, result: unknown, atMs: number][] = [];
+  /** Asks an object, and notes the result and its time. */
   const ask = (
     position: number,
     name: string,
@@ -42,20 +42,20 @@ function queuesOver(answer: (object: string, nth: number) => Promise<unknown> | 
     object = "a",
     method: "check" | "rollBack" = "check",
   ) => {
-    const asked = callsAt(position).ask(object, method, { policy: name } as never, scheduler.nowMs + deadlineMs);
-    const note = (answer: unknown) => void told.push([name, answer, scheduler.nowMs - startMs]);
-    return asked.then(note, (error) => note(error instanceof DeadlineError ? "given up" : error.message));
+    const verdict = callsAt(position).ask(object, method, { policy: name } as never, scheduler.nowMs + deadlineMs);
+    const note = (result: unknown) => void results.push([name, result, scheduler.nowMs - startMs]);
+    return verdict.then(note, (error) => note(error instanceof DeadlineError ? "given up" : error.message));
   };
   const after = (ms: number, work: () => void) => void scheduler.after(ms, work);
-  return { run: () => scheduler.run(), ask, after, sent, told, stubs };
+  return { run: () => scheduler.run(), ask, after, sent, results, stubs };
 }
 
 function nameOf({ question }: Call): string {
   return (question as { readonly policy: string }).policy;
 }
 
-test("what is asked at once is one message, by position; what comes meanwhile is the next, what is rolled back first", async () => {
-  const { ask, after, run, sent, told } = queuesOver();
+test("calls at once are one message by position; calls that come meanwhile are the next, rollbacks first", async () => {
+  const { ask, after, run, sent, results } = queuesOver();
   for (const [position, name] of [
     [2, "c"],
     [0, "a"],
@@ -70,10 +70,10 @@ test("what is asked at once is one message, by position; what comes meanwhile is
     { object: "a", names: ["a", "b", "c"], atMs: 0 },
     { object: "a", names: ["back", "e", "f"], atMs: 10 },
   ]);
-  expect(told.map(([name, answer]) => name === answer)).toEqual(Array.from({ length: 6 }, () => true));
+  expect(results.map(([name, result]) => name === result)).toEqual(Array.from({ length: 6 }, () => true));
 });
 
-test("a message that is lost is sent again as it was, to a new stub each time, before all that came meanwhile", async () => {
+test("a lost message is sent again unchanged, to a new stub each time, before calls that came meanwhile", async () => {
   const { ask, after, run, sent, stubs } = queuesOver((_, nth) => (nth <= 2 ? Promise.reject(lost({})) : undefined));
   ask(1, "b");
   ask(2, "c");
@@ -83,41 +83,41 @@ test("a message that is lost is sent again as it was, to a new stub each time, b
   expect(new Set(stubs).size).toBe(4);
 });
 
-test("an object that is overloaded is not asked again, and what waits for it is asked next", async () => {
-  const { ask, after, run, sent, told } = queuesOver((_, nth) =>
+test("a message to an overloaded object is not retried, and the calls that wait go next", async () => {
+  const { ask, after, run, sent, results } = queuesOver((_, nth) =>
     nth === 1 ? Promise.reject(lost({ overloaded: true })) : undefined,
   );
   ask(0, "a");
   after(5, () => ask(1, "b"));
   await run();
   expect(sent.map(({ names }) => names)).toEqual([["a"], ["b"]]);
-  expect(told).toEqual([
+  expect(results).toEqual([
     ["a", "connection lost", 10],
     ["b", "b", 20],
   ]);
 });
 
 test("a call that fails in its object fails alone", async () => {
-  const { ask, run, told } = queuesOver();
+  const { ask, run, results } = queuesOver();
   ask(0, "a");
   ask(1, "fails");
   ask(2, "c");
   await run();
-  expect(told.map(([name, answer]) => [name, answer])).toEqual([
+  expect(results.map(([name, result]) => [name, result])).toEqual([
     ["a", "a"],
     ["fails", "no room"],
     ["c", "c"],
   ]);
 });
 
-test("each call is given up at its own deadline, in flight or waiting; the next message goes when all of one are", async () => {
-  const { ask, after, run, sent, told } = queuesOver((_, nth) => (nth === 1 ? NEVER : undefined));
+test("each call is given up at its own deadline; the next message goes once all calls of a message are given up", async () => {
+  const { ask, after, run, sent, results } = queuesOver((_, nth) => (nth === 1 ? NEVER : undefined));
   ask(0, "soon", 100);
   ask(1, "late", 300);
   after(50, () => ask(2, "waits in vain", 200));
   after(60, () => ask(3, "waits", 500));
   await run();
-  expect(told).toEqual([
+  expect(results).toEqual([
     ["soon", "given up", 100],
     ["waits in vain", "given up", 250],
     ["late", "given up", 300],
@@ -129,22 +129,22 @@ test("each call is given up at its own deadline, in flight or waiting; the next 
   ]);
 });
 
-test("nobody waits for an object that is silent but those who ask it", async () => {
-  const { ask, after, run, told } = queuesOver((object) => (object === "silent" ? NEVER : undefined));
-  ask(0, "a", 1_000, "silent");
+test("only the calls to an unreachable object wait for it", async () => {
+  const { ask, after, run, results } = queuesOver((object) => (object === "unreachable" ? NEVER : undefined));
+  ask(0, "a", 1_000, "unreachable");
   ask(1, "b");
   after(20, () => ask(2, "c"));
   await run();
-  expect(told).toEqual([
+  expect(results).toEqual([
     ["b", "b", 10],
     ["c", "c", 30],
     ["a", "given up", 1_000],
   ]);
 });
 
-test("a call that has no time left is not sent", async () => {
-  const { ask, run, sent, told } = queuesOver();
+test("a call without time left is not sent", async () => {
+  const { ask, run, sent, results } = queuesOver();
   ask(0, "a", 0);
   await run();
-  expect([sent, told]).toEqual([[], [["a", "given up", 0]]]);
+  expect([sent, results]).toEqual([[], [["a", "given up", 0]]]);
 });

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { callWithin, sharingTimers, type Timing } from "../../src/objects/deadline";
 
-/** Time that moves when it is told to, and every timer that was asked of it. */
-function byHand() {
+/** Time that a test moves, with all timers that are set. */
+function manualTime() {
   const timers = new Map<() => void, number>();
   const clock = { ms: 0, timers };
   const timing: Timing = {
@@ -20,8 +20,8 @@ function byHand() {
   return { clock, shared: sharingTimers(timing), moveTo };
 }
 
-test("what is due in the same millisecond has one timer, and is called when it is due", () => {
-  const { clock, shared, moveTo } = byHand();
+test("work that is due in the same millisecond shares a timer, and is called when it is due", () => {
+  const { clock, shared, moveTo } = manualTime();
   const called: string[] = [];
   shared.after(10, () => called.push("a"));
   shared.after(10, () => called.push("b"));
@@ -35,8 +35,8 @@ test("what is due in the same millisecond has one timer, and is called when it i
   expect(called).toEqual(["a", "b", "c"]);
 });
 
-test("what was cancelled is not called, and the timer goes with the last of its works", () => {
-  const { clock, shared, moveTo } = byHand();
+test("cancelled work is not called, and the timer goes with the last work of it", () => {
+  const { clock, shared, moveTo } = manualTime();
   const called: string[] = [];
   const cancels = ["a", "b"].map((name) => shared.after(10, () => called.push(name)));
   cancels[0]?.();
@@ -50,8 +50,8 @@ test("what was cancelled is not called, and the timer goes with the last of its 
 });
 
 describe("a call that failed", () => {
-  /** How often a call is made that always fails like this, with a deadline of a second and a clock that jumps to each timer. */
-  async function triesOf(said: object): Promise<number> {
+  /** How often a call that always fails is tried within a deadline of 1,000 ms, on a clock that jumps to each timer. */
+  async function triesOf(properties: object): Promise<number> {
     let nowMs = 0;
     const timing: Timing = {
       now: () => nowMs,
@@ -68,7 +68,7 @@ describe("a call that failed", () => {
     let tries = 0;
     const call = () => {
       tries += 1;
-      return Promise.reject(Object.assign(new Error("failed"), said));
+      return Promise.reject(Object.assign(new Error("failed"), properties));
     };
     await expect(callWithin(1_000, call, timing)).rejects.toThrow("failed");
     return tries;
@@ -78,17 +78,17 @@ describe("a call that failed", () => {
     ["the runtime says that it may be retried", { retryable: true }],
     ["the object was reset", { durableObjectReset: true }],
     ["the object was reset, and the runtime does not say retryable", { durableObjectReset: true, retryable: false }],
-  ])("is retried within its deadline where %s", async (_, said) => {
-    expect(await triesOf(said)).toBe(6);
+  ])("is retried within its deadline if %s", async (_, properties) => {
+    expect(await triesOf(properties)).toBe(6);
   });
 
   test.each([
-    ["nothing is said", {}],
+    ["the error has no properties", {}],
     ["the object's own code failed", { remote: true }],
     ["the object is overloaded", { overloaded: true, retryable: true }],
     ["the object is overloaded and was reset", { overloaded: true, durableObjectReset: true }],
-    ["what is said is not true", { durableObjectReset: "true" }],
-  ])("is not retried where %s", async (_, said) => {
-    expect(await triesOf(said)).toBe(1);
+    ["a property is not the boolean true", { durableObjectReset: "true" }],
+  ])("is not retried if %s", async (_, properties) => {
+    expect(await triesOf(properties)).toBe(1);
   });
 });

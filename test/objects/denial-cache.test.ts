@@ -29,7 +29,7 @@ function deniedBy(cache: DenialCache, asked: Question): ObjectVerdict | "lower-c
   return recalled === "revalidating" || recalled === "expired" ? undefined : recalled;
 }
 
-/** The cached denial of this very cost. */
+/** The cached denial of exactly this cost. */
 function denialOf(cache: DenialCache, asked: Question): ObjectVerdict | undefined {
   const recalled = deniedBy(cache, asked);
   return typeof recalled === "object" ? recalled : undefined;

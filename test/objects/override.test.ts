@@ -3,14 +3,13 @@ import { expect, test } from "vitest";
 import type { Limit } from "../../src/core/limit";
 import type { KeyOverride } from "../../src/core/override";
 import { type Decision, decisionOf, retryAfterSeconds } from "../../src/limiter/decision";
-import { Ledger } from "../../src/object/ledger";
 import type { DecidingStub } from "../../src/objects/binding";
 import { DirectCalls } from "../../src/objects/calls";
 import { realTiming } from "../../src/objects/deadline";
 import { FanOut } from "../../src/objects/fan-out";
 import { objectOf } from "../../src/objects/placement";
 import { Oracle } from "../../tools/oracle";
-import { Disk } from "../simulation/disk";
+import { Ledgers } from "../simulation/ledgers";
 
 const LAYERS: readonly { name: string; limits: readonly Limit[] }[] = [
   {
@@ -24,10 +23,10 @@ const LAYERS: readonly { name: string; limits: readonly Limit[] }[] = [
 ];
 const POLICY = { name: "chat", layers: LAYERS.map((layer) => ({ ...layer, by: [], mode: "live" as const })) };
 const ID_WINDOW_MS = 20_000;
-/** Small, so that overrides have windows which reach behind what is kept without them. */
+/** Small, so that the windows of overrides reach further back than the retention without them. */
 const CLOCK_MARGIN_MS = 1_000;
 
-/** Lower and higher ones, narrower and wider, some wider than any of the policy: at least one of each layer's own fits. */
+/** Limits of overrides: lower and higher, narrower and wider, some wider than any window of the policy. */
 const OTHER_LIMITS: readonly (readonly Limit[])[] = [
   [{ max: 1, windowMs: 1_000 }],
   [{ max: 30, windowMs: 5_000 }],
@@ -61,38 +60,12 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant("evict" as const) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("sweep" as const) }) },
 );
+type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
 
-/** Objects by name, each a real ledger over a disk of its own, which can be dropped from memory. */
-class Objects {
-  nowMs = 1_700_000_000_000;
-  readonly #disks = new Map<string, Disk>();
-  readonly #ledgers = new Map<string, Ledger>();
-
-  ledger(name: string): Ledger {
-    const disk = this.#disks.get(name) ?? new Disk();
-    this.#disks.set(name, disk);
-    const ledger = this.#ledgers.get(name) ?? new Ledger(disk, undefined, undefined, CLOCK_MARGIN_MS);
-    this.#ledgers.set(name, ledger);
-    return ledger;
-  }
-
-  evict(): void {
-    this.#ledgers.clear();
-  }
-
-  sweep(): void {
-    for (const ledger of this.#ledgers.values()) for (const _ of ledger.sweep(this.nowMs));
-  }
-
-  getByName(name: string): DecidingStub {
-    return { decide: async (calls) => this.ledger(name).decide(calls, this.nowMs) };
-  }
-}
-
-/** What an instant asks of a counter, word for word: nothing clever, and no code of what it judges. */
+/** A counter under overrides, defined instant by instant, without any code that it judges. */
 class JudgedCounter {
   readonly oracle = new Oracle();
-  /** What the counter kept when it was overridden: events from this instant on. */
+  /** The counter kept events from this instant on when the override was set. */
   #sparedFromMs = Number.POSITIVE_INFINITY;
 
   constructor(
@@ -100,15 +73,15 @@ class JudgedCounter {
     private readonly override: () => KeyOverride | undefined,
   ) {}
 
-  /** Does the cost fit at an instant, by what is kept now? */
+  /** Will the cost fit at the instant `tMs`, given the events that are kept now? */
   fitsAt(tMs: number, cost: number, nowMs: number): boolean {
     const override = this.override();
     const kept = this.keptAt(nowMs);
     if (override && tMs < override.endsAtMs) {
       if (override.kind === "ban") return false;
       if (override.kind === "exempt") return true;
-      const other = this.#limitsOf(override);
-      if (other) return other.every((limit) => this.oracle.fits(cost, tMs, limit, kept));
+      const limits = this.#limitsOf(override);
+      if (limits) return limits.every((limit) => this.oracle.fits(cost, tMs, limit, kept));
     }
     return this.layer.limits.every((limit) => this.oracle.fits(cost, tMs, limit, kept));
   }
@@ -122,12 +95,12 @@ class JudgedCounter {
     return this.oracle.events.filter((event) => kept.includes(event) || isSpared(event.atMs));
   }
 
-  /** An override is about to take the place of the one that there is. */
+  /** A new override is about to be set. */
   keepFrom(nowMs: number): void {
     this.#sparedFromMs = Math.min(...this.keptAt(nowMs).map(({ atMs }) => atMs));
   }
 
-  /** Every instant at which what fits may change. */
+  /** Every instant at which a cost may begin or cease to fit. */
   changesAfter(tMs: number): number[] {
     const windows = [...this.layer.limits, ...OTHER_LIMITS.flat()].map(({ windowMs }) => windowMs);
     const leaves = this.oracle.events.flatMap(({ atMs }) => windows.map((windowMs) => atMs + windowMs));
@@ -136,6 +109,108 @@ class JudgedCounter {
 
   #limitsOf({ layers }: KeyOverride): readonly Limit[] | undefined {
     return layers?.find(({ layer }) => layer === this.layer.name)?.limits;
+  }
+}
+
+const CONFIGS = {
+  key: { placement: { kind: "key" }, locationHint: undefined, deadlineMs: 1_000 },
+  shard: { placement: { kind: "shards", count: 1 }, locationHint: undefined, deadlineMs: 1_000 },
+} as const;
+
+/** Two layers that count by these keys, and a judge for each. */
+class JudgedPolicy {
+  /** How many decisions were judged. */
+  judged = 0;
+  #nowMs = 1_700_000_000_000;
+  readonly #ledgers = new Ledgers(CLOCK_MARGIN_MS);
+  readonly #overrides = new Map<string, KeyOverride>();
+  readonly #fanOut: FanOut;
+  readonly #judges = LAYERS.map((layer, i) => new JudgedCounter(layer, () => this.#overrides.get(this.#key(i))));
+
+  constructor(
+    private readonly keys: readonly string[],
+    private readonly config: (typeof CONFIGS)[keyof typeof CONFIGS],
+  ) {
+    const getByName = (object: string): DecidingStub => ({
+      decide: async (calls) => this.#ledgers.decide(object, calls, this.#nowMs),
+    });
+    const calls = new DirectCalls({ getByName }, config, realTiming);
+    this.#fanOut = new FanOut(calls, config, realTiming, Date.now() + 60_000);
+  }
+
+  async take(step: Step): Promise<void> {
+    if (step.do === "advance") this.#nowMs += step.ms;
+    if (step.do === "evict") this.#ledgers.evict();
+    if (step.do === "sweep") this.#ledgers.sweep(this.#nowMs);
+    if (step.do === "lift") {
+      const key = this.#key(step.key);
+      this.#ledgerOf(key).liftOverride(key, this.#nowMs);
+      this.#overrides.delete(key);
+    }
+    if (step.do === "override") this.#override(step);
+    if (step.do === "consume") await this.#consume(step.cost);
+  }
+
+  #override({ key: index, kind: someKind, layers: limitsOfLayers, forMs }: Step & { readonly do: "override" }): void {
+    const key = this.#key(index);
+    const kind = someKind as KeyOverride["kind"];
+    const layers = limitsOfLayers.flatMap((limits, i) =>
+      limits ? [{ policy: "chat", layer: LAYERS[i]?.name ?? "", limits }] : [],
+    );
+    for (const [i, judge] of this.#judges.entries()) if (this.#key(i) === key) judge.keepFrom(this.#nowMs);
+    const toSet = { kind, reason: "r", ...(kind === "limits" && { layers }), ends: { inMs: forMs } };
+    const override = this.#ledgerOf(key).setOverride(key, toSet, this.#nowMs);
+    this.#overrides.set(key, override);
+    expect(override.endsAtMs).toBe(this.#nowMs + forMs);
+  }
+
+  async #consume(cost: number): Promise<void> {
+    const counters = LAYERS.map(({ name, limits }, i) => ({ layer: name, key: this.#key(i), limits }));
+    const request = { policy: POLICY, cost, counters, shadow: [], identity: "s" };
+    const question = { policy: "chat", cost, counters };
+    this.#judge(decisionOf(request, await this.#fanOut.check(question)), cost);
+    const charge = { ...question, id: crypto.randomUUID(), identity: "s", windowMs: ID_WINDOW_MS };
+    const verdict = await this.#fanOut.consume(charge, { waitUntil: () => {}, isNew: true });
+    if (verdict.allowed) this.#record(cost);
+    else this.#judge(decisionOf(request, verdict), cost);
+  }
+
+  /** An event is kept for the widest window of the limits in force for any of its key's counters. */
+  #record(cost: number): void {
+    for (const [i, judge] of this.#judges.entries()) {
+      const override = this.#overrides.get(this.#key(i));
+      const inForce = override && this.#nowMs < override.endsAtMs ? (override.layers ?? []) : [];
+      const ofSameKey = inForce.filter(({ layer }) =>
+        LAYERS.some(({ name }, l) => name === layer && this.#key(l) === this.#key(i)),
+      );
+      const windows = ofSameKey.flatMap(({ limits }) => limits.map(({ windowMs }) => windowMs));
+      judge.oracle.record(this.#nowMs, cost, Math.max(ID_WINDOW_MS + CLOCK_MARGIN_MS, ...windows));
+    }
+  }
+
+  #judge(decision: Decision, cost: number): void {
+    const nowMs = this.#nowMs;
+    this.judged++;
+    const fitsAt = (tMs: number) => this.#judges.every((judge) => judge.fitsAt(tMs, cost, nowMs));
+    expect(decision.allowed).toBe(fitsAt(nowMs));
+    let seconds = 0;
+    while (!fitsAt(nowMs + seconds * 1_000)) seconds++;
+    expect(retryAfterSeconds(decision)).toBe(seconds === 0 ? null : seconds);
+    if (decision.allowed) return;
+    for (const [i, judge] of this.#judges.entries()) {
+      const limits = decision.limits.filter(({ layer }) => layer === LAYERS[i]?.name);
+      const instants = [nowMs, ...judge.changesAfter(nowMs)].sort((a, b) => a - b);
+      const first = instants.find((tMs) => judge.fitsAt(tMs, cost, nowMs)) ?? Number.NaN;
+      expect(Math.max(...limits.map(({ standing }) => standing.fitsInMs))).toBe(first - nowMs);
+    }
+  }
+
+  #key(index: number): string {
+    return this.keys[index] ?? "";
+  }
+
+  #ledgerOf(key: string) {
+    return this.#ledgers.of(objectOf(key, this.config.placement));
   }
 }
 
@@ -149,82 +224,9 @@ test.each([
     let judged = 0;
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 40, maxLength: 40, size: "max" }), async (history) => {
-        const objects = new Objects();
-        const config = {
-          placement: placement === "key" ? ({ kind: "key" } as const) : ({ kind: "shards", count: 1 } as const),
-          locationHint: undefined,
-          deadlineMs: 1_000,
-        };
-        const fanOut = new FanOut(
-          new DirectCalls(objects, config, realTiming),
-          config,
-          realTiming,
-          Date.now() + 60_000,
-        );
-        const ledgerOf = (key: string) => objects.ledger(objectOf(key, config.placement));
-        const overrides = new Map<string, KeyOverride>();
-        const counters = LAYERS.map((layer, i) => ({ layer: layer.name, key: keys[i] ?? "", limits: layer.limits }));
-        const judges = LAYERS.map((layer, i) => new JudgedCounter(layer, () => overrides.get(keys[i] ?? "")));
-
-        const judge = (decision: Decision, cost: number) => {
-          const { nowMs } = objects;
-          judged++;
-          const fitsAt = (tMs: number) => judges.every((judge) => judge.fitsAt(tMs, cost, nowMs));
-          expect(decision.allowed).toBe(fitsAt(nowMs));
-          let seconds = 0;
-          while (!fitsAt(nowMs + seconds * 1_000)) seconds++;
-          expect(retryAfterSeconds(decision)).toBe(seconds === 0 ? null : seconds);
-          if (decision.allowed) return;
-          for (const [i, judge] of judges.entries()) {
-            const waits = decision.limits.filter(({ layer }) => layer === LAYERS[i]?.name);
-            const instants = [nowMs, ...judge.changesAfter(nowMs)].sort((a, b) => a - b);
-            const first = instants.find((tMs) => judge.fitsAt(tMs, cost, nowMs)) ?? Number.NaN;
-            expect(Math.max(...waits.map(({ standing }) => standing.fitsInMs))).toBe(first - nowMs);
-          }
-        };
-
-        for (const one of history) {
-          const { nowMs } = objects;
-          if (one.do === "advance") objects.nowMs += one.ms;
-          if (one.do === "evict") objects.evict();
-          if (one.do === "sweep") objects.sweep();
-          if (one.do === "lift") {
-            const key = keys[one.key] ?? "";
-            ledgerOf(key).liftOverride(key, nowMs);
-            overrides.delete(key);
-          }
-          if (one.do === "override") {
-            const key = keys[one.key] ?? "";
-            const kind = one.kind as KeyOverride["kind"];
-            const layers = one.layers.flatMap((limits, i) =>
-              limits ? [{ policy: "chat", layer: LAYERS[i]?.name ?? "", limits }] : [],
-            );
-            for (const [i, judge] of judges.entries()) if (keys[i] === key) judge.keepFrom(nowMs);
-            const set = { kind, reason: "r", ...(kind === "limits" && { layers }) };
-            overrides.set(key, ledgerOf(key).setOverride(key, { ...set, ends: { inMs: one.forMs } }, nowMs));
-            expect(overrides.get(key)?.endsAtMs).toBe(nowMs + one.forMs);
-          }
-          if (one.do === "consume") {
-            const { cost } = one;
-            const asked = { policy: POLICY, cost, counters, shadow: [], identity: "s" };
-            const question = { policy: "chat", cost, counters };
-            judge(decisionOf(asked, await fanOut.check(question)), cost);
-            const charge = { ...question, id: crypto.randomUUID(), identity: "s", windowMs: ID_WINDOW_MS };
-            const answer = await fanOut.consume(charge, { waitUntil: () => {}, isNew: true });
-            if (!answer.allowed) judge(decisionOf(asked, answer), cost);
-            // An event is kept for the widest window of the limits in force for any of its key's counters.
-            for (const [i, judge] of judges.entries()) {
-              if (!answer.allowed) continue;
-              const override = overrides.get(keys[i] ?? "");
-              const inForce = override && nowMs < override.endsAtMs ? (override.layers ?? []) : [];
-              const counted = inForce.filter(({ layer }) =>
-                LAYERS.some(({ name }, l) => name === layer && keys[l] === keys[i]),
-              );
-              const windows = counted.flatMap(({ limits }) => limits.map(({ windowMs }) => windowMs));
-              judge.oracle.record(nowMs, cost, Math.max(ID_WINDOW_MS + CLOCK_MARGIN_MS, ...windows));
-            }
-          }
-        }
+        const policy = new JudgedPolicy(keys, CONFIGS[placement]);
+        for (const step of history) await policy.take(step);
+        judged += policy.judged;
       }),
       { numRuns: 150 },
     );

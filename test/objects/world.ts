@@ -1,29 +1,28 @@
 import { type Config, readConfig } from "../../src/config/config";
 import { batch } from "../../src/http/batch";
 import { Limiter } from "../../src/limiter/limiter";
-import { Ledger } from "../../src/object/ledger";
 import type { Call, CallResult } from "../../src/object/protocol";
 import type { DecidingStub, ObjectNamespace } from "../../src/objects/binding";
 import { DenialCache } from "../../src/objects/denial-cache";
 import type { Service } from "../../src/service";
 import { Chance } from "../../tools/chance";
-import { Disk } from "../simulation/disk";
+import { connectionLost, Ledgers } from "../simulation/ledgers";
 import { Scheduler } from "../simulation/scheduler";
 
-/** What becomes of a message: it takes its time there and back, is lost on one of these ways, or gets no answer ever. */
+/** What happens to a message: it takes `delayMs` on each way; its question or its answer is lost; or it never gets an answer. */
 export interface Fate {
   readonly delayMs?: number;
   readonly lost?: "question" | "answer" | "both" | undefined;
 }
 
-/** A message to an object, each call of it as its method and its id. */
+/** A message to an object, with the method and the id of each call. */
 export interface Message {
   readonly object: string;
   readonly calls: readonly string[];
   readonly isLost: boolean;
 }
 
-export interface Answered {
+export interface Reply {
   readonly status: number;
   readonly body: {
     readonly retry_after_seconds?: number | null;
@@ -32,18 +31,18 @@ export interface Answered {
   };
 }
 
-/** The real edge over real ledgers, an object a key, in virtual time, on a network whose every message has its fate. */
-export class World implements ObjectNamespace<DecidingStub> {
+/** Batches to the real limiter over real ledgers, an object a key, in virtual time. A test decides the fate of each message. */
+export class BatchWorld implements ObjectNamespace<DecidingStub> {
   readonly scheduler: Scheduler;
   readonly sent: Message[] = [];
-  /** What of it arrived, in the order in which it did. */
+  /** The messages that reached their object, in the order of arrival. */
   readonly received: Message[] = [];
-  /** How many messages to one object were ever in flight at once. */
+  /** The highest number of messages that one object had in flight at once. */
   mostInFlight = 0;
   /** When the last batch was answered. */
-  answeredAtMs = 0;
+  repliedAtMs = 0;
   readonly #inFlight = new Map<string, number>();
-  readonly #ledgers = new Map<string, Ledger>();
+  readonly #ledgers = new Ledgers();
   readonly #service: Service;
 
   constructor(
@@ -63,24 +62,24 @@ export class World implements ObjectNamespace<DecidingStub> {
     return { decide: (calls) => this.#send(object, calls) };
   }
 
-  /** What a batch of these is answered. */
-  async batch(requests: readonly object[]): Promise<readonly Answered[]> {
+  /** The replies to these requests as one batch. */
+  async batch(requests: readonly object[]): Promise<readonly Reply[]> {
     const sent = JSON.parse(JSON.stringify({ requests })) as unknown;
-    const answer = batch(sent, this.#service, () => {}).finally(() => {
-      this.answeredAtMs = this.scheduler.nowMs;
+    const reply = batch(sent, this.#service, () => {}).finally(() => {
+      this.repliedAtMs = this.scheduler.nowMs;
     });
     await this.scheduler.run();
-    return (await answer).results as readonly Answered[];
+    return (await reply).results as readonly Reply[];
   }
 
-  /** What these are answered one after the other, each alone. */
-  async singly(requests: readonly object[]): Promise<readonly Answered[]> {
-    const answers: Answered[] = [];
-    for (const request of requests) answers.push(...(await this.batch([request])));
-    return answers;
+  /** The replies to these requests one after the other, each in a batch of its own. */
+  async singly(requests: readonly object[]): Promise<readonly Reply[]> {
+    const replies: Reply[] = [];
+    for (const request of requests) replies.push(...(await this.batch([request])));
+    return replies;
   }
 
-  /** What is in use of each limit of a subject. */
+  /** How much of each limit of a subject is used. */
   async used(policy: string, subject: object): Promise<number[]> {
     const [checked] = await this.batch([{ op: "check", policy, subject }]);
     return (checked?.body.limits ?? []).map(({ used }) => used);
@@ -90,7 +89,6 @@ export class World implements ObjectNamespace<DecidingStub> {
     return this.sent.filter((message) => message.object === object);
   }
 
-  /** As if nothing had been sent yet. */
   forgetMessages(): void {
     this.sent.length = 0;
     this.received.length = 0;
@@ -115,20 +113,14 @@ export class World implements ObjectNamespace<DecidingStub> {
     if (lost === "both") return new Promise<never>(() => {});
     if (lost === "question") throw connectionLost();
     this.received.push(message);
-    const ledger = this.#ledgers.get(object) ?? new Ledger(new Disk());
-    this.#ledgers.set(object, ledger);
-    const outcomes = ledger.decide(JSON.parse(JSON.stringify(calls)) as Call[], this.scheduler.nowMs);
+    const results = this.#ledgers.decide(object, calls, this.scheduler.nowMs);
     await this.scheduler.sleep(delayMs);
     if (lost === "answer") throw connectionLost();
-    return JSON.parse(JSON.stringify(outcomes)) as CallResult[];
+    return results;
   }
 }
 
 function textOf({ method, question }: Call): string {
   const { id = "" } = question as { readonly id?: string };
   return `${method} ${id}`.trim();
-}
-
-function connectionLost(): Error {
-  return Object.assign(new Error("Network connection lost."), { retryable: true });
 }

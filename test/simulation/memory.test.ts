@@ -30,21 +30,21 @@ describe("memory", () => {
       for (const [i, ledger] of ledgers.entries())
         for (let key = 0; key < 100; key++) {
           expect(decide(ledger, "consume", [counter(`k:${i}-${key}`)]).standings[0]?.[0]?.used).toBe(round + 1);
-          const inUse = ledgers.reduce((sum, { memoryInUse }) => sum + memoryInUse, 0);
+          const inUse = ledgers.reduce((sum, { weightBytes }) => sum + weightBytes, 0);
           expect(inUse).toBeLessThanOrEqual(200_000);
-          expect(ledger.memoryInUse).toBeGreaterThan(0);
+          expect(ledger.weightBytes).toBeGreaterThan(0);
         }
-    expect(ledgers[3]?.memoryInUse).toBeGreaterThan(100_000);
+    expect(ledgers[3]?.weightBytes).toBeGreaterThan(100_000);
   });
 
   test("asking about layers and windows leaves nothing in memory, and layers whose events have left neither", () => {
     const ledger = new Ledger(new Disk());
     decide(ledger, "consume", [counter("k:1")]);
-    const weightBytes = ledger.memoryInUse;
+    const weightBytes = ledger.weightBytes;
     for (let i = 0; i < 2_000; i++) decide(ledger, "check", [counter("k:1", `l${i}`, 1_000 * (i + 1))]);
-    expect(ledger.memoryInUse).toBe(weightBytes);
+    expect(ledger.weightBytes).toBe(weightBytes);
     for (let i = 0; i < 2_000; i++) decide(ledger, "consume", [counter("k:1", `l${i}`)], START_MS + 120_000 * i);
-    expect(ledger.memoryInUse).toBeLessThan(20 * weightBytes);
+    expect(ledger.weightBytes).toBeLessThan(20 * weightBytes);
   });
 });
 

@@ -1,15 +1,15 @@
 import { describe, expect, test } from "vitest";
 import { Store } from "../../src/object/store/store";
-import { AskedLedger, caller, charge, inside, newObject, START_MS } from "./ledger";
+import { caller, charge, inside, newObject, START_MS, TestLedger } from "./ledger";
 
 describe("claims", () => {
-  const used = (ledger: AskedLedger) => ledger.check(charge([caller("user:u")]), START_MS).standings[0]?.[0]?.used;
+  const used = (ledger: TestLedger) => ledger.check(charge([caller("user:u")]), START_MS).standings[0]?.[0]?.used;
 
   /** On a ledger over real storage, and on one that read it back. */
-  const onBoth = (work: (reopened: () => AskedLedger) => void) =>
+  const onBoth = (work: (reopened: () => TestLedger) => void) =>
     inside(newObject(), (storage) => {
       const store = new Store(storage);
-      work(() => new AskedLedger(store));
+      work(() => new TestLedger(store));
     });
 
   test("an event is taken back only when the last attempt that relies on it lifts its claim", async () => {

@@ -4,7 +4,7 @@ import type { PageStore } from "../../src/object/page-store";
 import type { Call, Counter } from "../../src/object/protocol";
 import { Store } from "../../src/object/store/store";
 import { Disk } from "../simulation/disk";
-import { AskedLedger, caller, charge, inside, ip, job, newObject, START_MS } from "./ledger";
+import { caller, charge, inside, ip, job, newObject, START_MS, TestLedger } from "./ledger";
 import { ask } from "./target";
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: START_MS }));
@@ -16,7 +16,7 @@ describe("calls that arrive together", () => {
   test("write a page once, however many of them changed it", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new AskedLedger(store);
+      const ledger = new TestLedger(store);
       ledger.consume(charge([caller("user:u", 100)]), START_MS);
       const before = store.rowsWritten;
       const same = consumes(Array.from({ length: 20 }, () => [caller("user:u", 100)]));
@@ -26,7 +26,7 @@ describe("calls that arrive together", () => {
       ledger.decide(others, START_MS);
       // Many pages are one row of the journal, whose table is made with the first one.
       expect(store.rowsWritten - before).toBe(1 + 1 + 2);
-      for (const reader of [ledger, new AskedLedger(store)]) {
+      for (const reader of [ledger, new TestLedger(store)]) {
         expect(reader.check(charge([caller("user:u", 100)]), START_MS).standings).toMatchObject([[{ used: 21 }, {}]]);
         expect(reader.check(charge([ip("ip:1", 100)]), START_MS).standings).toMatchObject([[{ used: 40 }]]);
       }
@@ -44,7 +44,7 @@ describe("calls that arrive together", () => {
   test("fail each alone: the others are decided and stored", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new AskedLedger(store);
+      const ledger = new TestLedger(store);
       ledger.consume(charge([caller("user:bad")]), START_MS);
       storage.sql.exec(
         "CREATE TRIGGER full BEFORE UPDATE ON pages_v1 WHEN new.key = 'user:bad' BEGIN SELECT RAISE(ABORT, 'disk full'); END",
@@ -56,7 +56,7 @@ describe("calls that arrive together", () => {
         { error: expect.stringContaining("disk full") },
         { verdict: { allowed: true, replayed: false } },
       ]);
-      for (const reader of [ledger, new AskedLedger(store)])
+      for (const reader of [ledger, new TestLedger(store)])
         for (const [key, used] of [["user:a", 1] as const, ["user:bad", 1] as const, ["user:b", 1] as const])
           expect([key, reader.check(charge([caller(key)]), START_MS).standings[0]?.[0]?.used]).toEqual([key, used]);
     });
@@ -80,7 +80,7 @@ describe("calls that arrive together", () => {
       fc.assert(
         fc.property(calls, (asked) => {
           for (const key of ["user:0", "user:1", "ip:1"]) for (const store of stores) store.deleteKey(key);
-          const ledgers = stores.map((store) => new AskedLedger(store as PageStore)) as [AskedLedger, AskedLedger];
+          const ledgers = stores.map((store) => new TestLedger(store as PageStore)) as [TestLedger, TestLedger];
           let atMs = START_MS;
           for (let i = 0; i < asked.length; ) {
             const group = asked.slice(i, i + 1 + (asked[i]?.size ?? 0));

@@ -1,21 +1,21 @@
 import { expect, test } from "vitest";
 import { Store } from "../../src/object/store/store";
 import { Disk } from "../simulation/disk";
-import { AskedLedger, charge, inside, ip, newObject, START_MS } from "./ledger";
+import { charge, inside, ip, newObject, START_MS, TestLedger } from "./ledger";
 
 test("an idempotency key is found on whichever page its event is, before and after an eviction", async () => {
   await inside(newObject(), (storage) => {
     const store = new Store(storage);
-    const writer = new AskedLedger(store);
+    const writer = new TestLedger(store);
     const charges = Array.from({ length: 300 }, () => charge([ip("ip:1", 1_000)], 2));
     for (const one of charges) writer.consume(one, START_MS);
-    for (const ledger of [writer, new AskedLedger(store)])
+    for (const ledger of [writer, new TestLedger(store)])
       for (const one of charges) {
         expect(ledger.consume({ ...one, attempt: "b" }, START_MS)).toMatchObject({ allowed: true, replayed: true });
         expect(ledger.settle({ ...one, cost: 1 }, START_MS).found).toBe(true);
         expect(ledger.consume({ ...one, identity: "another", cost: 1_000 }, START_MS).allowed).toBe(false);
       }
-    expect(new AskedLedger(store).check(charge([ip("ip:1", 1_000)]), START_MS).standings).toMatchObject([
+    expect(new TestLedger(store).check(charge([ip("ip:1", 1_000)]), START_MS).standings).toMatchObject([
       [{ used: 300 }],
     ]);
   });
@@ -26,7 +26,7 @@ test.each([0, 30])(
   async (between) => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledgers = [new AskedLedger(store), new AskedLedger(new Disk())];
+      const ledgers = [new TestLedger(store), new TestLedger(new Disk())];
       const asked = ip("ip:1", 1_000);
       const once = charge([asked]);
       const forgottenAtMs = START_MS + 60_000;
@@ -41,14 +41,14 @@ test.each([0, 30])(
         ledger.settle({ ...once, cost: 0 }, forgottenAtMs + 1);
         expect(ledger.check(charge([asked]), forgottenAtMs + 1).standings[0]?.[0]?.used).toBe(between);
       }
-      expect(new AskedLedger(store).consume({ ...once, attempt: "e" }, forgottenAtMs + 2).replayed).toBe(true);
+      expect(new TestLedger(store).consume({ ...once, attempt: "e" }, forgottenAtMs + 2).replayed).toBe(true);
     });
   },
 );
 
 test("an idempotency key that is used again after its window is remembered anew", async () => {
   await inside(newObject(), (storage) => {
-    const ledger = new AskedLedger(new Store(storage));
+    const ledger = new TestLedger(new Store(storage));
     const one = { ...charge([ip("ip:1")]), windowMs: 60_000 };
     const replayed = [0, 60_000, 60_001, 119_999, 120_000].map(
       (ms) => ledger.consume({ ...one, attempt: `at ${ms}` }, START_MS + ms).replayed,

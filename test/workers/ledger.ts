@@ -19,7 +19,7 @@ import type {
 import type { Bindings } from "./target";
 
 export const objects = (env as unknown as Bindings).LIMITER_OBJECTS;
-/** In the future: alarms go by the real clock, and must not ring by themselves. */
+/** In the future, since alarms use the real clock and must not ring by themselves. */
 export const START_MS = Date.UTC(2040, 0, 1);
 export const HOUR_MS = 3_600_000;
 
@@ -31,7 +31,7 @@ export const caller = (key: string, max = 5): Counter => ({
     { max: 12 * max, windowMs: 3_600_000 },
   ],
 });
-/** So many under way at once, and an hour's cost that is never used up. */
+/** A concurrent limit, and a limit on costs that is never used up. */
 export const job = (key: string, max = 2): Counter => ({
   layer: "job",
   key,
@@ -42,7 +42,7 @@ export const job = (key: string, max = 2): Counter => ({
 });
 export const ip = (key: string, max = 30): Counter => ({ layer: "ip", key, limits: [{ max, windowMs: 60_000 }] });
 
-/** A charge that no other object is asked about. */
+/** A charge whose only part is in this object. */
 export function charge(counters: Counter[], cost = 1): Charge {
   const windowMs = Math.max(...counters.map(({ limits }) => longestWindowMs(limits)));
   return {
@@ -73,8 +73,8 @@ export const countPages = (stub: DurableObjectStub<LimiterObject>) =>
       : Number(sql.exec("SELECT count(*) AS pages FROM pages_v1").one().pages),
   );
 
-/** A ledger that is asked one thing at a time, and as objects ask it: by `decide`. A call that fails throws. */
-export class AskedLedger extends Ledger {
+/** A ledger with a method for each call, which it decides as objects do: by `decide`. A call that fails throws. */
+export class TestLedger extends Ledger {
   check(question: Question, wallMs: number): ObjectVerdict {
     return this.#ask("check", question, wallMs);
   }

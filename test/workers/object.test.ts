@@ -6,7 +6,7 @@ import type { LimiterObject } from "../../src/object/object";
 import type { Charge } from "../../src/object/protocol";
 import { Store } from "../../src/object/store/store";
 import { CLOCK_MARGIN_MS } from "../../src/object/sweep";
-import { AskedLedger, caller, charge, countPages, HOUR_MS, inside, ip, newObject, objects, START_MS } from "./ledger";
+import { caller, charge, countPages, HOUR_MS, inside, ip, newObject, objects, START_MS, TestLedger } from "./ledger";
 import { ask } from "./target";
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: START_MS }));
@@ -48,7 +48,7 @@ describe("storage", () => {
     const stub = newObject();
     const asked = ip("ip:1", 1_000_000);
     await inside(stub, (storage) => {
-      const ledger = new AskedLedger(new Store(storage));
+      const ledger = new TestLedger(new Store(storage));
       for (let i = 0; i < 20_000; i++) ledger.consume(charge([asked]), START_MS);
     });
     await abortAllDurableObjects();
@@ -62,7 +62,7 @@ describe("storage", () => {
   test("events of one millisecond are listed in the order in which they were admitted, over pages that are used again", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new AskedLedger(store);
+      const ledger = new TestLedger(store);
       const asked = ip("ip:1", 1_000);
       const admitted: string[] = [];
       const listed = (reader: Ledger, atMs: number) =>
@@ -75,34 +75,34 @@ describe("storage", () => {
           ledger.consume({ ...charge([asked]), id }, atMs);
           admitted.unshift(id);
         }
-        for (const reader of [ledger, new AskedLedger(store)]) expect(listed(reader, atMs)).toEqual(admitted);
+        for (const reader of [ledger, new TestLedger(store)]) expect(listed(reader, atMs)).toEqual(admitted);
       }
     });
   });
 
   test("memory is bounded: accounts beyond the bound are dropped, and lose nothing", async () => {
     await inside(newObject(), (storage) => {
-      const ledger = new AskedLedger(new Store(storage), new MemoryBudget(20_000));
+      const ledger = new TestLedger(new Store(storage), new MemoryBudget(20_000));
       for (let round = 1; round <= 5; round++)
         for (let key = 0; key < 100; key++)
           expect(ledger.consume(charge([caller(`user:${key}`)]), START_MS).standings[0]?.[0]?.used).toBe(round);
       for (let key = 0; key < 100; key++)
         expect(ledger.consume(charge([caller(`user:${key}`)]), START_MS).allowed).toBe(false);
-      expect(ledger.memoryInUse).toBeLessThanOrEqual(20_000);
+      expect(ledger.weightBytes).toBeLessThanOrEqual(20_000);
     });
   });
 
   test("a write that fails charges nothing, in memory neither", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new AskedLedger(store);
+      const ledger = new TestLedger(store);
       ledger.consume(charge([caller("user:u"), ip("ip:1")]), START_MS);
       storage.sql.exec(
         "CREATE TRIGGER full BEFORE UPDATE ON pages_v1 WHEN new.key = 'ip:1' BEGIN SELECT RAISE(ABORT, 'disk full'); END",
       );
       expect(() => ledger.consume(charge([caller("user:u"), ip("ip:1")]), START_MS)).toThrow(/disk full/);
       storage.sql.exec("DROP TRIGGER full");
-      for (const reader of [ledger, new AskedLedger(store)])
+      for (const reader of [ledger, new TestLedger(store)])
         expect(reader.check(charge([caller("user:u"), ip("ip:1")]), START_MS).standings).toMatchObject([
           [{ used: 1 }, { used: 1 }],
           [{ used: 1 }],
@@ -113,14 +113,14 @@ describe("storage", () => {
   test("a charge put back is as if it had never been, wherever its page is", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new AskedLedger(store);
+      const ledger = new TestLedger(store);
       const charges = Array.from({ length: 200 }, (_, i) => charge([caller("user:u", 1_000)], 1 + (i % 3)));
       for (const one of charges) ledger.consume(one, START_MS);
       const total = charges.reduce((sum, { cost }) => sum + cost, 0);
       const back = [charges[0], charges[57], charges[199]] as Charge[];
       for (const one of back) ledger.rollBack(one, START_MS);
       const left = total - back.reduce((sum, { cost }) => sum + cost, 0);
-      for (const reader of [ledger, new AskedLedger(store)])
+      for (const reader of [ledger, new TestLedger(store)])
         expect(reader.check(charge([caller("user:u", 1_000)]), START_MS).standings).toMatchObject([
           [{ used: left }, { used: left }],
         ]);
@@ -186,7 +186,7 @@ describe("the alarm", () => {
   test("sweeps an object of many keys step by step, and answers between the steps", async () => {
     const stub = newObject();
     await inside(stub, (storage) => {
-      const ledger = new AskedLedger(new Store(storage));
+      const ledger = new TestLedger(new Store(storage));
       for (let key = 0; key < 2_000; key++)
         ledger.consume(charge([key % 2 ? caller(`user:${key}`) : ip(`ip:${key}`)]), START_MS);
       const steps = ledger.sweep(START_MS + 60_000 + 2 * CLOCK_MARGIN_MS);
@@ -209,10 +209,10 @@ describe("the alarm", () => {
         const store = new Store(storage);
         const asked = ip("ip:1", 1);
         // An id that is forgotten at once: nothing is kept for longer than its window.
-        new AskedLedger(store).consume({ ...charge([asked]), windowMs: 0 }, START_MS);
+        new TestLedger(store).consume({ ...charge([asked]), windowMs: 0 }, START_MS);
         const sweptMs = START_MS + 60_000 - 1 + backMs;
-        for (const _ of new AskedLedger(store).sweep(sweptMs));
-        const verdict = new AskedLedger(store).consume(charge([asked]), sweptMs - backMs);
+        for (const _ of new TestLedger(store).sweep(sweptMs));
+        const verdict = new TestLedger(store).consume(charge([asked]), sweptMs - backMs);
         expect([backMs, verdict.allowed]).toEqual([backMs, allowed]);
       });
   });
@@ -232,7 +232,7 @@ describe("the alarm", () => {
       let turn = 0;
       while (turn < 3) store.put(rowsOf(++turn));
       let steps = 0;
-      for (const _ of new AskedLedger(store).sweep(START_MS + turn)) {
+      for (const _ of new TestLedger(store).sweep(START_MS + turn)) {
         expect(++steps).toBeLessThan(10);
         store.put(rowsOf(++turn));
       }
@@ -243,7 +243,7 @@ describe("the alarm", () => {
 
   test("a sweep ends, however fast keys are added behind it: it looks at the pages there were when it began", async () => {
     await inside(newObject(), (storage) => {
-      const ledger = new AskedLedger(new Store(storage));
+      const ledger = new TestLedger(new Store(storage));
       const add = (from: number, count: number, atMs: number) => {
         for (let key = from; key < from + count; key++) ledger.consume(charge([ip(`ip:${10_000 + key}`)]), atMs);
       };
@@ -265,7 +265,7 @@ describe("the alarm", () => {
     const sweptWhileBanned = async (endsAtMs: number) => {
       const { id } = newObject();
       await inside(objects.get(id), (storage) => {
-        const ledger = new AskedLedger(new Store(storage));
+        const ledger = new TestLedger(new Store(storage));
         const windowMs = 240 * HOUR_MS;
         for (let key = 0; key < 1_000; key++)
           ledger.consume({ ...charge([caller(`user:${key}`)]), windowMs }, START_MS);

@@ -4,7 +4,7 @@ import { type Limit, longestWindowMs } from "../../src/core/limit";
 import type { Charge } from "../../src/object/protocol";
 import { Store } from "../../src/object/store/store";
 import { Oracle } from "../../tools/oracle";
-import { AskedLedger, charge, inside, newObject, START_MS } from "./ledger";
+import { charge, inside, newObject, START_MS, TestLedger } from "./ledger";
 
 test("over real storage, many keys, evictions and a clock that jumps both ways, decides as the oracle does", async () => {
   /** Full again and again, on one page a key; and so wide that events go over many pages. */
@@ -38,7 +38,7 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
         fc.array(step, { minLength: 300, maxLength: 300, size: "max" }),
         (limits, history) => {
           storage.sql.exec("DROP TABLE IF EXISTS pages_v1");
-          let ledger = new AskedLedger(new Store(storage));
+          let ledger = new TestLedger(new Store(storage));
           const oracles = new Map<string, Oracle>();
           const oracleOf = (key: string) => oracles.get(key) ?? (oracles.set(key, new Oracle()).get(key) as Oracle);
           const admitted: Charge[] = [];
@@ -83,7 +83,7 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
               for (const key of keys) oracleOf(key).events.pop();
             }
             if (afterwards === "evict") {
-              ledger = new AskedLedger(new Store(storage));
+              ledger = new TestLedger(new Store(storage));
               lastMs = 0;
             }
             if (afterwards === "sweep") for (const _ of ledger.sweep(wallMs));

@@ -5,7 +5,7 @@ import type { Charge, Counter, OverrideToSet } from "../../src/object/protocol";
 import { Store } from "../../src/object/store/store";
 import { CLOCK_MARGIN_MS } from "../../src/object/sweep";
 import { Caller, newSubject } from "../behaviour/target";
-import { AskedLedger, HOUR_MS, inside, newObject, objects, START_MS } from "./ledger";
+import { HOUR_MS, inside, newObject, objects, START_MS, TestLedger } from "./ledger";
 import { ask, workerTarget } from "./target";
 
 const KEY = "user:u";
@@ -122,15 +122,15 @@ describe("an override in its object", () => {
         },
       });
       const open = () => {
-        const ledger = new AskedLedger(new Store({ ...storage, sql: counted } as DurableObjectStorage));
+        const ledger = new TestLedger(new Store({ ...storage, sql: counted } as DurableObjectStorage));
         statements = [];
         ledger.check(charge(), START_MS);
         ledger.check(charge(), START_MS);
         return statements.length;
       };
-      new AskedLedger(new Store(storage)).consume(charge(), START_MS);
+      new TestLedger(new Store(storage)).consume(charge(), START_MS);
       expect(open()).toBe(1);
-      new AskedLedger(new Store(storage)).setOverride("user:other", ban(1_000), START_MS);
+      new TestLedger(new Store(storage)).setOverride("user:other", ban(1_000), START_MS);
       expect(open()).toBe(2);
     });
   });
@@ -138,7 +138,7 @@ describe("an override in its object", () => {
   test("writes one row, the very first one its table besides; lifting it one, and none where there is none", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new AskedLedger(store);
+      const ledger = new TestLedger(store);
       const rowsOf = (work: () => void) => {
         const before = store.rowsWritten;
         work();
@@ -157,11 +157,11 @@ describe("an override in its object", () => {
   test("that can't be stored is not in force, in memory neither", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new AskedLedger(store);
+      const ledger = new TestLedger(store);
       ledger.setOverride(KEY, { kind: "exempt", reason: "a test", ends: { inMs: 1_000 } }, START_MS);
       storage.sql.exec("CREATE TRIGGER full BEFORE UPDATE ON overrides_v1 BEGIN SELECT RAISE(ABORT, 'disk full'); END");
       expect(() => ledger.setOverride(KEY, ban(1_000), START_MS)).toThrow(/disk full/);
-      for (const reader of [ledger, new AskedLedger(store)])
+      for (const reader of [ledger, new TestLedger(store)])
         expect(reader.check(charge(), START_MS)).toMatchObject({ allowed: true, overrides: [{ kind: "exempt" }] });
     });
   });
@@ -169,14 +169,14 @@ describe("an override in its object", () => {
   test("with a wider window has events kept for it, on their page and in memory", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new AskedLedger(store);
+      const ledger = new TestLedger(store);
       const limits = [{ max: 100, windowMs: 10 * HOUR_MS }];
       const layers = [{ policy: "chat", layer: "caller", limits }];
       ledger.setOverride(KEY, { kind: "limits", reason: "a test", layers, ends: { inMs: 24 * HOUR_MS } }, START_MS);
       for (let i = 0; i < 100; i++) ledger.consume(charge(), START_MS + i * 1_000);
       const lastMs = START_MS + 10 * HOUR_MS - 1;
       for (const _ of ledger.sweep(lastMs));
-      for (const reader of [ledger, new AskedLedger(store)])
+      for (const reader of [ledger, new TestLedger(store)])
         expect(reader.consume(charge(), lastMs)).toMatchObject({
           allowed: false,
           standings: [[{ used: 100, fitsInMs: 1 }]],

@@ -1,15 +1,15 @@
 import { describe, expect, test } from "vitest";
 import { Store } from "../../src/object/store/store";
-import { AskedLedger, caller, charge, countPages, inside, ip, job, newObject, START_MS } from "./ledger";
+import { caller, charge, countPages, inside, ip, job, newObject, START_MS, TestLedger } from "./ledger";
 
 describe("rows written", () => {
   /** Rows that `work` writes, on a ledger of its own over the storage of an object that has been used before. */
-  const rowsOf = (work: (ledger: AskedLedger, rows: () => number) => void) =>
+  const rowsOf = (work: (ledger: TestLedger, rows: () => number) => void) =>
     inside(newObject(), (storage) => {
       const store = new Store(storage);
-      new AskedLedger(store).consume(charge([caller("user:earlier")]), START_MS);
+      new TestLedger(store).consume(charge([caller("user:earlier")]), START_MS);
       let before = store.rowsWritten;
-      work(new AskedLedger(store), () => {
+      work(new TestLedger(store), () => {
         const rows = store.rowsWritten - before;
         before = store.rowsWritten;
         return rows;
@@ -37,7 +37,7 @@ describe("rows written", () => {
   test("the very first write to an object makes its table, which is billed as two rows more", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      new AskedLedger(store).consume(charge([caller("user:u")]), START_MS);
+      new TestLedger(store).consume(charge([caller("user:u")]), START_MS);
       expect(store.rowsWritten).toBe(3);
     });
   });
@@ -124,7 +124,7 @@ describe("rows written", () => {
   test("storage does not grow with time: expired pages are overwritten", async () => {
     const stub = newObject();
     await inside(stub, (storage) => {
-      const ledger = new AskedLedger(new Store(storage));
+      const ledger = new TestLedger(new Store(storage));
       // 360 events an hour, kept for a minute longer: some ten pages at any time.
       for (let i = 0; i < 10_000; i++) ledger.consume(charge([caller("user:u", 30)]), START_MS + i * 10_000);
     });

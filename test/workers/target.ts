@@ -9,13 +9,13 @@ import type { LimiterObject } from "../../src/object/object";
 import type { Call, CallResult, Method, QuestionOf, VerdictOf } from "../../src/object/protocol";
 import type { Target } from "../behaviour/target";
 
-/** What the test runtime binds. */
+/** The bindings of the test runtime. */
 export interface Bindings {
   readonly LIMITER_OBJECTS: DurableObjectNamespace<LimiterObject>;
   readonly LIMITER_STATS: DurableObjectNamespace<StatsObject>;
 }
 
-/** What an object answers to one call. */
+/** The verdict of an object on one call. */
 export async function ask<M extends Method>(
   object: Pick<DurableObjectStub<LimiterObject>, "decide">,
   method: M,
@@ -30,8 +30,8 @@ export async function ask<M extends Method>(
 const handle = appOf(ROUTES);
 
 /**
- * The service on the test runtime, with variables of its own. It does not count, unless it is told where: every answer
- * here waits for what outlives it, and counts are sent seconds later.
+ * The service on the test runtime, with variables of its own. It does not count unless a variable binds the stats object:
+ * every response here waits for its `waitUntil` work, and counts are sent seconds later.
  */
 export function workerTarget(variables: Record<string, unknown> = {}): Target & { readonly env: Bindings } {
   const environment = {
@@ -54,8 +54,8 @@ export function workerTarget(variables: Record<string, unknown> = {}): Target & 
 }
 
 /**
- * The same, on a clock that stands still until it is told to move: objects and Worker share it. It starts in the future,
- * since alarms go by the real clock and must not ring by themselves.
+ * The same target on a clock that only `advance` moves, for objects and Worker together. It starts in the future, since
+ * alarms use the real clock and must not ring by themselves.
  */
 export function withClock<T extends Target>(target: T): T & Required<Pick<Target, "advance">> {
   vi.useFakeTimers({ toFake: ["Date"], now: Date.UTC(2040, 0, 1) });

@@ -2,7 +2,7 @@ import { abortAllDurableObjects, runDurableObjectAlarm } from "cloudflare:test";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { Store } from "../../src/object/store/store";
 import { CLOCK_MARGIN_MS } from "../../src/object/sweep";
-import { AskedLedger, caller, charge, countPages, HOUR_MS, inside, ip, newObject, objects, START_MS } from "./ledger";
+import { caller, charge, countPages, HOUR_MS, inside, ip, newObject, objects, START_MS, TestLedger } from "./ledger";
 import { ask } from "./target";
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: START_MS }));
@@ -25,7 +25,7 @@ describe("time", () => {
   ])("%s", async (_, isSwept) => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new AskedLedger(store, undefined, 1);
+      const ledger = new TestLedger(store, undefined, 1);
       const asked = ip("ip:1", 1);
       ledger.consume(charge([asked]), START_MS);
       const back = charge([asked]);
@@ -33,7 +33,7 @@ describe("time", () => {
       ledger.rollBack(back, START_MS + 60_000);
       if (isSwept) for (const _ of ledger.sweep(START_MS + 60_001));
       // The first event is gone, and would count again by a clock that is behind.
-      const again = new AskedLedger(store, undefined, 1);
+      const again = new TestLedger(store, undefined, 1);
       expect(again.consume(charge([asked]), START_MS + 59_999)).toMatchObject({ atMs: START_MS + 60_000 });
     });
   });
@@ -41,7 +41,7 @@ describe("time", () => {
   test("a page that was emptied by an undo and written again comes back in its order", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new AskedLedger(store);
+      const ledger = new TestLedger(store);
       const asked = ip("ip:1", 1_000_000);
       for (let i = 0; i < 100; i++) {
         const atMs = START_MS + i * 1_000;
@@ -51,8 +51,8 @@ describe("time", () => {
         ledger.consume(charge([asked]), atMs);
         const warm = ledger.check(charge([asked]), atMs + 1);
         // A clock that is behind tells whether the newest event is known for what it is.
-        expect(new AskedLedger(store).check(charge([asked]), atMs + 1)).toEqual(warm);
-        expect(new AskedLedger(store).check(charge([asked]), START_MS).atMs).toBe(atMs);
+        expect(new TestLedger(store).check(charge([asked]), atMs + 1)).toEqual(warm);
+        expect(new TestLedger(store).check(charge([asked]), START_MS).atMs).toBe(atMs);
       }
     });
   });
@@ -60,7 +60,7 @@ describe("time", () => {
   test("pages that begin in the same millisecond come back in their order", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
-      const ledger = new AskedLedger(store);
+      const ledger = new TestLedger(store);
       const asked = ip("ip:1", 1_000_000);
       // A clock that was set back stands still: many events share an instant, over pages whose slots are used again.
       for (let round = 0; round < 8; round++) {
@@ -68,7 +68,7 @@ describe("time", () => {
         for (let i = 0; i < 10; i++) ledger.consume(charge([asked]), START_MS + round * 25_000 + i);
         const atMs = START_MS + round * 25_000 + 30;
         const warm = ledger.check(charge([asked]), atMs);
-        expect(new AskedLedger(store).check(charge([asked]), atMs)).toEqual(warm);
+        expect(new TestLedger(store).check(charge([asked]), atMs)).toEqual(warm);
       }
     });
   });

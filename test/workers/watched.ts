@@ -9,10 +9,10 @@ export type Method = "check" | "consume" | "rollBack" | "settle" | "release" | "
 
 export type Named = "decide" | "inspect" | "forget";
 
-/** What is decided, or "decide" where that is more than one call. */
-export function methodOf(name: Named, [calls]: unknown[]): Method {
-  const decided = name === "decide" ? decodeCalls(String(calls)) : [];
-  return decided.length === 1 ? (decided[0]?.method ?? name) : name;
+/** The method of the only call of a message, or "decide" for a message of several calls. */
+export function methodOf(name: Named, [message]: unknown[]): Method {
+  const calls = name === "decide" ? decodeCalls(String(message)) : [];
+  return calls.length === 1 ? (calls[0]?.method ?? name) : name;
 }
 
 export interface Call {
@@ -21,13 +21,15 @@ export interface Call {
 }
 
 /**
- * What happens to a call: it is lost on its way there, or its answer is on the way back after the object did its work;
- * `retryable` and `overloaded` are what the runtime says of an object that has just moved, or has too much to do;
- * `hangs`: nothing comes back, ever.
+ * What happens to a call:
+ * - `lost`: it is lost before it arrives. `lostAnswer`: its answer is lost after the object has done its work;
+ * - `retryable`, `retryableAnswer`: the same, with an error that says that the call may be retried;
+ * - `overloaded`: the object has too much to do;
+ * - `hangs`: the call is never answered.
  */
 type Fault = "none" | "lost" | "lostAnswer" | "retryable" | "retryableAnswer" | "overloaded" | "hangs";
 
-/** The real objects, with every call to them recorded: connections do not break by themselves on one machine. */
+/** The real objects, with every call recorded, and with faults: connections do not break by themselves on one machine. */
 export function watched(
   placement: string,
   faultOf: (call: Call, nth: number) => Fault = () => "none",

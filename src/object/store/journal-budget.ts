@@ -1,10 +1,10 @@
-/** What one journal holds of the budget. */
+/** One journal's share of the budget. */
 export class Share {
   #chars = 0;
 
   constructor(private readonly budget: JournalBudget) {}
 
-  /** Characters of text that the journal holds. */
+  /** How many characters of text the journal holds. */
   get chars(): number {
     return this.#chars;
   }
@@ -14,7 +14,7 @@ export class Share {
     this.#chars = chars;
   }
 
-  /** Characters that the journal may hold, beside what the others hold. */
+  /** How many characters the journal may hold, given what the other journals hold. */
   get mostChars(): number {
     const { heldChars, totalChars, journalChars, leastChars } = this.budget;
     return Math.max(leastChars, Math.min(journalChars, totalChars - (heldChars - this.#chars)));
@@ -22,13 +22,12 @@ export class Share {
 }
 
 /**
- * Bounds the text that the journals of one isolate hold in memory together. A journal that has no room moves its oldest
- * pages to their table earlier. It always has room for `leastChars`, so that objects which woke first can't keep the
- * others from having a journal at all.
+ * Bounds the text that the journals of one isolate hold in memory together. A journal without room checkpoints its oldest
+ * rows earlier. Every journal has room for `leastChars`, so that the objects that woke first leave room for the others.
  */
 export class JournalBudget {
   heldChars = 0;
-  /** Nobody tells an object that it leaves memory. Its text takes memory until it is collected, and counts as long. */
+  /** An object is not told when it leaves memory. Its text takes memory until it is garbage-collected, and counts as long. */
   readonly #collected = new FinalizationRegistry<Share>((share) => {
     share.chars = 0;
   });
@@ -46,5 +45,5 @@ export class JournalBudget {
   }
 }
 
-/** An isolate has 128 MB, which all of its objects share. A character of a page is a byte: only keys go beyond ASCII. */
+/** All objects of an isolate share its 128 MB. A character of a page is one byte: only keys go beyond ASCII. */
 export const ISOLATE_BUDGET = new JournalBudget(16_000_000, 8_000_000, 250_000);

@@ -3,31 +3,37 @@ import type { JournalBudget, Share } from "./journal-budget";
 import type { PageTable } from "./page-table";
 import type { Sql } from "./sql";
 
-/** What a page is now: undefined when it was deleted. */
+/** A page as the journal holds it. `row` is undefined if the page was deleted. */
 export interface JournaledPage {
   readonly key: string;
   readonly slot: number;
   readonly row: PageRow | undefined;
 }
 
-/** A row of the journal: which one, how long, and whose images it holds. */
-interface Entry {
+/** The newest version of a page, and the turn of the row that holds it. */
+interface LatestPage extends JournaledPage {
+  readonly turn: number;
+}
+
+/** A row to be written. */
+interface RowContent {
+  readonly pages: readonly JournaledPage[];
+  readonly text: string;
+}
+
+/** A stored row, as memory knows it. Its pages may have newer versions in later rows. */
+interface JournalRow {
   readonly number: number;
-  /** Later rows have higher ones. */
+  /** Increases from row to row. */
   readonly turn: number;
   readonly chars: number;
   readonly pages: readonly Pick<JournaledPage, "key" | "slot">[];
 }
 
-/** The latest image of a page, and in which entry it is. */
-interface LatestPage extends JournaledPage {
-  readonly turn: number;
-}
+/** About how much text a row has at most. A row may have 2 MB. */
+const ROW_CHARS = 200_000;
 
-/** A row of the journal has about so much text at most: a row may have 2 MB. */
-const ENTRY_CHARS = 200_000;
-
-/** As it is written: of a page that was deleted, the key and the slot alone. */
+/** A page in a row's text. A deleted page has only its key and its slot. */
 type PageTuple = [
   key: string,
   slot: number,
@@ -38,19 +44,20 @@ type PageTuple = [
 ];
 
 /**
- * The pages that one turn changed, all in one row: for a turn of many, a fraction of what a row each costs to write.
- * Rows are used in a ring. Before the oldest one is overwritten, the pages that no later one holds go to their table;
- * most were changed again meanwhile, and never go there.
+ * The pages that one turn changed, all in one row. For many pages, that costs a fraction of a row a page.
  *
- * What the journal holds of a page is newer than what the table has: whoever reads asks here first, and whoever
- * writes a page that is held here writes it here.
+ * The rows are a ring. Before the oldest row is overwritten, its pages are checkpointed: they are written to their table,
+ * unless a later row has a newer version. Most pages change again before that, and never reach the table this way.
  *
- * Memory follows a transaction once that has succeeded. So no method may be called inside another transaction.
+ * A page in the journal is newer than the same page in the table. So readers must look here first, and a page that is held
+ * here must be written here.
+ *
+ * Memory changes only after a transaction has succeeded. So no method may be called inside another transaction.
  */
 export class Journal {
   /** The oldest first. */
-  #entries: Entry[] = [];
-  /** Of each page that some entry holds the latest image, by key and slot. */
+  #rows: JournalRow[] = [];
+  /** The newest version of each page, by key and slot. */
   readonly #latest = new Map<string, Map<number, LatestPage>>();
   #freeNumbers: number[] = [];
   #nextNumber = 0;
@@ -62,136 +69,138 @@ export class Journal {
     budget: JournalBudget,
   ) {
     this.#share = budget.shareOf(this);
-    this.read();
-    this.#shrink();
+    this.load();
+    this.#shrinkToBudget();
   }
 
-  /** Reads what is stored, in place of all that is held in memory. */
-  read(): void {
-    this.#entries = [];
+  /** Replaces everything in memory by what is stored. */
+  load(): void {
+    this.#rows = [];
     this.#latest.clear();
     this.#share.chars = 0;
     this.#nextNumber = 0;
     if (this.sql.hasTable("journal_v1"))
       for (const [number, turn, text] of this.sql.each("SELECT number, turn, pages FROM journal_v1 ORDER BY turn"))
-        this.#hold(Number(number), Number(turn), { text: String(text), images: pagesIn(String(text)) });
-    const used = new Set(this.#entries.map(({ number }) => number));
+        this.#hold(Number(number), Number(turn), { text: String(text), pages: pagesIn(String(text)) });
+    const used = new Set(this.#rows.map(({ number }) => number));
     this.#freeNumbers = Array.from({ length: this.#nextNumber }, (_, i) => i).filter((number) => !used.has(number));
   }
 
-  /** Later rows have higher turns than this one. */
+  /** The turn of the newest row. 0 without rows. */
   get newestTurn(): number {
-    return this.#entries.at(-1)?.turn ?? 0;
+    return this.#rows.at(-1)?.turn ?? 0;
   }
 
-  /** Some page is held that was not deleted. */
+  /** The journal holds a page that was not deleted. */
   get hasPages(): boolean {
-    for (const images of this.#latest.values()) for (const { row } of images.values()) if (row) return true;
+    for (const pages of this.#latest.values()) for (const { row } of pages.values()) if (row) return true;
     return false;
   }
 
-  /** The latest image of a page, undefined when the journal holds none: the table has it, if anyone. */
+  /** The newest version of a page. Undefined if the journal does not hold the page: the table may. */
   page(key: string, slot: number): JournaledPage | undefined {
     return this.#latest.get(key)?.get(slot);
   }
 
-  /** The latest images of a key's pages. */
+  /** The newest versions of a key's pages. */
   pages(key: string): JournaledPage[] {
     return [...(this.#latest.get(key)?.values() ?? [])];
   }
 
-  /** Stores all of these images and does the work that goes with it, or nothing of it if it throws. */
-  add(images: readonly JournaledPage[], work?: () => void): void {
-    const parts = rowsOf(images);
-    const oldest = this.#inTheWay(parts.reduce((sum, { text }) => sum + text.length, 0));
-    const replaced = new Set(images.map(({ key, slot }) => `${slot} ${key}`));
+  /** Stores all of these pages and does `work` in the same transaction. If it throws, nothing is stored. */
+  write(pages: readonly JournaledPage[], work?: () => void): void {
+    const contents = rowContentsOf(pages);
+    const oldest = this.#rowsInTheWayOf(contents.reduce((sum, { text }) => sum + text.length, 0));
+    const replaced = new Set(pages.map(({ key, slot }) => `${slot} ${key}`));
     const numbers = [...oldest.map(({ number }) => number), ...this.#freeNumbers];
-    for (let next = this.#nextNumber; numbers.length < parts.length; next++) numbers.push(next);
+    for (let next = this.#nextNumber; numbers.length < contents.length; next++) numbers.push(next);
     const turn = this.newestTurn + 1;
-    const write = () => {
+    const store = () => {
       work?.();
-      this.#moveOut(oldest, ({ key, slot }) => !replaced.has(`${slot} ${key}`));
-      for (const { number } of oldest.slice(parts.length)) this.#delete(number);
-      for (const [i, { text }] of parts.entries()) this.#write(numbers[i] as number, turn + i, text);
+      this.#checkpointPages(oldest, ({ key, slot }) => !replaced.has(`${slot} ${key}`));
+      for (const { number } of oldest.slice(contents.length)) this.#deleteRow(number);
+      for (const [i, { text }] of contents.entries()) this.#writeRow(numbers[i] as number, turn + i, text);
     };
-    if (oldest.length === 0 && parts.length === 1 && !work) write();
-    else this.sql.atOnce(write);
+    if (oldest.length === 0 && contents.length === 1 && !work) store();
+    else this.sql.atOnce(store);
 
-    this.#release(oldest);
-    for (const [i, part] of parts.entries()) this.#hold(numbers[i] as number, turn + i, part);
-    this.#freeNumbers = numbers.slice(parts.length);
+    this.#forget(oldest);
+    for (const [i, content] of contents.entries()) this.#hold(numbers[i] as number, turn + i, content);
+    this.#freeNumbers = numbers.slice(contents.length);
   }
 
-  /** Moves the pages of the oldest row to their table, if it is no newer than `turn`; false when there is none. */
+  /** Checkpoints the oldest row if it is no newer than `turn`. False if there is no such row. */
   checkpoint(turn: number): boolean {
-    const oldest = this.#entries.slice(0, 1).filter((entry) => entry.turn <= turn);
+    const oldest = this.#rows.slice(0, 1).filter((row) => row.turn <= turn);
     for (const { number } of oldest)
       this.sql.atOnce(() => {
-        this.#moveOut(oldest, () => true);
-        this.#delete(number);
+        this.#checkpointPages(oldest, () => true);
+        this.#deleteRow(number);
       });
-    this.#release(oldest);
+    this.#forget(oldest);
     this.#freeNumbers.push(...oldest.map(({ number }) => number));
     return oldest.length > 0;
   }
 
-  /** Objects that woke before may have used up the budget. */
-  #shrink(): void {
+  /** The objects that woke earlier may have used up the budget. */
+  #shrinkToBudget(): void {
     try {
       while (this.#share.chars > this.#share.mostChars) this.checkpoint(this.newestTurn);
     } catch (error) {
-      // A disk that is full must not keep the object from being read.
-      console.error("The journal could not be moved to its table; the next write tries again.", error);
+      // A full disk must not keep the object from being read.
+      console.error("The journal could not be checkpointed. The next write tries again.", error);
     }
   }
 
-  /** The oldest entries that must go before so many characters more are written. */
-  #inTheWay(chars: number): Entry[] {
+  /** The oldest rows that must go before `chars` more characters are written. */
+  #rowsInTheWayOf(chars: number): JournalRow[] {
     let count = 0;
     const { mostChars } = this.#share;
-    for (let sum = this.#share.chars + chars; sum > mostChars && count < this.#entries.length; count++)
-      sum -= this.#entries[count]?.chars ?? 0;
-    return this.#entries.slice(0, count);
+    for (let sum = this.#share.chars + chars; sum > mostChars && count < this.#rows.length; count++)
+      sum -= this.#rows[count]?.chars ?? 0;
+    return this.#rows.slice(0, count);
   }
 
-  /** The images that no later entry holds go to the table, those of them that are wanted. */
-  #moveOut(entries: readonly Entry[], isWanted: (image: JournaledPage) => boolean): void {
-    const images = entries.flatMap((entry) => this.#latestOf(entry)).filter(isWanted);
-    this.table.put(images.flatMap(({ row }) => row ?? []));
-    for (const { key, slot, row } of images) if (!row) this.table.deletePage(key, slot);
+  /** Writes the wanted pages of these rows to their table, except pages that a later row holds. */
+  #checkpointPages(rows: readonly JournalRow[], isWanted: (page: JournaledPage) => boolean): void {
+    const pages = rows.flatMap((row) => this.#latestIn(row)).filter(isWanted);
+    this.table.put(pages.flatMap(({ row }) => row ?? []));
+    for (const { key, slot, row } of pages) if (!row) this.table.deletePage(key, slot);
   }
 
-  /** Those images of an entry that no later one holds. */
-  #latestOf({ turn, pages }: Entry): LatestPage[] {
+  /** The pages of a row that no later row holds. */
+  #latestIn({ turn, pages }: JournalRow): LatestPage[] {
     return pages.flatMap(({ key, slot }) => {
-      const held = this.#latest.get(key)?.get(slot);
-      return held?.turn === turn ? held : [];
+      const latest = this.#latest.get(key)?.get(slot);
+      return latest?.turn === turn ? latest : [];
     });
   }
 
-  #hold(number: number, turn: number, { images, text }: JournalRow): void {
-    this.#entries.push({ number, turn, chars: text.length, pages: images.map(({ key, slot }) => ({ key, slot })) });
+  /** Holds a row in memory. */
+  #hold(number: number, turn: number, { pages, text }: RowContent): void {
+    this.#rows.push({ number, turn, chars: text.length, pages: pages.map(({ key, slot }) => ({ key, slot })) });
     this.#share.chars += text.length;
     this.#nextNumber = Math.max(this.#nextNumber, number + 1);
-    for (const image of images) {
-      const ofKey = this.#latest.get(image.key) ?? new Map<number, LatestPage>();
-      ofKey.set(image.slot, { ...image, turn });
-      this.#latest.set(image.key, ofKey);
+    for (const page of pages) {
+      const ofKey = this.#latest.get(page.key) ?? new Map<number, LatestPage>();
+      ofKey.set(page.slot, { ...page, turn });
+      this.#latest.set(page.key, ofKey);
     }
   }
 
-  #release(oldest: readonly Entry[]): void {
-    for (const entry of oldest) {
-      this.#share.chars -= entry.chars;
-      for (const { key, slot } of this.#latestOf(entry)) {
+  /** Drops the oldest rows from memory. */
+  #forget(oldest: readonly JournalRow[]): void {
+    for (const row of oldest) {
+      this.#share.chars -= row.chars;
+      for (const { key, slot } of this.#latestIn(row)) {
         this.#latest.get(key)?.delete(slot);
         if (this.#latest.get(key)?.size === 0) this.#latest.delete(key);
       }
     }
-    this.#entries.splice(0, oldest.length);
+    this.#rows.splice(0, oldest.length);
   }
 
-  #write(number: number, turn: number, text: string): void {
+  #writeRow(number: number, turn: number, text: string): void {
     this.sql.createTable("journal_v1", "(number INTEGER PRIMARY KEY, turn INTEGER NOT NULL, pages TEXT NOT NULL)");
     this.sql.run(
       "INSERT INTO journal_v1 (number, turn, pages) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET turn = excluded.turn, pages = excluded.pages",
@@ -201,30 +210,24 @@ export class Journal {
     );
   }
 
-  #delete(number: number): void {
+  #deleteRow(number: number): void {
     this.sql.run("DELETE FROM journal_v1 WHERE number = ?", number);
   }
 }
 
-/** What goes into one row. */
-interface JournalRow {
-  readonly images: readonly JournaledPage[];
-  readonly text: string;
-}
-
-/** The images as the texts of rows that are not too long. A page's text is JSON already: it is not encoded again. */
-function rowsOf(images: readonly JournaledPage[]): JournalRow[] {
-  const parts: { images: JournaledPage[]; texts: string[]; chars: number }[] = [];
-  for (const image of images) {
-    const text = textOf(image);
-    const last = parts.at(-1);
-    if (last && last.chars + text.length < ENTRY_CHARS) {
-      last.images.push(image);
+/** Divides pages into rows that are not too long. A page's text is JSON already and is not encoded again. */
+function rowContentsOf(pages: readonly JournaledPage[]): RowContent[] {
+  const rows: { pages: JournaledPage[]; texts: string[]; chars: number }[] = [];
+  for (const page of pages) {
+    const text = textOf(page);
+    const last = rows.at(-1);
+    if (last && last.chars + text.length < ROW_CHARS) {
+      last.pages.push(page);
       last.texts.push(text);
       last.chars += text.length;
-    } else parts.push({ images: [image], texts: [text], chars: text.length });
+    } else rows.push({ pages: [page], texts: [text], chars: text.length });
   }
-  return parts.map(({ images, texts }) => ({ images, text: `[${texts.join()}]` }));
+  return rows.map(({ pages, texts }) => ({ pages, text: `[${texts.join()}]` }));
 }
 
 function textOf({ key, slot, row }: JournaledPage): string {

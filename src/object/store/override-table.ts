@@ -1,7 +1,7 @@
 import type { OverrideRow, OverrideStore } from "../page-store";
 import type { Sql } from "./sql";
 
-/** The overrides, a row each. As that of the pages, the table is made at the first write. */
+/** The overrides, a row each. The first write creates the table, as in `PageTable`. */
 export class OverrideTable implements OverrideStore {
   constructor(private readonly sql: Sql) {}
 
@@ -9,14 +9,12 @@ export class OverrideTable implements OverrideStore {
     return !this.#exists || this.sql.run("SELECT 1 FROM overrides_v1 LIMIT 1").length === 0;
   }
 
-  /** What overrides a key, also if it has ended. */
   load(key: string): OverrideRow | undefined {
     if (!this.#exists) return undefined;
     const row = this.sql.run("SELECT ends_at_ms, override FROM overrides_v1 WHERE key = ?", key)[0];
     return row && { endsAtMs: Number(row[0]), text: String(row[1]) };
   }
 
-  /** Stores a key's override, in place of the one that it has. */
   put(key: string, { endsAtMs, text }: OverrideRow): void {
     this.#create();
     this.sql.run(
@@ -32,17 +30,15 @@ export class OverrideTable implements OverrideStore {
     if (this.#exists) this.sql.run("DELETE FROM overrides_v1 WHERE key = ?", key);
   }
 
-  /** The keys whose override has ended and is deleted, and when the next one ends: undefined when none is left. */
   deleteEnded(nowMs: number): { keys: string[]; nextEndMs: number | undefined } {
     if (!this.#exists) return { keys: [], nextEndMs: undefined };
     const next =
       this.sql.run("SELECT min(ends_at_ms) FROM overrides_v1 WHERE ends_at_ms > ?", nowMs)[0]?.[0] ?? undefined;
-    // Last: if it fails nothing is deleted, and a caller that is told of no keys is told the truth.
+    // Last, so that nothing is deleted if another statement fails: the caller must learn every deleted key.
     const keys = this.sql.run("DELETE FROM overrides_v1 WHERE ends_at_ms <= ? RETURNING key", nowMs).map(String);
     return { keys, nextEndMs: next === undefined ? undefined : Number(next) };
   }
 
-  /** Without the table no key has an override, and none is looked for. */
   get #exists(): boolean {
     return this.sql.hasTable("overrides_v1");
   }

@@ -1,15 +1,15 @@
 import type { PageRow } from "../page-store";
 import type { Sql } from "./sql";
 
-/** A statement has at most 100 parameters on Cloudflare, and a row takes six. */
+/** A statement has at most 100 parameters on Cloudflare, and a row takes 6. */
 const MOST_ROWS_A_STATEMENT = 16;
 
 /**
- * The pages, a row each. The table's name carries the version of the schema, so that a version costs no row of its own;
- * docs/storage.md says what each column means.
+ * The pages, a row each. docs/storage.md says what each column means. The table's name carries the version of the schema, so
+ * that the version needs no row of its own.
  *
- * The table is made at the first write: reading must leave nothing behind, or every key that was ever asked about
- * would occupy storage that no alarm empties. Making it is billed as two rows.
+ * The first write creates the table, which is billed as 2 rows. A read must not: every key that was ever asked about would
+ * occupy storage that no alarm empties.
  */
 export class PageTable {
   constructor(private readonly sql: Sql) {}
@@ -18,7 +18,6 @@ export class PageTable {
     return !this.#exists || this.sql.run("SELECT 1 FROM pages_v1 LIMIT 1").length === 0;
   }
 
-  /** The pages of a key in their order, one at a time: a key with a million events has more text than memory holds. */
   *pages(key: string): Generator<PageRow> {
     if (!this.#exists) return;
     const columns = "slot, expires_at_ms, first_at_ms, last_at_ms, events";
@@ -36,14 +35,12 @@ export class PageTable {
       };
   }
 
-  /** The text of one page, undefined if there is none. */
   loadPage(key: string, slot: number): string | undefined {
     if (!this.#exists) return undefined;
     const text = this.sql.run("SELECT events FROM pages_v1 WHERE key = ? AND slot = ?", key, slot)[0]?.[0];
     return text === undefined ? undefined : String(text);
   }
 
-  /** Stores all of these pages, each in place of the one with its key and slot, or none if it throws. */
   put(rows: readonly PageRow[]): void {
     if (rows.length === 0) return;
     this.#create();
@@ -63,7 +60,6 @@ export class PageTable {
     if (this.#exists) this.sql.run("DELETE FROM pages_v1 WHERE key = ? AND slot = ?", key, slot);
   }
 
-  /** Up to `count` pages after (`key`, `slot`), in the order of the table, without an event later than `byMs`. */
   pagesAfter(key: string, slot: number, count: number, byMs: number): Omit<PageRow, "text" | "firstAtMs">[] {
     if (!this.#exists) return [];
     return this.sql
@@ -83,7 +79,7 @@ export class PageTable {
       }));
   }
 
-  /** One statement, which writes all or nothing by itself. */
+  /** A single statement writes all or nothing. */
   #insert(rows: readonly PageRow[]): void {
     this.sql.run(
       `INSERT INTO pages_v1 (key, slot, expires_at_ms, first_at_ms, last_at_ms, events)

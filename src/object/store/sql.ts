@@ -1,7 +1,7 @@
-/** The object's database, and how many rows were written to it: what Cloudflare bills for. */
+/** The object's database. Counts the rows written, which Cloudflare bills. */
 export class Sql {
   rowsWritten = 0;
-  /** The tables that exist; undefined until they are read, and again after a transaction that failed. */
+  /** The tables that exist. Undefined until they are read, and again after a transaction that failed. */
   #tables: ReadonlySet<string> | undefined;
 
   constructor(private readonly storage: DurableObjectStorage) {}
@@ -13,7 +13,7 @@ export class Sql {
     return rows;
   }
 
-  /** The rows one at a time, for as long as nothing is written. */
+  /** The rows one at a time. Nothing may be written meanwhile. */
   each(sql: string, ...bindings: (string | number)[]): Iterable<SqlStorageValue[]> {
     return this.storage.sql.exec(sql, ...bindings).raw();
   }
@@ -23,19 +23,18 @@ export class Sql {
     return this.#tables.has(name);
   }
 
-  /** Makes a table, unless it exists. */
   createTable(name: string, columns: string): void {
     if (this.hasTable(name)) return;
     this.run(`CREATE TABLE IF NOT EXISTS ${name} ${columns}`);
     this.forgetTables();
   }
 
-  /** Reads again which tables exist before the next use of one. */
+  /** The next use of a table reads again which tables exist. */
   forgetTables(): void {
     this.#tables = undefined;
   }
 
-  /** Does all of the work, or none of it if it throws. A table that the work had made is gone then. */
+  /** Does all of the work, or none of it if it throws. Then a table that the work created is gone too. */
   atOnce(work: () => void): void {
     try {
       this.storage.transactionSync(work);

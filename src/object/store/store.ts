@@ -58,12 +58,12 @@ export class Store implements PageStore {
   put(rows: readonly PageRow[]): void {
     const isHeld = ({ key, slot }: PageRow) => this.#journal.page(key, slot) !== undefined;
     if (rows.length < MANY_PAGES && !rows.some(isHeld)) this.#table.put(rows);
-    else this.#journal.add(rows.map((row) => ({ key: row.key, slot: row.slot, row })));
+    else this.#journal.write(rows.map((row) => ({ key: row.key, slot: row.slot, row })));
   }
 
   deleteKey(key: string): void {
     const held = this.#journal.pages(key).map(({ slot }) => ({ key, slot, row: undefined }));
-    if (held.length > 0) this.#journal.add(held, () => this.#table.deleteKey(key));
+    if (held.length > 0) this.#journal.write(held, () => this.#table.deleteKey(key));
     else this.#table.deleteKey(key);
   }
 
@@ -90,12 +90,12 @@ export class Store implements PageStore {
       await this.storage.deleteAll();
     } finally {
       this.#sql.forgetTables();
-      this.#journal.read();
+      this.#journal.load();
     }
   }
 }
 
 function byTime(a: PageRow, b: PageRow): number {
-  // The slot comes last: pages of one millisecond have one order, in the journal and in the table.
+  // The slot decides between pages of one millisecond, so that journal and table give them in the same order.
   return a.firstAtMs - b.firstAtMs || a.lastAtMs - b.lastAtMs || a.slot - b.slot;
 }

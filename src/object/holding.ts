@@ -1,0 +1,97 @@
+import { isInShadow, layersInIdentity } from "../core/identity";
+import type { HeldId } from "../core/recognition";
+import { isOfOneCall, makersOf } from "./claims";
+import type { OpenAccount } from "./open-account";
+import type { Located } from "./pages";
+import type { Charge } from "./protocol";
+
+/** The time of a decision by the object's clock, and how far the clocks of two objects may differ. */
+export interface Clock {
+  readonly atMs: number;
+  /** An id is kept for this much longer than it is known. */
+  readonly marginMs: number;
+}
+
+/** A key of a charge, with what the key holds of the charge's id. */
+export interface Holding extends OpenAccount {
+  /** The newest event of the id. */
+  readonly located: Located | undefined;
+  /** This attempt has charged the key already: its verdict was lost, and the call was sent again. */
+  readonly isCharged: boolean;
+  /** What recognition is based on. Undefined if the key holds nothing but this attempt's own charge. */
+  readonly held: HeldId | undefined;
+  /** The attempts that dated an older event of the id. */
+  readonly earlierMakers: readonly string[];
+}
+
+export function holdingOf(charge: Charge, { account, counters }: OpenAccount, { atMs, marginMs }: Clock): Holding {
+  const { id, identity, policy, attempt } = charge;
+  const [located, ...older] = account
+    .findNewest({ id, identity, policy, counters }, 2)
+    .filter(({ event }) => atMs - event.atMs < event.charged.windowMs + marginMs);
+  if (!located) {
+    const held = isKnownToOtherPolicy(charge, account, atMs) ? CONFLICT : undefined;
+    return { account, counters, located, isCharged: false, held, earlierMakers: [] };
+  }
+  const earlierMakers = older.flatMap(({ event }) => makersOf(event.claims));
+  const isCharged = located.event.claims.some((claim) => claim.attempt === attempt && claim.isMaker && claim.relies);
+  const held = isCharged ? undefined : heldIdOf(charge, located, earlierMakers, atMs);
+  return { account, counters, located, isCharged, held, earlierMakers };
+}
+
+/** The id of the event is known, by the clock of this object. */
+export function isInWindow({ event }: Located, atMs: number): boolean {
+  return atMs - event.atMs < event.charged.windowMs;
+}
+
+/** Another attempt of the same decision may be in flight and have charged this event. */
+export function mayBelongToAttemptInFlight({ located, held }: Holding, charge: Charge, atMs: number): boolean {
+  const { attemptMs = 0, earlierMakers = [] } = charge;
+  if (!located || !held?.isInWindow || held.conflicts || held.isOtherMode) return false;
+  const isYoung = atMs - located.event.atMs <= attemptMs;
+  return isYoung && !held.makers.some((maker) => earlierMakers.includes(maker));
+}
+
+/**
+ * Whether the first layer knew the id before this call. If it was charged by two attempts at the same moment, the one that
+ * dated the event first and still relies on it is the original.
+ */
+export function isReplayOf(charge: Charge, first: Holding | undefined, isMoved: boolean): boolean {
+  const isTorn = charge.recognition === "torn";
+  if (!first?.located) return isTorn && first?.held !== undefined;
+  const isOfOtherCall = (maker: string) => !isOfOneCall(maker, charge.attempt);
+  const { claims } = first.located.event;
+  if (!isMoved && !first.isCharged) return isTorn && makersOf(claims).some(isOfOtherCall);
+  const otherMakers = claims.filter(({ isMaker, attempt }) => isMaker && isOfOtherCall(attempt));
+  if (otherMakers.length > 0) return otherMakers.some(({ relies }) => relies);
+  return isTorn && first.earlierMakers.some(isOfOtherCall);
+}
+
+/** The same subject used the id with another policy. */
+const CONFLICT: HeldId = {
+  isInWindow: true,
+  makers: [],
+  earlierMakers: [],
+  layers: [],
+  isOtherMode: false,
+  conflicts: true,
+};
+
+function isKnownToOtherPolicy({ id, policy, aliases = [] }: Charge, account: Holding["account"], atMs: number) {
+  return aliases.some((alias) => {
+    const found = account.findExactly(id, alias);
+    return found !== undefined && found.event.charged.policy !== policy && isInWindow(found, atMs);
+  });
+}
+
+function heldIdOf(charge: Charge, located: Located, earlierMakers: readonly string[], atMs: number): HeldId {
+  const { charged, claims, identity, admittedCost } = located.event;
+  return {
+    isInWindow: isInWindow(located, atMs),
+    makers: makersOf(claims),
+    earlierMakers,
+    layers: layersInIdentity(identity),
+    isOtherMode: isInShadow(identity) !== isInShadow(charge.identity),
+    conflicts: charged.policy !== charge.policy || admittedCost !== charge.cost,
+  };
+}
