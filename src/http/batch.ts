@@ -1,7 +1,7 @@
 import { bodyOf } from "../limiter/decision-body";
 import type { WaitUntil } from "../objects/objects";
 import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../request/read";
-import { invalid, isRecord, objectIn, parsed } from "../request/refusal";
+import { invalid, isRecord, objectIn, readBySchema } from "../request/refusal";
 import { type BatchResults, batchRequest } from "../request/schema";
 import type { Service } from "../service";
 import { consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
@@ -14,7 +14,7 @@ import type { Reply } from "./reply";
  * @throws Refusal `invalid` when it is no batch; what is wrong with one of its calls is in that call's result.
  */
 export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {
-  const { requests, headers: hasHeaders = false, limits: hasLimits = true } = parsed(batchRequest, input);
+  const { requests, headers: hasHeaders = false, limits: hasLimits = true } = readBySchema(batchRequest, input);
   const limiterOf = service.limiter.forBatch();
   const replies = await Promise.all(
     requests.map((item, position) =>

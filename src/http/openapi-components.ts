@@ -1,5 +1,6 @@
 import * as z from "zod";
-import { keyState, overriddenKey, overrideRequest, stats } from "../request/admin-schema";
+import { keyState, overriddenKey, stats } from "../request/admin-schema";
+import { overrideRequest } from "../request/override-schema";
 import {
   batchResults,
   batchSent,

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { parsed } from "../request/refusal";
+import { readBySchema } from "../request/refusal";
 
 /** What a parameter may be, and what it is when it is left out. */
 interface Bounds {
@@ -20,7 +20,7 @@ export function numberIn(url: string, name: string, { least, most, otherwise }: 
     .transform(Number)
     .refine((value) => value >= least && value <= most, message)
     .default(otherwise);
-  return parsed(z.strictObject({ [name]: number }), queryOf(url))[name] as number;
+  return readBySchema(z.strictObject({ [name]: number }), queryOf(url))[name] as number;
 }
 
 /** A parameter that stands more than once is none of those that are allowed. */

@@ -2,7 +2,7 @@ import type * as z from "zod";
 import type { Config } from "../config/config";
 import { layersIn, type Mode, type Policy, smallestMax } from "../core/policy";
 import type { Counter } from "../object/protocol";
-import { fieldErrors, type InvalidField, invalid, isRecord, objectIn, Refusal } from "./refusal";
+import { type InvalidField, isRecord, objectIn, Refusal, readBySchema } from "./refusal";
 import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
 import { identityKeysOf, identityOf, keysOf, presentIn, type Subject } from "./subject";
 
@@ -119,10 +119,7 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
   const present = presentIn(stringsOf(subject), attributes, ipv6PrefixBits);
   const { keys, errors } = policy && isRecord(subject) ? keysOf(policy, present) : { keys: [], errors: [] };
 
-  const request = schema.safeParse(input);
-  const told = [...mistakes, ...(request.error ? fieldErrors(request.error) : [])];
-  const untold = errors.filter((error) => !told.some(({ pointer }) => pointer === error.pointer));
-  if (!request.success || told.length + untold.length > 0) throw invalid([...told, ...untold]);
+  const request = readBySchema(schema, input, { before: mistakes, further: errors });
   if (!policy) throw unknownPolicy(name);
   const countersIn = (mode: Mode): Counter[] =>
     policy.layers.flatMap((layer, i) => {
@@ -130,7 +127,7 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
       return layer.mode === mode && key !== undefined ? [{ layer: layer.name, key, limits: layer.limits }] : [];
     });
   const counted = { counters: countersIn("live"), shadow: countersIn("shadow") };
-  return { request: request.data, policy, ...counted, identity: identityOf(policy, keys) };
+  return { request, policy, ...counted, identity: identityOf(policy, keys) };
 }
 
 /** With a pointer, as what is malformed has: it tells callers of a settle this 404 from that of the decision. */

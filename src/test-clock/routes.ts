@@ -4,7 +4,7 @@ import { STATS_NAME } from "../counting/counts";
 import type { Route } from "../http/app";
 import { readJson } from "../http/body";
 import { json } from "../http/reply";
-import { invalid, parsed } from "../request/refusal";
+import { invalid, readBySchema } from "../request/refusal";
 import { type Env, serviceOf } from "../service";
 import { clock, type TestStatsObject } from "./object";
 import type { KnownObjects } from "./objects";
@@ -35,7 +35,7 @@ const move = z
   );
 
 async function moveClock(request: IRequest): Promise<Response> {
-  const { advance_seconds: seconds = 0, now } = parsed(move, await readJson(request));
+  const { advance_seconds: seconds = 0, now } = readBySchema(move, await readJson(request));
   const ms = now === undefined ? clock.nowMs + Math.round(seconds * 1_000) : Date.parse(now);
   const field = now === undefined ? "/advance_seconds" : "/now";
   if (!(ms <= LATEST_MS)) throw invalid([{ pointer: field, detail: "must be before the year 9999" }]);

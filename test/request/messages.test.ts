@@ -4,7 +4,7 @@ import type { ConfigError } from "../../src/config/mistake";
 import { readInlineConsume, readInlineKey, readInlineRelease, readInlineSettle } from "../../src/request/inline";
 import { readOverrideRequest } from "../../src/request/override-request";
 import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../../src/request/read";
-import { parsed, type Refusal } from "../../src/request/refusal";
+import { type Refusal, readBySchema } from "../../src/request/refusal";
 import { batchRequest } from "../../src/request/schema";
 
 const config: Config = readConfig({});
@@ -20,7 +20,7 @@ const READERS: Readonly<Record<string, readonly [read: (input: unknown) => unkno
   ],
   settle: [(input) => readSettle(input, config), { policy: "chat", subject, id: "k", cost: 0 }],
   release: [(input) => readRelease(input, config), { policy: "chat", subject, id: "k" }],
-  batch: [(input) => parsed(batchRequest, input), { requests: [{ op: "check" }], headers: true }],
+  batch: [(input) => readBySchema(batchRequest, input), { requests: [{ op: "check" }], headers: true }],
   "inline consume": [(input) => readInlineConsume(input, {}), { layers, cost: 1 }],
   "inline settle": [readInlineSettle, { layers, id: "k", cost: 0 }],
   "inline release": [readInlineRelease, { layers, id: "k" }],
