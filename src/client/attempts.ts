@@ -28,7 +28,7 @@ export async function tryWithin<T>(
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
       // The last try may be too short for an answer: its silence says less than an earlier answer.
-      if (error.isTold) told = error;
+      if (error.isFromService) told = error;
       const waitMs = Math.max(pauseMs * (0.5 + Math.random()), error.retryAfterMs);
       if (performance.now() + waitMs >= giveUpAtMs) throw told ?? error;
       await pause(waitMs, signal);
@@ -60,7 +60,7 @@ async function within<T>(
  * Waits for work that goes on when the signal ends the wait with its reason. A failure that nobody waited for is told to
  * `missed`.
  */
-export async function waitWhile<T>(
+export async function waitUnlessAborted<T>(
   signal: AbortSignal | undefined,
   work: Promise<T>,
   missed: (error: unknown) => void,

@@ -14,10 +14,10 @@ export interface BreakerOptions<Q> {
   readonly ask: (question: Q) => Promise<unknown>;
   /** How long `ask` takes at most. */
   readonly deadlineMs: number;
-  readonly opened: (error: UnavailableError) => void;
-  readonly closed: () => void;
+  readonly onOpen: (error: UnavailableError) => void;
+  readonly onClose: () => void;
   /** Who a question is about: the same text for the same policy and subject. */
-  readonly aboutOf: (question: Q) => string;
+  readonly identityOf: (question: Q) => string;
 }
 
 /**
@@ -77,19 +77,19 @@ export class Breaker<Q> {
     if (!this.#outage) return;
     this.#outage = undefined;
     this.#round += 1;
-    this.options.closed();
+    this.options.onClose();
   }
 
   #failed(error: UnavailableError, question: Q): void {
     if (this.#outage) return;
-    const about = this.options.aboutOf(question);
-    if (error.isTold && this.#failedAbout.has(about)) return;
+    const about = this.options.identityOf(question);
+    if (error.isFromService && this.#failedAbout.has(about)) return;
     this.#failedAbout.add(about);
     this.#failures += 1;
     if (this.#failures < MOST_FAILURES) return;
     this.#outage = error;
     this.#pauseMs = FIRST_PAUSE_MS;
-    this.options.opened(error);
+    this.options.onOpen(error);
     this.#askLater();
   }
 

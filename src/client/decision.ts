@@ -125,7 +125,7 @@ export function decisionOf(body: DecisionBody, headers: Record<string, string>, 
 }
 
 /** What stands in for a decision in an outage. */
-export function undecided(
+export function outageDecision(
   onError: "deny" | "allow",
   { policy, cost = 1 }: Pick<CheckRequest, "policy" | "cost">,
   id: string | undefined,

@@ -45,7 +45,7 @@ export class UnavailableError extends LimiterError {
   /** How long the service asks to be left alone; 0 when it says nothing of that. */
   readonly retryAfterMs: number;
   /** The service itself says 503, in a problem document: it can be reached, and maybe one of its objects can't. */
-  readonly isTold: boolean;
+  readonly isFromService: boolean;
 
   constructor(
     message: string,
@@ -57,6 +57,6 @@ export class UnavailableError extends LimiterError {
   ) {
     super(message, options);
     this.retryAfterMs = retryAfterMs;
-    this.isTold = isTold;
+    this.isFromService = isTold;
   }
 }

@@ -1,6 +1,6 @@
-import { type Answer, type Fetch, send } from "./answer.js";
 import { tryWithin } from "./attempts.js";
 import { Batches } from "./batches.js";
+import { type Fetch, type Reply, send } from "./reply.js";
 
 export type Op = "consume" | "check" | "settle" | "release";
 
@@ -37,7 +37,7 @@ export class Exchange {
     body: Readonly<Record<string, unknown>>,
     key: Key | undefined,
     signal: AbortSignal | undefined,
-    read: (answer: Answer) => T,
+    read: (answer: Reply) => T,
   ): Promise<T> {
     const text = JSON.stringify(body);
     const batches = text.length <= LONGEST_CALL_CHARS ? this.#batches : undefined;
@@ -57,16 +57,16 @@ export class Exchange {
     });
   }
 
-  get<T>(path: string, signal: AbortSignal | undefined, read: (answer: Answer) => T): Promise<T> {
+  get<T>(path: string, signal: AbortSignal | undefined, read: (answer: Reply) => T): Promise<T> {
     return tryWithin(this.options.deadlineMs, signal, async (signal) => read(await this.#send(path, { signal })));
   }
 
-  #post(path: Op | "batch", headers: Record<string, string>, body: string, signal: AbortSignal): Promise<Answer> {
+  #post(path: Op | "batch", headers: Record<string, string>, body: string, signal: AbortSignal): Promise<Reply> {
     const json = { "Content-Type": "application/json", ...headers };
     return this.#send(path, { method: "POST", headers: json, body, signal });
   }
 
-  #send(path: string, init: RequestInit & { readonly headers?: Record<string, string> }): Promise<Answer> {
+  #send(path: string, init: RequestInit & { readonly headers?: Record<string, string> }): Promise<Reply> {
     const headers = { ...this.options.headers, ...init.headers };
     // A redirect would be followed with another method, or with the token to another host.
     return send(this.options.fetch, `${this.options.url}/v1/${path}`, { ...init, headers, redirect: "manual" });

@@ -1,5 +1,4 @@
-import { type Answer, errorOf } from "./answer.js";
-import { waitWhile } from "./attempts.js";
+import { waitUnlessAborted } from "./attempts.js";
 import { Breaker } from "./breaker.js";
 import {
   type Decision,
@@ -8,11 +7,11 @@ import {
   isDecision,
   isRelease,
   isSettlement,
+  outageDecision,
   type Release,
   releaseOf,
   type Settlement,
   settlementOf,
-  undecided,
 } from "./decision.js";
 import {
   InvalidRequestError,
@@ -22,18 +21,19 @@ import {
   UnknownDecisionError,
 } from "./errors.js";
 import { Exchange, type Key, type Op } from "./exchange.js";
-import { type Log, sparing } from "./log.js";
+import { type Log, oncePerMinute } from "./log.js";
 import { type LimiterOptions, readDeadline, readOnError, readToken, readUrl } from "./options.js";
+import { errorOf, type Reply } from "./reply.js";
 import type { CheckRequest, ConsumeRequest, ReadyRequest, ReleaseRequest, SettleRequest } from "./requests.js";
-import { areOf, textsOf } from "./subject.js";
+import { matchSubject, textsOf } from "./subject.js";
 
 /** What every call says: which policy, and who is asking. */
-interface About {
+interface PolicySubject {
   readonly policy: string;
   readonly subject: Record<string, string | null | undefined>;
 }
 
-type Question = About & Pick<CheckRequest, "cost">;
+type Question = PolicySubject & Pick<CheckRequest, "cost">;
 
 const DEADLINE_MS = 2_500;
 
@@ -65,14 +65,14 @@ export class Limiter {
       fetch: fetch ?? ((url, init) => globalThis.fetch(url, init)),
     });
     this.#onError = readOnError(onError);
-    this.#log = sparing(log ?? ((...message) => console.error(...message)));
+    this.#log = oncePerMinute(log ?? ((...message) => console.error(...message)));
     this.#breaker = new Breaker({
       ask: (question) => this.#ask("check", question),
       deadlineMs,
-      opened: (error) =>
+      onOpen: (error) =>
         this.#log(`The limiter does not answer: "${onError}" is decided at once until it does.`, error),
-      closed: () => this.#log("The limiter answers again."),
-      aboutOf: ({ policy, subject }) => JSON.stringify([policy, Object.entries(subject).sort()]),
+      onClose: () => this.#log("The limiter answers again."),
+      identityOf: ({ policy, subject }) => JSON.stringify([policy, Object.entries(subject).sort()]),
     });
   }
 
@@ -101,7 +101,7 @@ export class Limiter {
   async consume({ idempotencyKey, ...request }: ConsumeRequest): Promise<Decision> {
     if (idempotencyKey === undefined) return this.#decide("consume", request, { text: newKey(), isNew: true });
     // A header can't carry every string: checked here, with the words that the service has for it.
-    if (!/^[\w.~:-]{1,128}$/.test(idempotencyKey)) throw badKey();
+    if (!/^[\w.~:-]{1,128}$/.test(idempotencyKey)) throw invalidKey();
     return this.#decide("consume", request, { text: idempotencyKey, isNew: false });
   }
 
@@ -138,14 +138,14 @@ export class Limiter {
     const { policy, subject, cost } = request;
     const question = { policy, subject: textsOf(subject), cost };
     const outage = this.#breaker.outageFor(question);
-    if (outage) return undecided(this.#onError, request, key?.text, outage);
+    if (outage) return outageDecision(this.#onError, request, key?.text, outage);
     try {
       return await this.#breaker.observe(() => this.#ask(op, question, key, signal), question);
     } catch (error) {
       if (signal?.aborted && key?.isNew && key.isSent) this.#giveBack(question, key.text);
       if (!(error instanceof LimiterError) || !isOutage(error)) throw error;
-      this.#log(`${whatIsWrong(error, policy)} "${this.#onError}" is decided.`, error);
-      return undecided(this.#onError, request, key?.text, error);
+      this.#log(`${outageText(error, policy)} "${this.#onError}" is decided.`, error);
+      return outageDecision(this.#onError, request, key?.text, error);
     }
   }
 
@@ -172,14 +172,14 @@ export class Limiter {
     return this.#exchange.call(op, { ...question }, key, signal, (answer) => {
       const { status, body, headers } = answer;
       if (!isDecision(body) || status !== (op === "consume" && !body.allowed ? 429 : 200)) throw errorOf(answer);
-      requireAbout(question, body);
+      requireSameRequest(question, body);
       return decisionOf(body, headers);
     });
   }
 
   #change<T>(
     op: Exclude<Op, "consume" | "check">,
-    body: About & { readonly id: string; readonly cost?: number },
+    body: PolicySubject & { readonly id: string; readonly cost?: number },
     signal: AbortSignal | undefined,
     read: (body: unknown) => T | undefined,
   ): Promise<T> {
@@ -187,19 +187,19 @@ export class Limiter {
       this.#exchange.call(op, { ...body }, undefined, undefined, (answer) => {
         const told = answer.status === 200 ? read(answer.body) : undefined;
         if (told === undefined) throw errorOfChange(answer);
-        requireAbout(body, answer.body);
+        requireSameRequest(body, answer.body);
         return told;
       }),
     );
-    return waitWhile(signal, changed, (error) => this.#missed(op, error));
+    return waitUnlessAborted(signal, changed, (error) => this.#missed(op, error));
   }
 }
 
 /** @throws UnavailableError when the answer is about another policy or key, or names another decision. */
-function requireAbout({ policy, subject, id }: About & { readonly id?: string }, body: unknown): void {
+function requireSameRequest({ policy, subject, id }: PolicySubject & { readonly id?: string }, body: unknown): void {
   const told = fieldsOf(body);
   const isTold = told.policy === policy && (id === undefined || told.id === id);
-  if (isTold && areOf(subject, told.limits as unknown[])) return;
+  if (isTold && matchSubject(subject, told.limits as unknown[])) return;
   throw new UnavailableError("the answer is about another policy, key or decision than the request");
 }
 
@@ -209,14 +209,14 @@ function isOutage(error: LimiterError): boolean {
   return error instanceof UnavailableError || error instanceof UnauthorizedError;
 }
 
-function whatIsWrong(error: LimiterError, policy: string): string {
+function outageText(error: LimiterError, policy: string): string {
   if (error instanceof UnauthorizedError) return "The limiter refuses the token.";
   if (error instanceof InvalidRequestError) return `The limiter has no policy ${JSON.stringify(policy)}.`;
   return "The limiter did not answer.";
 }
 
 /** Why an earlier consume could not be changed. */
-function errorOfChange(answer: Answer): LimiterError {
+function errorOfChange(answer: Reply): LimiterError {
   const error = errorOf(answer);
   // The other 404 points at the name of a policy that there is not.
   const isUnknown = error instanceof InvalidRequestError && error.status === 404 && error.errors.length === 0;
@@ -224,13 +224,13 @@ function errorOfChange(answer: Answer): LimiterError {
 }
 
 /** The names of the policies in force. */
-function policiesIn(answer: Answer): unknown[] {
+function policiesIn(answer: Reply): unknown[] {
   const { policies } = fieldsOf(answer.body);
   if (answer.status !== 200 || !Array.isArray(policies)) throw errorOf(answer);
   return policies.map((policy) => fieldsOf(policy).name);
 }
 
-function badKey(): InvalidRequestError {
+function invalidKey(): InvalidRequestError {
   return new InvalidRequestError(400, "The request has a mistake.", [
     { pointer: "/idempotency_key", detail: "must be 1 to 128 of A-Z a-z 0-9 . _ ~ : -" },
   ]);

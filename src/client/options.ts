@@ -1,5 +1,5 @@
-import type { Fetch } from "./answer.js";
 import type { Log } from "./log.js";
+import type { Fetch } from "./reply.js";
 
 export interface LimiterOptions {
   /** Where the service is, with the path that it is mounted at, if any: `https://limiter.example`. */
@@ -32,7 +32,7 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** @throws TypeError for a URL at which no service can be. */
 export function readUrl(text: string): string {
-  const { href, protocol, username, password, search, hash } = parsed(text);
+  const { href, protocol, username, password, search, hash } = parseUrl(text);
   if (protocol !== "http:" && protocol !== "https:") throw new TypeError("url must begin with http:// or https://");
   if (username !== "" || password !== "")
     throw new TypeError("url must have no user and no password: fetch refuses such a URL");
@@ -41,7 +41,7 @@ export function readUrl(text: string): string {
 }
 
 /** @throws TypeError without the text: the runtime's own error carries it, and a password may stand in it. */
-function parsed(text: string): URL {
+function parseUrl(text: string): URL {
   let url: URL | undefined;
   try {
     url = new URL(text);

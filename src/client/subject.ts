@@ -21,7 +21,7 @@ function textOf(name: string, value: unknown): string | null | undefined {
  * Whether limits that were answered can be this subject's. An address is told by its presence alone where the service may
  * write it in another way.
  */
-export function areOf(
+export function matchSubject(
   subject: Readonly<Record<string, string | null | undefined>>,
   limits: readonly unknown[],
 ): boolean {

@@ -2,7 +2,7 @@ import * as z from "zod";
 import { LARGEST_MAX } from "../core/limit";
 import type { Policy } from "../core/policy";
 import { ConfigError, mistakesOf } from "./mistake";
-import { chatPolicy, mode, readPolicies } from "./policies";
+import { chatPolicy, modeSchema, readPolicies } from "./policies";
 
 /** Everything that whoever runs the service can set, read once and valid as a whole. */
 export interface Config {
@@ -44,7 +44,7 @@ function integer(smallest: number, largest: number, message = `must be a whole n
 
 const zeroOrOne = integer(0, 1, "must be 0 or 1");
 
-const share = z
+const shareSchema = z
   .union(
     [
       z.number(),
@@ -58,7 +58,7 @@ const share = z
   )
   .refine((value) => value >= 0 && value <= 1, "must be a number from 0 to 1");
 
-const tokens = z
+const tokensSchema = z
   .string("must be text: tokens with commas between them")
   .transform((text) =>
     text
@@ -72,7 +72,7 @@ const tokens = z
   );
 
 const placementMessage = "must be key or shards:N, N from 1 to 9999";
-const placement = z.string(placementMessage).transform((text, context): Placement => {
+const placementSchema = z.string(placementMessage).transform((text, context): Placement => {
   if (text.trim() === "key") return { kind: "key" };
   const count = Number(/^shards:([1-9]\d{0,3})$/.exec(text.trim())?.[1]);
   if (count >= 1) return { kind: "shards", count };
@@ -80,26 +80,26 @@ const placement = z.string(placementMessage).transform((text, context): Placemen
   return z.NEVER;
 });
 
-const variables = z.object({
+const variablesSchema = z.object({
   RATE_LIMIT_CHAT_PER_MIN: integer(1, LARGEST_MAX).default(5),
   RATE_LIMIT_CHAT_PER_HOUR: integer(1, LARGEST_MAX).default(60),
   RATE_LIMIT_CHAT_IP_PER_MIN: integer(1, LARGEST_MAX).default(30),
-  RATE_LIMIT_CHAT_MODE: mode.default("live"),
+  RATE_LIMIT_CHAT_MODE: modeSchema.default("live"),
   RATE_LIMIT_IPV6_PREFIX: integer(1, 128).default(64),
-  LIMITER_PLACEMENT: placement.default({ kind: "key" }),
+  LIMITER_PLACEMENT: placementSchema.default({ kind: "key" }),
   LIMITER_LOCATION_HINT: z.enum(LOCATION_HINTS, `must be one of ${LOCATION_HINTS.join(", ")}`).optional(),
   RATE_LIMIT_DEADLINE_MS: integer(1, 60_000).default(1_000),
   RATE_LIMIT_DENY_CACHE_MS: integer(0, 60_000).default(1_000),
   RATE_LIMIT_ON_ERROR: z.enum(["deny", "allow"], "must be deny or allow").default("deny"),
   RATE_LIMIT_INLINE: zeroOrOne.default(0),
-  RATE_LIMIT_LOG_DENIALS: share.default(0),
+  RATE_LIMIT_LOG_DENIALS: shareSchema.default(0),
   RATE_LIMIT_LOG_KEYS: zeroOrOne.default(0),
-  LIMITER_TOKENS: tokens.default([]),
-  LIMITER_ADMIN_TOKENS: tokens.default([]),
+  LIMITER_TOKENS: tokensSchema.default([]),
+  LIMITER_ADMIN_TOKENS: tokensSchema.default([]),
 });
 
 /** The names of all variables, for those who hand them on from a process's environment. */
-export const VARIABLE_NAMES = [...Object.keys(variables.shape), "RATE_LIMIT_POLICIES"];
+export const VARIABLE_NAMES = [...Object.keys(variablesSchema.shape), "RATE_LIMIT_POLICIES"];
 
 /**
  * Reads the configuration from the variables of a Worker or a process; others than its own are not looked at.
@@ -109,7 +109,7 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
   const set = Object.fromEntries(
     VARIABLE_NAMES.map((name) => [name, environment[name]]).filter(([, value]) => !isBlank(value)),
   );
-  const read = variables.safeParse(set);
+  const read = variablesSchema.safeParse(set);
   const declared = readPolicies(set.RATE_LIMIT_POLICIES ?? {});
   const mistakes = [...mistakesOf(read.error), ...declared.mistakes];
   if (!read.success || mistakes.length > 0) throw new ConfigError(mistakes);

@@ -31,16 +31,16 @@ const RESERVED: Readonly<Record<string, string>> = {
 };
 
 const nameRule = "be a lower-case letter, then up to 31 of a-z, 0-9, _ and -";
-export const name = z.string(must(nameRule)).regex(/^[a-z][a-z0-9_-]{0,31}$/, must(nameRule));
+export const nameSchema = z.string(must(nameRule)).regex(/^[a-z][a-z0-9_-]{0,31}$/, must(nameRule));
 
 /** Bounded so that a key, attribute and value together, fits the 1,024 bytes of an object's name. */
 const attributeRule = "be 1 to 64 of a-z, 0-9 and _";
-const attribute = z
+const attributeSchema = z
   .string(must(attributeRule))
   .regex(/^[a-z0-9_]{1,64}$/, must(attributeRule))
   .refine((name) => name !== "__proto__", must("not be __proto__"));
 
-const limit = z
+const limitSchema = z
   .string(must("be a limit, such as 10/minute"))
   .meta({ examples: ["10/minute", "2 per 5 seconds"] })
   .transform((text, context) => {
@@ -82,22 +82,22 @@ function isLimit(limit: Partial<Limit> | null): limit is Limit {
   return typeof limit?.windowMs === "number";
 }
 
-export const limits = listOf(
-  limit,
+export const limitsSchema = listOf(
+  limitSchema,
   8,
   (limit) => isLimit(limit) && limitName("", limit),
   "must not have two limits of one kind with the same window",
 );
 
-export const mode = z.enum(["live", "shadow"], "must be live or shadow") satisfies z.ZodType<Mode>;
+export const modeSchema = z.enum(["live", "shadow"], "must be live or shadow") satisfies z.ZodType<Mode>;
 
 /** A layer that does not say its mode has that of its policy. */
-const layer = z.strictObject(
+const layerSchema = z.strictObject(
   {
-    name,
-    by: listOf(attribute, 64, (attribute) => attribute, "must not name an attribute twice"),
-    limits,
-    mode: mode.optional(),
+    name: nameSchema,
+    by: listOf(attributeSchema, 64, (attribute) => attribute, "must not name an attribute twice"),
+    limits: limitsSchema,
+    mode: modeSchema.optional(),
   },
   must("be a table"),
 ) satisfies z.ZodType<Omit<Layer, "mode">>;
@@ -107,9 +107,12 @@ export function layersSchema<Layer extends z.ZodType<{ readonly name: string }>>
   return listOf(layer, 8, (layer) => layer?.name, "must not have two layers of the same name");
 }
 
-const declaration = z.strictObject({ mode: mode.default("live"), layers: layersSchema(layer) }, must("be a table"));
+const policySchema = z.strictObject(
+  { mode: modeSchema.default("live"), layers: layersSchema(layerSchema) },
+  must("be a table"),
+);
 
-const table = z.custom<Readonly<Record<string, unknown>>>(
+const policiesTable = z.custom<Readonly<Record<string, unknown>>>(
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),
   "must be a table of policies by name",
 );
@@ -125,15 +128,15 @@ export function readPolicies(value: unknown): { policies: Policy[]; mistakes: Mi
       return { policies: [], mistakes: [{ where: variable, what: `must be JSON: ${(error as SyntaxError).message}` }] };
     }
   }
-  const read = table.safeParse(declared);
+  const read = policiesTable.safeParse(declared);
   if (!read.success) return { policies: [], mistakes: mistakesOf(read.error, variable) };
 
   const policies: Policy[] = [];
   const mistakes: Mistake[] = [];
   // One by one, because a zod record says nothing about the value of a bad key, and nothing at all about __proto__.
   for (const [key, content] of Object.entries(read.data)) {
-    const policy = declaration.safeParse(content);
-    mistakes.push(...mistakesOf(name.safeParse(key).error, variable, key));
+    const policy = policySchema.safeParse(content);
+    mistakes.push(...mistakesOf(nameSchema.safeParse(key).error, variable, key));
     mistakes.push(...mistakesOf(policy.error, variable, key));
     const reserved = Object.hasOwn(RESERVED, key) ? RESERVED[key] : undefined;
     if (reserved) mistakes.push({ where: `${variable}/${key}`, what: reserved });

@@ -66,11 +66,11 @@ export class Book {
   /** The last `minutes`, the one that has begun included, and the keys of the last day. */
   recent(minutes: number, atMs: number): Recent {
     const nowMs = Math.max(atMs, this.#lastMs);
-    const fromMs = beginning(nowMs, MINUTE_MS) - (minutes - 1) * MINUTE_MS;
+    const fromMs = startOf(nowMs, MINUTE_MS) - (minutes - 1) * MINUTE_MS;
     const known = new Map(this.store.since("minute", fromMs).map(({ atMs, body }) => [atMs, readTallies(body)]));
     for (const [atMs, tallies] of this.#minutes) if (atMs >= fromMs) known.set(atMs, tallies);
 
-    const fromHourMs = beginning(nowMs, HOUR_MS) - (HOURS - 1) * HOUR_MS;
+    const fromHourMs = startOf(nowMs, HOUR_MS) - (HOURS - 1) * HOUR_MS;
     const hours = new Map(this.store.since("hour", fromHourMs).map(({ atMs, body }) => [atMs, readKeys(body)]));
     for (const [atMs, keys] of this.#hours) if (atMs >= fromHourMs) hours.set(atMs, keys);
     const keys = new SpaceSaving(MOST_DENIED_KEYS);
@@ -84,7 +84,7 @@ export class Book {
   }
 
   #minute(nowMs: number): Tallies {
-    const atMs = beginning(nowMs, MINUTE_MS);
+    const atMs = startOf(nowMs, MINUTE_MS);
     const known = this.#minutes.get(atMs);
     if (known) return known;
     const stored = this.store.load("minute", minuteSlot(atMs));
@@ -94,7 +94,7 @@ export class Book {
   }
 
   #hour(nowMs: number): SpaceSaving {
-    const atMs = beginning(nowMs, HOUR_MS);
+    const atMs = startOf(nowMs, HOUR_MS);
     const known = this.#hours.get(atMs);
     if (known) return known;
     const stored = this.store.load("hour", hourSlot(atMs));
@@ -131,7 +131,7 @@ function readKeys(body: string): SpaceSaving {
   return new SpaceSaving(MOST_DENIED_KEYS, JSON.parse(body) as Estimate[]);
 }
 
-function beginning(ms: number, lengthMs: number): number {
+function startOf(ms: number, lengthMs: number): number {
   return Math.floor(ms / lengthMs) * lengthMs;
 }
 

@@ -97,7 +97,7 @@ export class Counts implements Watcher {
     return this.#ask((stub) => stub.totals());
   }
 
-  forget(): void {
+  clear(): void {
     this.#take();
   }
 

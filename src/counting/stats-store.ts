@@ -1,10 +1,10 @@
 import { Sql } from "../object/store/sql";
 
 /** `minute` and `hour` are rings: a slot may still have the row of an earlier day. */
-export type Kind = "minute" | "hour" | "totals";
+export type RowKind = "minute" | "hour" | "totals";
 
 export interface StatsRow {
-  readonly kind: Kind;
+  readonly kind: RowKind;
   readonly slot: number;
   /** When the minute or hour began; of the totals, when they were last added to. */
   readonly atMs: number;
@@ -32,14 +32,14 @@ export class StatsStore {
     return !this.#sql.hasTable(TABLE);
   }
 
-  load(kind: Kind, slot: number): StoredRow | undefined {
+  load(kind: RowKind, slot: number): StoredRow | undefined {
     if (this.isEmpty) return undefined;
     const [row] = this.#sql.run(`SELECT at_ms, body FROM ${TABLE} WHERE kind = ? AND slot = ?`, kind, slot);
     return row && rowOf(row);
   }
 
   /** All rows of a kind from an instant on, oldest first. */
-  since(kind: Kind, fromMs: number): StoredRow[] {
+  since(kind: RowKind, fromMs: number): StoredRow[] {
     if (this.isEmpty) return [];
     const query = `SELECT at_ms, body FROM ${TABLE} WHERE kind = ? AND at_ms >= ? ORDER BY at_ms`;
     return this.#sql.run(query, kind, fromMs).map(rowOf);

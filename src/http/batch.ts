@@ -2,7 +2,7 @@ import { bodyOf } from "../limiter/decision-body";
 import type { WaitUntil } from "../objects/objects";
 import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../request/read";
 import { invalid, isRecord, objectIn, readBySchema } from "../request/refusal";
-import { type BatchResults, batchRequest } from "../request/schema";
+import { type BatchResults, batchEnvelope } from "../request/schema";
 import type { Service } from "../service";
 import { consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
 import { errorReply } from "./problem";
@@ -14,11 +14,11 @@ import type { Reply } from "./reply";
  * @throws Refusal `invalid` when it is no batch; what is wrong with one of its calls is in that call's result.
  */
 export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {
-  const { requests, headers: hasHeaders = false, limits: hasLimits = true } = readBySchema(batchRequest, input);
+  const { requests, headers: hasHeaders = false, limits: hasLimits = true } = readBySchema(batchEnvelope, input);
   const limiterOf = service.limiter.forBatch();
   const replies = await Promise.all(
     requests.map((item, position) =>
-      one(item, { ...service, limiter: limiterOf(position) }, waitUntil).catch(errorReply),
+      replyTo(item, { ...service, limiter: limiterOf(position) }, waitUntil).catch(errorReply),
     ),
   );
   return {
@@ -36,7 +36,7 @@ function withoutLimits(body: unknown): unknown {
   return rest;
 }
 
-async function one(item: unknown, { config, limiter }: Service, waitUntil: WaitUntil): Promise<Reply> {
+async function replyTo(item: unknown, { config, limiter }: Service, waitUntil: WaitUntil): Promise<Reply> {
   const { op, ...request } = objectIn(item);
   if (op === "check") return decisionReply(await limiter.check(readCheck(request, config)), bodyOf);
   if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config)));

@@ -21,7 +21,7 @@ export function idempotencyOf({ headers }: Request): Idempotency {
 }
 
 /** What of a request its body is read from. */
-type Sent = Pick<Request, "headers" | "body" | "arrayBuffer">;
+type BodySource = Pick<Request, "headers" | "body" | "arrayBuffer">;
 
 /** What a body arrives within, all of it: whoever sends half of one must not be waited for. */
 const LONGEST_WAIT_MS = 10_000;
@@ -30,7 +30,11 @@ const LONGEST_WAIT_MS = 10_000;
  * The JSON value of a request's body.
  * @throws Problem 415, 413 or 408, and Refusal `invalid` when it is not JSON in UTF-8.
  */
-export async function readJson(request: Sent, longestBytes = LONGEST_BYTES, timing = realTiming): Promise<unknown> {
+export async function readJson(
+  request: BodySource,
+  longestBytes = LONGEST_BYTES,
+  timing = realTiming,
+): Promise<unknown> {
   const { headers } = request;
   const type = headers.get("Content-Type") ?? "";
   if (!/^application\/json[ \t]*(;|$)/i.test(type))
@@ -46,7 +50,7 @@ export async function readJson(request: Sent, longestBytes = LONGEST_BYTES, timi
   // Request smuggling: a proxy may have framed the body by the other header.
   if (announced !== null && headers.has("Transfer-Encoding"))
     throw new Refusal("invalid", "The request has both Content-Length and Transfer-Encoding. Send one of them.");
-  const bytes = await within(LONGEST_WAIT_MS, readBytes(request, longestBytes), timing).catch(unreadable);
+  const bytes = await within(LONGEST_WAIT_MS, readBytes(request, longestBytes), timing).catch(throwUnreadable);
   try {
     return JSON.parse(utf8.decode(bytes));
   } catch {
@@ -55,7 +59,7 @@ export async function readJson(request: Sent, longestBytes = LONGEST_BYTES, timi
 }
 
 /** Reads no further than the bound where no length was announced; the runtime reads none beyond one that was. */
-async function readBytes(request: Sent, longestBytes: number): Promise<Uint8Array> {
+async function readBytes(request: BodySource, longestBytes: number): Promise<Uint8Array> {
   if (request.headers.has("Content-Length")) return new Uint8Array(await request.arrayBuffer());
   const chunks: Uint8Array[] = [];
   let length = 0;
@@ -68,7 +72,7 @@ async function readBytes(request: Sent, longestBytes: number): Promise<Uint8Arra
 }
 
 /** Reading fails by what was sent alone, or because nobody sends any more. */
-function unreadable(error: unknown): never {
+function throwUnreadable(error: unknown): never {
   if (error instanceof Problem) throw error;
   if (error instanceof DeadlineError)
     throw new Problem(408, "Request Timeout", `The body did not arrive within ${LONGEST_WAIT_MS / 1_000} s.`);

@@ -34,5 +34,5 @@ function invalidKey(mistake: string): Refusal {
  * @throws Refusal `invalid`
  */
 export function eventsOf({ url }: IRequest): number {
-  return numberIn(url, "events", { least: 0, most: MOST_EVENTS, otherwise: DEFAULT_EVENTS });
+  return numberIn(url, "events", { least: 0, most: MOST_EVENTS, fallback: DEFAULT_EVENTS });
 }

@@ -2,8 +2,8 @@ import * as z from "zod";
 import { keyState, overriddenKey, stats } from "../request/admin-schema";
 import { overrideRequest } from "../request/override-schema";
 import {
+  batchRequest,
   batchResults,
-  batchSent,
   decisionBody,
   decisionRequest,
   inlineDecisionBody,
@@ -46,7 +46,7 @@ const SCHEMAS = {
   ReleaseRequest: releaseRequest,
   InlineReleaseRequest: inlineReleaseRequest,
   Release: releaseBody,
-  BatchRequest: batchSent,
+  BatchRequest: batchRequest,
   BatchResults: batchResults,
   PolicyList: policyList,
   KeyState: keyState,

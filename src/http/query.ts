@@ -5,14 +5,14 @@ import { readBySchema } from "../request/refusal";
 interface Bounds {
   readonly least: number;
   readonly most: number;
-  readonly otherwise: number;
+  readonly fallback: number;
 }
 
 /**
  * A whole number in the query, which has no other parameter.
  * @throws Refusal `invalid`
  */
-export function numberIn(url: string, name: string, { least, most, otherwise }: Bounds): number {
+export function numberIn(url: string, name: string, { least, most, fallback: otherwise }: Bounds): number {
   const message = `must be a whole number from ${least} to ${most}`;
   const number = z
     .string(message)

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Log, LogLevel, Miniflare, type WorkerOptions } from "miniflare";
 import { StartFailure } from "./failure";
 import type { Variables } from "./variables";
-import { killWhenWeDie } from "./watchdog";
+import { killOnExit } from "./watchdog";
 
 /** How long requests under way may take to end when the service is stopped. */
 const DRAIN_MS = 5_000;
@@ -45,7 +45,7 @@ export interface LocalService {
 }
 
 /** The Worker on the real runtime, its counters on disk. */
-export async function startService(options: ServiceOptions): Promise<LocalService> {
+export async function startLocalService(options: ServiceOptions): Promise<LocalService> {
   const { host, port, dataDirectory, script, variables, hasShutdown = false, inspectorPort } = options;
   const { assets, ...workerOptions } = options.workerOptions;
   await waitForPort(host, port);
@@ -75,7 +75,7 @@ export async function startService(options: ServiceOptions): Promise<LocalServic
   await miniflare.ready;
   const workerd = await runtime;
   const ended = once(workerd, "exit");
-  const watchdog = killWhenWeDie(workerd);
+  const watchdog = killOnExit(workerd);
 
   return {
     url: await miniflare.unsafeGetDirectURL(),

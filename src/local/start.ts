@@ -10,9 +10,17 @@ import { bundle } from "./bundle";
 import { buildConsole } from "./console";
 import { StartFailure } from "./failure";
 import { lockDirectory } from "./lock";
-import { type LocalService, startService } from "./service";
+import { type LocalService, startLocalService } from "./service";
 import { unknownVariables } from "./unknown-variables";
-import { hideTokens, isMadeHere, localSettings, localVariables, namesSet, placeOf, withTokens } from "./variables";
+import {
+  isGeneratedToken,
+  localSettings,
+  localVariables,
+  namesSet,
+  restrictTokenFile,
+  sourceOf,
+  withTokens,
+} from "./variables";
 
 /**
  * `npm start`: the service on this machine, with counters on disk. README.md lists the variables.
@@ -28,7 +36,7 @@ const project = resolve(import.meta.dirname, "../..");
 async function main(): Promise<void> {
   const hasTestClock = readArguments();
   const devVarsPath = resolve(project, ".dev.vars");
-  hideTokens(devVarsPath);
+  restrictTokenFile(devVarsPath);
   // wrangler refuses a configuration whose directory of assets is not there.
   await buildConsole();
   const { workerOptions, main: entry = join(project, "src/worker.ts") } = miniflareWorkerOptions(
@@ -44,7 +52,7 @@ async function main(): Promise<void> {
   const config = readConfig(variables);
 
   await lockDirectory(dataDirectory);
-  const service = await startService({
+  const service = await startLocalService({
     host,
     port,
     dataDirectory,
@@ -72,7 +80,7 @@ function greet(origin: string, { config, dataDirectory, devVarsPath, hasTestCloc
 
 curl -i ${origin}/v1/consume -H ${authorization(config)} -H 'Content-Type: application/json' -d '{"policy":"chat","subject":{"user":"u_1","ip":"203.0.113.7"}}'
 `);
-  const adminTokenPlace = placeOf("LIMITER_ADMIN_TOKENS", devVarsPath, process.env);
+  const adminTokenPlace = sourceOf("LIMITER_ADMIN_TOKENS", devVarsPath, process.env);
   console.log(
     config.adminTokens.length > 0
       ? `The console is at ${origin}/console. Its admin token is LIMITER_ADMIN_TOKENS in ${adminTokenPlace}.\n`
@@ -87,7 +95,7 @@ curl ${origin}/test/clock -H 'Content-Type: application/json' -d '{"advance_seco
 
 /** The header for the shell, with a token that was made here, or the variable that has another. */
 function authorization({ callerTokens, adminTokens }: Config): string {
-  const made = [...callerTokens, ...adminTokens].find(isMadeHere);
+  const made = [...callerTokens, ...adminTokens].find(isGeneratedToken);
   if (made) return `'Authorization: Bearer ${made}'`;
   const variable = callerTokens.length > 0 ? "LIMITER_TOKENS" : "LIMITER_ADMIN_TOKENS";
   // The first one of the list.

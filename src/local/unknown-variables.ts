@@ -17,13 +17,13 @@ export function unknownVariables(names: readonly string[]): string[] {
   return names
     .filter((name) => PREFIX.test(name) && !KNOWN.includes(name) && !BINDINGS.includes(name))
     .map((name) => {
-      const meant = likelyMeant(name);
+      const meant = closestName(name);
       return `Unknown variable ${name}. ${meant ? `Did you mean ${meant}?` : "README.md lists all variables."}`;
     });
 }
 
 /** The known name that differs least, unless half of it differs. Prefixes don't count: they are easily mixed up. */
-function likelyMeant(name: string): string | undefined {
+function closestName(name: string): string | undefined {
   const own = name.replace(PREFIX, "");
   const candidates = KNOWN.map((known) => {
     const other = known.replace(PREFIX, "");

@@ -38,7 +38,7 @@ export function namesSet(fromWrangler: Variables, devVarsPath: string, environme
 }
 
 /** Where the value of a variable is, in words: the place that overrides the others. */
-export function placeOf(name: string, devVarsPath: string, environment: NodeJS.ProcessEnv): string {
+export function sourceOf(name: string, devVarsPath: string, environment: NodeJS.ProcessEnv): string {
   if (isSet(environment[name])) return "the environment";
   return isSet(readDevVars(devVarsPath)[name]) ? devVarsPath : "wrangler.toml";
 }
@@ -60,14 +60,14 @@ const TOKEN_LINE = /LIMITER_(ADMIN_)?TOKENS\w*[ \t]*[=:][ \t]*\S/;
  * Takes the others' rights to a `.dev.vars` that has tokens.
  * @throws StartFailure when it can't.
  */
-export function hideTokens(devVarsPath: string): void {
+export function restrictTokenFile(devVarsPath: string): void {
   if (!existsSync(devVarsPath)) return;
   const { LIMITER_TOKENS, LIMITER_ADMIN_TOKENS } = readDevVars(devVarsPath);
   const hasTokens = TOKEN_LINE.test(readFileSync(devVarsPath, "utf8"));
-  if (hasTokens || isSet(LIMITER_TOKENS) || isSet(LIMITER_ADMIN_TOKENS)) keepFromOthers(devVarsPath);
+  if (hasTokens || isSet(LIMITER_TOKENS) || isSet(LIMITER_ADMIN_TOKENS)) restrictToOwner(devVarsPath);
 }
 
-function keepFromOthers(path: string): void {
+function restrictToOwner(path: string): void {
   const mode = statSync(path).mode & 0o777;
   if ((mode & 0o077) === 0) return;
   try {
@@ -87,20 +87,20 @@ function keepFromOthers(path: string): void {
 export function withTokens(variables: Variables, devVarsPath: string): Variables {
   const { callerTokens, adminTokens } = readConfig(variables);
   if (callerTokens.length + adminTokens.length > 0) return variables;
-  const made = { LIMITER_TOKENS: makeToken(), LIMITER_ADMIN_TOKENS: makeToken() };
+  const made = { LIMITER_TOKENS: generateToken(), LIMITER_ADMIN_TOKENS: generateToken() };
   const startsOnNewLine = !existsSync(devVarsPath) || /(^|\n)$/.test(readFileSync(devVarsPath, "utf8"));
   const lines = Object.entries(made).map(([name, token]) => `${name}=${token}\n`);
-  if (existsSync(devVarsPath)) keepFromOthers(devVarsPath);
+  if (existsSync(devVarsPath)) restrictToOwner(devVarsPath);
   appendFileSync(devVarsPath, `${startsOnNewLine ? "" : "\n"}${lines.join("")}`, { mode: 0o600 });
   return { ...variables, ...made };
 }
 
 /** By how it begins and how long it is, so that `npm start` knows its own tokens again. */
-export function isMadeHere(token: string): boolean {
+export function isGeneratedToken(token: string): boolean {
   return /^lim_[\w-]{28}$/.test(token);
 }
 
-function makeToken(): string {
+function generateToken(): string {
   return `lim_${randomBytes(21).toString("base64url")}`;
 }
 

@@ -11,7 +11,7 @@ const IPV4_PREFIX_BITS = 96;
  * Undefined for anything else. The library reads more than addresses, a subnet and a zone: neither names a caller.
  */
 export function normalAddress(text: string, ipv6PrefixBits: number): string | undefined {
-  const address = read(text);
+  const address = parseAddress(text);
   if (!(address instanceof Address6)) return address && text;
   const hasIpv4 = address.isMapped4() || address.isInSubnet(NAT64);
   return hasIpv4 ? address.to4().correctForm() : prefixOf(text, ipv6PrefixBits);
@@ -22,11 +22,11 @@ export function normalAddress(text: string, ipv6PrefixBits: number): string | un
  * an IPv4 address in them, even where it begins with one that has.
  */
 export function normalPrefix(text: string, ipv6PrefixBits: number): string | undefined {
-  const isWide = ipv6PrefixBits < IPV4_PREFIX_BITS && read(text) instanceof Address6;
+  const isWide = ipv6PrefixBits < IPV4_PREFIX_BITS && parseAddress(text) instanceof Address6;
   return isWide ? prefixOf(text, ipv6PrefixBits) : normalAddress(text, ipv6PrefixBits);
 }
 
-function read(text: string): Address4 | Address6 | undefined {
+function parseAddress(text: string): Address4 | Address6 | undefined {
   if (!/^[0-9a-f.:]+$/i.test(text)) return undefined;
   if (Address4.isValid(text)) return new Address4(text);
   return Address6.isValid(text) ? new Address6(text) : undefined;

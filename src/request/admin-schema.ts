@@ -48,7 +48,7 @@ export type KeyState = z.infer<typeof keyState>;
 
 export const MOST_MINUTES = 1_440;
 export const DEFAULT_MINUTES = 60;
-export const MOST_TOLD_KEYS = 50;
+export const MOST_LISTED_KEYS = 50;
 
 export const stats = z.object({
   minutes: z
@@ -79,7 +79,7 @@ export const stats = z.object({
         error: wholeNumber().describe("By how much `count` may be too high."),
       }),
     )
-    .meta({ maxItems: MOST_TOLD_KEYS })
+    .meta({ maxItems: MOST_LISTED_KEYS })
     .describe("The keys denied most often in the last day, most often first."),
   error_at_most: wholeNumber().describe("A key that is not listed was denied at most this often."),
 });

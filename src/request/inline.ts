@@ -1,7 +1,14 @@
 import type * as z from "zod";
 import { identityText } from "../core/identity";
 import { digestOf } from "./digest";
-import { admissible, type Idempotency, idOf, type ValidChange, type ValidConsume, type ValidRequest } from "./read";
+import {
+  type Idempotency,
+  idOf,
+  requireAdmissible,
+  type ValidChange,
+  type ValidConsume,
+  type ValidRequest,
+} from "./read";
 import { fieldErrors, invalid, readBySchema } from "./refusal";
 import { inlineKey, inlineReleaseRequest, inlineRequest, inlineSettleRequest } from "./schema";
 
@@ -16,14 +23,14 @@ type Layers = z.output<typeof inlineRequest>["layers"];
 /** @throws Refusal `invalid` with all mistakes, or `never-fits`. */
 export function readInlineCheck(input: unknown): ValidRequest {
   const { cost = 1, layers } = readBySchema(inlineRequest, input);
-  return admissible(resolve(layers, cost));
+  return requireAdmissible(resolve(layers, cost));
 }
 
 /** @throws Refusal like `readInlineCheck`. */
 export function readInlineConsume(input: unknown, idempotency: Idempotency): ValidConsume {
   const { mistakes, ...id } = idOf(idempotency);
   const { cost = 1, layers } = readBySchema(inlineRequest, input, { before: mistakes });
-  return { ...admissible(resolve(layers, cost)), ...id, aliases: [] };
+  return { ...requireAdmissible(resolve(layers, cost)), ...id, aliases: [] };
 }
 
 /** @throws Refusal `invalid` */

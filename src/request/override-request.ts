@@ -4,7 +4,7 @@ import type { KeyOverride } from "../core/override";
 import type { OverrideToSet } from "../object/protocol";
 import type { KeyOverrideBody } from "./admin-schema";
 import { LONGEST_OVERRIDE_S, limitsByKind, oneEnd, overrideRequest } from "./override-schema";
-import { type InvalidField, isRecord, objectIn, pointer, readBySchema } from "./refusal";
+import { type InvalidField, isRecord, objectIn, pointerOf, readBySchema } from "./refusal";
 
 type Sent = Readonly<Record<string, unknown>>;
 
@@ -58,7 +58,7 @@ function mistakesInLayer(
   key: string,
   policies: Config["policies"],
 ): InvalidField[] {
-  const mistake = (field: string, detail: string) => [{ pointer: pointer(["limits", index, field]), detail }];
+  const mistake = (field: string, detail: string) => [{ pointer: pointerOf(["limits", index, field]), detail }];
   const policy = policies.get(String(policyName));
   if (!policy) return mistake("policy", `must be a policy in force, not "${policyName}"`);
   const layer = policy.layers.find(({ name }) => name === layerName);

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { must } from "../config/mistake";
-import { limits, listOf } from "../config/policies";
+import { limitsSchema, listOf } from "../config/policies";
 import type { InvalidField } from "./refusal";
 import { overrideKind, wholeNumber } from "./schema";
 
@@ -10,7 +10,11 @@ export const LONGEST_OVERRIDE_S = 366 * 86_400;
 const MOST_REASON_CHARS = 500;
 
 const overriddenLayer = z.strictObject(
-  { policy: z.string(must("be the name of a policy")), layer: z.string(must("be the name of a layer")), limits },
+  {
+    policy: z.string(must("be the name of a policy")),
+    layer: z.string(must("be the name of a layer")),
+    limits: limitsSchema,
+  },
   must("be an object"),
 );
 

@@ -4,9 +4,9 @@ import { layersIn, type Mode, type Policy, smallestMax } from "../core/policy";
 import type { Counter } from "../object/protocol";
 import { type InvalidField, isRecord, objectIn, Refusal, readBySchema } from "./refusal";
 import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
-import { identityKeysOf, identityOf, keysOf, presentIn, type Subject } from "./subject";
+import { identityKeysOf, identityOf, layerKeysOf, presentIn, type Subject } from "./subject";
 
-type Reading = Pick<Config, "policies" | "attributes" | "ipv6PrefixBits">;
+type ReadConfig = Pick<Config, "policies" | "attributes" | "ipv6PrefixBits">;
 
 /** A valid request: what to count, by which keys. */
 export interface ValidRequest {
@@ -42,32 +42,32 @@ export interface Idempotency {
  * Reads a check from what a caller sent.
  * @throws Refusal: `invalid` with every mistake, `unknown-policy` or `never-fits`, the first of them that applies.
  */
-export function readCheck(input: unknown, config: Reading): ValidRequest {
+export function readCheck(input: unknown, config: ReadConfig): ValidRequest {
   const { request, ...asked } = read(decisionRequest, input, config);
-  return admissible({ ...asked, cost: request.cost ?? 1 });
+  return requireAdmissible({ ...asked, cost: request.cost ?? 1 });
 }
 
 /**
  * Reads a consume, whose id is the idempotency key or a new one.
  * @throws Refusal as `readCheck` does.
  */
-export function readConsume(input: unknown, idempotency: Idempotency, config: Reading): ValidConsume {
+export function readConsume(input: unknown, idempotency: Idempotency, config: ReadConfig): ValidConsume {
   const { mistakes, id, isNew } = idOf(idempotency);
   const { request, ...asked } = read(decisionRequest, input, config, mistakes);
   // An id that the service has just made, nobody can have used.
   const aliases = idempotency.key === undefined ? [] : aliasesOf(asked, request.subject, config);
-  return admissible({ ...asked, cost: request.cost ?? 1, id, isNew, aliases });
+  return requireAdmissible({ ...asked, cost: request.cost ?? 1, id, isNew, aliases });
 }
 
 /**
  * What the other policies make of a subject, where that is not the same: those that count it by its first key too. Others,
  * by its address alone, can't tell it from whoever shares that.
  */
-function aliasesOf(asked: Omit<ValidRequest, "cost">, subject: Subject, config: Reading): string[] {
+function aliasesOf(asked: Omit<ValidRequest, "cost">, subject: Subject, config: ReadConfig): string[] {
   const present = presentIn(subject, config.attributes, config.ipv6PrefixBits);
-  const [first = ""] = identityKeysOf(asked.policy, keysOf(asked.policy, present).keys);
+  const [first = ""] = identityKeysOf(asked.policy, layerKeysOf(asked.policy, present).keys);
   const aliases = [...config.policies.values()].flatMap((policy) => {
-    const { keys } = keysOf(policy, present);
+    const { keys } = layerKeysOf(policy, present);
     const isOther = policy !== asked.policy && identityKeysOf(policy, keys).includes(first);
     return isOther ? identityOf(policy, keys) : [];
   });
@@ -75,7 +75,7 @@ function aliasesOf(asked: Omit<ValidRequest, "cost">, subject: Subject, config: 
 }
 
 /** The same, whose idempotency key is a field: over RPC and in a batch. */
-export function readConsumeWithKey(input: unknown, config: Reading): ValidConsume {
+export function readConsumeWithKey(input: unknown, config: ReadConfig): ValidConsume {
   const { idempotency_key: key, attempt, ...request } = objectIn(input);
   return readConsume(request, { key, attempt }, config);
 }
@@ -84,13 +84,13 @@ export function readConsumeWithKey(input: unknown, config: Reading): ValidConsum
  * Reads a settle, whose cost may be above every limit: what is spent is spent.
  * @throws Refusal `invalid` or `unknown-policy`.
  */
-export function readSettle(input: unknown, config: Reading): ValidChange {
+export function readSettle(input: unknown, config: ReadConfig): ValidChange {
   const { request, ...asked } = read(settleRequest, input, config);
   return { ...asked, cost: request.cost, id: request.id };
 }
 
 /** @throws Refusal `invalid` or `unknown-policy`. */
-export function readRelease(input: unknown, config: Reading): ValidChange {
+export function readRelease(input: unknown, config: ReadConfig): ValidChange {
   const { request, ...asked } = read(releaseRequest, input, config);
   return { ...asked, cost: 1, id: request.id };
 }
@@ -112,12 +112,17 @@ interface ReadRequest<T> extends Omit<ValidRequest, "cost"> {
  * Reads a request by its schema and by its policy, each as far as it goes, so that all mistakes are told together.
  * @throws Refusal `invalid` or `unknown-policy`
  */
-function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes: InvalidField[] = []): ReadRequest<T> {
+function read<T>(
+  schema: z.ZodType<T>,
+  input: unknown,
+  config: ReadConfig,
+  mistakes: InvalidField[] = [],
+): ReadRequest<T> {
   const { policies, attributes, ipv6PrefixBits } = config;
   const { policy: name, subject } = objectIn(input, mistakes);
   const policy = typeof name === "string" ? policies.get(name) : undefined;
   const present = presentIn(stringsOf(subject), attributes, ipv6PrefixBits);
-  const { keys, errors } = policy && isRecord(subject) ? keysOf(policy, present) : { keys: [], errors: [] };
+  const { keys, errors } = policy && isRecord(subject) ? layerKeysOf(policy, present) : { keys: [], errors: [] };
 
   const request = readBySchema(schema, input, { before: mistakes, further: errors });
   if (!policy) throw unknownPolicy(name);
@@ -146,7 +151,7 @@ function stringsOf(subject: unknown): Subject {
 }
 
 /** @throws Refusal `never-fits` */
-export function admissible<A extends ValidRequest>(asked: A): A {
+export function requireAdmissible<A extends ValidRequest>(asked: A): A {
   const { policy, cost } = asked;
   const most = smallestMax(layersIn("live", policy));
   if (cost <= most) return asked;

@@ -36,7 +36,7 @@ export class Refusal extends Error {
 }
 
 /** `/subject/ip` for `["subject", "ip"]`. */
-export function pointer(path: readonly PropertyKey[]): string {
+export function pointerOf(path: readonly PropertyKey[]): string {
   return path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("");
 }
 
@@ -49,8 +49,8 @@ export function invalid(errors: readonly InvalidField[]): Refusal {
 export function fieldErrors(error: z.ZodError | undefined): InvalidField[] {
   return (error?.issues ?? []).flatMap((issue) =>
     issue.code === "unrecognized_keys"
-      ? issue.keys.map((key) => ({ pointer: pointer([...issue.path, key]), detail: "unknown field" }))
-      : [{ pointer: pointer(issue.path), detail: issue.message }],
+      ? issue.keys.map((key) => ({ pointer: pointerOf([...issue.path, key]), detail: "unknown field" }))
+      : [{ pointer: pointerOf(issue.path), detail: issue.message }],
   );
 }
 

@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { must } from "../config/mistake";
-import { layersSchema, limits, mode, name } from "../config/policies";
+import { layersSchema, limitsSchema, modeSchema, nameSchema } from "../config/policies";
 import { LARGEST_MAX } from "../core/limit";
 import { OVERRIDE_KINDS } from "../core/override";
 import { normalText, TEXT_SCHEMA } from "./subject";
@@ -13,7 +13,7 @@ export const wholeNumber = () =>
     .refine(Number.isInteger, { ...must("be a whole number"), abort: true })
     .meta({ type: "integer" });
 
-const whose = {
+const subjectFields = {
   policy: z.string(must("be text")).meta({ examples: ["chat"] }),
   subject: z
     .record(z.string(), z.string(must("be text or null")).nullable(), must("be an object"))
@@ -33,7 +33,7 @@ export const decisionId = z
   .regex(new RegExp(`^${ID}$`), must(idRule))
   .meta({ examples: ["8e03978e-40d5-43dd-bc93-6894a57f9324"] });
 
-const charged = {
+const costField = {
   cost: wholeNumber()
     .refine((cost) => cost >= 1, "must be at least 1")
     .meta({ minimum: 1 })
@@ -41,7 +41,7 @@ const charged = {
     .describe("How much the request weighs; 1 when left out."),
 };
 
-export const decisionRequest = z.strictObject({ ...whose, ...charged });
+export const decisionRequest = z.strictObject({ ...subjectFields, ...costField });
 export type DecisionRequest = z.input<typeof decisionRequest>;
 
 /** Over RPC the idempotency key is a field; over HTTP it is a header. */
@@ -51,7 +51,7 @@ export type ConsumeRequest = DecisionRequest & {
   readonly attempt?: number;
 };
 
-const settled = {
+const settleFields = {
   id: decisionId.describe("The decision to correct."),
   cost: wholeNumber()
     .refine((cost) => cost >= 0 && cost <= LARGEST_MAX, `must be from 0 to ${LARGEST_MAX}`)
@@ -59,12 +59,12 @@ const settled = {
     .describe("The real cost; 0 gives all of it back."),
 };
 
-export const settleRequest = z.strictObject({ ...whose, ...settled });
+export const settleRequest = z.strictObject({ ...subjectFields, ...settleFields });
 export type SettleRequest = z.input<typeof settleRequest>;
 
-const released = { id: decisionId.describe("The decision to release.") };
+const releaseFields = { id: decisionId.describe("The decision to release.") };
 
-export const releaseRequest = z.strictObject({ ...whose, ...released });
+export const releaseRequest = z.strictObject({ ...subjectFields, ...releaseFields });
 export type ReleaseRequest = z.input<typeof releaseRequest>;
 
 export const inlineKey = z
@@ -78,30 +78,30 @@ export const inlineKey = z
   .describe("What the layer counts by: at most 256 bytes of UTF-8, without control characters.")
   .meta({ ...TEXT_SCHEMA, examples: ["login/203.0.113.7"] });
 
-const named = {
-  layers: layersSchema(z.strictObject({ name, key: inlineKey, limits }, must("be an object"))).describe(
-    "The layers, each with its limits and the key that it counts by.",
-  ),
+const inlineFields = {
+  layers: layersSchema(
+    z.strictObject({ name: nameSchema, key: inlineKey, limits: limitsSchema }, must("be an object")),
+  ).describe("The layers, each with its limits and the key that it counts by."),
 };
 
-export const inlineRequest = z.strictObject({ ...named, ...charged });
-export const inlineSettleRequest = z.strictObject({ ...named, ...settled });
-export const inlineReleaseRequest = z.strictObject({ ...named, ...released });
+export const inlineRequest = z.strictObject({ ...inlineFields, ...costField });
+export const inlineSettleRequest = z.strictObject({ ...inlineFields, ...settleFields });
+export const inlineReleaseRequest = z.strictObject({ ...inlineFields, ...releaseFields });
 
 const MOST_IN_BATCH = 100;
-const howMany = must(`be a list of 1 to ${MOST_IN_BATCH} requests`);
+const sizeRule = must(`be a list of 1 to ${MOST_IN_BATCH} requests`);
 const batchOf = <T extends z.ZodType>(request: T) =>
   z.strictObject({
-    requests: z.array(request, howMany).min(1, howMany).max(MOST_IN_BATCH, howMany),
+    requests: z.array(request, sizeRule).min(1, sizeRule).max(MOST_IN_BATCH, sizeRule),
     headers: z.boolean(must("be true or false")).optional().describe("True: each result has its headers."),
     limits: z.boolean(must("be true or false")).optional().describe("False: no body has its `limits`."),
   });
 
 /** A batch as it is read: each of its requests is validated by itself. */
-export const batchRequest = batchOf(z.unknown());
+export const batchEnvelope = batchOf(z.unknown());
 
 /** A batch as it should be sent. */
-export const batchSent = batchOf(
+export const batchRequest = batchOf(
   z.discriminatedUnion("op", [
     decisionRequest.extend({
       op: z.literal("consume"),
@@ -113,7 +113,7 @@ export const batchSent = batchOf(
     releaseRequest.extend({ op: z.literal("release") }),
   ]),
 );
-export type BatchRequest = z.input<typeof batchSent>;
+export type BatchRequest = z.input<typeof batchRequest>;
 
 export const overrideKind = z.enum(OVERRIDE_KINDS, must(`be one of ${OVERRIDE_KINDS.join(", ")}`));
 
@@ -231,7 +231,7 @@ export const policyList = z.object({
         z.object({
           name: z.string(),
           by: z.array(z.string()).describe("The subject attributes that it counts by; the first one present wins."),
-          mode: mode.describe("`shadow`: it counts, and denies nothing."),
+          mode: modeSchema.describe("`shadow`: it counts, and denies nothing."),
           limits: z.array(z.object(limitInForce)),
         }),
       ),

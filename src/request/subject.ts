@@ -2,7 +2,7 @@ import { identityText } from "../core/identity";
 import type { Layer, Policy } from "../core/policy";
 import { normalAddress, normalPrefix } from "./address";
 import { keyDigestOf } from "./digest";
-import { type InvalidField, pointer } from "./refusal";
+import { type InvalidField, pointerOf } from "./refusal";
 
 /** Who is asking: attributes by name. */
 export type Subject = Readonly<Record<string, string | null>>;
@@ -20,14 +20,14 @@ export const KEY_SCHEMA = { pattern: `^${ATTRIBUTE}:${TEXT}$` };
 const utf8 = new TextEncoder();
 
 /** An attribute's value in its normal form, or what is wrong with it. */
-type Normal = { readonly ok: true; readonly value: string } | { readonly ok: false; readonly detail: string };
+type Normalized = { readonly ok: true; readonly value: string } | { readonly ok: false; readonly detail: string };
 
 /** The attributes that are present, each with its value in normal form. */
-export type Present = ReadonlyMap<string, Normal>;
+export type PresentAttributes = ReadonlyMap<string, Normalized>;
 
 /** Those of the attributes that the subject has: not missing, not null, and more than white space. */
-export function presentIn(subject: Subject, attributes: readonly string[], ipv6PrefixBits: number): Present {
-  const present = new Map<string, Normal>();
+export function presentIn(subject: Subject, attributes: readonly string[], ipv6PrefixBits: number): PresentAttributes {
+  const present = new Map<string, Normalized>();
   for (const attribute of attributes) {
     const value = Object.hasOwn(subject, attribute) ? subject[attribute]?.trim() : undefined;
     if (value) present.set(attribute, normalValue(attribute, value, ipv6PrefixBits));
@@ -39,7 +39,10 @@ export function presentIn(subject: Subject, attributes: readonly string[], ipv6P
  * The keys that a policy's layers count by, in the order of its layers: valid if there are no errors. None for a layer in
  * shadow whose attributes are all absent: the request was fine without it.
  */
-export function keysOf(policy: Policy, present: Present): { keys: (string | undefined)[]; errors: InvalidField[] } {
+export function layerKeysOf(
+  policy: Policy,
+  present: PresentAttributes,
+): { keys: (string | undefined)[]; errors: InvalidField[] } {
   const keys: (string | undefined)[] = [];
   const mistakes = new Map<string, string>();
   for (const layer of policy.layers) {
@@ -50,12 +53,12 @@ export function keysOf(policy: Policy, present: Present): { keys: (string | unde
       if (normal?.ok === false) mistakes.set(attribute, normal.detail);
       if (normal) key ??= normal.ok ? `${attribute}:${normal.value}` : "";
     }
-    if (key === undefined && layer.mode === "live") mistakes.set(String(layer.by[0]), missing(layer));
+    if (key === undefined && layer.mode === "live") mistakes.set(String(layer.by[0]), missingDetail(layer));
     keys.push(key);
   }
   return {
     keys,
-    errors: [...mistakes].map(([attribute, detail]) => ({ pointer: pointer(["subject", attribute]), detail })),
+    errors: [...mistakes].map(([attribute, detail]) => ({ pointer: pointerOf(["subject", attribute]), detail })),
   };
 }
 
@@ -69,11 +72,11 @@ export function identityKeysOf(policy: Policy, keys: readonly (string | undefine
  * where there are no others.
  */
 export function identityOf(policy: Policy, keys: readonly (string | undefined)[]): string {
-  return identityText(identityLayersOf(policy, keys).map(({ name, key }) => [name, key ? keyDigestOf(key) : NOBODY]));
+  return identityText(identityLayersOf(policy, keys).map(({ name, key }) => [name, key ? keyDigestOf(key) : NO_KEY]));
 }
 
 /** In place of a digest, where a layer in shadow has nobody to count. */
-const NOBODY = "-";
+const NO_KEY = "-";
 
 function identityLayersOf({ layers }: Policy, keys: readonly (string | undefined)[]) {
   const all = layers.map(({ name, mode }, i) => ({ name, mode, key: keys[i] }));
@@ -95,11 +98,11 @@ export function mistakeInKey(key: string, ipv6PrefixBits: number): string | unde
   return normal.value === value ? undefined : `must be in its normal form, ${attribute}:${normal.value}`;
 }
 
-function normalValue(attribute: string, value: string, ipv6PrefixBits: number): Normal {
+function normalValue(attribute: string, value: string, ipv6PrefixBits: number): Normalized {
   return attribute === "ip" ? normalIp(normalAddress(value, ipv6PrefixBits)) : normalText(value);
 }
 
-function normalIp(address: string | undefined): Normal {
+function normalIp(address: string | undefined): Normalized {
   if (address !== undefined) return { ok: true, value: address };
   return {
     ok: false,
@@ -108,7 +111,7 @@ function normalIp(address: string | undefined): Normal {
 }
 
 /** What may name somebody: well-formed Unicode of at most 256 bytes without control characters, trimmed. */
-export function normalText(value: string): Normal {
+export function normalText(value: string): Normalized {
   if (value.trim() === "") return { ok: false, detail: "must not be empty" };
   if (!value.isWellFormed()) return { ok: false, detail: "must be well-formed Unicode" };
   if (/\p{Cc}/u.test(value)) return { ok: false, detail: "must not contain control characters" };
@@ -117,6 +120,6 @@ export function normalText(value: string): Normal {
   return { ok: true, value: value.trim() };
 }
 
-function missing({ name, by }: Layer): string {
+function missingDetail({ name, by }: Layer): string {
   return `missing: layer "${name}" counts by ${by.join(", else ")}`;
 }

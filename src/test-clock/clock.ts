@@ -1,6 +1,6 @@
 /** Time that stands still until it is told to move. It begins at the real time, cut to a whole second. */
 export class TestClock {
-  #nowMs = wholeSecond();
+  #nowMs = currentSecondMs();
   #lastUsedMs = Number.NEGATIVE_INFINITY;
 
   get nowMs(): number {
@@ -8,7 +8,7 @@ export class TestClock {
   }
 
   /** The time of a decision. */
-  use(): number {
+  nowForDecision(): number {
     this.#lastUsedMs = this.#nowMs;
     return this.#nowMs;
   }
@@ -22,11 +22,11 @@ export class TestClock {
 
   /** Nothing that was decided is remembered any more: it begins anew, and may be set to any time. */
   reset(): void {
-    this.#nowMs = wholeSecond();
+    this.#nowMs = currentSecondMs();
     this.#lastUsedMs = Number.NEGATIVE_INFINITY;
   }
 }
 
-function wholeSecond(): number {
+function currentSecondMs(): number {
   return Math.floor(Date.now() / 1_000) * 1_000;
 }

@@ -12,7 +12,7 @@ export const clock = new TestClock();
 /** The object as it always is, but for the clock that it asks, and that it can be made to forget everything at once. */
 export class TestClockObject extends LimiterObject {
   protected override now(): number {
-    return clock.use();
+    return clock.nowForDecision();
   }
 
   /** Alarms ring by the real clock, which knows nothing of the time here: what is stored stays until it is reset. */

@@ -2,7 +2,7 @@ import type { BoundNamespace, BoundObject, ObjectOptions } from "../objects/bind
 import type { TestClockObject } from "./object";
 
 /** The namespace of the objects, which knows those that were asked, so that all of them can be reset. */
-export class KnownObjects implements BoundNamespace {
+export class TrackedObjects implements BoundNamespace {
   readonly #names = new Set<string>();
 
   constructor(private readonly objects: DurableObjectNamespace<TestClockObject>) {}

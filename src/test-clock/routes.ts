@@ -7,11 +7,11 @@ import { json } from "../http/reply";
 import { invalid, readBySchema } from "../request/refusal";
 import { type Env, serviceOf } from "../service";
 import { clock, type TestStatsObject } from "./object";
-import type { KnownObjects } from "./objects";
+import type { TrackedObjects } from "./objects";
 
 /** The environment of the Worker with a clock for tests. */
 export interface TestEnv extends Env {
-  readonly LIMITER_OBJECTS: KnownObjects;
+  readonly LIMITER_OBJECTS: TrackedObjects;
   readonly LIMITER_STATS: DurableObjectNamespace<TestStatsObject>;
 }
 
@@ -51,7 +51,7 @@ async function moveClock(request: IRequest): Promise<Response> {
 
 async function reset(_: IRequest, env: TestEnv): Promise<Response> {
   await env.LIMITER_OBJECTS.reset();
-  serviceOf(env).counts?.forget();
+  serviceOf(env).counts?.clear();
   await env.LIMITER_STATS.getByName(STATS_NAME).reset();
   clock.reset();
   return new Response(null, { status: 204 });

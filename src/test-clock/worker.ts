@@ -3,7 +3,7 @@ import { ROUTES } from "../http/routes";
 import { serviceOf, startService } from "../service";
 import type { TestClockObject, TestStatsObject } from "./object";
 import { clock } from "./object";
-import { KnownObjects } from "./objects";
+import { TrackedObjects } from "./objects";
 import { TEST_ROUTES, type TestEnv } from "./routes";
 
 /**
@@ -34,7 +34,7 @@ export default {
 function environmentOf(bindings: Bindings): TestEnv {
   const known = environments.get(bindings);
   if (known) return known;
-  const objects = new KnownObjects(bindings.LIMITER_OBJECTS);
+  const objects = new TrackedObjects(bindings.LIMITER_OBJECTS);
   const environment = { ...bindings, LIMITER_OBJECTS: objects };
   startService(environment, () => clock.nowMs);
   environments.set(bindings, environment);

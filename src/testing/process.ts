@@ -29,7 +29,7 @@ export class LimiterProcess {
     // In a group of its own, so that a Ctrl-C in a terminal reaches the tests first, and they can still clean up.
     this.#process = spawn(process.execPath, ["--import", "tsx", "src/local/start.ts", "--test-clock"], {
       cwd: PACKAGE,
-      env: { ...environment(), ...variables },
+      env: { ...cleanEnvironment(), ...variables },
       detached: true,
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -64,7 +64,7 @@ export class LimiterProcess {
 }
 
 /** Ours, without what the developer's shell or the test runner has set: that must not decide what is tested. */
-function environment(): NodeJS.ProcessEnv {
+function cleanEnvironment(): NodeJS.ProcessEnv {
   const isOurs = (name: string) => !/^(LIMITER_|RATE_LIMIT_)/.test(name) && !["NODE_ENV", "VITEST"].includes(name);
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => isOurs(name)));
 }

@@ -11,7 +11,7 @@ import {
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
 /** What was answered, read to its end. */
-export interface Answer {
+export interface Reply {
   readonly status: number;
   /** Those of `RateLimit`, `RateLimit-Policy` and `Retry-After` that were answered. */
   readonly headers: Record<string, string>;
@@ -22,22 +22,22 @@ export interface Answer {
 /** Errors may be each other's causes, in a circle. */
 const MOST_CAUSES = 10;
 
-const HANDED_ON = ["RateLimit", "RateLimit-Policy", "Retry-After"];
+const FORWARDED_HEADERS = ["RateLimit", "RateLimit-Policy", "Retry-After"];
 
 /**
  * Sends a request and reads what is answered, to the end, so that the connection can be used again.
  * @throws UnavailableError when nothing is, or a 5xx.
  */
-export async function send(fetch: Fetch, url: string, init: RequestInit): Promise<Answer> {
+export async function send(fetch: Fetch, url: string, init: RequestInit): Promise<Reply> {
   // A `fetch` of somebody's own may throw in place of rejecting.
   const answer = await (async () => read(await fetch(url, init)))().catch((cause: unknown) => {
-    throw new UnavailableError(`${url} can't be reached: ${whyOf(cause)}`, { cause });
+    throw new UnavailableError(`${url} can't be reached: ${causeText(cause)}`, { cause });
   });
-  return heard(answer);
+  return requireNoServerError(answer);
 }
 
 /** In words: `fetch` itself says little more than that it failed. */
-function whyOf(thrown: unknown): string {
+function causeText(thrown: unknown): string {
   let error = thrown;
   for (let i = 0; i < MOST_CAUSES && fieldsOf(error).cause !== undefined; i++) error = fieldsOf(error).cause;
   const { message, code } = fieldsOf(error);
@@ -47,7 +47,7 @@ function whyOf(thrown: unknown): string {
 }
 
 /** @throws UnavailableError for a 5xx, which is no word about what was asked. */
-export function heard(answer: Answer): Answer {
+export function requireNoServerError(answer: Reply): Reply {
   if (answer.status < 500) return answer;
   throw new UnavailableError(`the limiter answered ${answer.status}${detailOf(answer)}`, {
     retryAfterMs: 1_000 * Number(/^\d+$/.exec(answer.headers["Retry-After"] ?? "")?.[0] ?? 0),
@@ -56,22 +56,22 @@ export function heard(answer: Answer): Answer {
   });
 }
 
-async function read(response: Response): Promise<Answer> {
-  const headers = handedOn((name) => response.headers.get(name));
-  return { status: response.status, headers, body: parsed(await response.text()) };
+async function read(response: Response): Promise<Reply> {
+  const headers = forwardedHeaders((name) => response.headers.get(name));
+  return { status: response.status, headers, body: parseJson(await response.text()) };
 }
 
 /** Those of the headers that a caller may pass on. */
-export function handedOn(headerOf: (name: string) => unknown): Record<string, string> {
+export function forwardedHeaders(headerOf: (name: string) => unknown): Record<string, string> {
   const headers: Record<string, string> = {};
-  for (const name of HANDED_ON) {
+  for (const name of FORWARDED_HEADERS) {
     const value = headerOf(name);
     if (typeof value === "string") headers[name] = value;
   }
   return headers;
 }
 
-function parsed(text: string): unknown {
+function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
@@ -79,13 +79,13 @@ function parsed(text: string): unknown {
   }
 }
 
-function detailOf({ body }: Answer): string {
+function detailOf({ body }: Reply): string {
   const { detail } = fieldsOf(body);
   return typeof detail === "string" ? `: ${detail}` : "";
 }
 
 /** The error that an answer is which is not what was asked for. UnavailableError unless the service says otherwise. */
-export function errorOf({ status, body }: Answer): LimiterError {
+export function errorOf({ status, body }: Reply): LimiterError {
   const { status: told, detail, errors } = fieldsOf(body);
   // Only a problem that the service made says its status: a proxy's 403 is no word about the token.
   if (status < 400 || status === 429 || told !== status || typeof detail !== "string")
