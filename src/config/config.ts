@@ -4,38 +4,39 @@ import type { Policy } from "../core/policy";
 import { ConfigError, mistakesOf } from "./mistake";
 import { chatPolicy, modeSchema, readPolicies } from "./policies";
 
-/** Everything that whoever runs the service can set, read once and valid as a whole. */
+/** The configuration: read once, and valid as a whole. */
 export interface Config {
-  /** By name; `chat` is always there and the first. */
+  /** By name. `chat` is always present and comes first. */
   readonly policies: ReadonlyMap<string, Policy>;
   readonly ipv6PrefixBits: number;
   readonly placement: Placement;
   readonly locationHint: LocationHint | undefined;
-  /** For a call to an object, its retries included. */
+  /** The deadline of a decision, with all its calls and retries. */
   readonly deadlineMs: number;
-  /** For how long an object's denial is believed without asking again, at most: 0 is not at all. */
+  /** How long a denial is cached at most. 0 caches nothing. */
   readonly denyCacheMs: number;
-  /** What becomes of a decision whose object can't be reached. */
+  /** The decision if an object is unreachable. */
   readonly onError: "deny" | "allow";
-  /** Whether callers may name limits of their own. */
+  /** Callers may name limits in a request. */
   readonly inline: boolean;
-  /** Of the denials, the share that is logged; and whether with their keys, or with a digest of each. */
+  /** The share of denials that is logged, from 0 to 1. */
   readonly logDenials: number;
+  /** Denials are logged with keys instead of their digests. */
   readonly logKeys: boolean;
-  /** Every attribute that some policy counts by. */
+  /** All attributes that policies count by. */
   readonly attributes: readonly string[];
   readonly callerTokens: readonly string[];
   readonly adminTokens: readonly string[];
 }
 
-/** An object a key, or a fixed number of objects that share all keys. */
+/** An object per key, or a fixed number of objects that share all keys. */
 export type Placement = { readonly kind: "key" } | { readonly kind: "shards"; readonly count: number };
 
 /** Where Cloudflare creates objects: https://developers.cloudflare.com/durable-objects/reference/data-location/ */
 const LOCATION_HINTS = ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"] as const;
 export type LocationHint = (typeof LOCATION_HINTS)[number];
 
-/** A variable arrives as text from the environment, and as it is written from `wrangler.toml`. */
+/** A whole number. The environment gives variables as text, `wrangler.toml` also as numbers. */
 function integer(smallest: number, largest: number, message = `must be a whole number from ${smallest} to ${largest}`) {
   return z
     .union([z.number(), z.string().trim().regex(/^\d+$/, message).transform(Number)], message)
@@ -98,12 +99,12 @@ const variablesSchema = z.object({
   LIMITER_ADMIN_TOKENS: tokensSchema.default([]),
 });
 
-/** The names of all variables, for those who hand them on from a process's environment. */
+/** The names of all variables, to pick them from a process's environment. */
 export const VARIABLE_NAMES = [...Object.keys(variablesSchema.shape), "RATE_LIMIT_POLICIES"];
 
 /**
- * Reads the configuration from the variables of a Worker or a process; others than its own are not looked at.
- * @throws ConfigError with every mistake.
+ * Reads the configuration from the variables of a Worker or a process. Other variables are ignored.
+ * @throws ConfigError with all mistakes.
  */
 export function readConfig(environment: Readonly<Record<string, unknown>>): Config {
   const set = Object.fromEntries(
@@ -140,6 +141,6 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
 }
 
 /** A variable that is set but empty counts as not set. */
-function isBlank(value: unknown): boolean {
+export function isBlank(value: unknown): boolean {
   return value === undefined || value === null || (typeof value === "string" && value.trim() === "");
 }

@@ -10,7 +10,7 @@ export interface ChatLimits {
   readonly mode: Mode;
 }
 
-/** The policy that is always there. */
+/** The built-in policy. */
 export function chatPolicy({ perMinute, perHour, ipPerMinute, mode }: ChatLimits): Policy {
   const minute = (max: number) => ({ max, windowMs: 60_000 });
   return {
@@ -24,7 +24,7 @@ export function chatPolicy({ perMinute, perHour, ipPerMinute, mode }: ChatLimits
 
 const MAX_POLICIES = 32;
 
-/** Names that no policy can be declared by, and why. */
+/** Names that no declared policy can have, and why. */
 const RESERVED: Readonly<Record<string, string>> = {
   chat: "chat is built in: set it by the RATE_LIMIT_CHAT_… variables",
   inline: "inline is reserved for limits that callers name: choose another name",
@@ -33,7 +33,7 @@ const RESERVED: Readonly<Record<string, string>> = {
 const nameRule = "be a lower-case letter, then up to 31 of a-z, 0-9, _ and -";
 export const nameSchema = z.string(must(nameRule)).regex(/^[a-z][a-z0-9_-]{0,31}$/, must(nameRule));
 
-/** Bounded so that a key, attribute and value together, fits the 1,024 bytes of an object's name. */
+/** Bounded, so that a key (attribute and value) fits the 1,024 bytes of an object's name. */
 const attributeRule = "be 1 to 64 of a-z, 0-9 and _";
 const attributeSchema = z
   .string(must(attributeRule))
@@ -53,31 +53,31 @@ const limitSchema = z
   });
 
 /**
- * One to `most` items that differ in the text that `of` picks. Items are compared even when some are wrong in themselves:
- * of those `of` picks what is certain, or nothing.
+ * A list of 1 to `maxItems` items that differ in `textOf`. Items are compared even if some are invalid: for an invalid item
+ * `textOf` returns undefined, unless its text is certain.
  */
 export function listOf<Item extends z.ZodType>(
   item: Item,
-  most: number,
-  of: (value: Partial<z.output<Item>>) => unknown,
-  twice: string,
+  maxItems: number,
+  textOf: (value: Partial<z.output<Item>>) => unknown,
+  duplicateMessage: string,
 ) {
   const when = ({ value }: { value: unknown }) => Array.isArray(value);
   return z
     .array(item, must("be a list"))
     .min(1, "must not be empty")
-    .refine((items) => items.length <= most, { message: `must have at most ${most} items`, when })
+    .refine((items) => items.length <= maxItems, { message: `must have at most ${maxItems} items`, when })
     .refine(
       (items) => {
-        const picked = items.map((item) => of(item)).filter((value) => typeof value === "string");
-        return new Set(picked).size === picked.length;
+        const texts = items.map((item) => textOf(item)).filter((text) => typeof text === "string");
+        return new Set(texts).size === texts.length;
       },
-      { message: twice, when },
+      { message: duplicateMessage, when },
     )
-    .meta({ maxItems: most });
+    .meta({ maxItems });
 }
 
-/** False for what was no limit: the schema has left something else in its place. */
+/** False for an invalid limit: the schema leaves something else in its place. */
 function isLimit(limit: Partial<Limit> | null): limit is Limit {
   return typeof limit?.windowMs === "number";
 }
@@ -91,7 +91,7 @@ export const limitsSchema = listOf(
 
 export const modeSchema = z.enum(["live", "shadow"], "must be live or shadow") satisfies z.ZodType<Mode>;
 
-/** A layer that does not say its mode has that of its policy. */
+/** A layer without a mode has the mode of its policy. */
 const layerSchema = z.strictObject(
   {
     name: nameSchema,
@@ -102,7 +102,7 @@ const layerSchema = z.strictObject(
   must("be a table"),
 ) satisfies z.ZodType<Omit<Layer, "mode">>;
 
-/** The layers of a policy, whatever a layer consists of beside its name. */
+/** The layers of a policy, whatever fields a layer has beside its name. */
 export function layersSchema<Layer extends z.ZodType<{ readonly name: string }>>(layer: Layer) {
   return listOf(layer, 8, (layer) => layer?.name, "must not have two layers of the same name");
 }
@@ -117,7 +117,7 @@ const policiesTable = z.custom<Readonly<Record<string, unknown>>>(
   "must be a table of policies by name",
 );
 
-/** Reads `RATE_LIMIT_POLICIES`: a table, or the same as JSON. */
+/** Reads `RATE_LIMIT_POLICIES`: a table, or the same table as JSON. */
 export function readPolicies(value: unknown): { policies: Policy[]; mistakes: Mistake[] } {
   const variable = "RATE_LIMIT_POLICIES";
   let declared = value;
@@ -133,7 +133,7 @@ export function readPolicies(value: unknown): { policies: Policy[]; mistakes: Mi
 
   const policies: Policy[] = [];
   const mistakes: Mistake[] = [];
-  // One by one, because a zod record says nothing about the value of a bad key, and nothing at all about __proto__.
+  // Each policy by itself: a zod record ignores the value of an invalid key, and ignores __proto__ altogether.
   for (const [key, content] of Object.entries(read.data)) {
     const policy = policySchema.safeParse(content);
     mistakes.push(...mistakesOf(nameSchema.safeParse(key).error, variable, key));

@@ -9,9 +9,9 @@ import { errorReply } from "./problem";
 import type { Reply } from "./reply";
 
 /**
- * Many calls in one. Each is decided by itself, in order where they meet in one object. Each object is called once for
- * all of them, and again where something is rolled back or decided again, or a layer is in shadow.
- * @throws Refusal `invalid` when it is no batch; what is wrong with one of its calls is in that call's result.
+ * Decides many calls at once. Each is decided by itself; calls that meet in one object keep their order. Each object is
+ * called once for the whole batch, and again if something is rolled back or decided again, or a layer is in shadow.
+ * @throws Refusal `invalid` if the input is no batch. A mistake in a single call is in that call's result.
  */
 export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {
   const { requests, headers: hasHeaders = false, limits: hasLimits = true } = readBySchema(batchEnvelope, input);

@@ -19,7 +19,7 @@ import {
 } from "../request/schema";
 import { KEY_SCHEMA } from "../request/subject";
 
-/** What the calls of the OpenAPI document have in common: schemas, headers and problems. */
+/** Parts that the calls of the OpenAPI document share: schemas, headers and problems. */
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -118,7 +118,7 @@ export function content(schema: keyof typeof SCHEMAS, type = "application/json")
 export function schemas(): Json {
   return Object.fromEntries(
     Object.entries(SCHEMAS).map(([name, schema]) => {
-      // As input: what a caller may send, and must be ready to get, since further fields may come.
+      // As input: in a response further fields may come, and clients must accept them.
       const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: "input" });
       return [name, rest];
     }),

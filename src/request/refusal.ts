@@ -7,7 +7,7 @@ export interface InvalidField {
 }
 
 /**
- * - `invalid`: the request is malformed; `errors` lists every mistake.
+ * - `invalid`: the request is malformed; `errors` lists all mistakes.
  * - `unknown-policy`: no policy in force has this name; `errors` points at the name.
  * - `never-fits`: the cost is above a limit of the policy, so no wait helps.
  * - `reused-id`: the idempotency key was used for the same subject with another policy or cost.

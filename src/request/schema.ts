@@ -5,7 +5,7 @@ import { LARGEST_MAX } from "../core/limit";
 import { OVERRIDE_KINDS } from "../core/override";
 import { normalText, TEXT_SCHEMA } from "./subject";
 
-/** What callers send and get, over HTTP and RPC alike: these schemas validate, type and document it. */
+/** Schemas of what callers send and get, over HTTP and RPC. They validate it, type it and document it. */
 
 export const wholeNumber = () =>
   z
@@ -23,11 +23,12 @@ const subjectFields = {
 
 const ID = "[A-Za-z0-9._~:-]{1,128}";
 
-/** The header that an idempotency key is sent in: a string of structured fields (RFC 9651), or the same unquoted. */
+/** The pattern of the Idempotency-Key header: a string of structured fields (RFC 9651), or the same unquoted. */
 export const ID_HEADER_PATTERN = `^("${ID}"|${ID})$`;
 
-/** An idempotency key, and the id of the decision that it names. */
 const idRule = "be 1 to 128 of A-Z a-z 0-9 . _ ~ : -";
+
+/** An idempotency key, or the id of a decision. */
 export const decisionId = z
   .string(must(idRule))
   .regex(new RegExp(`^${ID}$`), must(idRule))
@@ -47,7 +48,7 @@ export type DecisionRequest = z.input<typeof decisionRequest>;
 /** Over RPC the idempotency key is a field; over HTTP it is a header. */
 export type ConsumeRequest = DecisionRequest & {
   readonly idempotency_key?: string;
-  /** 1 when a new key is sent for the first time: what is certain to be denied need not be looked up then. */
+  /** 1 if a new key is sent for the first time: its denial can then come from the denial cache. */
   readonly attempt?: number;
 };
 
@@ -97,10 +98,10 @@ const batchOf = <T extends z.ZodType>(request: T) =>
     limits: z.boolean(must("be true or false")).optional().describe("False: no body has its `limits`."),
   });
 
-/** A batch as it is read: each of its requests is validated by itself. */
+/** Validates a batch but not its requests: each of them is validated by itself, when it is decided. */
 export const batchEnvelope = batchOf(z.unknown());
 
-/** A batch as it should be sent. */
+/** A batch with its requests: types and documents it. */
 export const batchRequest = batchOf(
   z.discriminatedUnion("op", [
     decisionRequest.extend({

@@ -4,7 +4,7 @@ import { normalAddress, normalPrefix } from "./address";
 import { keyDigestOf } from "./digest";
 import { type InvalidField, pointerOf } from "./refusal";
 
-/** Who is asking: attributes by name. */
+/** Who a request is about: attributes by name. */
 export type Subject = Readonly<Record<string, string | null>>;
 
 const LONGEST_VALUE_BYTES = 256;
@@ -13,7 +13,7 @@ const KEY = new RegExp(`^(${ATTRIBUTE}):(.*)$`, "s");
 
 const NO_CONTROL = String.raw`\u0000-\u001f\u007f-\u009f`;
 const TEXT = String.raw`[^${NO_CONTROL}]*[^\s${NO_CONTROL}][^${NO_CONTROL}]*`;
-/** What a JSON schema can say of the text that names somebody, and of a key. */
+/** Constraints on an attribute's value and on a key, as far as JSON Schema can express them. */
 export const TEXT_SCHEMA = { pattern: `^${TEXT}$`, maxLength: LONGEST_VALUE_BYTES };
 export const KEY_SCHEMA = { pattern: `^${ATTRIBUTE}:${TEXT}$` };
 
@@ -25,7 +25,7 @@ type Normalized = { readonly ok: true; readonly value: string } | { readonly ok:
 /** The attributes that are present, each with its value in normal form. */
 export type PresentAttributes = ReadonlyMap<string, Normalized>;
 
-/** Those of the attributes that the subject has: not missing, not null, and more than white space. */
+/** The attributes that the subject has: not missing, not null, and not blank. */
 export function presentIn(subject: Subject, attributes: readonly string[], ipv6PrefixBits: number): PresentAttributes {
   const present = new Map<string, Normalized>();
   for (const attribute of attributes) {
@@ -36,8 +36,8 @@ export function presentIn(subject: Subject, attributes: readonly string[], ipv6P
 }
 
 /**
- * The keys that a policy's layers count by, in the order of its layers: valid if there are no errors. None for a layer in
- * shadow whose attributes are all absent: the request was fine without it.
+ * The keys that a policy's layers count by, in the order of the layers. They are valid if there are no errors. A layer in
+ * shadow has no key if the subject has none of its attributes: without the layer the request is valid.
  */
 export function layerKeysOf(
   policy: Policy,
@@ -62,20 +62,20 @@ export function layerKeysOf(
   };
 }
 
-/** The keys, of `keysOf`, that say who a subject is: those of the layers that decide or, without any, of all. */
+/** The keys that identify a subject, out of those of `layerKeysOf`: live layers, or all layers if none is live. */
 export function identityKeysOf(policy: Policy, keys: readonly (string | undefined)[]): string[] {
   return identityLayersOf(policy, keys).flatMap(({ key }) => key ?? []);
 }
 
 /**
- * A subject as a policy sees it, the same however it is spelt. Layers in shadow may come and go: they say who it is only
- * where there are no others.
+ * The identity of a subject as a policy sees it, the same however the subject is spelt. Layers in shadow come and go, so
+ * they are part of it only if no layer is live.
  */
 export function identityOf(policy: Policy, keys: readonly (string | undefined)[]): string {
   return identityText(identityLayersOf(policy, keys).map(({ name, key }) => [name, key ? keyDigestOf(key) : NO_KEY]));
 }
 
-/** In place of a digest, where a layer in shadow has nobody to count. */
+/** Stands for the digest if a layer in shadow has no key. */
 const NO_KEY = "-";
 
 function identityLayersOf({ layers }: Policy, keys: readonly (string | undefined)[]) {
@@ -84,11 +84,11 @@ function identityLayersOf({ layers }: Policy, keys: readonly (string | undefined
   return live.length > 0 ? live : all;
 }
 
-/** What is wrong with a key, undefined if it is in its normal form `<attribute>:<value>`. */
+/** The mistake in a key; undefined if it is in its normal form `<attribute>:<value>`. */
 export function mistakeInKey(key: string, ipv6PrefixBits: number): string | undefined {
   const [, attribute = "", value = ""] = KEY.exec(key) ?? [];
   if (attribute === "") return "must be <attribute>:<value>, such as user:u_1";
-  // The value of an address's key is itself no address but, for IPv6, a prefix.
+  // In a key an IPv6 address is a prefix, which is no valid address.
   const [address = "", bits] = value.split("/");
   const isPrefix = attribute === "ip" && bits === String(ipv6PrefixBits);
   const normal = isPrefix
@@ -110,7 +110,7 @@ function normalIp(address: string | undefined): Normalized {
   };
 }
 
-/** What may name somebody: well-formed Unicode of at most 256 bytes without control characters, trimmed. */
+/** Normalizes an attribute's value: well-formed Unicode of at most 256 bytes without control characters, trimmed. */
 export function normalText(value: string): Normalized {
   if (value.trim() === "") return { ok: false, detail: "must not be empty" };
   if (!value.isWellFormed()) return { ok: false, detail: "must be well-formed Unicode" };
