@@ -15,7 +15,7 @@ export interface TestEnv extends Env {
   readonly LIMITER_STATS: DurableObjectNamespace<TestStatsObject>;
 }
 
-/** What a service for tests answers besides: without a token, since there is nothing to guard. */
+/** Further calls of a service for tests. They need no token: there is nothing to guard. */
 export const TEST_ROUTES: readonly Route<TestEnv>[] = [
   ["get", "/test/clock", () => json(timeNow())],
   ["post", "/test/clock", moveClock],
@@ -43,7 +43,7 @@ async function moveClock(request: IRequest): Promise<Response> {
     throw invalid([
       {
         pointer: field,
-        detail: "must not be before the latest decision, since time never runs backwards: reset first",
+        detail: "must not be before the latest decision, since time never goes back: reset first",
       },
     ]);
   return json(timeNow());

@@ -1,14 +1,13 @@
 import { appOf } from "../http/app";
 import { ROUTES } from "../http/routes";
 import { serviceOf, startService } from "../service";
-import type { TestClockObject, TestStatsObject } from "./object";
-import { clock } from "./object";
+import { clock, type TestClockObject, type TestStatsObject } from "./object";
 import { TrackedObjects } from "./objects";
 import { TEST_ROUTES, type TestEnv } from "./routes";
 
 /**
- * The entry of `npm start -- --test-clock`: the service as always, on a clock that moves when it is told to. No other
- * entry imports any of this, so that what is deployed can't have it.
+ * The entry of `npm start -- --test-clock`: the service on a clock that tests move. No other entry imports this, so it is
+ * never deployed.
  */
 export { TestClockObject as LimiterObject, TestStatsObject as StatsObject } from "./object";
 
@@ -24,7 +23,7 @@ export default {
   async fetch(request, bindings, context) {
     const environment = environmentOf(bindings);
     const response = await app(request, environment, context);
-    // On a clock that stands still a denial would be believed for ever: here whatever may have changed its figures ends it.
+    // On a clock that stands still, cached denials never expire: clear them after each call that may change counters.
     if (response.ok && request.method === "POST" && !request.url.endsWith("/test/clock"))
       serviceOf(environment).limiter.clearDenialCache();
     return response;
@@ -32,8 +31,8 @@ export default {
 } satisfies ExportedHandler<Bindings>;
 
 function environmentOf(bindings: Bindings): TestEnv {
-  const known = environments.get(bindings);
-  if (known) return known;
+  const existing = environments.get(bindings);
+  if (existing) return existing;
   const objects = new TrackedObjects(bindings.LIMITER_OBJECTS);
   const environment = { ...bindings, LIMITER_OBJECTS: objects };
   startService(environment, () => clock.nowMs);
