@@ -65,11 +65,15 @@ export default {
       to: { path: "^src/(client|testing)/" },
     },
     {
-      name: "the-worker-knows-of-objects-only-their-protocol",
+      name: "the-worker-knows-of-objects-only-their-protocol-and-its-text",
       comment: "An object is reached by a call, never by its code.",
       severity: "error",
       from: { path: "^src/(request|objects|limiter|http|service|counting/(counts|denial-log))" },
-      to: { path: "^src/(object/|counting/stats-object)", dependencyTypesNot: ["type-only"] },
+      to: {
+        path: "^src/(object/|counting/stats-object)",
+        pathNot: "^src/object/message[.]ts$",
+        dependencyTypesNot: ["type-only"],
+      },
     },
     {
       name: "what-is-deployed-has-nothing-of-node",

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import type { WorkerOptions } from "miniflare";
 import { bundle } from "../src/local/bundle";
-import { startService } from "../src/local/service";
+import { startLocalService } from "../src/local/service";
 import { load, TOKEN } from "./load";
 import { showProgress } from "./measure";
 import { LIMIT_VARIABLES, WORKLOADS } from "./workloads";
@@ -33,7 +33,7 @@ export async function countBilled(placement: "key" | "shards:1", dataDirectory: 
     compatibilityDate: "2026-04-24",
     durableObjects: { LIMITER_OBJECTS: { className: "CountingObject", useSQLite: true } },
   };
-  const { url, stop } = await startService({
+  const { url, stop } = await startLocalService({
     host: "127.0.0.1",
     port: 0,
     dataDirectory,

@@ -1,6 +1,6 @@
 import { join, resolve } from "node:path";
 import { bundle } from "../src/local/bundle";
-import { startService } from "../src/local/service";
+import { startLocalService } from "../src/local/service";
 import { load, median, TOKEN } from "./load";
 import { type Extent, showProgress } from "./measure";
 import { LIMIT_VARIABLES, WORKLOADS } from "./workloads";
@@ -12,7 +12,7 @@ const ROUNDS_EACH = 3;
 export async function measureCounted({ rounds, seconds }: Extent, dataDirectory: string): Promise<number> {
   const script = await bundle(resolve(import.meta.dirname, "../src/worker.ts"));
   const start = (name: string, durableObjects: object) =>
-    startService({
+    startLocalService({
       host: "127.0.0.1",
       port: 0,
       dataDirectory: join(dataDirectory, name),

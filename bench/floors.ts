@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import type { WorkerOptions } from "miniflare";
 import { bundle } from "../src/local/bundle";
-import { startService } from "../src/local/service";
+import { startLocalService } from "../src/local/service";
 import type { ServiceProcess } from "../tools/service-process";
 import { TOKEN } from "./load";
 import { WORKLOADS } from "./workloads";
@@ -38,7 +38,7 @@ export async function startFloors(service: ServiceProcess, dataDirectory: string
     durableObjects: { FLOORS: { className: "FloorObject", useSQLite: true } },
   };
   const script = await bundle(resolve(import.meta.dirname, "workers/floors.ts"));
-  const { url, stop } = await startService({
+  const { url, stop } = await startLocalService({
     host: "127.0.0.1",
     port: 0,
     dataDirectory,

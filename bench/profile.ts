@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import type { WorkerOptions } from "miniflare";
 import { WebSocket } from "ws";
 import { bundle } from "../src/local/bundle";
-import { startService } from "../src/local/service";
+import { startLocalService } from "../src/local/service";
 import { table } from "../tools/document";
 import { temporaryFolder } from "../tools/temporary-folder";
 import { load, TOKEN } from "./load";
@@ -35,7 +35,7 @@ export async function benchProfile({ seconds }: Extent, workload: WorkloadName =
     compatibilityDate: "2026-04-24",
     durableObjects: { LIMITER_OBJECTS: { className: "LimiterObject", useSQLite: true } },
   };
-  const { url, stop } = await startService({
+  const { url, stop } = await startLocalService({
     host: "127.0.0.1",
     port: 0,
     dataDirectory: join(temporaryFolder(), "data"),

@@ -14,7 +14,7 @@ export interface HubNamespace {
   getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): Pick<Fetcher, "fetch">;
 }
 
-/** The bindings of the Worker. Its variables are read by name (`config/config.ts`). */
+/** The bindings of the Worker. `config/config.ts` reads its variables by name. */
 export interface Env {
   readonly LIMITER_OBJECTS: BoundNamespace;
   /** Without it nothing is counted. */
@@ -26,7 +26,7 @@ export interface Env {
   readonly ASSETS?: Pick<Fetcher, "fetch">;
 }
 
-/** What an isolate makes of its environment, once. */
+/** The service of an isolate, made once from its environment. */
 export interface Service {
   readonly config: Config;
   readonly limiter: Limiter;
@@ -45,7 +45,7 @@ export function serviceOf(env: Env): Service {
   return service;
 }
 
-/** Starts the service on a clock: denials are cached by it, and instants that callers name are compared with it. */
+/** Starts the service with a clock for the denial cache and for instants that callers name. */
 export function startService(env: Env, now: () => number = Date.now): Service | ConfigError {
   const service = newService(env, now);
   services.set(env, service);

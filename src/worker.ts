@@ -38,44 +38,46 @@ export type {
 
 const inFlight = new RequestsInFlight();
 
-/** HTTP, for backends anywhere. */
+/** The calls over HTTP. */
 export default { fetch: inFlight.counted(appOf(ROUTES)) } satisfies ExportedHandler<Env>;
 
 /**
- * The same decisions for another Worker, over a service binding (`entrypoint = "LimiterRpc"`): without HTTP, and without a
- * token, since the binding is the permission. A denial is a value. A request that can't be decided throws a Refusal, whose
- * `kind`, `message` and `errors` arrive at the caller.
+ * The calls that decide, for another Worker over a service binding (`entrypoint = "LimiterRpc"`). They need no HTTP and no
+ * token: the binding is the permission. A denial is a value. A request that can't be decided throws a Refusal, whose
+ * `kind`, `message` and `errors` reach the caller.
  */
 export class LimiterRpc extends WorkerEntrypoint<Env> {
   async check(request: DecisionRequest): Promise<DecisionBody> {
     const { config, limiter } = serviceOf(this.env);
-    return bodyOf(await reporting(async () => limiter.check(readCheck(request, config))));
+    return bodyOf(await logUnexpected(async () => limiter.check(readCheck(request, config))));
   }
 
   async consume(request: ConsumeRequest): Promise<DecisionBody> {
     const { config, limiter } = serviceOf(this.env);
-    return bodyOf(await reporting(async () => limiter.consume(readConsumeWithKey(request, config), this.#waitUntil)));
+    return bodyOf(
+      await logUnexpected(async () => limiter.consume(readConsumeWithKey(request, config), this.#waitUntil)),
+    );
   }
 
   async settle(request: SettleRequest): Promise<SettlementBody> {
     const { config, limiter } = serviceOf(this.env);
-    return settlementBodyOf(await reporting(async () => limiter.settle(readSettle(request, config))));
+    return settlementBodyOf(await logUnexpected(async () => limiter.settle(readSettle(request, config))));
   }
 
   async release(request: ReleaseRequest): Promise<ReleaseBody> {
     const { config, limiter } = serviceOf(this.env);
-    return releaseBodyOf(await reporting(async () => limiter.release(readRelease(request, config))));
+    return releaseBodyOf(await logUnexpected(async () => limiter.release(readRelease(request, config))));
   }
 
-  /** Up to 100 of these calls, each decided by itself. A result has the status and the body of the same call over HTTP. */
+  /** Decides up to 100 calls, each by itself. A result has the status and the body of the same call over HTTP. */
   async batch(request: BatchRequest): Promise<BatchResults> {
-    return reporting(async () => batch(request, serviceOf(this.env), this.#waitUntil));
+    return logUnexpected(async () => batch(request, serviceOf(this.env), this.#waitUntil));
   }
 
   readonly #waitUntil: WaitUntil = (work) => this.ctx.waitUntil(work);
 }
 
-/** Bound by `npm start`, to have the counts of every reply written before it ends the runtime. */
+/** Bound by `npm start`, which has the counts of all replies written before it ends the runtime. */
 export class Shutdown extends WorkerEntrypoint<Env> {
   async writeCounts(): Promise<void> {
     await inFlight.close();
@@ -83,7 +85,7 @@ export class Shutdown extends WorkerEntrypoint<Env> {
   }
 }
 
-async function reporting<T>(decide: () => Promise<T>): Promise<T> {
+async function logUnexpected<T>(decide: () => Promise<T>): Promise<T> {
   try {
     return await decide();
   } catch (error) {

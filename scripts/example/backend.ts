@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join, resolve } from "node:path";
 import { StartFailure } from "../../src/local/failure";
-import { killWhenWeDie } from "../../src/local/watchdog";
+import { killOnExit } from "../../src/local/watchdog";
 
 const DIRECTORY = resolve(import.meta.dirname, "../../examples/chat");
 
@@ -24,7 +24,7 @@ export class BackendProcess {
       detached: true,
       stdio: ["ignore", "pipe", "pipe"],
     });
-    const watchdog = killWhenWeDie(this.#process);
+    const watchdog = killOnExit(this.#process);
     for (const stream of [this.#process.stdout, this.#process.stderr])
       stream?.on("data", (chunk) => (this.output += chunk));
     this.ended = once(this.#process, "close").finally(() => watchdog.kill());

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Server } from "node:http";
-import { killWhenWeDie } from "../../src/local/watchdog";
+import { killOnExit } from "../../src/local/watchdog";
 import { CLIENT_WITH_FASTAPI, ensurePython } from "../../tools/python";
 import { ServiceProcess } from "../../tools/service-process";
 import { BackendProcess } from "./backend";
@@ -51,7 +51,7 @@ export class ExampleProcesses {
       { ...variables, LIMITER_TOKENS: token, RATE_LIMIT_POLICIES: JSON.stringify(trial(freeMessages)) },
       { args: hasTestClock ? ["--test-clock"] : [] },
     );
-    const watchdog = killWhenWeDie(limiter.npm);
+    const watchdog = killOnExit(limiter.npm);
     limiter.ended.finally(() => watchdog.kill());
 
     const environment = { LIMITER_URL: limiter.url, LIMITER_TOKEN: token, LIMITER_ON_ERROR: onError };

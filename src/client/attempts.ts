@@ -5,21 +5,23 @@ const LONGEST_PAUSE_MS = 1_000;
 const SHORTEST_ATTEMPT_MS = 100;
 
 /**
- * Tries until an answer comes or the deadline has passed, which holds for all tries together. A try that throws
- * UnavailableError is followed by another, so it must be safe to repeat: one whose answer was lost may have done its work.
+ * Retries until an attempt succeeds or the deadline of all attempts has passed. An attempt that throws UnavailableError is
+ * retried with back-off. It must be safe to repeat: it may have done its work even if its response was lost.
  *
- * A try gets half of the time that is left: a packet that was lost must not cost the whole of it.
- * @throws UnavailableError of the last try that the service itself answered, else of the last try, what else a try throws, or the reason of `signal` as soon as it is aborted.
+ * An attempt gets half of the time that is left, so that a lost packet does not cost all of it.
+ * @throws UnavailableError of the last attempt that the service itself answered, else of the last attempt. Any other error
+ * of an attempt at once. The reason of `signal` as soon as it is aborted.
  */
 export async function tryWithin<T>(
   deadlineMs: number,
   signal: AbortSignal | undefined,
   attempt: (signal: AbortSignal, nth: number) => Promise<T>,
 ): Promise<T> {
-  // Unlike the time of day, this clock is never set back.
+  // Monotonic, unlike `Date.now()`.
   const giveUpAtMs = performance.now() + deadlineMs;
   let pauseMs = FIRST_PAUSE_MS;
-  let told: UnavailableError | undefined;
+  let lastFromService: UnavailableError | undefined;
+  // Ends by the deadline.
   for (let nth = 1; ; nth++) {
     const leftMs = giveUpAtMs - performance.now();
     const attemptMs = Math.min(leftMs, Math.max(leftMs / 2, SHORTEST_ATTEMPT_MS));
@@ -27,60 +29,59 @@ export async function tryWithin<T>(
       return await within(attemptMs, signal, (signal) => attempt(signal, nth));
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
-      // The last try may be too short for an answer: its silence says less than an earlier answer.
-      if (error.isTold) told = error;
+      // The last attempt may be too short for a response: an earlier 503 of the service says more than its timeout.
+      if (error.isFromService) lastFromService = error;
       const waitMs = Math.max(pauseMs * (0.5 + Math.random()), error.retryAfterMs);
-      if (performance.now() + waitMs >= giveUpAtMs) throw told ?? error;
+      if (performance.now() + waitMs >= giveUpAtMs) throw lastFromService ?? error;
       await pause(waitMs, signal);
       pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
     }
   }
 }
 
-/** One try, which is told to end by its signal, and not waited for if it doesn't. */
+/** Aborts an attempt by its signal after `ms`, and does not wait for it to end. */
 async function within<T>(
   ms: number,
   signal: AbortSignal | undefined,
   attempt: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   signal?.throwIfAborted();
-  const over = new AbortController();
-  const silence = pause(ms, signal, over.signal).then((): never => {
+  const abort = new AbortController();
+  const timeout = pause(ms, signal, abort.signal).then((): never => {
     signal?.throwIfAborted();
     throw new UnavailableError(`no answer within ${Math.round(ms)} ms`);
   });
   try {
-    return await Promise.race([attempt(over.signal), silence]);
+    return await Promise.race([attempt(abort.signal), timeout]);
   } finally {
-    over.abort();
+    abort.abort();
   }
 }
 
 /**
- * Waits for work that goes on when the signal ends the wait with its reason. A failure that nobody waited for is told to
- * `missed`.
+ * Waits for work until the signal is aborted, and then throws its reason. The work goes on, and `onMissed` gets its failure.
  */
-export async function waitWhile<T>(
+export async function waitUnlessAborted<T>(
   signal: AbortSignal | undefined,
   work: Promise<T>,
-  missed: (error: unknown) => void,
+  onMissed: (error: unknown) => void,
 ): Promise<T> {
   if (!signal) return work;
-  let leave = () => {};
-  const left = new Promise<never>((_, reject) => {
-    leave = () => reject(signal.reason);
-    if (signal.aborted) leave();
-    else signal.addEventListener("abort", leave);
+  let onAbort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason);
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort);
   });
-  left.catch(() => work.catch(missed));
+  aborted.catch(() => work.catch(onMissed));
   try {
-    return await Promise.race([work, left]);
+    return await Promise.race([work, aborted]);
   } finally {
-    signal.removeEventListener("abort", leave);
+    signal.removeEventListener("abort", onAbort);
   }
 }
 
-/** Ends after `ms`, or as soon as one of the signals is aborted. */
+/** Waits for `ms`, or until one of the signals is aborted. */
 function pause(ms: number, ...signals: (AbortSignal | undefined)[]): Promise<void> {
   return new Promise((resolve) => {
     const end = () => {

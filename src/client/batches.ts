@@ -1,108 +1,106 @@
-import { type Answer, errorOf, handedOn, heard } from "./answer.js";
 import { fieldsOf } from "./decision.js";
+import { errorOf, forwardedHeaders, type Reply, requireNoServerError } from "./reply.js";
 
-/** What the service takes as one batch. */
+/** The service refuses a larger batch. */
 const MOST_CALLS = 100;
 const MOST_BYTES = 64 * 1_024;
 
 const OPENING = '{"headers":true,"requests":[';
 const CLOSING = "]}";
 
-/** A call that waits for its turn, or for the batch that it travels in. */
-interface Waiting {
-  /** Its JSON. */
-  readonly item: string;
+/** A call that waits for its batch to be sent or answered. */
+interface WaitingCall {
+  readonly json: string;
   readonly bytes: number;
-  readonly resolve: (answer: Answer | Promise<Answer>) => void;
-  /** Is told when its batch is sent. */
-  readonly sent: () => void;
+  readonly resolve: (reply: Reply | Promise<Reply>) => void;
+  /** Called when its batch is sent. */
+  readonly onSent: () => void;
 }
 
 /**
- * Calls that travel together: those that are made while a batch is under way are the next one. Nobody waits for a timer,
- * and the busier the caller is, the more each request carries.
+ * Sends calls together: those made while a batch is in flight form the next batch. No call waits for a timer, and a busier
+ * caller sends more calls per request.
  *
- * A call that is given up leaves its batch, and a batch that all have left is given up too: it holds up nobody.
+ * An aborted call leaves its batch. A batch that all calls have left is aborted too, so that it does not delay the next.
  */
 export class Batches {
-  /** In the order in which they were made. */
-  readonly #waiting = new Set<Waiting>();
-  /** The calls of the batch under way that are still waited for, and how to give it up. */
-  #travelling: { readonly calls: Set<Waiting>; readonly over: AbortController } | undefined;
-  #isUnderWay = false;
+  /** In the order of the calls. */
+  readonly #waiting = new Set<WaitingCall>();
+  /** The batch in flight: its calls that have not left, and how to abort it. */
+  #inFlight: { readonly calls: Set<WaitingCall>; readonly abort: AbortController } | undefined;
+  #isSending = false;
 
   /** `post` sends the body of a batch. */
-  constructor(private readonly post: (body: string, signal: AbortSignal) => Promise<Answer>) {}
+  constructor(private readonly post: (body: string, signal: AbortSignal) => Promise<Reply>) {}
 
   /**
-   * What is answered to this call, as if it had been sent alone. Once `signal` is aborted, maybe never.
-   * @throws UnavailableError as `send` does, or the error that the whole batch was refused with.
+   * Sends a call in a batch. Resolves to its reply, as if it had been sent alone. May never settle once `signal` is aborted.
+   * @throws UnavailableError like `send`, or the error of the whole batch.
    */
-  add(call: unknown, signal: AbortSignal, sent: () => void): Promise<Answer> {
-    const item = JSON.stringify(call);
-    const bytes = new TextEncoder().encode(item).length + ",".length;
+  add(call: unknown, signal: AbortSignal, onSent: () => void): Promise<Reply> {
+    const json = JSON.stringify(call);
+    const bytes = new TextEncoder().encode(json).length + ",".length;
     return new Promise((resolve) => {
-      const waiting = { item, bytes, resolve, sent };
+      const waiting = { json, bytes, resolve, onSent };
       this.#waiting.add(waiting);
       signal.addEventListener("abort", () => this.#leave(waiting));
-      if (!this.#isUnderWay) this.#sendAll();
+      if (!this.#isSending) this.#sendAll();
     });
   }
 
   async #sendAll(): Promise<void> {
-    this.#isUnderWay = true;
-    // Calls made in one turn travel together from the first one on.
+    this.#isSending = true;
+    // Calls made in the same turn are sent together, the first call included.
     await Promise.resolve();
     while (this.#waiting.size > 0) await this.#send(this.#next());
-    this.#isUnderWay = false;
+    this.#isSending = false;
   }
 
-  /** The first of those who wait, as many as fit. */
-  #next(): Waiting[] {
-    const batch: Waiting[] = [];
+  /** Takes the first waiting calls, as many as fit into a batch. */
+  #next(): WaitingCall[] {
+    const batch: WaitingCall[] = [];
     let bytes = OPENING.length + CLOSING.length;
     for (const waiting of this.#waiting) {
       bytes += waiting.bytes;
       if (batch.length > 0 && (batch.length === MOST_CALLS || bytes > MOST_BYTES)) break;
       batch.push(waiting);
       this.#waiting.delete(waiting);
-      waiting.sent();
+      waiting.onSent();
     }
     return batch;
   }
 
-  async #send(batch: readonly Waiting[]): Promise<void> {
-    const over = new AbortController();
-    this.#travelling = { calls: new Set(batch), over };
-    const body = `${OPENING}${batch.map(({ item }) => item).join()}${CLOSING}`;
-    const answer = this.post(body, over.signal);
-    const answers = answer.then((answer) => answersOf(answer, batch.length));
+  async #send(batch: readonly WaitingCall[]): Promise<void> {
+    const abort = new AbortController();
+    this.#inFlight = { calls: new Set(batch), abort };
+    const body = `${OPENING}${batch.map(({ json }) => json).join()}${CLOSING}`;
+    const replies = this.post(body, abort.signal).then((reply) => repliesIn(reply, batch.length));
     batch.forEach(({ resolve }, i) => {
-      resolve(answers.then((answers) => heard(answers[i] as Answer)));
+      resolve(replies.then((replies) => requireNoServerError(replies[i] as Reply)));
     });
-    // What does not end when it is told to is not waited for.
-    const left = new Promise((resolve) => over.signal.addEventListener("abort", resolve));
-    await Promise.race([answers.catch(() => {}), left]);
-    this.#travelling = undefined;
+    // A `fetch` that ignores its signal must not delay the next batch.
+    const aborted = new Promise((resolve) => abort.signal.addEventListener("abort", resolve));
+    await Promise.race([replies.catch(() => {}), aborted]);
+    this.#inFlight = undefined;
   }
 
-  #leave(waiting: Waiting): void {
+  #leave(waiting: WaitingCall): void {
     this.#waiting.delete(waiting);
-    const travelling = this.#travelling;
-    if (travelling?.calls.delete(waiting) && travelling.calls.size === 0) travelling.over.abort();
+    const inFlight = this.#inFlight;
+    if (inFlight?.calls.delete(waiting) && inFlight.calls.size === 0) inFlight.abort.abort();
   }
 }
 
 /**
- * What was answered to each of `count` calls.
- * @throws UnavailableError when that is no answer to a batch, or the error that all of it is refused with.
+ * The replies to the `count` calls of a batch.
+ * @throws UnavailableError if it is no reply to a batch, or the error that the whole batch is refused with.
  */
-function answersOf(answer: Answer, count: number): Answer[] {
-  const { results } = fieldsOf(answer.body);
-  if (!Array.isArray(results) || results.length !== count) throw errorOf(answer);
+function repliesIn(reply: Reply, count: number): Reply[] {
+  const { results } = fieldsOf(reply.body);
+  if (!Array.isArray(results) || results.length !== count) throw errorOf(reply);
   return results.map((result: unknown) => {
     const { status, headers, body } = fieldsOf(result);
-    const given = fieldsOf(headers);
-    return { status: Number(status), headers: handedOn((name) => given[name]), body };
+    const headersByName = fieldsOf(headers);
+    return { status: Number(status), headers: forwardedHeaders((name) => headersByName[name]), body };
   });
 }

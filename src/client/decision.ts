@@ -4,51 +4,51 @@ import type { CheckRequest } from "./requests.js";
 /** One limit of one layer, as it stands after the decision. */
 export interface LimitState {
   readonly layer: string;
-  /** What the layer counts by, such as `user:u_1`. */
+  /** The key that the layer counts by, such as `user:u_1`. */
   readonly key: string;
   /** The most in any window. */
   readonly limit: number;
   readonly windowSeconds: number;
-  /** It counts decisions that were admitted in the window and not released, in place of their cost. */
+  /** True: the limit counts decisions that were admitted in the window and not released. False: it adds up costs. */
   readonly concurrent: boolean;
   readonly used: number;
   readonly remaining: number;
-  /** The wait until all of the limit remains if nobody consumes. */
+  /** The wait until `remaining` equals `limit` if nobody consumes. */
   readonly resetSeconds: number;
-  /** Of a layer in shadow: it counts, and denies nothing. */
+  /** The layer is in shadow: it counts, and denies nothing. */
   readonly shadow: boolean;
-  /** What is in force for the key in place of the policy's own limit, if anything. */
+  /** The kind of the override that replaces the policy's own limit, if there is one. */
   readonly override?: "limits" | "exempt" | "ban" | undefined;
 }
 
-/** May it be done now? A denial is a decision like any other. */
+/** The decision about a check or a consume. A denial is a value, not an error. */
 export interface Decision {
   readonly allowed: boolean;
   /** Names an admitted consume, for `settle` and `release`. */
   readonly id: string | undefined;
   readonly policy: string;
   readonly cost: number;
-  /** The same idempotency key was admitted before: nothing was charged this time. */
+  /** The idempotency key was admitted before: nothing was charged this time. */
   readonly replayed: boolean;
-  /** Not decided by the counters, which could not be reached, but by `onError` here or in the service. */
+  /** The counters could not be reached: `onError` of the client or of the service decided. */
   readonly degraded: boolean;
   /** The wait until this cost fits if nobody else consumes; null when allowed. */
   readonly retryAfterSeconds: number | null;
   /** The policy has layers in shadow, which count and deny nothing. */
   readonly shadow: boolean;
-  /** Those layers would have denied it; false when they could not be asked. */
+  /** The layers in shadow would have denied it. False if they could not be asked. */
   readonly wouldDeny: boolean;
-  /** Every limit of every layer, in the policy's order; none when degraded. */
+  /** Every limit of every layer, in the policy's order. Empty if degraded. */
   readonly limits: readonly LimitState[];
-  /** `RateLimit`, `RateLimit-Policy` and `Retry-After`, those that were answered: to hand on to one's own client. */
+  /** `RateLimit`, `RateLimit-Policy` and `Retry-After`, as far as the reply has them. Pass them on to your own client. */
   readonly headers: Readonly<Record<string, string>>;
-  /** As answered: with `status` and `title`, a problem of RFC 9457, when a consume was denied. */
+  /** The body of the reply. For a denied consume it is a problem of RFC 9457, with `status` and `title`. */
   readonly body: DecisionBody;
-  /** The outage in which `onError` decided here: nobody answers, the token is refused, or the policy is not known. */
+  /** The outage in which `onError` of the client decided: no answer, the token is refused, or the policy is unknown. */
   readonly error: LimiterError | undefined;
 }
 
-/** The corrected cost of an earlier consume, and every limit of its policy after it. */
+/** The corrected cost of an earlier consume, and every limit of its policy with that cost. */
 export interface Settlement {
   readonly id: string;
   readonly policy: string;
@@ -56,7 +56,7 @@ export interface Settlement {
   readonly limits: readonly LimitState[];
 }
 
-/** An earlier consume that is over, and every limit of its policy without it among what is under way. */
+/** A released consume, and every limit of its policy after the release. */
 export interface Release {
   readonly id: string;
   readonly policy: string;
@@ -73,13 +73,13 @@ export interface LimitBody {
   readonly used: number;
   readonly remaining: number;
   readonly reset_seconds: number;
-  /** There when it is of a layer in shadow. */
+  /** Present if the layer is in shadow. */
   readonly shadow?: true | undefined;
-  /** What is in force for the key in place of the policy's own limit. */
+  /** The kind of the override that replaces the policy's own limit. */
   readonly override?: "limits" | "exempt" | "ban" | undefined;
 }
 
-/** A decision on the wire. What is optional stands in the problem that a denied consume is; `id` in an admitted one. */
+/** A decision on the wire. A denied consume is a problem, with the first five fields. An admitted consume has an `id`. */
 export interface DecisionBody {
   readonly type?: string;
   readonly title?: string;
@@ -94,7 +94,7 @@ export interface DecisionBody {
   readonly replayed: boolean;
   readonly degraded: boolean;
   readonly retry_after_seconds: number | null;
-  /** There, with `would_deny`, when the policy has layers in shadow. */
+  /** Present, with `would_deny`, if the policy has layers in shadow. */
   readonly shadow?: true | undefined;
   readonly would_deny?: boolean | undefined;
   readonly limits: readonly LimitBody[];
@@ -116,31 +116,31 @@ export interface ReleaseBody {
   readonly limits: readonly LimitBody[];
 }
 
-/** A decision from its body and the headers to hand on. */
+/** Makes a decision from a body and the headers to pass on. */
 export function decisionOf(body: DecisionBody, headers: Record<string, string>, error?: LimiterError): Decision {
   const { allowed, id, policy, cost, replayed, degraded, retry_after_seconds: retryAfterSeconds } = body;
   const { shadow = false, would_deny: wouldDeny = false } = body;
-  const told = { allowed, id, policy, cost, replayed, degraded, retryAfterSeconds, shadow, wouldDeny };
-  return { ...told, limits: body.limits.map(limitOf), headers, body, error };
+  const fields = { allowed, id, policy, cost, replayed, degraded, retryAfterSeconds, shadow, wouldDeny };
+  return { ...fields, limits: body.limits.map(limitOf), headers, body, error };
 }
 
-/** What stands in for a decision in an outage. */
-export function undecided(
+/** The decision in an outage, by `onError`. */
+export function outageDecision(
   onError: "deny" | "allow",
   { policy, cost = 1 }: Pick<CheckRequest, "policy" | "cost">,
   id: string | undefined,
   error: LimiterError,
 ): Decision {
-  const same = { policy, cost, replayed: false, degraded: true, limits: [] };
+  const common = { policy, cost, replayed: false, degraded: true, limits: [] };
   if (onError === "allow")
-    return decisionOf({ allowed: true, ...(id && { id }), ...same, retry_after_seconds: null }, {}, error);
+    return decisionOf({ allowed: true, ...(id && { id }), ...common, retry_after_seconds: null }, {}, error);
   const problem = {
     type: "about:blank",
     title: "Service Unavailable",
     status: 503,
     detail: "The limiter could not be asked.",
   };
-  const denial: DecisionBody = { ...problem, allowed: false, ...same, retry_after_seconds: 1 };
+  const denial: DecisionBody = { ...problem, allowed: false, ...common, retry_after_seconds: 1 };
   return decisionOf(denial, { "Retry-After": "1" }, error);
 }
 
@@ -152,13 +152,13 @@ export function releaseOf({ id, policy, limits }: ReleaseBody): Release {
   return { id, policy, limits: limits.map(limitOf) };
 }
 
-function limitOf({ window_seconds, reset_seconds, ...same }: LimitBody): LimitState {
-  const { layer, key, limit, concurrent = false, used, remaining, shadow = false, override } = same;
+function limitOf({ window_seconds, reset_seconds, ...rest }: LimitBody): LimitState {
+  const { layer, key, limit, concurrent = false, used, remaining, shadow = false, override } = rest;
   const standing = { windowSeconds: window_seconds, concurrent, used, remaining, resetSeconds: reset_seconds };
   return { layer, key, limit, ...standing, shadow, ...(override !== undefined && { override }) };
 }
 
-/** Whether this is a decision: what a proxy answers in the service's place must not pass for an admission. */
+/** Whether a body is a decision: the reply of a proxy must not pass for an admission. */
 export function isDecision(body: unknown): body is DecisionBody {
   const { allowed, id, policy, cost, replayed, degraded, retry_after_seconds, limits } = fieldsOf(body);
   const { shadow, would_deny } = fieldsOf(body);
@@ -173,7 +173,7 @@ export function isDecision(body: unknown): body is DecisionBody {
     isFlag(would_deny) &&
     (allowed ? retry_after_seconds === null : typeof retry_after_seconds === "number") &&
     areLimits(limits) &&
-    // A policy may be in shadow as a whole, and its shadow out of reach.
+    // No limits: degraded, or all layers are in shadow and unreachable.
     (limits.length > 0 || degraded || shadow === true)
   );
 }
@@ -202,12 +202,12 @@ function isLimit(body: unknown): body is LimitBody {
   );
 }
 
-/** What is not true of most answers is left out of them. */
+/** A flag may be left out if it is false. */
 function isFlag(value: unknown): boolean {
   return value === undefined || typeof value === "boolean";
 }
 
-/** Its fields if it is an object, else none. */
+/** The fields of an object; no fields for any other value. */
 export function fieldsOf(body: unknown): Record<string, unknown> {
   return Object(body);
 }

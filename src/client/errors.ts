@@ -1,4 +1,4 @@
-/** Whatever the client throws, except what a caller's own `AbortSignal` gives as its reason. */
+/** Base class of the client's errors. */
 export class LimiterError extends Error {
   override readonly name: string = "LimiterError";
 }
@@ -10,8 +10,8 @@ export interface InvalidField {
 }
 
 /**
- * The request can't be decided, whenever and however often it is sent: it is malformed (400, 413, 415), names no policy
- * in force (404), or has a cost above a limit or an idempotency key that was used for something else (422).
+ * The request can't be decided, and a retry would not help: it is malformed (400, 413, 415), its policy is not in force
+ * (404), its cost is above a limit, or its idempotency key was used with another cost or policy (422).
  */
 export class InvalidRequestError extends LimiterError {
   override readonly name = "InvalidRequestError";
@@ -19,44 +19,44 @@ export class InvalidRequestError extends LimiterError {
   constructor(
     readonly status: number,
     readonly detail: string,
-    /** Of a malformed request: every mistake in it. */
+    /** Every mistake in a malformed request. */
     readonly errors: readonly InvalidField[] = [],
   ) {
     super([detail, ...errors.map(({ pointer, detail }) => `${pointer}: ${detail}`)].join("\n"));
   }
 }
 
-/** The token is not in force (401), or may not do this (403). */
+/** The token is not in force (401), or does not permit the call (403). */
 export class UnauthorizedError extends LimiterError {
   override readonly name = "UnauthorizedError";
 }
 
-/** There is no such decision of this policy and subject in the window. */
+/** No decision of this policy and subject in the window has this id. */
 export class UnknownDecisionError extends LimiterError {
   override readonly name = "UnknownDecisionError";
 }
 
 /**
- * No answer of the service within the deadline: its host can't be reached, is silent, fails (5xx), or what answers there
- * is not the limiter. Whether the last request did its work is not known.
+ * No answer of the service within the deadline: its host is unreachable, does not answer, fails (5xx), or is not the
+ * limiter. The last request may still have done its work.
  */
 export class UnavailableError extends LimiterError {
   override readonly name = "UnavailableError";
-  /** How long the service asks to be left alone; 0 when it says nothing of that. */
+  /** `Retry-After` of the reply; 0 without that header. */
   readonly retryAfterMs: number;
-  /** The service itself says 503, in a problem document: it can be reached, and maybe one of its objects can't. */
-  readonly isTold: boolean;
+  /** The service itself answered 503: it can be reached, but perhaps not one of its objects. */
+  readonly isFromService: boolean;
 
   constructor(
     message: string,
     {
       retryAfterMs = 0,
-      isTold = false,
+      isFromService = false,
       ...options
-    }: ErrorOptions & { readonly retryAfterMs?: number; readonly isTold?: boolean } = {},
+    }: ErrorOptions & { readonly retryAfterMs?: number; readonly isFromService?: boolean } = {},
   ) {
     super(message, options);
     this.retryAfterMs = retryAfterMs;
-    this.isTold = isTold;
+    this.isFromService = isFromService;
   }
 }

@@ -1,15 +1,15 @@
-import { type Answer, type Fetch, send } from "./answer.js";
 import { tryWithin } from "./attempts.js";
 import { Batches } from "./batches.js";
+import { type Fetch, type Reply, send } from "./reply.js";
 
 export type Op = "consume" | "check" | "settle" | "release";
 
 /** An idempotency key. */
 export interface Key {
   readonly text: string;
-  /** Made up for this call. */
+  /** The client made it for this call. */
   readonly isNew: boolean;
-  /** Set as soon as the service may have it. */
+  /** The service may have received it. */
   isSent?: boolean;
 }
 
@@ -21,10 +21,10 @@ export interface ExchangeOptions {
   readonly fetch: Fetch;
 }
 
-/** A longer call travels alone: it is refused, or crowds out the others. At most 8 KiB, which no sound call needs. */
+/** A longer call is sent alone: in a batch it would take the room of others. In UTF-8 it is at most 8 KiB, the limit of a call. */
 const LONGEST_CALL_CHARS = 2_048;
 
-/** Calls to the service, each sent until there is an answer that can be read, or its deadline has passed. */
+/** Sends calls to the service, each until `read` accepts a reply or the deadline has passed. */
 export class Exchange {
   readonly #batches: Batches | undefined;
 
@@ -37,18 +37,18 @@ export class Exchange {
     body: Readonly<Record<string, unknown>>,
     key: Key | undefined,
     signal: AbortSignal | undefined,
-    read: (answer: Answer) => T,
+    read: (reply: Reply) => T,
   ): Promise<T> {
     const text = JSON.stringify(body);
     const batches = text.length <= LONGEST_CALL_CHARS ? this.#batches : undefined;
     return tryWithin(this.options.deadlineMs, signal, async (signal, nth) => {
-      // Of a key that is new, the service is told which try it is: before the first one nobody has sent it.
+      // For a new key the service gets the number of the attempt: before the first, nobody has sent the key.
       const attempt = key?.isNew ? nth : undefined;
-      const sent = () => {
+      const onSent = () => {
         if (key) key.isSent = true;
       };
-      if (batches) return read(await batches.add({ op, ...body, idempotency_key: key?.text, attempt }, signal, sent));
-      sent();
+      if (batches) return read(await batches.add({ op, ...body, idempotency_key: key?.text, attempt }, signal, onSent));
+      onSent();
       const headers = {
         ...(key && { "Idempotency-Key": `"${key.text}"` }),
         ...(attempt && { "Idempotency-Attempt": String(attempt) }),
@@ -57,18 +57,18 @@ export class Exchange {
     });
   }
 
-  get<T>(path: string, signal: AbortSignal | undefined, read: (answer: Answer) => T): Promise<T> {
+  get<T>(path: string, signal: AbortSignal | undefined, read: (reply: Reply) => T): Promise<T> {
     return tryWithin(this.options.deadlineMs, signal, async (signal) => read(await this.#send(path, { signal })));
   }
 
-  #post(path: Op | "batch", headers: Record<string, string>, body: string, signal: AbortSignal): Promise<Answer> {
+  #post(path: Op | "batch", headers: Record<string, string>, body: string, signal: AbortSignal): Promise<Reply> {
     const json = { "Content-Type": "application/json", ...headers };
     return this.#send(path, { method: "POST", headers: json, body, signal });
   }
 
-  #send(path: string, init: RequestInit & { readonly headers?: Record<string, string> }): Promise<Answer> {
+  #send(path: string, init: RequestInit & { readonly headers?: Record<string, string> }): Promise<Reply> {
     const headers = { ...this.options.headers, ...init.headers };
-    // A redirect would be followed with another method, or with the token to another host.
+    // A redirect could change the method, or send the token to another host.
     return send(this.options.fetch, `${this.options.url}/v1/${path}`, { ...init, headers, redirect: "manual" });
   }
 }

@@ -1,4 +1,3 @@
-export type { Fetch } from "./answer.js";
 export type { Decision, DecisionBody, LimitBody, LimitState, Release, Settlement } from "./decision.js";
 export {
   type InvalidField,
@@ -11,6 +10,7 @@ export {
 export { Limiter } from "./limiter.js";
 export type { Log } from "./log.js";
 export type { LimiterOptions } from "./options.js";
+export type { Fetch } from "./reply.js";
 export type {
   CheckRequest,
   ConsumeRequest,

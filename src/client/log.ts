@@ -1,21 +1,21 @@
 import type { LimiterError } from "./errors.js";
 
-/** Takes a line for whoever runs the application, and the error behind it, if there is one. */
+/** Logs a message and the error behind it, if there is one. */
 export type Log = (message: string, error?: LimiterError) => void;
 
-const REST_MS = 60_000;
+const REPEAT_MS = 60_000;
 const MOST_MESSAGES = 100;
 
-/** Says the same thing once a minute, however many requests it concerns. */
-export function sparing(log: Log): Log {
-  const saidAtMs = new Map<string, number>();
+/** Logs the same message at most once a minute. */
+export function oncePerMinute(log: Log): Log {
+  const loggedAtMs = new Map<string, number>();
   return (message, error) => {
     const nowMs = performance.now();
-    const lastMs = saidAtMs.get(message);
-    if (lastMs !== undefined && nowMs - lastMs < REST_MS) return;
-    // A policy's name may come from anywhere.
-    if (saidAtMs.size >= MOST_MESSAGES) saidAtMs.clear();
-    saidAtMs.set(message, nowMs);
+    const lastMs = loggedAtMs.get(message);
+    if (lastMs !== undefined && nowMs - lastMs < REPEAT_MS) return;
+    // Bounded: messages have names of policies, which may come from a user.
+    if (loggedAtMs.size >= MOST_MESSAGES) loggedAtMs.clear();
+    loggedAtMs.set(message, nowMs);
     log(message, error);
   };
 }

@@ -1,38 +1,38 @@
-import type { Fetch } from "./answer.js";
 import type { Log } from "./log.js";
+import type { Fetch } from "./reply.js";
 
 export interface LimiterOptions {
-  /** Where the service is, with the path that it is mounted at, if any: `https://limiter.example`. */
+  /** The URL of the service, with the path that it is mounted at, if any: `https://limiter.example`. */
   readonly url: string;
   /** A caller token. */
   readonly token: string;
-  /** How long a call may take, all its tries together; 2500 when left out, more than twice what the service allows itself. */
+  /** The deadline of a call, for all its attempts together. Default: 2,500 ms, more than twice the deadline of the service. */
   readonly deadlineMs?: number | undefined;
   /**
-   * What is decided in an outage: nobody answers within the deadline, the service fails (5xx), refuses the token, or does
-   * not know the policy. `deny` when left out.
+   * The decision in an outage: no answer within the deadline, only a 5xx, the token is refused, or the policy is unknown.
+   * Default: `deny`.
    */
   readonly onError?: "deny" | "allow" | undefined;
   /**
-   * Calls that are made while a request is under way travel together in the next one, up to 100: many more of them a
-   * second, each a little later. False when left out.
+   * Sends calls that are made while a request is in flight together in the next request, up to 100. This raises throughput;
+   * each call takes a little longer. Default: false.
    */
   readonly batch?: boolean | undefined;
-  /** In place of the global `fetch`: `(url, init) => env.LIMITER.fetch(url, init)` for a service binding. */
+  /** Replaces the global `fetch`: `(url, init) => env.LIMITER.fetch(url, init)` for a service binding. */
   readonly fetch?: Fetch | undefined;
   /**
-   * Is told of outages, of what is wrong with the configuration, and of a settle or a release that failed when nobody
-   * waited for it any more; the same thing once a minute. `console.error` when left out.
+   * Logs outages, mistakes in the configuration, and failures of background calls, each message at most once a minute.
+   * Default: `console.error`.
    */
   readonly log?: Log | undefined;
 }
 
-/** A timer of more rings at once. */
+/** A longer timer fires at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** @throws TypeError for a URL at which no service can be. */
+/** @throws TypeError for a URL that can't be a service's. */
 export function readUrl(text: string): string {
-  const { href, protocol, username, password, search, hash } = parsed(text);
+  const { href, protocol, username, password, search, hash } = parseUrl(text);
   if (protocol !== "http:" && protocol !== "https:") throw new TypeError("url must begin with http:// or https://");
   if (username !== "" || password !== "")
     throw new TypeError("url must have no user and no password: fetch refuses such a URL");
@@ -40,17 +40,13 @@ export function readUrl(text: string): string {
   return href.replace(/\/+$/, "");
 }
 
-/** @throws TypeError without the text: the runtime's own error carries it, and a password may stand in it. */
-function parsed(text: string): URL {
-  let url: URL | undefined;
-  try {
-    url = new URL(text);
-  } catch {}
-  if (!url) throw new TypeError("url is not a URL: use https://HOST or http://HOST:PORT");
-  return url;
+/** @throws TypeError without the text, which may have a password. The runtime's own error has the text. */
+function parseUrl(text: string): URL {
+  if (URL.canParse(text)) return new URL(text);
+  throw new TypeError("url is not a URL: use https://HOST or http://HOST:PORT");
 }
 
-/** @throws TypeError for a token that is missing, or that no header can carry. It is told nothing of what the token is. */
+/** @throws TypeError for a token that is missing or can't be sent in a header. The message does not contain the token. */
 export function readToken(token: unknown): string {
   if (typeof token !== "string" || token.trim() === "") throw new TypeError("token is missing or empty");
   if (!/^[\x21-\x7e]+$/.test(token.trim()))
@@ -58,13 +54,13 @@ export function readToken(token: unknown): string {
   return token.trim();
 }
 
-/** @throws RangeError for a deadline that no timer can keep. */
+/** @throws RangeError for a deadline that is too long for a timer, or not positive. */
 export function readDeadline(ms: number): number {
   if (ms > 0 && ms <= LONGEST_TIMER_MS) return ms;
   throw new RangeError(`deadlineMs must be above 0 and at most ${LONGEST_TIMER_MS}, not ${ms}`);
 }
 
-/** @throws TypeError for anything but the two words: a mistake in them must not open what they guard. */
+/** @throws TypeError for any other value: a typo must not admit requests in an outage. */
 export function readOnError(word: string): "deny" | "allow" {
   if (word === "deny" || word === "allow") return word;
   throw new TypeError(`onError must be "deny" or "allow", not ${JSON.stringify(word)}`);

@@ -2,42 +2,43 @@ import * as z from "zod";
 import { LARGEST_MAX } from "../core/limit";
 import type { Policy } from "../core/policy";
 import { ConfigError, mistakesOf } from "./mistake";
-import { chatPolicy, mode, readPolicies } from "./policies";
+import { chatPolicy, modeSchema, readPolicies } from "./policies";
 
-/** Everything that whoever runs the service can set, read once and valid as a whole. */
+/** The configuration: read once, and valid as a whole. */
 export interface Config {
-  /** By name; `chat` is always there and the first. */
+  /** By name. `chat` is always present and comes first. */
   readonly policies: ReadonlyMap<string, Policy>;
   readonly ipv6PrefixBits: number;
   readonly placement: Placement;
   readonly locationHint: LocationHint | undefined;
   /** How many hubs a location has, in which sessions end. */
   readonly hubs: number;
-  /** For a call to an object, its retries included. */
+  /** The deadline of a decision, with all its calls and retries. */
   readonly deadlineMs: number;
-  /** For how long an object's denial is believed without asking again, at most: 0 is not at all. */
+  /** How long a denial is cached at most. 0 caches nothing. */
   readonly denyCacheMs: number;
-  /** What becomes of a decision whose object can't be reached. */
+  /** The decision if an object is unreachable. */
   readonly onError: "deny" | "allow";
-  /** Whether callers may name limits of their own. */
+  /** Callers may name limits in a request. */
   readonly inline: boolean;
-  /** Of the denials, the share that is logged; and whether with their keys, or with a digest of each. */
+  /** The share of denials that is logged, from 0 to 1. */
   readonly logDenials: number;
+  /** Denials are logged with keys instead of their digests. */
   readonly logKeys: boolean;
-  /** Every attribute that some policy counts by. */
+  /** All attributes that policies count by. */
   readonly attributes: readonly string[];
   readonly callerTokens: readonly string[];
   readonly adminTokens: readonly string[];
 }
 
-/** An object a key, or a fixed number of objects that share all keys. */
+/** An object per key, or a fixed number of objects that share all keys. */
 export type Placement = { readonly kind: "key" } | { readonly kind: "shards"; readonly count: number };
 
 /** Where Cloudflare creates objects: https://developers.cloudflare.com/durable-objects/reference/data-location/ */
 const LOCATION_HINTS = ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"] as const;
 export type LocationHint = (typeof LOCATION_HINTS)[number];
 
-/** A variable arrives as text from the environment, and as it is written from `wrangler.toml`. */
+/** A whole number. The environment gives variables as text, `wrangler.toml` also as numbers. */
 function integer(smallest: number, largest: number, message = `must be a whole number from ${smallest} to ${largest}`) {
   return z
     .union([z.number(), z.string().trim().regex(/^\d+$/, message).transform(Number)], message)
@@ -46,7 +47,7 @@ function integer(smallest: number, largest: number, message = `must be a whole n
 
 const zeroOrOne = integer(0, 1, "must be 0 or 1");
 
-const share = z
+const shareSchema = z
   .union(
     [
       z.number(),
@@ -60,7 +61,7 @@ const share = z
   )
   .refine((value) => value >= 0 && value <= 1, "must be a number from 0 to 1");
 
-const tokens = z
+const tokensSchema = z
   .string("must be text: tokens with commas between them")
   .transform((text) =>
     text
@@ -74,7 +75,7 @@ const tokens = z
   );
 
 const placementMessage = "must be key or shards:N, N from 1 to 9999";
-const placement = z.string(placementMessage).transform((text, context): Placement => {
+const placementSchema = z.string(placementMessage).transform((text, context): Placement => {
   if (text.trim() === "key") return { kind: "key" };
   const count = Number(/^shards:([1-9]\d{0,3})$/.exec(text.trim())?.[1]);
   if (count >= 1) return { kind: "shards", count };
@@ -82,37 +83,37 @@ const placement = z.string(placementMessage).transform((text, context): Placemen
   return z.NEVER;
 });
 
-const variables = z.object({
+const variablesSchema = z.object({
   RATE_LIMIT_CHAT_PER_MIN: integer(1, LARGEST_MAX).default(5),
   RATE_LIMIT_CHAT_PER_HOUR: integer(1, LARGEST_MAX).default(60),
   RATE_LIMIT_CHAT_IP_PER_MIN: integer(1, LARGEST_MAX).default(30),
-  RATE_LIMIT_CHAT_MODE: mode.default("live"),
+  RATE_LIMIT_CHAT_MODE: modeSchema.default("live"),
   RATE_LIMIT_IPV6_PREFIX: integer(1, 128).default(64),
-  LIMITER_PLACEMENT: placement.default({ kind: "key" }),
+  LIMITER_PLACEMENT: placementSchema.default({ kind: "key" }),
   LIMITER_LOCATION_HINT: z.enum(LOCATION_HINTS, `must be one of ${LOCATION_HINTS.join(", ")}`).optional(),
   LIMITER_HUBS_PER_LOCATION: integer(1, 100).default(1),
   RATE_LIMIT_DEADLINE_MS: integer(1, 60_000).default(1_000),
   RATE_LIMIT_DENY_CACHE_MS: integer(0, 60_000).default(1_000),
   RATE_LIMIT_ON_ERROR: z.enum(["deny", "allow"], "must be deny or allow").default("deny"),
   RATE_LIMIT_INLINE: zeroOrOne.default(0),
-  RATE_LIMIT_LOG_DENIALS: share.default(0),
+  RATE_LIMIT_LOG_DENIALS: shareSchema.default(0),
   RATE_LIMIT_LOG_KEYS: zeroOrOne.default(0),
-  LIMITER_TOKENS: tokens.default([]),
-  LIMITER_ADMIN_TOKENS: tokens.default([]),
+  LIMITER_TOKENS: tokensSchema.default([]),
+  LIMITER_ADMIN_TOKENS: tokensSchema.default([]),
 });
 
-/** The names of all variables, for those who hand them on from a process's environment. */
-export const VARIABLE_NAMES = [...Object.keys(variables.shape), "RATE_LIMIT_POLICIES"];
+/** The names of all variables, to pick them from a process's environment. */
+export const VARIABLE_NAMES = [...Object.keys(variablesSchema.shape), "RATE_LIMIT_POLICIES"];
 
 /**
- * Reads the configuration from the variables of a Worker or a process; others than its own are not looked at.
- * @throws ConfigError with every mistake.
+ * Reads the configuration from the variables of a Worker or a process. Other variables are ignored.
+ * @throws ConfigError with all mistakes.
  */
 export function readConfig(environment: Readonly<Record<string, unknown>>): Config {
   const set = Object.fromEntries(
     VARIABLE_NAMES.map((name) => [name, environment[name]]).filter(([, value]) => !isBlank(value)),
   );
-  const read = variables.safeParse(set);
+  const read = variablesSchema.safeParse(set);
   const declared = readPolicies(set.RATE_LIMIT_POLICIES ?? {});
   const mistakes = [...mistakesOf(read.error), ...declared.mistakes];
   if (!read.success || mistakes.length > 0) throw new ConfigError(mistakes);
@@ -144,6 +145,6 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
 }
 
 /** A variable that is set but empty counts as not set. */
-function isBlank(value: unknown): boolean {
+export function isBlank(value: unknown): boolean {
   return value === undefined || value === null || (typeof value === "string" && value.trim() === "");
 }

@@ -1,13 +1,13 @@
 import type * as z from "zod";
 
-/** Something in the configuration that makes no sense. */
+/** A mistake in the configuration. */
 export interface Mistake {
-  /** The variable and, where it has structure, the way into it: `RATE_LIMIT_POLICIES/upload/layers/0`. */
+  /** The variable, and the path into it if it has structure: `RATE_LIMIT_POLICIES/upload/layers/0`. */
   readonly where: string;
   readonly what: string;
 }
 
-/** Every mistake at once: half of a configuration is never used. */
+/** All mistakes in the configuration: the service never runs on half of a configuration. */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
 
@@ -24,7 +24,9 @@ export function mistakesOf(error: z.ZodError | undefined, ...prefix: string[]): 
   });
 }
 
-/** What a schema says of a value that is missing or of another type, in place of zod's own words. */
-export function must(be: string) {
-  return { error: ({ input }: { readonly input?: unknown }) => `${input === undefined ? "missing: " : ""}must ${be}` };
+/** The error of a schema for a value that is missing or of another type, in place of zod's own words. */
+export function must(rule: string) {
+  return {
+    error: ({ input }: { readonly input?: unknown }) => `${input === undefined ? "missing: " : ""}must ${rule}`,
+  };
 }

@@ -10,7 +10,7 @@ export interface ChatLimits {
   readonly mode: Mode;
 }
 
-/** The policy that is always there. */
+/** The built-in policy. */
 export function chatPolicy({ perMinute, perHour, ipPerMinute, mode }: ChatLimits): Policy {
   const minute = (max: number) => ({ max, windowMs: 60_000 });
   return {
@@ -24,23 +24,23 @@ export function chatPolicy({ perMinute, perHour, ipPerMinute, mode }: ChatLimits
 
 const MAX_POLICIES = 32;
 
-/** Names that no policy can be declared by, and why. */
+/** Names that no declared policy can have, and why. */
 const RESERVED: Readonly<Record<string, string>> = {
   chat: "chat is built in: set it by the RATE_LIMIT_CHAT_… variables",
   inline: "inline is reserved for limits that callers name: choose another name",
 };
 
 const nameRule = "be a lower-case letter, then up to 31 of a-z, 0-9, _ and -";
-export const name = z.string(must(nameRule)).regex(/^[a-z][a-z0-9_-]{0,31}$/, must(nameRule));
+export const nameSchema = z.string(must(nameRule)).regex(/^[a-z][a-z0-9_-]{0,31}$/, must(nameRule));
 
-/** Bounded so that a key, attribute and value together, fits the 1,024 bytes of an object's name. */
+/** Bounded, so that a key (attribute and value) fits the 1,024 bytes of an object's name. */
 const attributeRule = "be 1 to 64 of a-z, 0-9 and _";
-const attribute = z
+const attributeSchema = z
   .string(must(attributeRule))
   .regex(/^[a-z0-9_]{1,64}$/, must(attributeRule))
   .refine((name) => name !== "__proto__", must("not be __proto__"));
 
-const limit = z
+const limitSchema = z
   .string(must("be a limit, such as 10/minute"))
   .meta({ examples: ["10/minute", "2 per 5 seconds"] })
   .transform((text, context) => {
@@ -53,68 +53,71 @@ const limit = z
   });
 
 /**
- * One to `most` items that differ in the text that `of` picks. Items are compared even when some are wrong in themselves:
- * of those `of` picks what is certain, or nothing.
+ * A list of 1 to `maxItems` items that differ in `textOf`. Items are compared even if some are invalid: for an invalid item
+ * `textOf` returns undefined, unless its text is certain.
  */
 export function listOf<Item extends z.ZodType>(
   item: Item,
-  most: number,
-  of: (value: Partial<z.output<Item>>) => unknown,
-  twice: string,
+  maxItems: number,
+  textOf: (value: Partial<z.output<Item>>) => unknown,
+  duplicateMessage: string,
 ) {
   const when = ({ value }: { value: unknown }) => Array.isArray(value);
   return z
     .array(item, must("be a list"))
     .min(1, "must not be empty")
-    .refine((items) => items.length <= most, { message: `must have at most ${most} items`, when })
+    .refine((items) => items.length <= maxItems, { message: `must have at most ${maxItems} items`, when })
     .refine(
       (items) => {
-        const picked = items.map((item) => of(item)).filter((value) => typeof value === "string");
-        return new Set(picked).size === picked.length;
+        const texts = items.map((item) => textOf(item)).filter((text) => typeof text === "string");
+        return new Set(texts).size === texts.length;
       },
-      { message: twice, when },
+      { message: duplicateMessage, when },
     )
-    .meta({ maxItems: most });
+    .meta({ maxItems });
 }
 
-/** False for what was no limit: the schema has left something else in its place. */
+/** False for an invalid limit: the schema leaves something else in its place. */
 function isLimit(limit: Partial<Limit> | null): limit is Limit {
   return typeof limit?.windowMs === "number";
 }
 
-export const limits = listOf(
-  limit,
+export const limitsSchema = listOf(
+  limitSchema,
   8,
   (limit) => isLimit(limit) && limitName("", limit),
   "must not have two limits of one kind with the same window",
 );
 
-export const mode = z.enum(["live", "shadow"], "must be live or shadow") satisfies z.ZodType<Mode>;
+export const modeSchema = z.enum(["live", "shadow"], "must be live or shadow") satisfies z.ZodType<Mode>;
 
-/** A layer that does not say its mode has that of its policy. */
-const layer = z.strictObject(
+/** A layer without a mode has the mode of its policy. */
+const layerSchema = z.strictObject(
   {
-    name,
-    by: listOf(attribute, 64, (attribute) => attribute, "must not name an attribute twice"),
-    limits,
-    mode: mode.optional(),
+    name: nameSchema,
+    by: listOf(attributeSchema, 64, (attribute) => attribute, "must not name an attribute twice"),
+    limits: limitsSchema,
+    mode: modeSchema.optional(),
   },
   must("be a table"),
 ) satisfies z.ZodType<Omit<Layer, "mode">>;
 
-/** The layers of a policy, whatever a layer consists of beside its name. */
+/** The layers of a policy, whatever fields a layer has beside its name. */
 export function layersSchema<Layer extends z.ZodType<{ readonly name: string }>>(layer: Layer) {
   return listOf(layer, 8, (layer) => layer?.name, "must not have two layers of the same name");
 }
 
-const declaration = z.strictObject({ mode: mode.default("live"), layers: layersSchema(layer) }, must("be a table"));
+const policySchema = z.strictObject(
+  { mode: modeSchema.default("live"), layers: layersSchema(layerSchema) },
+  must("be a table"),
+);
 
-const table = z.custom<Readonly<Record<string, unknown>>>(
+const policiesTable = z.custom<Readonly<Record<string, unknown>>>(
   (value) => typeof value === "object" && value !== null && !Array.isArray(value),
   "must be a table of policies by name",
 );
 
-/** Reads `RATE_LIMIT_POLICIES`: a table, or the same as JSON. */
+/** Reads `RATE_LIMIT_POLICIES`: a table, or the same table as JSON. */
 export function readPolicies(value: unknown): { policies: Policy[]; mistakes: Mistake[] } {
   const variable = "RATE_LIMIT_POLICIES";
   let declared = value;
@@ -125,15 +128,15 @@ export function readPolicies(value: unknown): { policies: Policy[]; mistakes: Mi
       return { policies: [], mistakes: [{ where: variable, what: `must be JSON: ${(error as SyntaxError).message}` }] };
     }
   }
-  const read = table.safeParse(declared);
+  const read = policiesTable.safeParse(declared);
   if (!read.success) return { policies: [], mistakes: mistakesOf(read.error, variable) };
 
   const policies: Policy[] = [];
   const mistakes: Mistake[] = [];
-  // One by one, because a zod record says nothing about the value of a bad key, and nothing at all about __proto__.
+  // Each policy by itself: a zod record ignores the value of an invalid key, and ignores __proto__ altogether.
   for (const [key, content] of Object.entries(read.data)) {
-    const policy = declaration.safeParse(content);
-    mistakes.push(...mistakesOf(name.safeParse(key).error, variable, key));
+    const policy = policySchema.safeParse(content);
+    mistakes.push(...mistakesOf(nameSchema.safeParse(key).error, variable, key));
     mistakes.push(...mistakesOf(policy.error, variable, key));
     const reserved = Object.hasOwn(RESERVED, key) ? RESERVED[key] : undefined;
     if (reserved) mistakes.push({ where: `${variable}/${key}`, what: reserved });

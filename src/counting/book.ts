@@ -7,18 +7,18 @@ import { addTallies, MOST_DENIED_KEYS, type Tallies, type Tally } from "./tally"
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 const MINUTES = 1_440;
-/** The hour that has begun and the day before it. */
+/** The current hour and the 24 before it. */
 const HOURS = 25;
 
 /**
- * What was counted: by minute and by hour for a day, and in all. What was added since the last write is in memory, as it
- * will be written; the rest is only in the table.
+ * The counts: by minute and by hour for a day, and totals. Rows that changed since the last write are in memory, as they
+ * will be written. All other rows are only in the table.
  */
 export class Book {
   readonly #minutes = new Map<number, Tallies>();
   readonly #hours = new Map<number, SpaceSaving>();
   #totals: Totals | undefined;
-  /** When something was last added. It never runs backwards, so that no minute is begun twice. */
+  /** When counts were last added. Never goes back, so that no minute begins twice. */
   #lastMs: number;
 
   constructor(private readonly store: StatsStore) {
@@ -31,7 +31,7 @@ export class Book {
 
   add({ tallies, latencies, deniedKeys }: Sums, atMs: number): void {
     const nowMs = Math.max(atMs, this.#lastMs);
-    // All that may throw comes first: sums of which a part was added would be sent again, and that part counted twice.
+    // Everything that may throw comes first: sums that were added in part would be sent again and counted twice.
     const totals = this.#totals ?? this.#storedTotals() ?? newTotals(nowMs);
     const minute = tallies.size > 0 ? this.#minute(nowMs) : undefined;
     const hour = deniedKeys.length > 0 ? this.#hour(nowMs) : undefined;
@@ -43,7 +43,7 @@ export class Book {
     hour?.merge(new SpaceSaving(MOST_DENIED_KEYS, deniedKeys));
   }
 
-  /** Writes what was added: a row for each minute and hour it was added in, and the totals. */
+  /** Writes the rows that changed: a row per minute and hour, and the totals. */
   write(): void {
     if (!this.#totals) return;
     const { sinceMs, tallies, latencies } = this.#totals;
@@ -63,30 +63,32 @@ export class Book {
     return this.#totals ?? this.#storedTotals() ?? newTotals(nowMs);
   }
 
-  /** The last `minutes`, the one that has begun included, and the keys of the last day. */
+  /** The last `minutes`, the current one included, and the keys denied most often in the last day. */
   recent(minutes: number, atMs: number): Recent {
     const nowMs = Math.max(atMs, this.#lastMs);
-    const fromMs = beginning(nowMs, MINUTE_MS) - (minutes - 1) * MINUTE_MS;
-    const known = new Map(this.store.since("minute", fromMs).map(({ atMs, body }) => [atMs, readTallies(body)]));
-    for (const [atMs, tallies] of this.#minutes) if (atMs >= fromMs) known.set(atMs, tallies);
+    const fromMs = startOf(nowMs, MINUTE_MS) - (minutes - 1) * MINUTE_MS;
+    const minuteTallies = new Map(
+      this.store.since("minute", fromMs).map(({ atMs, body }) => [atMs, readTallies(body)]),
+    );
+    for (const [atMs, tallies] of this.#minutes) if (atMs >= fromMs) minuteTallies.set(atMs, tallies);
 
-    const fromHourMs = beginning(nowMs, HOUR_MS) - (HOURS - 1) * HOUR_MS;
+    const fromHourMs = startOf(nowMs, HOUR_MS) - (HOURS - 1) * HOUR_MS;
     const hours = new Map(this.store.since("hour", fromHourMs).map(({ atMs, body }) => [atMs, readKeys(body)]));
     for (const [atMs, keys] of this.#hours) if (atMs >= fromHourMs) hours.set(atMs, keys);
     const keys = new SpaceSaving(MOST_DENIED_KEYS);
     for (const hour of hours.values()) keys.merge(hour);
 
     return {
-      minutes: [...known].sort(([a], [b]) => a - b).map(([atMs, tallies]) => ({ atMs, tallies })),
+      minutes: [...minuteTallies].sort(([a], [b]) => a - b).map(([atMs, tallies]) => ({ atMs, tallies })),
       deniedKeys: keys.estimates(),
       errorAtMost: keys.errorAtMost,
     };
   }
 
   #minute(nowMs: number): Tallies {
-    const atMs = beginning(nowMs, MINUTE_MS);
-    const known = this.#minutes.get(atMs);
-    if (known) return known;
+    const atMs = startOf(nowMs, MINUTE_MS);
+    const changed = this.#minutes.get(atMs);
+    if (changed) return changed;
     const stored = this.store.load("minute", minuteSlot(atMs));
     const tallies: Tallies = stored?.atMs === atMs ? readTallies(stored.body) : new Map();
     this.#minutes.set(atMs, tallies);
@@ -94,9 +96,9 @@ export class Book {
   }
 
   #hour(nowMs: number): SpaceSaving {
-    const atMs = beginning(nowMs, HOUR_MS);
-    const known = this.#hours.get(atMs);
-    if (known) return known;
+    const atMs = startOf(nowMs, HOUR_MS);
+    const changed = this.#hours.get(atMs);
+    if (changed) return changed;
     const stored = this.store.load("hour", hourSlot(atMs));
     const keys = stored?.atMs === atMs ? readKeys(stored.body) : new SpaceSaving(MOST_DENIED_KEYS);
     this.#hours.set(atMs, keys);
@@ -131,7 +133,7 @@ function readKeys(body: string): SpaceSaving {
   return new SpaceSaving(MOST_DENIED_KEYS, JSON.parse(body) as Estimate[]);
 }
 
-function beginning(ms: number, lengthMs: number): number {
+function startOf(ms: number, lengthMs: number): number {
   return Math.floor(ms / lengthMs) * lengthMs;
 }
 

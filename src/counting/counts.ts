@@ -23,10 +23,10 @@ export interface StatsNamespace {
   getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): StatsStub;
 }
 
-/** The part of Analytics Engine that is used: every sum that is sent becomes data points there too. */
+/** The part of Analytics Engine that is used. Sums that were sent are also written there, as data points. */
 export type Analytics = Pick<AnalyticsEngineDataset, "writeDataPoint">;
 
-/** The one object of the whole service. */
+/** The name of the only stats object. */
 export const STATS_NAME = "stats";
 
 const SEND_EVERY_MS = 3_000;
@@ -97,7 +97,7 @@ export class Counts implements Watcher {
     return this.#ask((stub) => stub.totals());
   }
 
-  forget(): void {
+  clear(): void {
     this.#take();
   }
 

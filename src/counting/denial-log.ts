@@ -1,3 +1,4 @@
+import { bytesToHex } from "@noble/hashes/utils.js";
 import type { Config } from "../config/config";
 import { logFault } from "../fault";
 import { type Decision, reasonsOf, retryAfterSeconds } from "../limiter/decision";
@@ -9,7 +10,7 @@ const DIGEST_BYTES = 8;
 
 /**
  * Logs a share of the denials, a line of JSON each. A key is logged as a digest keyed by the tokens: a plain digest of an
- * address could be reversed by trying all addresses. The digest changes when the tokens do.
+ * address could be reversed by trying all addresses. Other tokens make other digests.
  */
 export class DenialLog implements Watcher {
   constructor(
@@ -40,10 +41,10 @@ export class DenialLog implements Watcher {
 
   async #digest(key: string): Promise<string> {
     const { callerTokens, adminTokens } = this.config;
-    // HMAC takes no empty key. Without tokens only other Workers call.
+    // WebCrypto refuses an empty key. Without tokens, only other Workers can call.
     const secret = utf8.encode([...adminTokens, ...callerTokens].join() || "no tokens");
     const hmac = await crypto.subtle.importKey("raw", secret, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
-    const digest = new Uint8Array(await crypto.subtle.sign("HMAC", hmac, utf8.encode(key)));
-    return [...digest.subarray(0, DIGEST_BYTES)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    const digest = await crypto.subtle.sign("HMAC", hmac, utf8.encode(key));
+    return bytesToHex(new Uint8Array(digest, 0, DIGEST_BYTES));
   }
 }

@@ -1,7 +1,7 @@
-/** The upper bounds of the histogram's buckets; a last one takes whatever took longer. */
+/** The upper bounds of the histogram's buckets. A last bucket has no bound. */
 export const LATENCY_BOUNDS_MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000] as const;
 
-/** How many calls took how long: by bucket, each without those before it. */
+/** A histogram of durations. A bucket does not include those before it. */
 export interface Latencies {
   readonly counts: number[];
   sumMs: number;

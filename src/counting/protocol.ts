@@ -3,29 +3,30 @@ import type { Estimate } from "./space-saving";
 import type { Tallies } from "./tally";
 
 /**
- * What the edge and the object that adds up say to each other. As with the objects that decide, a change here must be
- * readable by old and new code: add optional fields, never rename or retype one.
+ * Messages between isolates and the stats object. As with the objects that decide, old and new code must both be able to
+ * read them: add optional fields, never rename or retype a field.
  */
 
-/** What an isolate has counted since it last said so. */
+/** The counts of an isolate since it last sent them. */
 export interface Sums {
   readonly tallies: Tallies;
   readonly latencies: Latencies;
-  /** Of denials, the policy, the layer and the key, each on its line: none of them has a line break. */
+  /** An item has the policy, the layer and the key of a denial, each on its own line. None of them has a line break. */
   readonly deniedKeys: readonly Estimate[];
 }
 
 export interface Totals {
-  /** When the first of it was counted. */
+  /** When counting began. */
   readonly sinceMs: number;
   readonly tallies: Tallies;
   readonly latencies: Latencies;
 }
 
 export interface Recent {
-  /** Minutes in which something was counted, by their beginning, the oldest first. */
+  /** The minutes that have counts, by when they began, oldest first. */
   readonly minutes: readonly { readonly atMs: number; readonly tallies: Tallies }[];
-  /** Those denied most often within the last day, most first. */
+  /** The keys denied most often in the last day, most often first. */
   readonly deniedKeys: readonly Estimate[];
+  /** A key that is left out was denied at most this often. */
   readonly errorAtMost: number;
 }

@@ -1,4 +1,4 @@
-/** How often an item was counted: at most `count` times, and at least `count - error`. */
+/** How often an item was counted: at most `count` times, and at least `count - error` times. */
 export interface Estimate {
   readonly item: string;
   readonly count: number;
@@ -11,13 +11,13 @@ interface ItemCounter {
 }
 
 /**
- * The items counted most often, in bounded memory: Space-Saving, of "Efficient Computation of Frequent and Top-k Elements
- * in Data Streams" by Metwally, Agrawal and El Abbadi. An item that finds no room takes the place of the rarest, and its
- * count with it, so that counts are never too low, and all of them together are never more than what was counted.
+ * The items counted most often, in bounded memory: the Space-Saving algorithm of "Efficient Computation of Frequent and
+ * Top-k Elements in Data Streams" by Metwally, Agrawal and El Abbadi. A new item that finds no room replaces the rarest
+ * item and takes over its count. So no count is too low, and the sum of all counts is not above the number of additions.
  *
- * Hence the bound: of `n` counted in all, no count is too high by more than `n / capacity`, no item that is left out was
- * counted more often than that, and none that was is left out. It holds however many sketches were merged, when they
- * have the same capacity: what a sketch does not have, it may have counted as often as its rarest.
+ * Hence the bound. After `n` additions no count is too high by more than `n / capacity`, and no item that is left out was
+ * counted more often than that. Merging sketches of the same capacity keeps the bound: an item that a sketch lacks counts
+ * as its rarest.
  */
 export class SpaceSaving {
   #counters = new Map<string, ItemCounter>();
@@ -29,15 +29,15 @@ export class SpaceSaving {
     for (const { item, count, error } of estimates) this.#counters.set(item, { count, error });
   }
 
-  /** No count is too high by more, and nothing that is left out was counted more often. */
+  /** No count is too high by more, and no item that is left out was counted more often. */
   get errorAtMost(): number {
     return this.#counters.size < this.capacity ? 0 : (this.#rarest()?.[1].count ?? 0);
   }
 
   add(item: string): void {
-    const known = this.#counters.get(item);
-    if (known) {
-      known.count += 1;
+    const counter = this.#counters.get(item);
+    if (counter) {
+      counter.count += 1;
       return;
     }
     let error = 0;
@@ -49,7 +49,7 @@ export class SpaceSaving {
     this.#counters.set(item, { count: error + 1, error });
   }
 
-  /** Counts all that the other one has counted, too. */
+  /** Adds the counts of another sketch. */
   merge(other: SpaceSaving): void {
     const [own, others] = [this.errorAtMost, other.errorAtMost];
     const merged = new Map<string, ItemCounter>();
@@ -61,7 +61,7 @@ export class SpaceSaving {
     this.#counters = new Map([...merged].sort(([, a], [, b]) => b.count - a.count).slice(0, this.capacity));
   }
 
-  /** The most frequent first. */
+  /** The items, most frequent first. */
   estimates(): Estimate[] {
     return [...this.#counters]
       .map(([item, { count, error }]) => ({ item, count, error }))

@@ -3,20 +3,20 @@ import { Book } from "./book";
 import type { Recent, Sums, Totals } from "./protocol";
 import { StatsStore } from "./stats-store";
 
-/** Between two writes, at least: rows written are billed, and what a crash loses here is only told to people. */
+/** The least time between two writes: written rows are billed, and no decision needs what a crash loses. */
 const WRITE_REST_MS = 10_000;
-/** When nothing has come for so long, no minute and no hour is of the last day any more. */
+/** After this time without counts, all minutes and hours are more than a day old. */
 const FORGET_AFTER_MS = 25 * 3_600_000;
 
 /**
- * The Durable Object that adds up what all isolates have counted: one for the whole service. It takes no part in any
- * decision. What came since the last write is lost when it crashes.
+ * The Durable Object that adds up the counts of all isolates. The service has one. It takes part in no decision. A crash
+ * loses the counts since the last write.
  */
 export class StatsObject extends DurableObject {
   protected readonly store: StatsStore;
   protected book: Book;
-  #wroteAtMs = Number.NEGATIVE_INFINITY;
-  #willWrite = false;
+  #writtenAtMs = Number.NEGATIVE_INFINITY;
+  #isWritePending = false;
 
   constructor(ctx: DurableObjectState, env: Cloudflare.Env) {
     super(ctx, env);
@@ -24,7 +24,7 @@ export class StatsObject extends DurableObject {
     this.book = new Book(this.store);
   }
 
-  /** The object's own time: a clock for tests is put in its place where there is one. */
+  /** The object's own time. Tests replace it. */
   protected now(): number {
     return Date.now();
   }
@@ -34,9 +34,9 @@ export class StatsObject extends DurableObject {
     this.#writeSoon();
   }
 
-  /** Writes at once what came since the last write: whoever runs it is about to end. */
+  /** Writes at once, since the service is about to end. */
   write(): void {
-    if (this.#willWrite) this.#write();
+    if (this.#isWritePending) this.#write();
   }
 
   recent(minutes: number): Recent {
@@ -47,7 +47,7 @@ export class StatsObject extends DurableObject {
     return this.book.totals(this.now());
   }
 
-  /** Whenever something is stored there is an alarm, which forgets all of it when nothing comes any more. */
+  /** Rows always come with an alarm, which deletes them when no counts arrive any more. */
   override async alarm(): Promise<void> {
     const idleAtMs = this.book.lastMs + FORGET_AFTER_MS;
     if (this.now() < idleAtMs) await this.ctx.storage.setAlarm(idleAtMs);
@@ -59,19 +59,19 @@ export class StatsObject extends DurableObject {
     this.book = new Book(this.store);
   }
 
-  /** By a timer also when it is due: a write that fails must not look like sums that have not arrived. */
+  /** Uses a timer even if a write is due: a failed write must not fail the call that adds, whose sums would be sent again. */
   #writeSoon(): void {
-    if (this.#willWrite) return;
-    this.#willWrite = true;
-    const restedMs = Math.max(0, this.now() - this.#wroteAtMs);
+    if (this.#isWritePending) return;
+    this.#isWritePending = true;
+    const restedMs = Math.max(0, this.now() - this.#writtenAtMs);
     setTimeout(() => this.#write(), Math.max(0, WRITE_REST_MS - restedMs));
   }
 
   #write(): void {
-    this.#willWrite = false;
-    this.#wroteAtMs = this.now();
-    // Before the rows: without an alarm they would never be forgotten, and an alarm without rows does no harm. Not
-    // awaited: it belongs to the same transaction.
+    this.#isWritePending = false;
+    this.#writtenAtMs = this.now();
+    // Before the rows: rows without an alarm would never be deleted, and an alarm without rows does no harm. Not awaited:
+    // it belongs to the same transaction.
     if (this.store.isEmpty) void this.ctx.storage.setAlarm(this.book.lastMs + FORGET_AFTER_MS);
     this.book.write();
   }

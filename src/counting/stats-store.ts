@@ -1,48 +1,63 @@
-/** `minute` and `hour` are rings: what lies in a slot is as old as its row says. */
-export type Kind = "minute" | "hour" | "totals";
+import { Sql } from "../object/store/sql";
+
+/** `minute` and `hour` are rings: a slot may still have the row of an earlier day. */
+export type RowKind = "minute" | "hour" | "totals";
 
 export interface StatsRow {
-  readonly kind: Kind;
+  readonly kind: RowKind;
   readonly slot: number;
-  /** The beginning of the minute or hour; of the totals, when they were last added to. */
+  /** When the minute or hour began; of the totals, when they were last added to. */
   readonly atMs: number;
   readonly body: string;
 }
 
-/** The object's table, and all of the SQL: docs/storage.md says what is in it. Made with the first write. */
+type StoredRow = Pick<StatsRow, "atMs" | "body">;
+
+const TABLE = "stats_v1";
+
+/** The object's table, made by the first write: docs/storage.md describes it. All SQL of the object is here. */
 export class StatsStore {
-  #exists: boolean;
-  /** Rows of the table written since the object woke: what the tests hold to their budget. */
-  rowsWritten = 0;
+  readonly #sql: Sql;
 
   constructor(private readonly storage: DurableObjectStorage) {
-    this.#exists = this.#hasTable();
+    this.#sql = new Sql(storage);
+  }
+
+  /** Rows written since the object woke. Tests hold them to a budget. */
+  get rowsWritten(): number {
+    return this.#sql.rowsWritten;
   }
 
   get isEmpty(): boolean {
-    return !this.#exists;
+    return !this.#sql.hasTable(TABLE);
   }
 
-  load(kind: Kind, slot: number): Pick<StatsRow, "atMs" | "body"> | undefined {
-    if (!this.#exists) return undefined;
-    const [row] = this.#run("SELECT at_ms, body FROM stats_v1 WHERE kind = ? AND slot = ?", kind, slot);
-    return row && { atMs: Number(row[0]), body: String(row[1]) };
+  load(kind: RowKind, slot: number): StoredRow | undefined {
+    if (this.isEmpty) return undefined;
+    const [row] = this.#sql.run(`SELECT at_ms, body FROM ${TABLE} WHERE kind = ? AND slot = ?`, kind, slot);
+    return row && rowOf(row);
   }
 
-  /** Everything of a kind from an instant on, oldest first. */
-  since(kind: Kind, fromMs: number): Pick<StatsRow, "atMs" | "body">[] {
-    if (!this.#exists) return [];
-    const sql = "SELECT at_ms, body FROM stats_v1 WHERE kind = ? AND at_ms >= ? ORDER BY at_ms";
-    return this.#run(sql, kind, fromMs).map(([atMs, body]) => ({ atMs: Number(atMs), body: String(body) }));
+  /** All rows of a kind from an instant on, oldest first. */
+  since(kind: RowKind, fromMs: number): StoredRow[] {
+    if (this.isEmpty) return [];
+    const query = `SELECT at_ms, body FROM ${TABLE} WHERE kind = ? AND at_ms >= ? ORDER BY at_ms`;
+    return this.#sql.run(query, kind, fromMs).map(rowOf);
   }
 
-  /** Each in place of the row with its kind and slot: all of them, or none if it throws. */
+  /** Replaces the rows of the same kind and slot: all of them, or none if it throws. */
   put(rows: readonly StatsRow[]): void {
-    this.storage.transactionSync(() => {
-      if (!this.#exists) this.#create();
+    this.#sql.atOnce(() => {
+      this.#sql.createTable(
+        TABLE,
+        `(
+           kind TEXT NOT NULL, slot INTEGER NOT NULL, at_ms INTEGER NOT NULL, body TEXT NOT NULL,
+           PRIMARY KEY (kind, slot)
+         ) WITHOUT ROWID`,
+      );
       for (const { kind, slot, atMs, body } of rows)
-        this.#run(
-          `INSERT INTO stats_v1 (kind, slot, at_ms, body) VALUES (?, ?, ?, ?)
+        this.#sql.run(
+          `INSERT INTO ${TABLE} (kind, slot, at_ms, body) VALUES (?, ?, ?, ?)
            ON CONFLICT DO UPDATE SET at_ms = excluded.at_ms, body = excluded.body`,
           kind,
           slot,
@@ -50,35 +65,18 @@ export class StatsStore {
           body,
         );
     });
-    this.#exists = true;
   }
 
-  /** Empties the object wholly: it then occupies nothing, and has no alarm. */
+  /** Empties the object: it then occupies no storage, and has no alarm. */
   async deleteAll(): Promise<void> {
     try {
       await this.storage.deleteAll();
     } finally {
-      this.#exists = this.#hasTable();
+      this.#sql.forgetTables();
     }
   }
+}
 
-  #hasTable(): boolean {
-    return this.#run("SELECT 1 FROM sqlite_master WHERE name = 'stats_v1'").length > 0;
-  }
-
-  #create(): void {
-    this.#run(
-      `CREATE TABLE IF NOT EXISTS stats_v1 (
-         kind TEXT NOT NULL, slot INTEGER NOT NULL, at_ms INTEGER NOT NULL, body TEXT NOT NULL,
-         PRIMARY KEY (kind, slot)
-       ) WITHOUT ROWID`,
-    );
-  }
-
-  #run(sql: string, ...bindings: (string | number)[]): SqlStorageValue[][] {
-    const cursor = this.storage.sql.exec(sql, ...bindings);
-    const rows = [...cursor.raw()];
-    this.rowsWritten += cursor.rowsWritten;
-    return rows;
-  }
+function rowOf([atMs, body]: SqlStorageValue[]): StoredRow {
+  return { atMs: Number(atMs), body: String(body) };
 }

@@ -1,9 +1,10 @@
 /**
- * What became of a decision, each of which is counted once.
+ * The outcomes of a consume. Each consume is counted once.
  *
- * - `denied_at_edge`: denied, as an object had said before, without asking it again.
- * - `shadow_denied`: admitted, and layers that are only tried out would have denied it.
- * - `degraded`: admitted because no object could be reached; `error`: not decided for that or for another fault.
+ * - `denied_at_edge`: denied by the denial cache, without asking an object.
+ * - `shadow_denied`: admitted, but the layers in shadow would have denied it.
+ * - `degraded`: admitted because an object was unreachable.
+ * - `error`: not decided, because an object was unreachable or because of another fault.
  */
 export const OUTCOMES = [
   "allowed",
@@ -16,17 +17,17 @@ export const OUTCOMES = [
 ] as const;
 export type DecisionOutcome = (typeof OUTCOMES)[number];
 
-/** Those of them that a layer is a reason of. */
+/** The outcomes that a layer can be a reason for. */
 export const LAYER_OUTCOMES = ["denied", "denied_at_edge", "shadow_denied"] as const satisfies DecisionOutcome[];
 
 export type Tally = { [O in DecisionOutcome]?: number };
 
-/** Of policies, `chat`, how many decisions; of layers, `chat/caller`, how often they were a reason. */
+/** By name. A policy (`chat`) has the number of its consumes, a layer (`chat/caller`) how often it was a reason. */
 export type Tallies = Map<string, Tally>;
 
 export function countIn(tallies: Tallies, name: string, outcome: DecisionOutcome, count = 1): void {
-  const known = tallies.get(name);
-  if (known) known[outcome] = (known[outcome] ?? 0) + count;
+  const tally = tallies.get(name);
+  if (tally) tally[outcome] = (tally[outcome] ?? 0) + count;
   else tallies.set(name, { [outcome]: count });
 }
 
@@ -35,5 +36,5 @@ export function addTallies(sum: Tallies, more: Tallies): void {
     for (const outcome of OUTCOMES) if (tally[outcome]) countIn(sum, name, outcome, tally[outcome]);
 }
 
-/** Denied keys that are remembered at most: by an isolate for a few seconds, in storage for an hour, told for a day. */
+/** The most denied keys in a sketch: of an isolate for a few seconds, of an hour in storage, of a day in a report. */
 export const MOST_DENIED_KEYS = 256;

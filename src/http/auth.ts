@@ -28,8 +28,8 @@ export function tokenOf({ headers }: Pick<Request, "headers">): SentToken {
 }
 
 /**
- * Lets a request pass that carries a token of the role (RFC 6750).
- * @throws Problem 503 when no tokens are configured, 401 without a known token, 403 for a caller on an admin call.
+ * Requires a bearer token of the role (RFC 6750).
+ * @throws Problem 503 if no tokens are configured, 401 without a valid token, 403 for a caller token on an admin call.
  */
 export function authorize(request: Request, tokens: Tokens, needed: Role): void {
   if (tokens.caller.length + tokens.admin.length === 0)

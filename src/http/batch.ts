@@ -2,20 +2,20 @@ import { bodyOf } from "../limiter/decision-body";
 import type { Limiter } from "../limiter/limiter";
 import type { WaitUntil } from "../objects/objects";
 import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../request/read";
-import { invalid, isRecord, objectIn, parsed } from "../request/refusal";
-import { type Batch, type BatchResults, batchRequest } from "../request/schema";
+import { invalid, isRecord, objectIn, readBySchema } from "../request/refusal";
+import { type Batch, type BatchResults, batchEnvelope } from "../request/schema";
 import type { Service } from "../service";
 import { consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
 import { errorReply } from "./problem";
 import type { Reply } from "./reply";
 
 /**
- * Many calls in one. Each is decided by itself, in order where they meet in one object. Each object is called once for
- * all of them, and again where something is rolled back or decided again, or a layer is in shadow.
- * @throws Refusal `invalid` when it is no batch; what is wrong with one of its calls is in that call's result.
+ * Decides many calls at once. Each is decided by itself; calls that meet in one object keep their order. Each object is
+ * called once for the whole batch, and again if something is rolled back or decided again, or a layer is in shadow.
+ * @throws Refusal `invalid` if the input is no batch. A mistake in a single call is in that call's result.
  */
 export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {
-  return decideBatch(parsed(batchRequest, input), service, service.limiter.forBatch(), waitUntil);
+  return decideBatch(readBySchema(batchEnvelope, input), service, service.limiter.forBatch(), waitUntil);
 }
 
 /** Decides a batch that was read: each request by the limiter of its position. */
@@ -27,7 +27,7 @@ export async function decideBatch(
 ): Promise<BatchResults> {
   const replies = await Promise.all(
     requests.map((item, position) =>
-      one(item, { ...service, limiter: limiterOf(position) }, waitUntil).catch(errorReply),
+      replyTo(item, { ...service, limiter: limiterOf(position) }, waitUntil).catch(errorReply),
     ),
   );
   return {
@@ -45,7 +45,7 @@ function withoutLimits(body: unknown): unknown {
   return rest;
 }
 
-async function one(item: unknown, { config, limiter }: Service, waitUntil: WaitUntil): Promise<Reply> {
+async function replyTo(item: unknown, { config, limiter }: Service, waitUntil: WaitUntil): Promise<Reply> {
   const { op, ...request } = objectIn(item);
   if (op === "check") return decisionReply(await limiter.check(readCheck(request, config)), bodyOf);
   if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config)));

@@ -8,8 +8,8 @@ const LONGEST_BYTES = 8 * 1_024;
 export const LONGEST_BATCH_BYTES = 64 * 1_024;
 
 /**
- * The value of an Idempotency-Key header, a string of structured fields (RFC 9651) or the same unquoted, and that of
- * Idempotency-Attempt, in which a caller that made its key up says how often it has sent it.
+ * Reads Idempotency-Key, a string of structured fields (RFC 9651) or the same unquoted, and Idempotency-Attempt: how often
+ * the caller has sent this key, if the caller made the key up itself.
  */
 export function idempotencyOf({ headers }: Request): Idempotency {
   const key = headers
@@ -20,17 +20,21 @@ export function idempotencyOf({ headers }: Request): Idempotency {
   return { key, attempt: headers.get("Idempotency-Attempt") === "1" ? 1 : undefined };
 }
 
-/** What of a request its body is read from. */
-type Sent = Pick<Request, "headers" | "body" | "arrayBuffer">;
+/** The parts of a request that its body is read from. */
+type BodySource = Pick<Request, "headers" | "body" | "arrayBuffer">;
 
-/** What a body arrives within, all of it: whoever sends half of one must not be waited for. */
+/** Time for the whole body to arrive: a client that sends half a body must not hold a request open. */
 const LONGEST_WAIT_MS = 10_000;
 
 /**
- * The JSON value of a request's body.
- * @throws Problem 415, 413 or 408, and Refusal `invalid` when it is not JSON in UTF-8.
+ * Reads the body of a request as JSON.
+ * @throws Problem 415, 413 or 408, and Refusal `invalid` if the body is not JSON in UTF-8.
  */
-export async function readJson(request: Sent, longestBytes = LONGEST_BYTES, timing = realTiming): Promise<unknown> {
+export async function readJson(
+  request: BodySource,
+  longestBytes = LONGEST_BYTES,
+  timing = realTiming,
+): Promise<unknown> {
   const { headers } = request;
   const type = headers.get("Content-Type") ?? "";
   if (!/^application\/json[ \t]*(;|$)/i.test(type))
@@ -46,7 +50,7 @@ export async function readJson(request: Sent, longestBytes = LONGEST_BYTES, timi
   // Request smuggling: a proxy may have framed the body by the other header.
   if (announced !== null && headers.has("Transfer-Encoding"))
     throw new Refusal("invalid", "The request has both Content-Length and Transfer-Encoding. Send one of them.");
-  const bytes = await within(LONGEST_WAIT_MS, readBytes(request, longestBytes), timing).catch(unreadable);
+  const bytes = await within(LONGEST_WAIT_MS, readBytes(request, longestBytes), timing).catch(throwUnreadable);
   try {
     return JSON.parse(utf8.decode(bytes));
   } catch {
@@ -54,8 +58,8 @@ export async function readJson(request: Sent, longestBytes = LONGEST_BYTES, timi
   }
 }
 
-/** Reads no further than the bound where no length was announced; the runtime reads none beyond one that was. */
-async function readBytes(request: Sent, longestBytes: number): Promise<Uint8Array> {
+/** Stops at the bound if no length was announced. Otherwise the runtime stops at the announced length. */
+async function readBytes(request: BodySource, longestBytes: number): Promise<Uint8Array> {
   if (request.headers.has("Content-Length")) return new Uint8Array(await request.arrayBuffer());
   const chunks: Uint8Array[] = [];
   let length = 0;
@@ -67,8 +71,8 @@ async function readBytes(request: Sent, longestBytes: number): Promise<Uint8Arra
   return new Uint8Array(await new Blob(chunks).arrayBuffer());
 }
 
-/** Reading fails by what was sent alone, or because nobody sends any more. */
-function unreadable(error: unknown): never {
+/** Reading fails only because of the client: a malformed body, or one that never ends. */
+function throwUnreadable(error: unknown): never {
   if (error instanceof Problem) throw error;
   if (error instanceof DeadlineError)
     throw new Problem(408, "Request Timeout", `The body did not arrive within ${LONGEST_WAIT_MS / 1_000} s.`);

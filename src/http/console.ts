@@ -2,7 +2,7 @@ import type { IRequest } from "itty-router";
 import type { Env } from "../service";
 import { Problem } from "./problem";
 
-/** The console's page may run what is served beside it and talk to this service, and nothing else. */
+/** The page of the console runs only its own files and talks only to this service. */
 const CONTENT_SECURITY_POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -25,13 +25,13 @@ const HEADERS = {
 };
 
 /**
- * A file of the console. It goes through the Worker so that no way to it is without these headers. Of what was sent the
- * assets learn the path and what the browser has already: neither its tokens nor more headers than they can take (2,000).
+ * Serves a file of the console. It goes through the Worker, so that it never arrives without these headers. Only the path
+ * and If-None-Match are passed on: the assets must not see tokens, and take at most 2,000 headers.
  */
 export async function consoleFile(request: IRequest, { ASSETS }: Env): Promise<Response> {
-  const known = request.headers.get("If-None-Match");
+  const cachedTag = request.headers.get("If-None-Match");
   const file = await ASSETS?.fetch(
-    new Request(request.url, { headers: known === null ? {} : { "If-None-Match": known } }),
+    new Request(request.url, { headers: cachedTag === null ? {} : { "If-None-Match": cachedTag } }),
   );
   if (!file?.ok && file?.status !== 304) throw new Problem(404, "Not Found", "The console has no such file.");
   const headers = new Headers(file.headers);

@@ -17,7 +17,7 @@ import { ok, type Reply } from "./reply";
 
 export type BodyOf = (decision: Decision) => DecisionBody;
 
-/** The reply to a check, and to a consume that was admitted. */
+/** The reply to a check or to an admitted consume. */
 export function decisionReply(decision: Decision, bodyOf: BodyOf): Reply {
   return ok(bodyOf(decision), decision.degraded ? {} : rateLimitHeaders(decision));
 }
@@ -67,7 +67,7 @@ function rateLimitHeaders({ policy, limits }: Pick<Decision, "policy" | "limits"
 
 const nameItems = new WeakMap<Limit, string>();
 
-/** A limit's name as a structured field. Cached, since it is the same in every reply of its layer. */
+/** The name of a limit as a structured field. Cached, since it is the same in every reply of the layer. */
 function nameItem(layer: string, limit: Limit): string {
   const cached = nameItems.get(limit);
   if (cached !== undefined) return cached;
@@ -78,7 +78,7 @@ function nameItem(layer: string, limit: Limit): string {
 
 const policyHeaders = new WeakMap<Policy, string>();
 
-/** Cached where no limit is overridden: then it is the same in every reply of the policy. */
+/** RateLimit-Policy. Cached unless a limit is overridden: it is the same in every other reply of the policy. */
 function policyHeader(policy: Policy, live: readonly DecisionLimit[]): string {
   const overridden = live.filter(({ override }) => override?.limits);
   if (overridden.length > 0)

@@ -16,7 +16,7 @@ export function keyOf(request: IRequest, { ipv6PrefixBits }: Pick<Config, "ipv6P
   return key;
 }
 
-/** @throws Refusal `invalid` when it can't be decoded. */
+/** Decodes the key in the path. @throws Refusal `invalid` if that fails. */
 export function decodedKey({ params }: IRequest): string {
   try {
     return decodeURIComponent(params.key ?? "");
@@ -30,9 +30,9 @@ function invalidKey(mistake: string): Refusal {
 }
 
 /**
- * How many events of each counter the query asks for.
+ * The number of events per counter that the query asks for.
  * @throws Refusal `invalid`
  */
 export function eventsOf({ url }: IRequest): number {
-  return numberIn(url, "events", { least: 0, most: MOST_EVENTS, otherwise: DEFAULT_EVENTS });
+  return numberIn(url, "events", { least: 0, most: MOST_EVENTS, fallback: DEFAULT_EVENTS });
 }

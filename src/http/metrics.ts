@@ -5,14 +5,14 @@ import type { Service } from "../service";
 import { PROMETHEUS_TYPE, prometheusText, type Sample } from "./prometheus";
 import { countsOf } from "./stats";
 
-/** What was counted since the beginning, as Prometheus scrapes it. @throws Problem, Refusal `unreachable` */
+/** The totals since counting began, for Prometheus. @throws Problem, Refusal `unreachable` */
 export async function metrics({ config, counts }: Pick<Service, "config" | "counts">): Promise<Response> {
   const { sinceMs, tallies, latencies } = await countsOf(counts).totals();
   const policies = [...config.policies.values()];
   const text = prometheusText([
     {
       name: "limiter_decisions_total",
-      help: "Consumes by outcome; each is counted once.",
+      help: "Consumes by outcome. Each is counted once.",
       type: "counter",
       samples: decisionSamples(policies, tallies),
     },
@@ -24,7 +24,7 @@ export async function metrics({ config, counts }: Pick<Service, "config" | "coun
     },
     {
       name: "limiter_object_call_duration_seconds",
-      help: "Duration of calls to the objects that hold counters; every try counts.",
+      help: "Duration of calls to the objects that hold counters. Each try counts.",
       type: "histogram",
       samples: histogramSamples(latencies),
     },
@@ -64,7 +64,7 @@ function layerSamples(policies: readonly Policy[], tallies: Tallies): Sample[] {
   });
 }
 
-/** Buckets hold what took at most so long, those before them included. */
+/** Buckets are cumulative: each includes those before it. */
 function histogramSamples({ counts, sumMs }: Latencies): Sample[] {
   const bounds = [...LATENCY_BOUNDS_MS.map((ms) => String(ms / 1_000)), "+Inf"];
   let count = 0;

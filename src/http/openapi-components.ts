@@ -1,8 +1,9 @@
 import * as z from "zod";
-import { keyState, overriddenKey, overrideRequest, stats } from "../request/admin-schema";
+import { keyState, overriddenKey, stats } from "../request/admin-schema";
+import { overrideRequest } from "../request/override-schema";
 import {
+  batchRequest,
   batchResults,
-  batchSent,
   decisionBody,
   decisionRequest,
   inlineDecisionBody,
@@ -18,7 +19,7 @@ import {
 } from "../request/schema";
 import { KEY_SCHEMA } from "../request/subject";
 
-/** What the calls of the OpenAPI document have in common: schemas, headers and problems. */
+/** Parts that the calls of the OpenAPI document share: schemas, headers and problems. */
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -45,7 +46,7 @@ const SCHEMAS = {
   ReleaseRequest: releaseRequest,
   InlineReleaseRequest: inlineReleaseRequest,
   Release: releaseBody,
-  BatchRequest: batchSent,
+  BatchRequest: batchRequest,
   BatchResults: batchResults,
   PolicyList: policyList,
   KeyState: keyState,
@@ -117,7 +118,7 @@ export function content(schema: keyof typeof SCHEMAS, type = "application/json")
 export function schemas(): Json {
   return Object.fromEntries(
     Object.entries(SCHEMAS).map(([name, schema]) => {
-      // As input: what a caller may send, and must be ready to get, since further fields may come.
+      // As input: in a response further fields may come, and clients must accept them.
       const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: "input" });
       return [name, rest];
     }),

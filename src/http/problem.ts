@@ -3,7 +3,7 @@ import { logFault } from "../fault";
 import { type InvalidField, Refusal, type RefusalKind } from "../request/refusal";
 import type { Reply } from "./reply";
 
-/** An answer that is an error, as RFC 9457 has it. */
+/** An error on the wire (RFC 9457). */
 export class Problem extends Error {
   constructor(
     readonly status: number,

@@ -1,4 +1,4 @@
-/** What a metric's samples have in common. */
+/** A metric with its samples. */
 export interface Metric {
   readonly name: string;
   readonly help: string;
@@ -7,7 +7,7 @@ export interface Metric {
 }
 
 export interface Sample {
-  /** What a histogram's samples have after the name: `_bucket`. */
+  /** Follows the name in a sample of a histogram: `_bucket`. */
   readonly suffix?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly value: number;

@@ -1,29 +1,29 @@
 import * as z from "zod";
-import { parsed } from "../request/refusal";
+import { readBySchema } from "../request/refusal";
 
-/** What a parameter may be, and what it is when it is left out. */
 interface Bounds {
   readonly least: number;
   readonly most: number;
-  readonly otherwise: number;
+  /** The value of a parameter that is left out. */
+  readonly fallback: number;
 }
 
 /**
- * A whole number in the query, which has no other parameter.
+ * Reads a whole number from a query that may have no other parameter.
  * @throws Refusal `invalid`
  */
-export function numberIn(url: string, name: string, { least, most, otherwise }: Bounds): number {
+export function numberIn(url: string, name: string, { least, most, fallback }: Bounds): number {
   const message = `must be a whole number from ${least} to ${most}`;
   const number = z
     .string(message)
     .regex(/^\d{1,4}$/, message)
     .transform(Number)
     .refine((value) => value >= least && value <= most, message)
-    .default(otherwise);
-  return parsed(z.strictObject({ [name]: number }), queryOf(url))[name] as number;
+    .default(fallback);
+  return readBySchema(z.strictObject({ [name]: number }), queryOf(url))[name] as number;
 }
 
-/** A parameter that stands more than once is none of those that are allowed. */
+/** A repeated parameter becomes a list, which is no valid value. */
 function queryOf(url: string): Record<string, unknown> {
   const { searchParams } = new URL(url);
   return Object.fromEntries(

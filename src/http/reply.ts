@@ -1,4 +1,4 @@
-/** An answer before it is sent: alone, or as one result of a batch. */
+/** A response before it is sent: by itself, or as a result in a batch. */
 export interface Reply {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;

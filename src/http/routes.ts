@@ -37,7 +37,7 @@ import { stats } from "./stats";
 
 type Endpoint = (request: IRequest, service: Service, context: Context) => Response | Promise<Response>;
 
-/** All that the service answers, and how. */
+/** All calls of the service. */
 export const ROUTES: readonly Route[] = [
   ["get", "/healthz", health],
   ["get", "/openapi.json", () => json(openApi())],
@@ -73,8 +73,8 @@ function consume(
   bodyOf: BodyOf,
 ): Endpoint {
   return async (request, { config, limiter }, context) => {
-    const asked = read(await readJson(request), idempotencyOf(request), config);
-    return responseOf(consumeReply(await limiter.consume(asked, (work) => context.waitUntil(work)), bodyOf));
+    const valid = read(await readJson(request), idempotencyOf(request), config);
+    return responseOf(consumeReply(await limiter.consume(valid, (work) => context.waitUntil(work)), bodyOf));
   };
 }
 
@@ -97,7 +97,7 @@ async function runBatch(request: IRequest, service: Service, context: Context): 
   return json(await batch(await readJson(request, LONGEST_BATCH_BYTES), service, (work) => context.waitUntil(work)));
 }
 
-/** Whoever names limits can also fill the storage for as long as the longest of them, so that is to be switched on. */
+/** Inline limits are off by default: a caller that names limits can fill the storage for as long as it likes. */
 function ifInline(call: Endpoint): Endpoint {
   return (request, service, context) => {
     if (service.config.inline) return call(request, service, context);
@@ -130,7 +130,7 @@ async function liftOverride(request: IRequest, { config, keys }: Service): Promi
   return new Response(null, { status: 204 });
 }
 
-/** A call that takes a token, which is asked for before anything else about the request is looked at. */
+/** Requires a token before anything else of the request is read. */
 function withToken(role: Role, call: Endpoint): Handler<Env> {
   return (request, env, context) => {
     const service = serviceOf(env);

@@ -1,26 +1,26 @@
 import type { Counts } from "../counting/counts";
 import { OUTCOMES, type Tallies } from "../counting/tally";
-import { DEFAULT_MINUTES, MOST_MINUTES, MOST_TOLD_KEYS, type Stats } from "../request/admin-schema";
+import { DEFAULT_MINUTES, MOST_LISTED_KEYS, MOST_MINUTES, type Stats } from "../request/admin-schema";
 import type { Service } from "../service";
 import { Problem } from "./problem";
 import { numberIn } from "./query";
 
-/** What was counted in the minutes that the query asks for. @throws Problem, Refusal `invalid` or `unreachable` */
+/** The counts of the minutes that the query asks for. @throws Problem, Refusal `invalid` or `unreachable` */
 export async function stats({ url }: Request, { counts }: Pick<Service, "counts">): Promise<Stats> {
-  const most = numberIn(url, "minutes", { least: 1, most: MOST_MINUTES, otherwise: DEFAULT_MINUTES });
-  const { minutes, deniedKeys, errorAtMost } = await countsOf(counts).recent(most);
+  const mostMinutes = numberIn(url, "minutes", { least: 1, most: MOST_MINUTES, fallback: DEFAULT_MINUTES });
+  const { minutes, deniedKeys, errorAtMost } = await countsOf(counts).recent(mostMinutes);
   return {
     minutes: minutes.map(({ atMs, tallies }) => ({ at: new Date(atMs).toISOString(), counts: entriesOf(tallies) })),
-    denied_keys: deniedKeys.slice(0, MOST_TOLD_KEYS).map(({ item, count, error }) => {
+    denied_keys: deniedKeys.slice(0, MOST_LISTED_KEYS).map(({ item, count, error }) => {
       const [policy = "", layer = "", key = ""] = item.split("\n");
       return { key, policy, layer, count, error };
     }),
-    // Those that are counted and not listed were denied no more often than the first of them.
-    error_at_most: Math.max(errorAtMost, deniedKeys[MOST_TOLD_KEYS]?.count ?? 0),
+    // A key that is counted but not listed was denied at most as often as the first of those.
+    error_at_most: Math.max(errorAtMost, deniedKeys[MOST_LISTED_KEYS]?.count ?? 0),
   };
 }
 
-/** @throws Problem where nothing is counted. */
+/** @throws Problem 404 if the service does not count. */
 export function countsOf(counts: Counts | undefined): Counts {
   if (counts) return counts;
   throw new Problem(404, "Not Found", "Nothing is counted. Bind LIMITER_STATS to count decisions.");

@@ -3,7 +3,7 @@ import { LONGEST_BATCH_BYTES } from "../http/body";
 import { errorReply, Problem } from "../http/problem";
 import type { CallQueues } from "../objects/call-queue";
 import type { WaitUntil } from "../objects/objects";
-import { invalid, isRecord, parsed, Refusal } from "../request/refusal";
+import { invalid, isRecord, Refusal, readBySchema } from "../request/refusal";
 import { messageId, sessionMessage } from "../request/schema";
 import type { Service } from "../service";
 
@@ -43,7 +43,7 @@ export class Session {
   }
 
   async #decide(sent: unknown) {
-    const { id, ...batch } = parsed(sessionMessage, sent);
+    const { id, ...batch } = readBySchema(sessionMessage, sent);
     const { length } = batch.requests;
     if (this.#unansweredIds.has(id))
       throw invalid([{ pointer: "/id", detail: "must not be that of an unanswered message" }]);

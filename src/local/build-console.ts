@@ -1,4 +1,4 @@
 import { buildConsole } from "./console";
 
-/** What wrangler runs before it bundles the Worker: `[build]` in `wrangler.toml`. */
+/** Wrangler runs this before it bundles the Worker: `[build]` in `wrangler.toml`. */
 await buildConsole();

@@ -1,6 +1,6 @@
 import { build } from "esbuild";
 
-/** The Worker as one module, bundled as `wrangler deploy` does it. */
+/** Bundles the Worker into one module, like `wrangler deploy`. */
 export async function bundle(entryPath: string): Promise<string> {
   const result = await build({
     entryPoints: [entryPath],

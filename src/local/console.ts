@@ -4,12 +4,12 @@ import { build } from "esbuild";
 
 const PROJECT = resolve(import.meta.dirname, "../..");
 const SOURCES = join(PROJECT, "console");
-/** What `[assets]` of `wrangler.toml` names. */
+/** The directory in `[assets]` of `wrangler.toml`. */
 const DIRECTORY = join(PROJECT, "dist/console");
 
 /**
- * Bundles the console, a page with its script and style, for those who serve it. Files that are as they should be are
- * left alone and others replaced at once, since several services may be starting in one checkout.
+ * Bundles the console: a page, its script and its style. Unchanged files are left alone, others are replaced atomically:
+ * several services may start in one checkout at the same time.
  */
 export async function buildConsole(): Promise<void> {
   const { outputFiles } = await build({
@@ -24,7 +24,7 @@ export async function buildConsole(): Promise<void> {
     write: false,
     format: "esm",
     target: "es2022",
-    // What lit-html and others have for those who develop them stays out.
+    // Without the development builds of lit-html and other packages.
     conditions: ["production", "browser"],
     loader: { ".html": "copy", ".svg": "copy" },
     outdir: DIRECTORY,
@@ -39,7 +39,7 @@ function replace(path: string, contents: Uint8Array): void {
   } catch {
     mkdirSync(dirname(path), { recursive: true });
   }
-  const written = `${path}.${process.pid}`;
-  writeFileSync(written, contents);
-  renameSync(written, path);
+  const temporary = `${path}.${process.pid}`;
+  writeFileSync(temporary, contents);
+  renameSync(temporary, path);
 }

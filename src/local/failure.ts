@@ -1,2 +1,2 @@
-/** Something that whoever started the service can mend: told in plain words, without a stack. */
+/** A failure that the user can fix. It is reported by its message, without a stack. */
 export class StartFailure extends Error {}

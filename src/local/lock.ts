@@ -5,14 +5,17 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { StartFailure } from "./failure";
 
 const WAIT_MS = 3_000;
+const RETRY_MS = 50;
+/** Longer than another process takes from finding a stale socket to removing it. */
+const SETTLE_MS = 100;
 
 /**
- * Makes sure that one service at a time uses a data directory: two would fail each other's writes with SQLITE_BUSY.
+ * Locks a data directory, so that only one service uses it: with two, writes would fail with SQLITE_BUSY. Waits briefly for
+ * a service that is ending.
  *
- * The lock is a listening socket in that directory. Unlike a file with a process number in it, the system releases it
- * however the process ends, and it can't be mistaken for another process that got the same number later.
- * Waits a little for a service that is just ending.
- * @throws StartFailure when another service has it, or it can't be written to.
+ * The lock is a listening socket in the directory. Unlike for a PID file, the system releases it however the process ends,
+ * and a later process with the same PID does not hold it.
+ * @throws StartFailure if another service holds the lock, or the directory can't be written to.
  */
 export async function lockDirectory(directory: string): Promise<void> {
   try {
@@ -20,36 +23,37 @@ export async function lockDirectory(directory: string): Promise<void> {
     await lock(directory);
   } catch (error) {
     if (error instanceof StartFailure) throw error;
-    const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+    const reason = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
     throw new StartFailure(
-      `${directory} can't be used (${why}): make it writable, or set LIMITER_DATA_DIR to another directory.`,
+      `${directory} can't be used (${reason}): make it writable, or set LIMITER_DATA_DIR to another directory.`,
     );
   }
 }
 
 async function lock(directory: string): Promise<void> {
-  for (const giveUpAtMs = Date.now() + WAIT_MS; ; await sleep(50)) {
+  const giveUpAtMs = Date.now() + WAIT_MS;
+  do {
     const held = await isHeld(directory);
     if (!held) rmSync(join(directory, "lock"), { force: true });
     if (!held && (await tryListen(directory)) && (await isStillOurs(directory))) return;
-    if (Date.now() > giveUpAtMs)
-      throw new StartFailure(
-        `${directory} is in use by another service: stop that one, or set LIMITER_DATA_DIR to another directory.`,
-      );
-  }
+    await sleep(RETRY_MS);
+  } while (Date.now() <= giveUpAtMs);
+  throw new StartFailure(
+    `${directory} is in use by another service: stop that service, or set LIMITER_DATA_DIR to another directory.`,
+  );
 }
 
-/** Two that start at the same instant both find a stale socket, and the later one may remove the earlier one's. */
+/** If two services start at once, both find a stale socket, and the slower one may remove the new socket of the other. */
 async function isStillOurs(directory: string): Promise<boolean> {
   const inode = () => statSync(join(directory, "lock"), { throwIfNoEntry: false })?.ino;
   const ours = inode();
-  await sleep(100);
+  await sleep(SETTLE_MS);
   return ours !== undefined && inode() === ours;
 }
 
 /**
- * Whether somebody listens there. Only a connection that is refused, or no socket at all, says that nobody does: a service
- * that is stopped or too busy to accept it still has the directory.
+ * Whether a process listens on the socket. The lock is free only if there is no socket or the connection is refused: a
+ * process that is suspended or too busy to accept still holds it.
  */
 async function isHeld(directory: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
@@ -77,7 +81,7 @@ async function tryListen(directory: string): Promise<boolean> {
   });
 }
 
-/** A socket's path may have 107 bytes at most, so it is named from within its directory. */
+/** Works from within the directory: the path of a socket has at most 107 bytes, and "lock" always fits. */
 function inDirectory<T>(directory: string, work: () => T): T {
   const before = process.cwd();
   process.chdir(directory);

@@ -6,21 +6,22 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Log, LogLevel, Miniflare, type WorkerOptions } from "miniflare";
 import { StartFailure } from "./failure";
 import type { Variables } from "./variables";
-import { killWhenWeDie } from "./watchdog";
+import { killOnExit } from "./watchdog";
 
-/** How long requests under way may take to end when the service is stopped. */
+/** Time for requests in flight to end when the service stops. */
 const DRAIN_MS = 5_000;
 
 const NAME = "exact-limiter";
 
-/** What the files of the console are bound to, and the Worker that serves them is called. */
+/** The binding of the console's files, and the name of the Worker that serves them. */
 const ASSETS = "ASSETS";
 
-/** What `Shutdown` of the Worker is bound to, and how long it may take. */
+/** The binding of the Worker's `Shutdown`. */
 const SHUTDOWN = "LIMITER_SHUTDOWN";
 const SHUTDOWN_MS = 3_000;
 
 const PORT_WAIT_MS = 3_000;
+const PORT_RETRY_MS = 50;
 
 export interface ServiceOptions {
   readonly host: string;
@@ -30,28 +31,27 @@ export interface ServiceOptions {
   readonly variables: Variables;
   /** The bindings and compatibility settings of `wrangler.toml`. */
   readonly workerOptions: Partial<WorkerOptions>;
-  /** Whether the Worker exports `Shutdown`, which writes what it has counted. */
+  /** The Worker exports `Shutdown`, which writes its counts. */
   readonly hasShutdown?: boolean;
-  /** Where V8's inspector listens, for a profile; nowhere when left out. */
+  /** The port of V8's inspector, for a profile. Left out: no inspector. */
   readonly inspectorPort?: number;
 }
 
 export interface LocalService {
   readonly url: URL;
-  /** Resolves when the runtime has ended, on its own or by `stop`. */
+  /** Resolves when the runtime has ended, by itself or by `stop`. */
   readonly ended: Promise<unknown>;
-  /** Takes no new requests, lets those under way end, has the counts written that are held in memory, ends the runtime. */
+  /** Refuses new requests, waits for those in flight, writes the counts that are in memory, and ends the runtime. */
   stop(): Promise<void>;
 }
 
-/** The Worker on the real runtime, its counters on disk. */
-export async function startService(options: ServiceOptions): Promise<LocalService> {
+/** Starts the Worker on the real runtime, with counters on disk. */
+export async function startLocalService(options: ServiceOptions): Promise<LocalService> {
   const { host, port, dataDirectory, script, variables, hasShutdown = false, inspectorPort } = options;
   const { assets, ...workerOptions } = options.workerOptions;
   await waitForPort(host, port);
   const runtime = nextChildProcess();
   const miniflare = new Miniflare({
-    // Only Miniflare's and the Worker's errors are worth a line.
     log: new Log(LogLevel.ERROR),
     cf: false,
     ...(inspectorPort !== undefined && { inspectorPort }),
@@ -62,7 +62,7 @@ export async function startService(options: ServiceOptions): Promise<LocalServic
         name: NAME,
         modules: [{ type: "ESModule", path: "worker.js", contents: script }],
         bindings: variables as Record<string, never>,
-        // Straight to the Worker: Miniflare's own entry costs more than a decision does.
+        // Straight to the Worker: Miniflare's own entry costs more than a decision.
         unsafeDirectSockets: [{ host, port }],
         serviceBindings: {
           ...(assets && { [ASSETS]: ASSETS }),
@@ -75,13 +75,13 @@ export async function startService(options: ServiceOptions): Promise<LocalServic
   await miniflare.ready;
   const workerd = await runtime;
   const ended = once(workerd, "exit");
-  const watchdog = killWhenWeDie(workerd);
+  const watchdog = killOnExit(workerd);
 
   return {
     url: await miniflare.unsafeGetDirectURL(),
     ended,
     async stop() {
-      // Before it is told to end: from then on nobody can reach it.
+      // Before SIGTERM: after it nothing can reach the Worker.
       if (hasShutdown) await Promise.race([writeCounts(miniflare), ended, sleep(SHUTDOWN_MS)]);
       workerd.kill("SIGTERM");
       await Promise.race([ended, sleep(DRAIN_MS)]);
@@ -96,11 +96,11 @@ async function writeCounts(miniflare: Miniflare): Promise<void> {
     const bindings = await miniflare.getBindings<{ [SHUTDOWN]: { writeCounts(): Promise<void> } }>(NAME);
     await bindings[SHUTDOWN].writeCounts();
   } catch (error) {
-    console.error("The counts of the last seconds could not be written, and are lost:", error);
+    console.error("The counts of the last seconds could not be written. They are lost.", error);
   }
 }
 
-/** A Worker of their own: before one that has assets Miniflare puts two others, through which each decision would go. */
+/** Serves the assets from a Worker of their own: Miniflare puts two more Workers before a Worker that has assets. */
 function assetsWorker(assets: NonNullable<WorkerOptions["assets"]>): WorkerOptions {
   return {
     name: ASSETS,
@@ -110,29 +110,28 @@ function assetsWorker(assets: NonNullable<WorkerOptions["assets"]>): WorkerOptio
   };
 }
 
-/** The runtime's process, which Miniflare keeps to itself. */
+/** The process of the runtime. Miniflare does not expose it. */
 function nextChildProcess(): Promise<ChildProcess> {
   return new Promise((resolve) => {
-    const found = (message: unknown) => {
-      unsubscribe("child_process", found);
+    const onStart = (message: unknown) => {
+      unsubscribe("child_process", onStart);
       resolve((message as { process: ChildProcess }).process);
     };
-    subscribe("child_process", found);
+    subscribe("child_process", onStart);
   });
 }
 
-/** Waits a little for a service that is just ending. */
+/** Waits until the port is free: briefly, for a service that is ending. */
 async function waitForPort(host: string, port: number): Promise<void> {
-  for (const giveUpAtMs = Date.now() + PORT_WAIT_MS; ; await sleep(50)) {
+  const giveUpAtMs = Date.now() + PORT_WAIT_MS;
+  do {
     const error = await tryPort(host, port);
     if (error === undefined) return;
-    if (error.code === "EADDRINUSE" && Date.now() < giveUpAtMs) continue;
-    const why =
-      error.code === "EADDRINUSE"
-        ? "is taken: stop what listens there, or set PORT to another port"
-        : `can't be used (${error.code}): set HOST or PORT to another value`;
-    throw new StartFailure(`${host}:${port} ${why}.`);
-  }
+    if (error.code !== "EADDRINUSE")
+      throw new StartFailure(`${host}:${port} can't be used (${error.code}): set HOST or PORT to another value.`);
+    await sleep(PORT_RETRY_MS);
+  } while (Date.now() < giveUpAtMs);
+  throw new StartFailure(`${host}:${port} is taken: stop what listens there, or set PORT to another port.`);
 }
 
 function tryPort(host: string, port: number): Promise<NodeJS.ErrnoException | undefined> {

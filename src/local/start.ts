@@ -10,16 +10,24 @@ import { bundle } from "./bundle";
 import { buildConsole } from "./console";
 import { StartFailure } from "./failure";
 import { lockDirectory } from "./lock";
-import { type LocalService, startService } from "./service";
+import { type LocalService, startLocalService } from "./service";
 import { unknownVariables } from "./unknown-variables";
-import { hideTokens, isMadeHere, localSettings, localVariables, namesSet, placeOf, withTokens } from "./variables";
+import {
+  isGeneratedToken,
+  localSettings,
+  localVariables,
+  namesSet,
+  restrictTokenFile,
+  sourceOf,
+  withTokens,
+} from "./variables";
 
 /**
  * `npm start`: the service on this machine, with counters on disk. README.md lists the variables.
- * `npm start -- --test-clock`: the same for tests, with a clock that moves when it is told to, and nothing kept.
+ * `npm start -- --test-clock`: the service for tests, with a clock that tests move. It keeps nothing.
  */
-// Before wrangler is asked for anything: it says otherwise which files it read, and reads .env only as long as there is
-// no .dev.vars, so that what is in force would change with the first start.
+// Set before the first call to wrangler. Otherwise it logs which files it reads. It also reads .env if there is no .dev.vars,
+// so the variables in force would change with the first start, which makes .dev.vars.
 process.env.WRANGLER_LOG ??= "error";
 process.env.CLOUDFLARE_LOAD_DEV_VARS_FROM_DOT_ENV ??= "false";
 
@@ -28,8 +36,8 @@ const project = resolve(import.meta.dirname, "../..");
 async function main(): Promise<void> {
   const hasTestClock = readArguments();
   const devVarsPath = resolve(project, ".dev.vars");
-  hideTokens(devVarsPath);
-  // wrangler refuses a configuration whose directory of assets is not there.
+  restrictTokenFile(devVarsPath);
+  // Wrangler refuses a configuration whose assets directory is missing.
   await buildConsole();
   const { workerOptions, main: entry = join(project, "src/worker.ts") } = miniflareWorkerOptions(
     resolve(project, "wrangler.toml"),
@@ -37,14 +45,16 @@ async function main(): Promise<void> {
   const vars = workerOptions.bindings ?? {};
   for (const warning of unknownVariables(namesSet(vars, devVarsPath, process.env))) console.warn(warning);
   const settings = localSettings(vars, devVarsPath, process.env);
-  const { HOST: host = "127.0.0.1", LIMITER_DATA_DIR: kept } = settings;
+  const { HOST: host = "127.0.0.1", LIMITER_DATA_DIR: directory } = settings;
   const port = readPort(settings.PORT ?? "8787");
-  const dataDirectory = hasTestClock ? freshDirectory(kept ?? tmpdir()) : resolve(kept ?? join(project, ".data"));
+  const dataDirectory = hasTestClock
+    ? temporaryDirectory(directory ?? tmpdir())
+    : resolve(directory ?? join(project, ".data"));
   const variables = withTokens(localVariables(vars, devVarsPath, process.env), devVarsPath);
   const config = readConfig(variables);
 
   await lockDirectory(dataDirectory);
-  const service = await startService({
+  const service = await startLocalService({
     host,
     port,
     dataDirectory,
@@ -53,7 +63,7 @@ async function main(): Promise<void> {
     workerOptions: workerOptions as Partial<WorkerOptions>,
     hasShutdown: !hasTestClock,
   });
-  // Whoever ends npm means the service: npm that is killed has no time to pass the signal on. So do tests that started it.
+  // The service ends with npm, which can't pass SIGKILL on. With a test clock it ends with the tests that started it.
   stopOnSignals(service, hasTestClock || process.env.npm_lifecycle_event !== undefined);
 
   greet(service.url.origin, { config, dataDirectory, devVarsPath, hasTestClock });
@@ -66,13 +76,13 @@ interface Greeting {
   readonly hasTestClock: boolean;
 }
 
-/** Says where everything is, with calls that work as they are. */
+/** Prints where everything is, with commands that work as printed. */
 function greet(origin: string, { config, dataDirectory, devVarsPath, hasTestClock }: Greeting): void {
   console.log(`The limiter serves on ${origin}, and keeps its counters in ${dataDirectory}. Try it:
 
 curl -i ${origin}/v1/consume -H ${authorization(config)} -H 'Content-Type: application/json' -d '{"policy":"chat","subject":{"user":"u_1","ip":"203.0.113.7"}}'
 `);
-  const adminTokenPlace = placeOf("LIMITER_ADMIN_TOKENS", devVarsPath, process.env);
+  const adminTokenPlace = sourceOf("LIMITER_ADMIN_TOKENS", devVarsPath, process.env);
   console.log(
     config.adminTokens.length > 0
       ? `The console is at ${origin}/console. Its admin token is LIMITER_ADMIN_TOKENS in ${adminTokenPlace}.\n`
@@ -85,16 +95,16 @@ curl ${origin}/test/clock -H 'Content-Type: application/json' -d '{"advance_seco
 `);
 }
 
-/** The header for the shell, with a token that was made here, or the variable that has another. */
+/** The Authorization header for a shell: with a generated token, or with the variable that has the token. */
 function authorization({ callerTokens, adminTokens }: Config): string {
-  const made = [...callerTokens, ...adminTokens].find(isMadeHere);
-  if (made) return `'Authorization: Bearer ${made}'`;
+  const generated = [...callerTokens, ...adminTokens].find(isGeneratedToken);
+  if (generated) return `'Authorization: Bearer ${generated}'`;
   const variable = callerTokens.length > 0 ? "LIMITER_TOKENS" : "LIMITER_ADMIN_TOKENS";
-  // The first one of the list.
+  // The first token of the list.
   return `"Authorization: Bearer \${${variable}%%,*}"`;
 }
 
-/** Whether the service gets a clock for tests. */
+/** Whether the arguments ask for a test clock. */
 function readArguments(): boolean {
   try {
     return parseArgs({ options: { "test-clock": { type: "boolean", default: false } } }).values["test-clock"];
@@ -104,8 +114,8 @@ function readArguments(): boolean {
   }
 }
 
-/** Counters of tests begin empty and end with the service. */
-function freshDirectory(parent: string): string {
+/** A new directory, deleted when the service ends. */
+function temporaryDirectory(parent: string): string {
   mkdirSync(parent, { recursive: true });
   const directory = mkdtempSync(join(parent, "limiter-test-clock-"));
   process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
@@ -128,13 +138,13 @@ function stopOnSignals(service: LocalService, endsWithParent: boolean): void {
     process.exit(0);
   };
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    // Miniflare's own handlers end the runtime at once, with the requests under way.
+    // Miniflare's own handlers end the runtime at once, with requests in flight.
     process.removeAllListeners(signal);
     process.on(signal, stop);
   }
   service.ended.then(() => {
     if (stopping) return;
-    console.error("The runtime ended unexpectedly. Nothing that was admitted is lost. Start the service again.");
+    console.error("The runtime ended unexpectedly. No admitted request is lost. Start the service again.");
     process.exit(1);
   });
   const parent = process.ppid;

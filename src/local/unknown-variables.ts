@@ -4,31 +4,30 @@ import { SETTING_NAMES } from "./variables";
 
 const PREFIX = /^(RATE_LIMIT|LIMITER)_/;
 
-/** Bindings of `wrangler.toml`, which are no variables. */
+/** Bindings of `wrangler.toml`. They are no variables. */
 const BINDINGS = ["LIMITER_OBJECTS", "LIMITER_STATS", "LIMITER_ANALYTICS", "LIMITER_HUBS"];
 
-const KNOWN = [...VARIABLE_NAMES, ...SETTING_NAMES].filter((name) => PREFIX.test(name));
+const VARIABLES = [...VARIABLE_NAMES, ...SETTING_NAMES].filter((name) => PREFIX.test(name));
 
 /**
- * A warning for each name that looks like a variable of the service and is none: the service does not read it, so a
- * misspelt limit would silently keep its default. Nothing is refused: the variable may belong to another program.
+ * Warns about each name that looks like a variable of the service and is not: a misspelt limit would silently keep its
+ * default. It is only a warning, since the variable may belong to another program.
  */
 export function unknownVariables(names: readonly string[]): string[] {
   return names
-    .filter((name) => PREFIX.test(name) && !KNOWN.includes(name) && !BINDINGS.includes(name))
+    .filter((name) => PREFIX.test(name) && !VARIABLES.includes(name) && !BINDINGS.includes(name))
     .map((name) => {
-      const meant = likelyMeant(name);
-      return `Unknown variable ${name}. ${meant ? `Did you mean ${meant}?` : "README.md lists all variables."}`;
+      const closest = closestName(name);
+      return `Unknown variable ${name}. ${closest ? `Did you mean ${closest}?` : "README.md lists all variables."}`;
     });
 }
 
-/** The known name that differs least, unless half of it differs. Prefixes don't count: they are easily mixed up. */
-function likelyMeant(name: string): string | undefined {
-  const own = name.replace(PREFIX, "");
-  const candidates = KNOWN.map((known) => {
-    const other = known.replace(PREFIX, "");
-    return { known, share: distance(own, other) / Math.max(own.length, other.length) };
-  }).sort((a, b) => a.share - b.share);
-  const [best] = candidates;
-  return best && best.share <= 0.5 ? best.known : undefined;
+/** The variable with the most similar name, if at most half of it differs. Prefixes are ignored: they are easily mixed up. */
+function closestName(name: string): string | undefined {
+  const text = name.replace(PREFIX, "");
+  const [best] = VARIABLES.map((variable) => {
+    const other = variable.replace(PREFIX, "");
+    return { variable, difference: distance(text, other) / Math.max(text.length, other.length) };
+  }).sort((a, b) => a.difference - b.difference);
+  return best && best.difference <= 0.5 ? best.variable : undefined;
 }

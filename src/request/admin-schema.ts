@@ -1,62 +1,8 @@
 import * as z from "zod";
-import { must } from "../config/mistake";
-import { limits, listOf } from "../config/policies";
 import { OUTCOMES } from "../counting/tally";
 import { limitStanding, overrideKind, wholeNumber } from "./schema";
 
-/** What admins send and get. */
-
-/** Longest time that an override can hold: a leap year. */
-export const LONGEST_OVERRIDE_S = 366 * 86_400;
-
-const longestReason = 500;
-const overrideReason = z
-  .string(must("be text"))
-  .trim()
-  .min(1, "must not be empty")
-  .max(longestReason, `must have at most ${longestReason} characters`);
-
-const overriddenLayer = z.strictObject(
-  { policy: z.string(must("be the name of a policy")), layer: z.string(must("be the name of a layer")), limits },
-  must("be an object"),
-);
-
-/** The rules of `override.ts` between fields, as JSON Schema: for the OpenAPI document alone. */
-const BETWEEN_FIELDS = {
-  oneOf: [{ required: ["expires_at"] }, { required: ["expires_in_seconds"] }],
-  if: { properties: { kind: { const: "limits" } } },
-  // biome-ignore lint/suspicious/noThenProperty: nobody awaits it
-  then: { required: ["limits"] },
-  else: { not: { required: ["limits"] } },
-};
-
-const overrideFields = z.strictObject({
-  kind: overrideKind.describe(
-    "`limits`: other limits for the key. `exempt`: no limits. `ban`: nothing that counts by the key is admitted.",
-  ),
-  reason: overrideReason.describe("Shown to admins who look the key up."),
-  expires_at: z.iso
-    .datetime({ offset: true, error: "must be an instant, like 2030-01-01T00:00:00Z" })
-    .optional()
-    .describe("When the override ends, at most 366 days ahead. Either this or `expires_in_seconds` is required."),
-  expires_in_seconds: wholeNumber()
-    .refine((seconds) => seconds >= 1 && seconds <= LONGEST_OVERRIDE_S, `must be from 1 to ${LONGEST_OVERRIDE_S}`)
-    .meta({ minimum: 1, maximum: LONGEST_OVERRIDE_S })
-    .optional()
-    .describe("In how many seconds the override ends."),
-  limits: listOf(
-    overriddenLayer,
-    256,
-    (one) =>
-      typeof one?.policy === "string" && typeof one.layer === "string" ? `${one.policy}/${one.layer}` : undefined,
-    "must not name a layer twice",
-  )
-    .optional()
-    .describe(
-      "The limits that replace those of these layers. Required for the kind `limits`, not allowed for the others.",
-    ),
-});
-export const overrideRequest = overrideFields.meta(BETWEEN_FIELDS);
+/** Schemas of what admins get. `override-schema.ts` has what they send. */
 
 const keyOverride = z.object({
   kind: overrideKind,
@@ -102,7 +48,7 @@ export type KeyState = z.infer<typeof keyState>;
 
 export const MOST_MINUTES = 1_440;
 export const DEFAULT_MINUTES = 60;
-export const MOST_TOLD_KEYS = 50;
+export const MOST_LISTED_KEYS = 50;
 
 export const stats = z.object({
   minutes: z
@@ -133,7 +79,7 @@ export const stats = z.object({
         error: wholeNumber().describe("By how much `count` may be too high."),
       }),
     )
-    .meta({ maxItems: MOST_TOLD_KEYS })
+    .meta({ maxItems: MOST_LISTED_KEYS })
     .describe("The keys denied most often in the last day, most often first."),
   error_at_most: wholeNumber().describe("A key that is not listed was denied at most this often."),
 });

@@ -4,11 +4,11 @@ const utf8 = new TextEncoder();
 /** A multiple of 3, so that base64 needs no padding. */
 const DIGEST_BYTES = 15;
 
-/** Cached, since the same few layers count the same callers again and again. */
+/** The cache of `keyDigestOf`: the same callers come again and again. */
 const keyDigests = new Map<string, string>();
 const MOST_KEY_DIGESTS = 4_096;
 
-/** `digestOf`, cached. */
+/** The digest of a key, cached. */
 export function keyDigestOf(key: string): string {
   const cached = keyDigests.get(key);
   if (cached !== undefined) return cached;
@@ -18,7 +18,7 @@ export function keyDigestOf(key: string): string {
   return digest;
 }
 
-/** 120 bits of SHA-256 as 20 characters. Nobody can choose two texts with the same digest. */
+/** The first 120 bits of SHA-256, as 20 characters: too many for anyone to find two texts with the same digest. */
 export function digestOf(text: string): string {
   return btoa(String.fromCharCode(...sha256(utf8.encode(text)).subarray(0, DIGEST_BYTES)));
 }

@@ -1,58 +1,58 @@
 import type * as z from "zod";
 import { identityText } from "../core/identity";
 import { digestOf } from "./digest";
-import { admissible, type Idempotency, idOf, type ValidChange, type ValidConsume, type ValidRequest } from "./read";
-import { fieldErrors, type InvalidField, invalid, objectIn } from "./refusal";
+import {
+  type Idempotency,
+  idOf,
+  requireAdmissible,
+  type ValidChange,
+  type ValidConsume,
+  type ValidRequest,
+} from "./read";
+import { fieldErrors, invalid, readBySchema } from "./refusal";
 import { inlineKey, inlineReleaseRequest, inlineRequest, inlineSettleRequest } from "./schema";
 
 /**
- * Limits that the caller names itself, in place of a policy's: for a library that has limits of its own and wants them
- * counted here. Their keys can be none of a policy's, which begin with an attribute and a colon.
+ * The prefix of keys of inline limits: limits that the caller names in the request, such as a library with limits of its
+ * own. No key of a policy has it, since those begin with an attribute and a colon.
  */
 const PREFIX = "inline/";
 
 type Layers = z.output<typeof inlineRequest>["layers"];
 
-/** @throws Refusal `invalid` with every mistake, or `never-fits`. */
+/** @throws Refusal `invalid` with all mistakes, or `never-fits`. */
 export function readInlineCheck(input: unknown): ValidRequest {
-  const { cost = 1, layers } = read(inlineRequest, input);
-  return admissible(resolve(layers, cost));
+  const { cost = 1, layers } = readBySchema(inlineRequest, input);
+  return requireAdmissible(resolve(layers, cost));
 }
 
-/** @throws Refusal as `readInlineCheck` does. */
+/** @throws Refusal like `readInlineCheck`. */
 export function readInlineConsume(input: unknown, idempotency: Idempotency): ValidConsume {
   const { mistakes, ...id } = idOf(idempotency);
-  const { cost = 1, layers } = read(inlineRequest, input, mistakes);
-  return { ...admissible(resolve(layers, cost)), ...id, aliases: [] };
+  const { cost = 1, layers } = readBySchema(inlineRequest, input, { before: mistakes });
+  return { ...requireAdmissible(resolve(layers, cost)), ...id, aliases: [] };
 }
 
 /** @throws Refusal `invalid` */
 export function readInlineSettle(input: unknown): ValidChange {
-  const { id, cost, layers } = read(inlineSettleRequest, input);
+  const { id, cost, layers } = readBySchema(inlineSettleRequest, input);
   return { ...resolve(layers, cost), id };
 }
 
 /** @throws Refusal `invalid` */
 export function readInlineRelease(input: unknown): ValidChange {
-  const { id, layers } = read(inlineReleaseRequest, input);
+  const { id, layers } = readBySchema(inlineReleaseRequest, input);
   return { ...resolve(layers, 1), id };
 }
 
 /**
- * The key that a caller's own key is counted by.
+ * The key that objects count by, from the caller's own key.
  * @throws Refusal `invalid`
  */
 export function readInlineKey(key: string): string {
-  const normal = inlineKey.safeParse(key);
-  if (!normal.success) throw invalid(fieldErrors(normal.error));
-  return PREFIX + normal.data;
-}
-
-function read<T>(schema: z.ZodType<T>, input: unknown, mistakes: InvalidField[] = []): T {
-  const request = schema.safeParse(objectIn(input, mistakes));
-  const errors = [...mistakes, ...(request.error ? fieldErrors(request.error) : [])];
-  if (!request.success || errors.length > 0) throw invalid(errors);
-  return request.data;
+  const normalized = inlineKey.safeParse(key);
+  if (!normalized.success) throw invalid(fieldErrors(normalized.error));
+  return PREFIX + normalized.data;
 }
 
 function resolve(layers: Layers, cost: number): ValidRequest {
@@ -61,7 +61,7 @@ function resolve(layers: Layers, cost: number): ValidRequest {
     name: "inline",
     layers: layers.map(({ name, limits }) => ({ name, by: [], limits, mode: "live" as const })),
   };
-  // With the layers: the policy is the same for all limits named inline, and another layer is another decision.
+  // Includes the layers: all inline limits have the same policy name, and other layers make another decision.
   const identity = identityText([["", digestOf(JSON.stringify(counters.map(({ layer, key }) => [layer, key])))]]);
   return { policy, cost, counters, shadow: [], identity };
 }

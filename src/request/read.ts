@@ -2,100 +2,100 @@ import type * as z from "zod";
 import type { Config } from "../config/config";
 import { layersIn, type Mode, type Policy, smallestMax } from "../core/policy";
 import type { Counter } from "../object/protocol";
-import { fieldErrors, type InvalidField, invalid, isRecord, objectIn, Refusal } from "./refusal";
+import { type InvalidField, isRecord, objectIn, Refusal, readBySchema } from "./refusal";
 import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
-import { identityKeysOf, identityOf, keysOf, presentIn, type Subject } from "./subject";
+import { identityKeysOf, identityOf, layerKeysOf, presentIn, type Subject } from "./subject";
 
-type Reading = Pick<Config, "policies" | "attributes" | "ipv6PrefixBits">;
+type ReadConfig = Pick<Config, "policies" | "attributes" | "ipv6PrefixBits">;
 
-/** A valid request: what to count, by which keys. */
+/** A valid request: the cost, and the counters that it counts in. */
 export interface ValidRequest {
   readonly policy: Policy;
   readonly cost: number;
-  /** One a live layer, in the policy's order. */
+  /** A counter per live layer, in the policy's order. */
   readonly counters: readonly Counter[];
-  /** Likewise of the layers in shadow, those that the subject has an attribute for. */
+  /** A counter per layer in shadow that the subject has an attribute for. */
   readonly shadow: readonly Counter[];
-  /** Who it is about, as the policy sees it (`core/identity.ts`): the subject of an event, to objects. */
+  /** Who the request is about, as the policy sees it (`core/identity.ts`). */
   readonly identity: string;
 }
 
-/** About one decision, by its id. */
+/** A valid request about the decision with this id. */
 export interface ValidChange extends ValidRequest {
   readonly id: string;
 }
 
 export interface ValidConsume extends ValidChange {
-  /** Nobody has sent this id before. */
+  /** No earlier call has sent this id. */
   readonly isNew: boolean;
-  /** The same subject as other policies see it: none for an id that the service made. */
+  /** The same subject as other policies see it. Empty for an id that the service made. */
   readonly aliases: readonly string[];
 }
 
-/** What a consume goes by: its idempotency key, if it has one, and which attempt with that key it is, if that is known. */
+/** The idempotency key of a consume, and how often it was sent, if the caller says so. */
 export interface Idempotency {
   readonly key?: unknown;
   readonly attempt?: unknown;
 }
 
 /**
- * Reads a check from what a caller sent.
- * @throws Refusal: `invalid` with every mistake, `unknown-policy` or `never-fits`, the first of them that applies.
+ * Reads a check.
+ * @throws Refusal: `invalid` with all mistakes, else `unknown-policy`, else `never-fits`.
  */
-export function readCheck(input: unknown, config: Reading): ValidRequest {
-  const { request, ...asked } = read(decisionRequest, input, config);
-  return admissible({ ...asked, cost: request.cost ?? 1 });
+export function readCheck(input: unknown, config: ReadConfig): ValidRequest {
+  const { request, ...counted } = read(decisionRequest, input, config);
+  return requireAdmissible({ ...counted, cost: request.cost ?? 1 });
 }
 
 /**
- * Reads a consume, whose id is the idempotency key or a new one.
- * @throws Refusal as `readCheck` does.
+ * Reads a consume. Its id is the idempotency key, or a new id.
+ * @throws Refusal like `readCheck`.
  */
-export function readConsume(input: unknown, idempotency: Idempotency, config: Reading): ValidConsume {
+export function readConsume(input: unknown, idempotency: Idempotency, config: ReadConfig): ValidConsume {
   const { mistakes, id, isNew } = idOf(idempotency);
-  const { request, ...asked } = read(decisionRequest, input, config, mistakes);
-  // An id that the service has just made, nobody can have used.
-  const aliases = idempotency.key === undefined ? [] : aliasesOf(asked, request.subject, config);
-  return admissible({ ...asked, cost: request.cost ?? 1, id, isNew, aliases });
+  const { request, ...counted } = read(decisionRequest, input, config, mistakes);
+  // Nobody can have used an id that the service has just made.
+  const aliases = idempotency.key === undefined ? [] : aliasesOf(counted, request.subject, config);
+  return requireAdmissible({ ...counted, cost: request.cost ?? 1, id, isNew, aliases });
 }
 
 /**
- * What the other policies make of a subject, where that is not the same: those that count it by its first key too. Others,
- * by its address alone, can't tell it from whoever shares that.
+ * The identities of a subject in other policies, where they differ: in those that also count it by its first key. Policies
+ * that count by its address alone can't tell it from others with the same address.
  */
-function aliasesOf(asked: Omit<ValidRequest, "cost">, subject: Subject, config: Reading): string[] {
+function aliasesOf(counted: Omit<ValidRequest, "cost">, subject: Subject, config: ReadConfig): string[] {
   const present = presentIn(subject, config.attributes, config.ipv6PrefixBits);
-  const [first = ""] = identityKeysOf(asked.policy, keysOf(asked.policy, present).keys);
+  const [first = ""] = identityKeysOf(counted.policy, layerKeysOf(counted.policy, present).keys);
   const aliases = [...config.policies.values()].flatMap((policy) => {
-    const { keys } = keysOf(policy, present);
-    const isOther = policy !== asked.policy && identityKeysOf(policy, keys).includes(first);
+    const { keys } = layerKeysOf(policy, present);
+    const isOther = policy !== counted.policy && identityKeysOf(policy, keys).includes(first);
     return isOther ? identityOf(policy, keys) : [];
   });
-  return [...new Set(aliases)].filter((alias) => alias !== asked.identity);
+  return [...new Set(aliases)].filter((alias) => alias !== counted.identity);
 }
 
-/** The same, whose idempotency key is a field: over RPC and in a batch. */
-export function readConsumeWithKey(input: unknown, config: Reading): ValidConsume {
+/** Reads a consume that has its idempotency key as a field: over RPC and in a batch. */
+export function readConsumeWithKey(input: unknown, config: ReadConfig): ValidConsume {
   const { idempotency_key: key, attempt, ...request } = objectIn(input);
   return readConsume(request, { key, attempt }, config);
 }
 
 /**
- * Reads a settle, whose cost may be above every limit: what is spent is spent.
+ * Reads a settle. Its cost may be above every limit: what is spent is spent.
  * @throws Refusal `invalid` or `unknown-policy`.
  */
-export function readSettle(input: unknown, config: Reading): ValidChange {
-  const { request, ...asked } = read(settleRequest, input, config);
-  return { ...asked, cost: request.cost, id: request.id };
+export function readSettle(input: unknown, config: ReadConfig): ValidChange {
+  const { request, ...counted } = read(settleRequest, input, config);
+  return { ...counted, cost: request.cost, id: request.id };
 }
 
-/** @throws Refusal `invalid` or `unknown-policy`. */
-export function readRelease(input: unknown, config: Reading): ValidChange {
-  const { request, ...asked } = read(releaseRequest, input, config);
-  return { ...asked, cost: 1, id: request.id };
+/** Reads a release. @throws Refusal `invalid` or `unknown-policy`. */
+export function readRelease(input: unknown, config: ReadConfig): ValidChange {
+  const { request, ...counted } = read(releaseRequest, input, config);
+  return { ...counted, cost: 1, id: request.id };
 }
 
-/** The id that a consume goes by: its idempotency key, or a new one. */
+/** The id of a consume: its idempotency key, or a new id. */
 export function idOf({ key, attempt }: Idempotency): { id: string; isNew: boolean; mistakes: InvalidField[] } {
   if (key === undefined) return { id: crypto.randomUUID(), isNew: true, mistakes: [] };
   const id = decisionId.safeParse(key);
@@ -103,26 +103,28 @@ export function idOf({ key, attempt }: Idempotency): { id: string; isNew: boolea
   return { id: id.data ?? "", isNew: attempt === 1, mistakes };
 }
 
-/** A request as its schema has it, with what to count and by which keys. */
+/** A request as its schema has it, with its policy and counters. */
 interface ReadRequest<T> extends Omit<ValidRequest, "cost"> {
   readonly request: T;
 }
 
 /**
- * Reads a request by its schema and by its policy, each as far as it goes, so that all mistakes are told together.
+ * Reads a request by its schema and by its policy, so that all mistakes are reported together.
  * @throws Refusal `invalid` or `unknown-policy`
  */
-function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes: InvalidField[] = []): ReadRequest<T> {
+function read<T>(
+  schema: z.ZodType<T>,
+  input: unknown,
+  config: ReadConfig,
+  mistakes: InvalidField[] = [],
+): ReadRequest<T> {
   const { policies, attributes, ipv6PrefixBits } = config;
   const { policy: name, subject } = objectIn(input, mistakes);
   const policy = typeof name === "string" ? policies.get(name) : undefined;
   const present = presentIn(stringsOf(subject), attributes, ipv6PrefixBits);
-  const { keys, errors } = policy && isRecord(subject) ? keysOf(policy, present) : { keys: [], errors: [] };
+  const { keys, errors } = policy && isRecord(subject) ? layerKeysOf(policy, present) : { keys: [], errors: [] };
 
-  const request = schema.safeParse(input);
-  const told = [...mistakes, ...(request.error ? fieldErrors(request.error) : [])];
-  const untold = errors.filter((error) => !told.some(({ pointer }) => pointer === error.pointer));
-  if (!request.success || told.length + untold.length > 0) throw invalid([...told, ...untold]);
+  const request = readBySchema(schema, input, { before: mistakes, further: errors });
   if (!policy) throw unknownPolicy(name);
   const countersIn = (mode: Mode): Counter[] =>
     policy.layers.flatMap((layer, i) => {
@@ -130,17 +132,17 @@ function read<T>(schema: z.ZodType<T>, input: unknown, config: Reading, mistakes
       return layer.mode === mode && key !== undefined ? [{ layer: layer.name, key, limits: layer.limits }] : [];
     });
   const counted = { counters: countersIn("live"), shadow: countersIn("shadow") };
-  return { request: request.data, policy, ...counted, identity: identityOf(policy, keys) };
+  return { request, policy, ...counted, identity: identityOf(policy, keys) };
 }
 
-/** With a pointer, as what is malformed has: it tells callers of a settle this 404 from that of the decision. */
+/** Has a pointer, so that callers of a settle can tell this 404 from that of an unknown decision. */
 function unknownPolicy(name: unknown): Refusal {
   return new Refusal("unknown-policy", `There is no policy "${name}". GET /v1/policies lists the policies in force.`, [
     { pointer: "/policy", detail: "must name a policy in force" },
   ]);
 }
 
-/** The attributes of a subject that are strings: about the others the schema has something to say. */
+/** The attributes of a subject that are strings. The schema complains about the others. */
 function stringsOf(subject: unknown): Subject {
   if (!isRecord(subject)) return {};
   return Object.fromEntries(
@@ -149,10 +151,10 @@ function stringsOf(subject: unknown): Subject {
 }
 
 /** @throws Refusal `never-fits` */
-export function admissible<A extends ValidRequest>(asked: A): A {
-  const { policy, cost } = asked;
+export function requireAdmissible<A extends ValidRequest>(request: A): A {
+  const { policy, cost } = request;
   const most = smallestMax(layersIn("live", policy));
-  if (cost <= most) return asked;
+  if (cost <= most) return request;
   throw new Refusal(
     "never-fits",
     `A cost of ${cost} can never be admitted: policy "${policy.name}" admits at most ${most}.`,

@@ -7,11 +7,11 @@ export interface InvalidField {
 }
 
 /**
- * - `invalid`: the request is malformed; `errors` lists every mistake.
- * - `unknown-policy`: no such policy in force; `errors` points at its name.
- * - `never-fits`: the cost is above a limit of the policy, so that no wait would help.
+ * - `invalid`: the request is malformed; `errors` lists all mistakes.
+ * - `unknown-policy`: no policy in force has this name; `errors` points at the name.
+ * - `never-fits`: the cost is above a limit of the policy, so no wait helps.
  * - `reused-id`: the idempotency key was used for the same subject with another policy or cost.
- * - `unknown-decision`: there is no such event of this policy and subject in the window.
+ * - `unknown-decision`: no event of this policy and subject in the window has this id.
  * - `unreachable`: an object did not answer within the deadline.
  */
 export type RefusalKind =
@@ -22,7 +22,7 @@ export type RefusalKind =
   | "unknown-decision"
   | "unreachable";
 
-/** A request that is not decided. Its message is meant for the caller. Over RPC its own properties arrive too. */
+/** A request that can't be decided. Its message is for the caller. Over RPC its own properties arrive too. */
 export class Refusal extends Error {
   override readonly name = "Refusal";
 
@@ -36,7 +36,7 @@ export class Refusal extends Error {
 }
 
 /** `/subject/ip` for `["subject", "ip"]`. */
-export function pointer(path: readonly PropertyKey[]): string {
+export function pointerOf(path: readonly PropertyKey[]): string {
   return path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("");
 }
 
@@ -45,23 +45,34 @@ export function invalid(errors: readonly InvalidField[]): Refusal {
   return new Refusal("invalid", `The request has ${count}. "errors" says where.`, errors);
 }
 
-/** What a schema has to say of a request, in the words of the wire. */
-export function fieldErrors(error: z.ZodError): InvalidField[] {
-  return error.issues.flatMap((issue) =>
+/** The mistakes that a schema found, in the words of the wire. */
+export function fieldErrors(error: z.ZodError | undefined): InvalidField[] {
+  return (error?.issues ?? []).flatMap((issue) =>
     issue.code === "unrecognized_keys"
-      ? issue.keys.map((key) => ({ pointer: pointer([...issue.path, key]), detail: "unknown field" }))
-      : [{ pointer: pointer(issue.path), detail: issue.message }],
+      ? issue.keys.map((key) => ({ pointer: pointerOf([...issue.path, key]), detail: "unknown field" }))
+      : [{ pointer: pointerOf(issue.path), detail: issue.message }],
   );
 }
 
-/** What a request is by its schema. @throws Refusal `invalid` with every mistake */
-export function parsed<T>(schema: z.ZodType<T>, input: unknown): T {
-  const request = schema.safeParse(objectIn(input));
-  if (!request.success) throw invalid(fieldErrors(request.error));
+/**
+ * Reads a request by its schema. All mistakes are reported together: those found `before`, those of the schema, and
+ * `further` mistakes, except at a pointer that is reported already.
+ * @throws Refusal `invalid`
+ */
+export function readBySchema<T>(
+  schema: z.ZodType<T>,
+  input: unknown,
+  { before = [], further = [] }: { before?: readonly InvalidField[]; further?: readonly InvalidField[] } = {},
+): T {
+  const request = schema.safeParse(objectIn(input, before));
+  const errors = [...before, ...fieldErrors(request.error)];
+  const reported = new Set(errors.map(({ pointer }) => pointer));
+  errors.push(...further.filter(({ pointer }) => !reported.has(pointer)));
+  if (!request.success || errors.length > 0) throw invalid(errors);
   return request.data;
 }
 
-/** The request, if it is an object. @throws Refusal `invalid` with these mistakes too */
+/** The request, if it is an object. @throws Refusal `invalid`, which reports `mistakes` too. */
 export function objectIn(input: unknown, mistakes: readonly InvalidField[] = []): Record<string, unknown> {
   if (isRecord(input)) return input;
   throw new Refusal("invalid", "The request must be an object.", [

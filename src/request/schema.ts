@@ -1,11 +1,11 @@
 import * as z from "zod";
 import { must } from "../config/mistake";
-import { layersSchema, limits, mode, name } from "../config/policies";
+import { layersSchema, limitsSchema, modeSchema, nameSchema } from "../config/policies";
 import { LARGEST_MAX } from "../core/limit";
 import { OVERRIDE_KINDS } from "../core/override";
 import { normalText, TEXT_SCHEMA } from "./subject";
 
-/** What callers send and get, over HTTP and RPC alike: these schemas validate, type and document it. */
+/** Schemas of what callers send and get, over HTTP and RPC. They validate it, type it and document it. */
 
 export const wholeNumber = () =>
   z
@@ -13,7 +13,7 @@ export const wholeNumber = () =>
     .refine(Number.isInteger, { ...must("be a whole number"), abort: true })
     .meta({ type: "integer" });
 
-const whose = {
+const subjectFields = {
   policy: z.string(must("be text")).meta({ examples: ["chat"] }),
   subject: z
     .record(z.string(), z.string(must("be text or null")).nullable(), must("be an object"))
@@ -23,17 +23,18 @@ const whose = {
 
 const ID = "[A-Za-z0-9._~:-]{1,128}";
 
-/** The header that an idempotency key is sent in: a string of structured fields (RFC 9651), or the same unquoted. */
+/** The pattern of the Idempotency-Key header: a string of structured fields (RFC 9651), or the same unquoted. */
 export const ID_HEADER_PATTERN = `^("${ID}"|${ID})$`;
 
-/** An idempotency key, and the id of the decision that it names. */
 const idRule = "be 1 to 128 of A-Z a-z 0-9 . _ ~ : -";
+
+/** An idempotency key, or the id of a decision. */
 export const decisionId = z
   .string(must(idRule))
   .regex(new RegExp(`^${ID}$`), must(idRule))
   .meta({ examples: ["8e03978e-40d5-43dd-bc93-6894a57f9324"] });
 
-const charged = {
+const costField = {
   cost: wholeNumber()
     .refine((cost) => cost >= 1, "must be at least 1")
     .meta({ minimum: 1 })
@@ -41,17 +42,17 @@ const charged = {
     .describe("How much the request weighs; 1 when left out."),
 };
 
-export const decisionRequest = z.strictObject({ ...whose, ...charged });
+export const decisionRequest = z.strictObject({ ...subjectFields, ...costField });
 export type DecisionRequest = z.input<typeof decisionRequest>;
 
 /** Over RPC the idempotency key is a field; over HTTP it is a header. */
 export type ConsumeRequest = DecisionRequest & {
   readonly idempotency_key?: string;
-  /** 1 when a new key is sent for the first time: what is certain to be denied need not be looked up then. */
+  /** 1 if a new key is sent for the first time: its denial can then come from the denial cache. */
   readonly attempt?: number;
 };
 
-const settled = {
+const settleFields = {
   id: decisionId.describe("The decision to correct."),
   cost: wholeNumber()
     .refine((cost) => cost >= 0 && cost <= LARGEST_MAX, `must be from 0 to ${LARGEST_MAX}`)
@@ -59,12 +60,12 @@ const settled = {
     .describe("The real cost; 0 gives all of it back."),
 };
 
-export const settleRequest = z.strictObject({ ...whose, ...settled });
+export const settleRequest = z.strictObject({ ...subjectFields, ...settleFields });
 export type SettleRequest = z.input<typeof settleRequest>;
 
-const released = { id: decisionId.describe("The decision to release.") };
+const releaseFields = { id: decisionId.describe("The decision to release.") };
 
-export const releaseRequest = z.strictObject({ ...whose, ...released });
+export const releaseRequest = z.strictObject({ ...subjectFields, ...releaseFields });
 export type ReleaseRequest = z.input<typeof releaseRequest>;
 
 export const inlineKey = z
@@ -78,38 +79,38 @@ export const inlineKey = z
   .describe("What the layer counts by: at most 256 bytes of UTF-8, without control characters.")
   .meta({ ...TEXT_SCHEMA, examples: ["login/203.0.113.7"] });
 
-const named = {
-  layers: layersSchema(z.strictObject({ name, key: inlineKey, limits }, must("be an object"))).describe(
-    "The layers, each with its limits and the key that it counts by.",
-  ),
+const inlineFields = {
+  layers: layersSchema(
+    z.strictObject({ name: nameSchema, key: inlineKey, limits: limitsSchema }, must("be an object")),
+  ).describe("The layers, each with its limits and the key that it counts by."),
 };
 
-export const inlineRequest = z.strictObject({ ...named, ...charged });
-export const inlineSettleRequest = z.strictObject({ ...named, ...settled });
-export const inlineReleaseRequest = z.strictObject({ ...named, ...released });
+export const inlineRequest = z.strictObject({ ...inlineFields, ...costField });
+export const inlineSettleRequest = z.strictObject({ ...inlineFields, ...settleFields });
+export const inlineReleaseRequest = z.strictObject({ ...inlineFields, ...releaseFields });
 
 export const MOST_IN_BATCH = 100;
-const howMany = must(`be a list of 1 to ${MOST_IN_BATCH} requests`);
+const sizeRule = must(`be a list of 1 to ${MOST_IN_BATCH} requests`);
 const batchOf = <T extends z.ZodType>(request: T) =>
   z.strictObject({
-    requests: z.array(request, howMany).min(1, howMany).max(MOST_IN_BATCH, howMany),
+    requests: z.array(request, sizeRule).min(1, sizeRule).max(MOST_IN_BATCH, sizeRule),
     headers: z.boolean(must("be true or false")).optional().describe("True: each result has its headers."),
     limits: z.boolean(must("be true or false")).optional().describe("False: no body has its `limits`."),
   });
 
-/** A batch as it is read: each of its requests is validated by itself. */
-export const batchRequest = batchOf(z.unknown());
+/** Validates a batch but not its requests: each of them is validated by itself, when it is decided. */
+export const batchEnvelope = batchOf(z.unknown());
 
-export type Batch = z.output<typeof batchRequest>;
+export type Batch = z.output<typeof batchEnvelope>;
 
 const messageIdRule = must("be a whole number from 0 to 2^53 - 1");
 export const messageId = z.number(messageIdRule).refine((id) => Number.isSafeInteger(id) && id >= 0, messageIdRule);
 
 /** A message of a session: a batch with an id. */
-export const sessionMessage = batchRequest.extend({ id: messageId });
+export const sessionMessage = batchEnvelope.extend({ id: messageId });
 
-/** A batch as it should be sent. */
-export const batchSent = batchOf(
+/** A batch with its requests: types and documents it. */
+export const batchRequest = batchOf(
   z.discriminatedUnion("op", [
     decisionRequest.extend({
       op: z.literal("consume"),
@@ -121,7 +122,7 @@ export const batchSent = batchOf(
     releaseRequest.extend({ op: z.literal("release") }),
   ]),
 );
-export type BatchRequest = z.input<typeof batchSent>;
+export type BatchRequest = z.input<typeof batchRequest>;
 
 export const overrideKind = z.enum(OVERRIDE_KINDS, must(`be one of ${OVERRIDE_KINDS.join(", ")}`));
 
@@ -239,7 +240,7 @@ export const policyList = z.object({
         z.object({
           name: z.string(),
           by: z.array(z.string()).describe("The subject attributes that it counts by; the first one present wins."),
-          mode: mode.describe("`shadow`: it counts, and denies nothing."),
+          mode: modeSchema.describe("`shadow`: it counts, and denies nothing."),
           limits: z.array(z.object(limitInForce)),
         }),
       ),

@@ -2,9 +2,9 @@ import { identityText } from "../core/identity";
 import type { Layer, Policy } from "../core/policy";
 import { normalAddress, normalPrefix } from "./address";
 import { keyDigestOf } from "./digest";
-import { type InvalidField, pointer } from "./refusal";
+import { type InvalidField, pointerOf } from "./refusal";
 
-/** Who is asking: attributes by name. */
+/** Who a request is about: attributes by name. */
 export type Subject = Readonly<Record<string, string | null>>;
 
 const LONGEST_VALUE_BYTES = 256;
@@ -13,21 +13,21 @@ const KEY = new RegExp(`^(${ATTRIBUTE}):(.*)$`, "s");
 
 const NO_CONTROL = String.raw`\u0000-\u001f\u007f-\u009f`;
 const TEXT = String.raw`[^${NO_CONTROL}]*[^\s${NO_CONTROL}][^${NO_CONTROL}]*`;
-/** What a JSON schema can say of the text that names somebody, and of a key. */
+/** Constraints on an attribute's value and on a key, as far as JSON Schema can express them. */
 export const TEXT_SCHEMA = { pattern: `^${TEXT}$`, maxLength: LONGEST_VALUE_BYTES };
 export const KEY_SCHEMA = { pattern: `^${ATTRIBUTE}:${TEXT}$` };
 
 const utf8 = new TextEncoder();
 
 /** An attribute's value in its normal form, or what is wrong with it. */
-type Normal = { readonly ok: true; readonly value: string } | { readonly ok: false; readonly detail: string };
+type Normalized = { readonly ok: true; readonly value: string } | { readonly ok: false; readonly detail: string };
 
 /** The attributes that are present, each with its value in normal form. */
-export type Present = ReadonlyMap<string, Normal>;
+export type PresentAttributes = ReadonlyMap<string, Normalized>;
 
-/** Those of the attributes that the subject has: not missing, not null, and more than white space. */
-export function presentIn(subject: Subject, attributes: readonly string[], ipv6PrefixBits: number): Present {
-  const present = new Map<string, Normal>();
+/** The attributes that the subject has: not missing, not null, and not blank. */
+export function presentIn(subject: Subject, attributes: readonly string[], ipv6PrefixBits: number): PresentAttributes {
+  const present = new Map<string, Normalized>();
   for (const attribute of attributes) {
     const value = Object.hasOwn(subject, attribute) ? subject[attribute]?.trim() : undefined;
     if (value) present.set(attribute, normalValue(attribute, value, ipv6PrefixBits));
@@ -36,10 +36,13 @@ export function presentIn(subject: Subject, attributes: readonly string[], ipv6P
 }
 
 /**
- * The keys that a policy's layers count by, in the order of its layers: valid if there are no errors. None for a layer in
- * shadow whose attributes are all absent: the request was fine without it.
+ * The keys that a policy's layers count by, in the order of the layers. They are valid if there are no errors. A layer in
+ * shadow has no key if the subject has none of its attributes: without the layer the request is valid.
  */
-export function keysOf(policy: Policy, present: Present): { keys: (string | undefined)[]; errors: InvalidField[] } {
+export function layerKeysOf(
+  policy: Policy,
+  present: PresentAttributes,
+): { keys: (string | undefined)[]; errors: InvalidField[] } {
   const keys: (string | undefined)[] = [];
   const mistakes = new Map<string, string>();
   for (const layer of policy.layers) {
@@ -50,30 +53,30 @@ export function keysOf(policy: Policy, present: Present): { keys: (string | unde
       if (normal?.ok === false) mistakes.set(attribute, normal.detail);
       if (normal) key ??= normal.ok ? `${attribute}:${normal.value}` : "";
     }
-    if (key === undefined && layer.mode === "live") mistakes.set(String(layer.by[0]), missing(layer));
+    if (key === undefined && layer.mode === "live") mistakes.set(String(layer.by[0]), missingDetail(layer));
     keys.push(key);
   }
   return {
     keys,
-    errors: [...mistakes].map(([attribute, detail]) => ({ pointer: pointer(["subject", attribute]), detail })),
+    errors: [...mistakes].map(([attribute, detail]) => ({ pointer: pointerOf(["subject", attribute]), detail })),
   };
 }
 
-/** The keys, of `keysOf`, that say who a subject is: those of the layers that decide or, without any, of all. */
+/** The keys that identify a subject, out of those of `layerKeysOf`: live layers, or all layers if none is live. */
 export function identityKeysOf(policy: Policy, keys: readonly (string | undefined)[]): string[] {
   return identityLayersOf(policy, keys).flatMap(({ key }) => key ?? []);
 }
 
 /**
- * A subject as a policy sees it, the same however it is spelt. Layers in shadow may come and go: they say who it is only
- * where there are no others.
+ * The identity of a subject as a policy sees it, the same however the subject is spelt. Layers in shadow come and go, so
+ * they are part of it only if no layer is live.
  */
 export function identityOf(policy: Policy, keys: readonly (string | undefined)[]): string {
-  return identityText(identityLayersOf(policy, keys).map(({ name, key }) => [name, key ? keyDigestOf(key) : NOBODY]));
+  return identityText(identityLayersOf(policy, keys).map(({ name, key }) => [name, key ? keyDigestOf(key) : NO_KEY]));
 }
 
-/** In place of a digest, where a layer in shadow has nobody to count. */
-const NOBODY = "-";
+/** Stands for the digest if a layer in shadow has no key. */
+const NO_KEY = "-";
 
 function identityLayersOf({ layers }: Policy, keys: readonly (string | undefined)[]) {
   const all = layers.map(({ name, mode }, i) => ({ name, mode, key: keys[i] }));
@@ -81,11 +84,11 @@ function identityLayersOf({ layers }: Policy, keys: readonly (string | undefined
   return live.length > 0 ? live : all;
 }
 
-/** What is wrong with a key, undefined if it is in its normal form `<attribute>:<value>`. */
+/** The mistake in a key; undefined if it is in its normal form `<attribute>:<value>`. */
 export function mistakeInKey(key: string, ipv6PrefixBits: number): string | undefined {
   const [, attribute = "", value = ""] = KEY.exec(key) ?? [];
   if (attribute === "") return "must be <attribute>:<value>, such as user:u_1";
-  // The value of an address's key is itself no address but, for IPv6, a prefix.
+  // In a key an IPv6 address is a prefix, which is no valid address.
   const [address = "", bits] = value.split("/");
   const isPrefix = attribute === "ip" && bits === String(ipv6PrefixBits);
   const normal = isPrefix
@@ -95,11 +98,11 @@ export function mistakeInKey(key: string, ipv6PrefixBits: number): string | unde
   return normal.value === value ? undefined : `must be in its normal form, ${attribute}:${normal.value}`;
 }
 
-function normalValue(attribute: string, value: string, ipv6PrefixBits: number): Normal {
+function normalValue(attribute: string, value: string, ipv6PrefixBits: number): Normalized {
   return attribute === "ip" ? normalIp(normalAddress(value, ipv6PrefixBits)) : normalText(value);
 }
 
-function normalIp(address: string | undefined): Normal {
+function normalIp(address: string | undefined): Normalized {
   if (address !== undefined) return { ok: true, value: address };
   return {
     ok: false,
@@ -107,8 +110,8 @@ function normalIp(address: string | undefined): Normal {
   };
 }
 
-/** What may name somebody: well-formed Unicode of at most 256 bytes without control characters, trimmed. */
-export function normalText(value: string): Normal {
+/** Normalizes an attribute's value: well-formed Unicode of at most 256 bytes without control characters, trimmed. */
+export function normalText(value: string): Normalized {
   if (value.trim() === "") return { ok: false, detail: "must not be empty" };
   if (!value.isWellFormed()) return { ok: false, detail: "must be well-formed Unicode" };
   if (/\p{Cc}/u.test(value)) return { ok: false, detail: "must not contain control characters" };
@@ -117,6 +120,6 @@ export function normalText(value: string): Normal {
   return { ok: true, value: value.trim() };
 }
 
-function missing({ name, by }: Layer): string {
+function missingDetail({ name, by }: Layer): string {
   return `missing: layer "${name}" counts by ${by.join(", else ")}`;
 }

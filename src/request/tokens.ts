@@ -10,7 +10,7 @@ export function encodeTokens(tokens: Readonly<Record<Role, readonly string[]>>):
   return { caller: encoded(tokens.caller), admin: encoded(tokens.admin) };
 }
 
-/** The role of whoever presents this token, undefined if it is none of them. An admin may do all that a caller may. */
+/** The role of a token; undefined if the token is not in force. An admin may do all that a caller may. */
 export function roleOf(token: string, { caller, admin }: Tokens): Role | undefined {
   const presented = encoder.encode(token);
   const isAdmin = isOneOf(presented, admin);
@@ -20,8 +20,8 @@ export function roleOf(token: string, { caller, admin }: Tokens): Role | undefin
 }
 
 /**
- * Compares with all of them, wherever it is found, and takes the same time however much of one is right. That shows how
- * long the tokens are, and nothing of what they are; a digest of each, which would hide it, costs as much as a decision.
+ * Compares with every token, in time that depends on lengths only. So an attacker can learn how long the tokens are, and
+ * nothing else. Digests would hide the lengths too, but cost as much as a decision.
  */
 function isOneOf(presented: Uint8Array, tokens: readonly Uint8Array[]): boolean {
   const matches = (token: Uint8Array) =>

@@ -1,32 +1,32 @@
-/** Time that stands still until it is told to move. It begins at the real time, cut to a whole second. */
+/** A clock that stands still until it is moved. It begins at the real time, cut to a whole second. */
 export class TestClock {
-  #nowMs = wholeSecond();
-  #lastUsedMs = Number.NEGATIVE_INFINITY;
+  #nowMs = currentSecondMs();
+  #lastDecisionMs = Number.NEGATIVE_INFINITY;
 
   get nowMs(): number {
     return this.#nowMs;
   }
 
-  /** The time of a decision. */
-  use(): number {
-    this.#lastUsedMs = this.#nowMs;
+  /** The time, for a decision. From then on the clock can't be set to an earlier time. */
+  nowForDecision(): number {
+    this.#lastDecisionMs = this.#nowMs;
     return this.#nowMs;
   }
 
-  /** False, and nothing is changed, for a time before that of a decision: objects would not go back with it. */
+  /** Sets the time. False for a time before a decision, which changes nothing: the time of an object never goes back. */
   moveTo(ms: number): boolean {
-    if (ms < this.#lastUsedMs) return false;
+    if (ms < this.#lastDecisionMs) return false;
     this.#nowMs = ms;
     return true;
   }
 
-  /** Nothing that was decided is remembered any more: it begins anew, and may be set to any time. */
+  /** Starts again at the real time, after all decisions were forgotten. It can then be set to any time. */
   reset(): void {
-    this.#nowMs = wholeSecond();
-    this.#lastUsedMs = Number.NEGATIVE_INFINITY;
+    this.#nowMs = currentSecondMs();
+    this.#lastDecisionMs = Number.NEGATIVE_INFINITY;
   }
 }
 
-function wholeSecond(): number {
+function currentSecondMs(): number {
   return Math.floor(Date.now() / 1_000) * 1_000;
 }

@@ -1,6 +1,6 @@
 import { startService } from "../service";
 import { clock, type TestClockObject, type TestStatsObject } from "./object";
-import { KnownObjects } from "./objects";
+import { TrackedObjects } from "./objects";
 import type { TestEnv } from "./routes";
 
 /** What the runtime binds. */
@@ -14,7 +14,7 @@ let environment: TestEnv | undefined;
 /** One environment for the Worker and its hubs, on the test clock: it knows every object that either has asked. */
 export function environmentOf(bindings: Bindings): TestEnv {
   if (environment) return environment;
-  environment = { ...bindings, LIMITER_OBJECTS: new KnownObjects(bindings.LIMITER_OBJECTS) };
+  environment = { ...bindings, LIMITER_OBJECTS: new TrackedObjects(bindings.LIMITER_OBJECTS) };
   startService(environment, () => clock.nowMs);
   return environment;
 }

@@ -3,19 +3,16 @@ import { Ledger } from "../object/ledger";
 import { LimiterObject } from "../object/object";
 import { TestClock } from "./clock";
 
-/**
- * One clock for the Worker and all of its objects: locally they share an isolate, so a variable of the module reaches
- * them all.
- */
+/** The clock of the Worker and all objects. A variable of the module is enough: locally they share an isolate. */
 export const clock = new TestClock();
 
-/** The object as it always is, but for the clock that it asks, and that it can be made to forget everything at once. */
+/** The object, on the test clock, and with a call that forgets everything. */
 export class TestClockObject extends LimiterObject {
   protected override now(): number {
-    return clock.use();
+    return clock.nowForDecision();
   }
 
-  /** Alarms ring by the real clock, which knows nothing of the time here: what is stored stays until it is reset. */
+  /** Alarms ring by the real clock, so they are ignored here: storage grows until it is reset. */
   override async alarm(): Promise<void> {}
 
   async reset(): Promise<void> {
@@ -25,7 +22,7 @@ export class TestClockObject extends LimiterObject {
 }
 
 export class TestStatsObject extends StatsObject {
-  /** Counting is no decision: the clock may still be set to a time before. */
+  /** Counting is no decision: it does not keep the clock from being set back. */
   protected override now(): number {
     return clock.nowMs;
   }

@@ -1,8 +1,8 @@
 import type { BoundNamespace, BoundObject, ObjectOptions } from "../objects/binding";
 import type { TestClockObject } from "./object";
 
-/** The namespace of the objects, which knows those that were asked, so that all of them can be reset. */
-export class KnownObjects implements BoundNamespace {
+/** A namespace that tracks which objects were called, so that all of them can be reset. */
+export class TrackedObjects implements BoundNamespace {
   readonly #names = new Set<string>();
 
   constructor(private readonly objects: DurableObjectNamespace<TestClockObject>) {}

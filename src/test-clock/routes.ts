@@ -4,18 +4,18 @@ import { STATS_NAME } from "../counting/counts";
 import type { Route } from "../http/app";
 import { readJson } from "../http/body";
 import { json } from "../http/reply";
-import { invalid, parsed } from "../request/refusal";
+import { invalid, readBySchema } from "../request/refusal";
 import { type Env, serviceOf } from "../service";
 import { clock, type TestStatsObject } from "./object";
-import type { KnownObjects } from "./objects";
+import type { TrackedObjects } from "./objects";
 
 /** The environment of the Worker with a clock for tests. */
 export interface TestEnv extends Env {
-  readonly LIMITER_OBJECTS: KnownObjects;
+  readonly LIMITER_OBJECTS: TrackedObjects;
   readonly LIMITER_STATS: DurableObjectNamespace<TestStatsObject>;
 }
 
-/** What a service for tests answers besides: without a token, since there is nothing to guard. */
+/** Further calls of a service for tests. They need no token: there is nothing to guard. */
 export const TEST_ROUTES: readonly Route<TestEnv>[] = [
   ["get", "/test/clock", () => json(timeNow())],
   ["post", "/test/clock", moveClock],
@@ -35,7 +35,7 @@ const move = z
   );
 
 async function moveClock(request: IRequest): Promise<Response> {
-  const { advance_seconds: seconds = 0, now } = parsed(move, await readJson(request));
+  const { advance_seconds: seconds = 0, now } = readBySchema(move, await readJson(request));
   const ms = now === undefined ? clock.nowMs + Math.round(seconds * 1_000) : Date.parse(now);
   const field = now === undefined ? "/advance_seconds" : "/now";
   if (!(ms <= LATEST_MS)) throw invalid([{ pointer: field, detail: "must be before the year 9999" }]);
@@ -43,7 +43,7 @@ async function moveClock(request: IRequest): Promise<Response> {
     throw invalid([
       {
         pointer: field,
-        detail: "must not be before the latest decision, since time never runs backwards: reset first",
+        detail: "must not be before the latest decision, since time never goes back: reset first",
       },
     ]);
   return json(timeNow());
@@ -51,7 +51,7 @@ async function moveClock(request: IRequest): Promise<Response> {
 
 async function reset(_: IRequest, env: TestEnv): Promise<Response> {
   await env.LIMITER_OBJECTS.reset();
-  serviceOf(env).counts?.forget();
+  serviceOf(env).counts?.clear();
   await env.LIMITER_STATS.getByName(STATS_NAME).reset();
   clock.reset();
   return new Response(null, { status: 204 });

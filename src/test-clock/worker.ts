@@ -5,8 +5,8 @@ import { type Bindings, environmentOf } from "./environment";
 import { TEST_ROUTES, type TestEnv } from "./routes";
 
 /**
- * The entry of `npm start -- --test-clock`: the service as always, on a clock that moves when it is told to. No other
- * entry imports any of this, so that what is deployed can't have it.
+ * The entry of `npm start -- --test-clock`: the service on a clock that tests move. No other entry imports this, so it is
+ * never deployed.
  */
 export { TestHubObject as HubObject } from "./hub";
 export { TestClockObject as LimiterObject, TestStatsObject as StatsObject } from "./object";
@@ -17,7 +17,7 @@ export default {
   async fetch(request, bindings, context) {
     const environment = environmentOf(bindings);
     const response = await app(request, environment, context);
-    // On a clock that stands still a denial would be believed for ever: here whatever may have changed its figures ends it.
+    // On a clock that stands still, cached denials never expire: clear them after each call that may change counters.
     if (response.ok && request.method === "POST" && !request.url.endsWith("/test/clock"))
       serviceOf(environment).limiter.clearDenialCache();
     return response;

@@ -4,32 +4,29 @@ import type { Socket } from "node:net";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** Where `npm start` is, both from `src/testing` and from `dist/testing`. */
+/** The directory of the package, from both `src/testing` and `dist/testing`. */
 const PACKAGE = resolve(fileURLToPath(import.meta.url), "../../..");
 
-/**
- * What `npm start -- --test-clock` runs: a process of its own, which ends when it is told to, and with the one that
- * started it at the latest.
- */
+/** The process of `npm start -- --test-clock`. It ends when stopped, and at the latest with its parent. */
 export class LimiterProcess {
   output = "";
   readonly #process: ChildProcess;
   readonly #ended: Promise<unknown>;
 
   /**
-   * Starts it, and waits until it serves.
-   * @throws Error with what it printed, when it ends before.
+   * Starts the process, and waits until it serves.
+   * @throws Error with the output, if the process ends before.
    */
   static async start(variables: Readonly<Record<string, string>>): Promise<{ service: LimiterProcess; url: string }> {
     const service = new LimiterProcess(variables);
-    return { service, url: await service.#serves() };
+    return { service, url: await service.#untilServing() };
   }
 
   private constructor(variables: Readonly<Record<string, string>>) {
-    // In a group of its own, so that a Ctrl-C in a terminal reaches the tests first, and they can still clean up.
+    // In a process group of its own: otherwise Ctrl-C would end it before the tests have cleaned up.
     this.#process = spawn(process.execPath, ["--import", "tsx", "src/local/start.ts", "--test-clock"], {
       cwd: PACKAGE,
-      env: { ...environment(), ...variables },
+      env: { ...cleanEnvironment(), ...variables },
       detached: true,
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -44,7 +41,7 @@ export class LimiterProcess {
     await this.#ended;
   }
 
-  async #serves(): Promise<string> {
+  async #untilServing(): Promise<string> {
     const serves = new Promise<string>((resolve) => {
       this.#process.stdout?.on("data", () => {
         const url = /serves on (http:[^\s,]+)[\s,]/.exec(this.output)?.[1];
@@ -56,15 +53,15 @@ export class LimiterProcess {
     });
     const url = await Promise.race([serves, ended]);
     ended.catch(() => {});
-    // Tests that forget to stop it must still come to their end, and with them it does.
+    // It must not keep the process of the tests alive if they forget to stop it. It ends with its parent.
     for (const handle of [this.#process, this.#process.stdout, this.#process.stderr])
       (handle as Socket | ChildProcess).unref();
     return url;
   }
 }
 
-/** Ours, without what the developer's shell or the test runner has set: that must not decide what is tested. */
-function environment(): NodeJS.ProcessEnv {
-  const isOurs = (name: string) => !/^(LIMITER_|RATE_LIMIT_)/.test(name) && !["NODE_ENV", "VITEST"].includes(name);
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => isOurs(name)));
+/** Our environment without variables of the service or the test runner: a developer's shell must not change tests. */
+function cleanEnvironment(): NodeJS.ProcessEnv {
+  const isKept = (name: string) => !/^(LIMITER_|RATE_LIMIT_)/.test(name) && !["NODE_ENV", "VITEST"].includes(name);
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => isKept(name)));
 }

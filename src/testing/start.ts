@@ -3,38 +3,38 @@ import { Limiter } from "../client/index.js";
 import { LimiterProcess } from "./process.js";
 
 export interface StartOptions {
-  /** Of the service, as its README lists them: `{ RATE_LIMIT_CHAT_PER_MIN: "3" }`. */
+  /** Variables of the service, as README.md lists them: `{ RATE_LIMIT_CHAT_PER_MIN: "3" }`. */
   readonly variables?: Readonly<Record<string, string>> | undefined;
 }
 
-/** A real limiter on this machine, whose clock stands still until it is moved. */
+/** A real limiter on this machine. Its clock stands still until it is moved. */
 export interface TestLimiter {
   readonly url: string;
   readonly token: string;
   readonly adminToken: string;
   readonly client: Limiter;
-  /** Moves the clock on, to the millisecond. */
+  /** Moves the clock forward. */
   advance(by: { readonly seconds?: number; readonly ms?: number }): Promise<void>;
   /**
    * Sets the clock.
-   * @throws Error when that is before a decision: time never runs backwards. A reset allows it.
+   * @throws Error for a time before a decision, since time never goes back. A reset allows it.
    */
   setTime(time: Date): Promise<void>;
   now(): Promise<Date>;
-  /** Forgets every counter. */
+  /** Forgets all counters. */
   reset(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Ample: a machine that is busy must not make a test fail. */
+/** Long, so that no test fails on a busy machine. */
 const DEADLINE_MS = 30_000;
 
 /**
- * Starts a limiter for tests: the real service, on the real runtime, in a process of its own that ends with this one.
+ * Starts a limiter for tests: the real service on the real runtime, in a process that ends with this one.
  *
- * It needs what `npm start` needs: a checkout after `npm ci`, or beside the installed package tsx, wrangler, miniflare,
+ * It needs what `npm start` needs: a checkout after `npm ci`, or the installed package and tsx, wrangler, miniflare,
  * esbuild and dotenv.
- * @throws Error with what the service printed, when it does not start.
+ * @throws Error with the output of the service, if it does not start.
  */
 export async function startLimiter({ variables = {} }: StartOptions = {}): Promise<TestLimiter> {
   const token = randomBytes(16).toString("hex");
@@ -74,7 +74,7 @@ function json(body: object): RequestInit {
   return { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
 }
 
-/** @throws Error with what the service says of a call that it refuses. */
+/** @throws Error with the reply of the service, if it refuses the call. */
 async function call(url: string, init?: RequestInit): Promise<string> {
   const response = await fetch(url, init);
   const text = await response.text();

@@ -1,7 +1,7 @@
 import { test as base } from "vitest";
 import { type StartOptions, startLimiter, type TestLimiter } from "./start.js";
 
-/** How long the service may take to start on a machine that is busy. */
+/** Time to start the service, on a busy machine. */
 const START_MS = 60_000;
 
 const CONCURRENT =
@@ -9,13 +9,13 @@ const CONCURRENT =
   "`test.concurrent`, or put the test into a file of its own, or start a service for it with `startLimiter()`.";
 
 /**
- * Vitest's `test` with a real limiter on a clock that tests move, which runs with the variables given. One service runs
- * for all tests of a worker; each test that asks for `limiter` begins with no counters. So none of them may be concurrent:
- * the reset of one would take the counters of the others.
+ * Vitest's `test` with a fixture `limiter`: a real limiter on a clock that tests move. A Vitest worker runs one service for
+ * all of its tests. A test that uses `limiter` starts without counters. Such tests can't be concurrent: the reset of a test
+ * would delete the counters of the others.
  */
 export function limiterTest(options: StartOptions) {
   const test = base
-    // biome-ignore lint/correctness/noEmptyPattern: Vitest reads the pattern to learn what is asked for, here nothing.
+    // biome-ignore lint/correctness/noEmptyPattern: Vitest reads the fixtures that are used from the pattern: none here.
     .extend("runningLimiter", { scope: "worker" }, async ({}, { onCleanup }): Promise<TestLimiter> => {
       const limiter = await startLimiter(options);
       onCleanup(() => limiter.stop());
@@ -26,17 +26,17 @@ export function limiterTest(options: StartOptions) {
       await runningLimiter.reset();
       return runningLimiter;
     });
-  // By itself it would start within the first test, at the expense of that test's timeout. Hooked in at the first use:
-  // who imports this and does not use it shall start nothing.
-  let isUsed = false;
-  const used = () => {
-    if (!isUsed) test.beforeAll(({ runningLimiter }) => void runningLimiter, START_MS);
-    isUsed = true;
+  // Without this hook the service would start within the first test, and use up its timeout. The first use adds the hook,
+  // so that an unused import starts nothing.
+  let hasHook = false;
+  const withHook = () => {
+    if (!hasHook) test.beforeAll(({ runningLimiter }) => void runningLimiter, START_MS);
+    hasHook = true;
     return test;
   };
   return new Proxy(test, {
-    apply: (_, self, args) => Reflect.apply(used(), self, args),
-    get: (_, name) => Reflect.get(used(), name),
+    apply: (_, self, args) => Reflect.apply(withHook(), self, args),
+    get: (_, name) => Reflect.get(withHook(), name),
   });
 }
 

@@ -3,12 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import {
-  hideTokens,
-  isMadeHere,
+  isGeneratedToken,
   localSettings,
   localVariables,
   namesSet,
-  placeOf,
+  restrictTokenFile,
+  sourceOf,
   withTokens,
 } from "../../src/local/variables";
 
@@ -55,12 +55,12 @@ test("tokens are made when there are none, and added to what .dev.vars has, for 
 
 test("a token that was made here is known again, and another one is not", () => {
   const made = withTokens({}, devVars());
-  expect([made.LIMITER_TOKENS, made.LIMITER_ADMIN_TOKENS].map((token) => isMadeHere(String(token)))).toEqual([
+  expect([made.LIMITER_TOKENS, made.LIMITER_ADMIN_TOKENS].map((token) => isGeneratedToken(String(token)))).toEqual([
     true,
     true,
   ]);
   for (const token of ["", "a", "x".repeat(32), `${made.LIMITER_TOKENS}x`, `x${made.LIMITER_TOKENS}`])
-    expect([token, isMadeHere(token)]).toEqual([token, false]);
+    expect([token, isGeneratedToken(token)]).toEqual([token, false]);
 });
 
 test("what the service listens at and keeps its counters in may stand in any of these places too", () => {
@@ -77,9 +77,9 @@ test("what the service listens at and keeps its counters in may stand in any of 
 
 test("a variable's place is the one that overrides the others", () => {
   const path = devVars("LIMITER_TOKENS=a\nLIMITER_ADMIN_TOKENS=\n");
-  expect(placeOf("LIMITER_TOKENS", path, { LIMITER_TOKENS: "b" })).toBe("the environment");
-  expect(placeOf("LIMITER_TOKENS", path, { LIMITER_TOKENS: " " })).toBe(path);
-  expect(placeOf("LIMITER_ADMIN_TOKENS", path, {})).toBe("wrangler.toml");
+  expect(sourceOf("LIMITER_TOKENS", path, { LIMITER_TOKENS: "b" })).toBe("the environment");
+  expect(sourceOf("LIMITER_TOKENS", path, { LIMITER_TOKENS: " " })).toBe(path);
+  expect(sourceOf("LIMITER_ADMIN_TOKENS", path, {})).toBe("wrangler.toml");
 });
 
 test("the names of all variables that are set are those of every place, each once, without the empty ones", () => {
@@ -111,15 +111,15 @@ describe("a .dev.vars that others can read", () => {
     "LIMITER_TOKENS_OLD=a\n",
   ])("is taken from them when it has %j", (text) => {
     const path = readable(text);
-    hideTokens(path);
+    restrictTokenFile(path);
     expect(modeOf(path)).toBe(0o600);
     expect(readFileSync(path, "utf8")).toBe(text);
   });
 
   test("is left as it is without tokens", () => {
     const path = readable("RATE_LIMIT_CHAT_PER_MIN=3\nLIMITER_TOKENS=\n");
-    hideTokens(path);
-    hideTokens(devVars());
+    restrictTokenFile(path);
+    restrictTokenFile(devVars());
     expect(modeOf(path)).toBe(0o644);
   });
 });

@@ -4,8 +4,8 @@ import type { ConfigError } from "../../src/config/mistake";
 import { readInlineConsume, readInlineKey, readInlineRelease, readInlineSettle } from "../../src/request/inline";
 import { readOverrideRequest } from "../../src/request/override-request";
 import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../../src/request/read";
-import { parsed, type Refusal } from "../../src/request/refusal";
-import { batchRequest } from "../../src/request/schema";
+import { type Refusal, readBySchema } from "../../src/request/refusal";
+import { batchEnvelope } from "../../src/request/schema";
 
 const config: Config = readConfig({});
 const subject = { user: "u_1", ip: "203.0.113.7" };
@@ -20,7 +20,7 @@ const READERS: Readonly<Record<string, readonly [read: (input: unknown) => unkno
   ],
   settle: [(input) => readSettle(input, config), { policy: "chat", subject, id: "k", cost: 0 }],
   release: [(input) => readRelease(input, config), { policy: "chat", subject, id: "k" }],
-  batch: [(input) => parsed(batchRequest, input), { requests: [{ op: "check" }], headers: true }],
+  batch: [(input) => readBySchema(batchEnvelope, input), { requests: [{ op: "check" }], headers: true }],
   "inline consume": [(input) => readInlineConsume(input, {}), { layers, cost: 1 }],
   "inline settle": [readInlineSettle, { layers, id: "k", cost: 0 }],
   "inline release": [readInlineRelease, { layers, id: "k" }],

@@ -8,7 +8,7 @@ import { objectOf } from "../../src/objects/placement";
 import { normalAddress } from "../../src/request/address";
 import { keyDigestOf } from "../../src/request/digest";
 import { type Idempotency, readCheck, readConsume } from "../../src/request/read";
-import { keysOf as keysOfPresent, mistakeInKey, presentIn, type Subject } from "../../src/request/subject";
+import { layerKeysOf as keysOfPresent, mistakeInKey, presentIn, type Subject } from "../../src/request/subject";
 
 const keysOf = (policy: Policy, subject: Subject) => keysOfPresent(policy, presentIn(subject, ["ip", "user"], 64));
 
