@@ -4,7 +4,7 @@ import { type KeyOverride, type LayerLimits, type Override, overrideOf } from ".
 import { EventLog } from "../core/sliding-window";
 import { overrideFromText, overrideText, sparedFromMs, sparedUntilMs } from "./override-text";
 import type { PagedEvent } from "./page";
-import type { PageRow, PageStore } from "./page-store";
+import type { PageChange, PageStore } from "./page-store";
 import { type EventName, type Located, Pages, type Retention } from "./pages";
 import type { StoredEvent } from "./protocol";
 
@@ -143,7 +143,7 @@ export class Account {
   }
 
   /** The rows that store all changes, one for each changed page. The account then counts them as stored. */
-  takeChanges(): PageRow[] {
+  takeChanges(): PageChange[] {
     return this.#pages.takeChanges();
   }
 

@@ -12,6 +12,15 @@ export interface PageRow {
   readonly text: string;
 }
 
+/** A page that changed since it was stored. */
+export interface PageChange extends PageRow {
+  /**
+   * The only change, if nothing else changed: events that follow a text of `length` characters, each with a comma before
+   * it.
+   */
+  readonly appended?: { readonly length: number; readonly events: string } | undefined;
+}
+
 /** What ledgers and accounts need of a store. Each write stores all of it or, if it throws, nothing. */
 export interface PageStore {
   readonly overrides: OverrideStore;
@@ -20,7 +29,7 @@ export interface PageStore {
   /** The text of one page, undefined if there is none. */
   loadPage(key: string, slot: number): string | undefined;
   /** Stores pages, each in place of the page with its key and slot. */
-  put(rows: readonly PageRow[]): void;
+  put(changes: readonly PageChange[]): void;
   deleteKey(key: string): void;
   deletePage(key: string, slot: number): void;
   /** Up to `count` checkpointed pages after (`key`, `slot`), in the order of the table, without an event after `byMs`. */

@@ -1,5 +1,6 @@
 import type { LoggedEvent } from "../core/sliding-window";
 import { type Claim, claimsIn, claimTexts } from "./claims";
+import type { PageChange } from "./page-store";
 import type { StoredEvent } from "./protocol";
 
 /** A page is sealed once its events take this many characters. docs/storage.md has the measurements. */
@@ -54,6 +55,9 @@ export class Page {
   lastAtMs: number;
   readonly #charged: Charged[] = [];
   #events = "";
+  /** How much of `#events` and `#charged` is stored. 0 if the page is not stored, or was stored otherwise. */
+  #storedChars = 0;
+  #storedCharged = 0;
 
   /** Makes a page with `events`. It may have had others, which its expiry and its last instant still count. */
   constructor(
@@ -95,8 +99,40 @@ export class Page {
   }
 
   toText(): string {
+    return `${this.#head()}${this.#events}]}`;
+  }
+
+  /** The page was read from this text. */
+  isStoredAs(text: string): void {
+    this.#storedChars = text === this.toText() ? this.#events.length : 0;
+    this.#storedCharged = this.#charged.length;
+  }
+
+  /** The change since the page was last stored. The page then counts it as stored. */
+  takeChange(key: string): PageChange {
+    const { slot, expiresAtMs, firstAtMs, lastAtMs } = this;
+    const storedChars = this.#charged.length === this.#storedCharged ? this.#storedChars : 0;
+    const events = storedChars > 0 ? this.#events.slice(storedChars) : "";
+    this.#storedChars = this.#events.length;
+    this.#storedCharged = this.#charged.length;
+    const row = { key, slot, expiresAtMs, firstAtMs, lastAtMs };
+    if (events === "") return { ...row, appended: undefined, text: this.toText() };
+    const length = this.#head().length + storedChars + "]}".length;
+    const page = this;
+    // Most appends are stored without the whole text.
+    return {
+      ...row,
+      appended: { length, events },
+      get text() {
+        return page.toText();
+      },
+    };
+  }
+
+  /** The text before the events. */
+  #head(): string {
     const charged = this.#charged.map(({ policy, layers, retainMs, windowMs }) => [policy, layers, retainMs, windowMs]);
-    return `{"v":1,"at":${this.firstAtMs},"charged":${JSON.stringify(charged)},"events":[${this.#events}]}`;
+    return `{"v":1,"at":${this.firstAtMs},"charged":${JSON.stringify(charged)},"events":[`;
   }
 
   #indexOf(charged: Charged): number {

@@ -2,7 +2,7 @@ import { assert } from "../core/assert";
 import { inOtherMode, isInShadow, isSameSubject } from "../core/identity";
 import { EventIndex, nameOf } from "./event-index";
 import { Page, type PagedEvent, readPage } from "./page";
-import type { PageRow, PageStore } from "./page-store";
+import type { PageChange, PageStore } from "./page-store";
 
 /** A full page. Once it has expired, its slot is used for a new page. */
 interface SealedPage {
@@ -63,11 +63,13 @@ export class Pages {
     let newestMs = 0;
     let lastFirstAtMs = 0;
     let events: PagedEvent[] = [];
+    let lastText = "";
     for (const { slot, expiresAtMs, firstAtMs, lastAtMs, text } of store.pages(key)) {
       assert(firstAtMs >= lastFirstAtMs, "a store gives the pages of a key in the order of their times");
       lastFirstAtMs = firstAtMs;
       newestMs = Math.max(newestMs, lastAtMs);
       events = readPage(text);
+      lastText = text;
       for (const event of events) {
         this.#index.note(event);
         onEvent(event);
@@ -76,7 +78,10 @@ export class Pages {
     }
     this.newestMs = newestMs;
     const last = this.#sealed.pop();
-    if (last) this.#tail = new Page(last.slot, last, events);
+    if (last) {
+      this.#tail = new Page(last.slot, last, events);
+      this.#tail.isStoredAs(lastText);
+    }
   }
 
   get isEmpty(): boolean {
@@ -157,14 +162,10 @@ export class Pages {
   }
 
   /** The rows that store all changes, one for each changed page. The pages then count them as stored. */
-  takeChanges(): PageRow[] {
-    const { key } = this;
-    const rows = [...this.#changed.values()].map((page) => {
-      const { slot, expiresAtMs, firstAtMs, lastAtMs } = page;
-      return { key, slot, expiresAtMs, firstAtMs, lastAtMs, text: page.toText() };
-    });
+  takeChanges(): PageChange[] {
+    const changes = [...this.#changed.values()].map((page) => page.takeChange(this.key));
     this.#changed.clear();
-    return rows;
+    return changes;
   }
 
   /** The events of an id that match, the newest first. `slotsOf` gives the sealed pages that may hold some. */

@@ -1,4 +1,4 @@
-import type { OverrideRow, PageRow, PageStore } from "../../src/object/page-store";
+import type { OverrideRow, PageChange, PageRow, PageStore } from "../../src/object/page-store";
 
 export const DISK_FULL = "the disk is full";
 
@@ -63,9 +63,9 @@ export class Disk implements WokenStore, ObjectDisk {
     return this.rows.get(`${key} ${slot}`)?.text;
   }
 
-  put(rows: readonly PageRow[]): void {
+  put(rows: readonly PageChange[]): void {
     if (rows.length > 0 && this.#isFull()) throw new Error(DISK_FULL);
-    for (const row of rows) this.#change(this.rows, `${row.key} ${row.slot}`, row);
+    for (const { appended, ...row } of rows) this.#change(this.rows, `${row.key} ${row.slot}`, row);
   }
 
   deleteKey(key: string): void {

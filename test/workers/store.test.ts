@@ -1,7 +1,7 @@
 import { env, runInDurableObject } from "cloudflare:test";
 import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
-import type { PageRow } from "../../src/object/page-store";
+import type { PageChange, PageRow } from "../../src/object/page-store";
 import { JournalBudget } from "../../src/object/store/journal-budget";
 import { Store } from "../../src/object/store/store";
 import { Disk } from "../simulation/disk";
@@ -19,11 +19,27 @@ const row = (key: string, slot: number, atMs: number, text = "x"): PageRow => ({
   expiresAtMs: atMs + 60_000,
   firstAtMs: atMs,
   lastAtMs: atMs,
-  text: JSON.stringify({ v: 1, text }),
+  text: JSON.stringify({ v: 1, ev: [text] }),
 });
 /** Two rows of the journal with eight such pages each have room, a third one has not. */
 const TWO_ROWS_CHARS = 900;
 const rowsOf = (count: number, atMs = 0) => Array.from({ length: count }, (_, i) => row(`user:${i}`, 0, atMs));
+/** An event that follows the page with this slot. None if there is no such page. */
+function appendTo(pages: readonly PageRow[], slot: number, atMs: number): PageChange[] {
+  return pages
+    .filter((page) => page.slot === slot)
+    .map((page) => {
+      const events = `,["event at ${atMs}"]`;
+      const text = `${page.text.slice(0, -2)}${events}]}`;
+      return {
+        ...page,
+        text,
+        lastAtMs: atMs,
+        expiresAtMs: atMs + 60_000,
+        appended: { length: page.text.length, events },
+      };
+    });
+}
 const countOf = (storage: DurableObjectStorage, table: string) =>
   Number(storage.sql.exec(`SELECT count(*) AS rows FROM ${table}`).one().rows);
 
@@ -34,7 +50,7 @@ describe("pages changed by one turn", () => {
       store.put(rowsOf(7));
       expect(countOf(storage, "pages_v1")).toBe(7);
       store.put(rowsOf(8, 1));
-      expect([countOf(storage, "pages_v1"), countOf(storage, "journal_v1")]).toEqual([7, 1]);
+      expect([countOf(storage, "pages_v1"), countOf(storage, "journal_v2")]).toEqual([7, 1]);
       const before = store.rowsWritten;
       store.put(rowsOf(100, 2));
       expect(store.rowsWritten - before).toBe(1);
@@ -71,14 +87,14 @@ describe("pages changed by one turn", () => {
       const store = new Store(storage, TWO_ROWS_CHARS);
       store.put(rowsOf(8));
       store.put(rowsOf(8, 1));
-      expect([[...store.pagesAfter("", 0, 1)].length, countOf(storage, "journal_v1")]).toEqual([0, 2]);
+      expect([[...store.pagesAfter("", 0, 1)].length, countOf(storage, "journal_v2")]).toEqual([0, 2]);
       const others = Array.from({ length: 8 }, (_, i) => row(`ip:${i}`, 0, 2));
       const before = store.rowsWritten;
       store.put(others);
       // The oldest row's pages are all in the second one.
       expect(store.rowsWritten - before).toBe(1);
       store.put(others);
-      expect([countOf(storage, "pages_v1"), countOf(storage, "journal_v1")]).toEqual([8, 2]);
+      expect([countOf(storage, "pages_v1"), countOf(storage, "journal_v2")]).toEqual([8, 2]);
       expect([...new Store(storage).pages("user:3")]).toEqual([row("user:3", 0, 1)]);
     });
   });
@@ -87,7 +103,7 @@ describe("pages changed by one turn", () => {
     await inside((storage) => {
       const long = Array.from({ length: 10 }, (_, i) => row(`user:${i}`, 0, 0, "y".repeat(90_000)));
       new Store(storage).put(long);
-      expect(countOf(storage, "journal_v1")).toBe(5);
+      expect(countOf(storage, "journal_v2")).toBe(5);
       const store = new Store(storage);
       for (const one of long) expect([...store.pages(one.key)]).toEqual([one]);
     });
@@ -98,7 +114,7 @@ describe("pages changed by one turn", () => {
       const store = new Store(storage, TWO_ROWS_CHARS);
       store.put(rowsOf(8));
       store.put(rowsOf(8, 1));
-      storage.sql.exec("CREATE TRIGGER full BEFORE UPDATE ON journal_v1 BEGIN SELECT RAISE(ABORT, 'disk full'); END");
+      storage.sql.exec("CREATE TRIGGER full BEFORE UPDATE ON journal_v2 BEGIN SELECT RAISE(ABORT, 'disk full'); END");
       const before = [...new Store(storage).pages("user:1")];
       const others = Array.from({ length: 8 }, (_, i) => row(`ip:${i}`, 0, 2));
       expect(() => store.put([...others, row("user:1", 0, 9)])).toThrow("disk full");
@@ -121,7 +137,7 @@ describe("after a transaction that failed", () => {
     await inside((storage) => {
       const store = new Store(storage, TWO_ROWS_CHARS);
       store.put(rowsOf(8));
-      const mended = failing(storage, "INSERT ON journal_v1");
+      const mended = failing(storage, "INSERT ON journal_v2");
       // Moves the first eight to the table of pages, which is made for them.
       const others = Array.from({ length: 30 }, (_, i) => row(`ip:${i}`, 0, 1));
       expect(() => store.put(others)).toThrow("disk full");
@@ -144,7 +160,7 @@ describe("after a transaction that failed", () => {
       const store = new Store(storage);
       store.put([row("user:1", 1, 0)]);
       store.put(rowsOf(8, 1));
-      for (const write of ["DELETE ON pages_v1", "INSERT ON journal_v1"]) {
+      for (const write of ["DELETE ON pages_v1", "INSERT ON journal_v2"]) {
         const mended = failing(storage, write);
         expect(() => store.deleteKey("user:1")).toThrow("disk full");
         mended();
@@ -218,11 +234,11 @@ describe("the journals of one isolate share its memory", () => {
         on((_, { sql }) =>
           sql.exec(
             isFull
-              ? "CREATE TRIGGER full BEFORE DELETE ON journal_v1 BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+              ? "CREATE TRIGGER full BEFORE DELETE ON journal_v2 BEGIN SELECT RAISE(ABORT, 'disk full'); END"
               : "DROP TRIGGER full",
           ),
         ),
-      journalRows: () => on((_, storage) => countOf(storage, "journal_v1")),
+      journalRows: () => on((_, storage) => countOf(storage, "journal_v2")),
       /** How many of the pages of so many turns come back as they were. */
       held: (turns: number) =>
         on((store) => {
@@ -281,6 +297,7 @@ test("with a journal that is full, empty, or not there, a store holds what a tab
   const place = fc.record({ key: fc.constantFrom(...keys), slot: fc.nat({ max: 5 }) });
   const step = fc.oneof(
     { weight: 8, arbitrary: fc.record({ put: fc.array(place, { minLength: 1, maxLength: 20 }) }) },
+    { weight: 16, arbitrary: fc.record({ append: fc.array(place, { minLength: 1, maxLength: 20 }) }) },
     { weight: 1, arbitrary: fc.record({ deleteKey: fc.constantFrom(...keys) }) },
     { weight: 1, arbitrary: fc.record({ checkpoint: fc.nat({ max: 3 }) }) },
     { weight: 1, arbitrary: fc.record({ reopen: fc.constant(true) }) },
@@ -300,6 +317,10 @@ test("with a journal that is full, empty, or not there, a store holds what a tab
               const places = new Map(step.put.map(({ key, slot }) => [`${key} ${slot}`, { key, slot }]));
               const rows = [...places.values()].map(({ key, slot }) => row(key, slot, ++atMs));
               for (const one of [store, disk]) one.put(rows);
+            } else if ("append" in step) {
+              const changes = step.append.flatMap(({ key, slot }) => appendTo([...disk.pages(key)], slot, ++atMs));
+              const places = new Map(changes.map((change) => [`${change.key} ${change.slot}`, change]));
+              for (const one of [store, disk]) one.put([...places.values()]);
             } else if ("deleteKey" in step) for (const one of [store, disk]) one.deleteKey(step.deleteKey);
             else if ("checkpoint" in step) for (let i = 0; i < step.checkpoint; i++) store.checkpoint();
             else store = new Store(storage, chars);
@@ -311,11 +332,11 @@ test("with a journal that is full, empty, or not there, a store holds what a tab
             expect(store.isEmpty).toBe(disk.rows.size === 0);
           }
           while (store.checkpoint());
-          expect(countOf(storage, "sqlite_master WHERE name = 'journal_v1'") && countOf(storage, "journal_v1")).toBe(0);
+          expect(countOf(storage, "sqlite_master WHERE name = 'journal_v2'") && countOf(storage, "journal_v2")).toBe(0);
           for (const key of keys) expect([...new Store(storage).pages(key)]).toEqual([...disk.pages(key)]);
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 60, endOnFailure: true },
     );
   });
 });

@@ -1,64 +1,58 @@
-import type { PageRow } from "../page-store";
+import { assert } from "../../core/assert";
+import type { PageChange, PageRow } from "../page-store";
 import type { JournalBudget, Share } from "./journal-budget";
+import { type Entry, entriesIn, entryOf, type RowText, rowTextsOf } from "./journal-text";
 import type { PageTable } from "./page-table";
 import type { Sql } from "./sql";
 
-/** A page as the journal holds it. `row` is undefined if the page was deleted. */
-export interface JournaledPage {
+/** A page that some row of the journal has an entry of. */
+export interface HeldPage {
   readonly key: string;
   readonly slot: number;
-  readonly row: PageRow | undefined;
+  /** The text that `appended` follows: an image from the journal, the page in the table, or none if the page was deleted. */
+  base: { readonly image: string } | "table" | "deleted";
+  /** The events after the base, each with a comma before it. */
+  appended: string;
+  /** Length of the whole text. */
+  length: number;
+  expiresAtMs: number;
+  firstAtMs: number;
+  lastAtMs: number;
+  /** The oldest row with a change that the table lacks. Undefined if it lacks none. */
+  unstoredTurn: number | undefined;
+  /** The newest row with an entry of the page. */
+  lastTurn: number;
 }
 
-/** The newest version of a page, and the turn of the row that holds it. */
-interface LatestPage extends JournaledPage {
-  readonly turn: number;
-}
-
-/** A row to be written. */
-interface RowContent {
-  readonly pages: readonly JournaledPage[];
-  readonly text: string;
-}
-
-/** A stored row, as memory knows it. Its pages may have newer versions in later rows. */
+/** A stored row, as memory knows it. */
 interface JournalRow {
+  readonly table: "journal_v1" | "journal_v2";
   readonly number: number;
   /** Increases from row to row. */
   readonly turn: number;
   readonly chars: number;
-  readonly pages: readonly Pick<JournaledPage, "key" | "slot">[];
+  readonly pages: readonly HeldPage[];
 }
 
-/** About how much text a row has at most. A row may have 2 MB. */
-const ROW_CHARS = 200_000;
-
-/** A page in a row's text. A deleted page has only its key and its slot. */
-type PageTuple = [
-  key: string,
-  slot: number,
-  expiresAtMs: number,
-  firstAtMs: number,
-  lastAtMs: number,
-  page: object | undefined,
-];
-
 /**
- * The pages that one turn changed, all in one row. For many pages, that costs a fraction of a row a page.
+ * What one turn changed in many pages, all in one row: the events that were appended to a page, or an image of the page if
+ * it changed otherwise. That costs a fraction of a row a page.
  *
- * The rows are a ring. Before the oldest row is overwritten, its pages are checkpointed: they are written to their table,
- * unless a later row has a newer version. Most pages change again before that, and never reach the table this way.
+ * The rows are a ring. Before the oldest row is overwritten, its pages are checkpointed: they are written to their table
+ * as they are now, unless that was done since. So a page is written once while the ring turns around, however many events
+ * were appended to it.
  *
- * A page in the journal is newer than the same page in the table. So readers must look here first, and a page that is held
- * here must be written here.
+ * A page is held while some row has an entry of it, and all of its changes are written here. So the entries of a page, in
+ * the order of their turns, continue the page in the table. An append says how long the page was before it: after a
+ * checkpoint, older appends do not fit the longer page any more and are left out.
  *
  * Memory changes only after a transaction has succeeded. So no method may be called inside another transaction.
  */
 export class Journal {
   /** The oldest first. */
   #rows: JournalRow[] = [];
-  /** The newest version of each page, by key and slot. */
-  readonly #latest = new Map<string, Map<number, LatestPage>>();
+  /** By key and slot. */
+  readonly #held = new Map<string, Map<number, HeldPage>>();
   #freeNumbers: number[] = [];
   #nextNumber = 0;
   readonly #share: Share;
@@ -73,17 +67,25 @@ export class Journal {
     this.#shrinkToBudget();
   }
 
-  /** Replaces everything in memory by what is stored. */
+  /** Replaces everything in memory by what is stored. Rows of version 1 hold images only, and are older. */
   load(): void {
     this.#rows = [];
-    this.#latest.clear();
+    this.#held.clear();
     this.#share.chars = 0;
     this.#nextNumber = 0;
-    if (this.sql.hasTable("journal_v1"))
-      for (const [number, turn, text] of this.sql.each("SELECT number, turn, pages FROM journal_v1 ORDER BY turn"))
-        this.#hold(Number(number), Number(turn), { text: String(text), pages: pagesIn(String(text)) });
-    const used = new Set(this.#rows.map(({ number }) => number));
+    this.#loadRows("journal_v1", "pages");
+    this.#loadRows("journal_v2", "entries");
+    const used = new Set(this.#rows.filter(({ table }) => table === "journal_v2").map(({ number }) => number));
     this.#freeNumbers = Array.from({ length: this.#nextNumber }, (_, i) => i).filter((number) => !used.has(number));
+  }
+
+  #loadRows(table: JournalRow["table"], column: string): void {
+    if (!this.sql.hasTable(table)) return;
+    // All of them first: to hold a row reads the table of pages.
+    for (const [number, turn, text] of this.sql.run(`SELECT number, turn, ${column} FROM ${table} ORDER BY turn`)) {
+      const entries = entriesIn(String(text));
+      this.#hold(table, Number(number), Number(turn), { text: String(text), entries }, false);
+    }
   }
 
   /** The turn of the newest row. 0 without rows. */
@@ -93,52 +95,64 @@ export class Journal {
 
   /** The journal holds a page that was not deleted. */
   get hasPages(): boolean {
-    for (const pages of this.#latest.values()) for (const { row } of pages.values()) if (row) return true;
+    for (const pages of this.#held.values()) for (const { base } of pages.values()) if (base !== "deleted") return true;
     return false;
   }
 
-  /** The newest version of a page. Undefined if the journal does not hold the page: the table may. */
-  page(key: string, slot: number): JournaledPage | undefined {
-    return this.#latest.get(key)?.get(slot);
+  /** Undefined if the journal does not hold the page: the table may. */
+  page(key: string, slot: number): HeldPage | undefined {
+    return this.#held.get(key)?.get(slot);
   }
 
-  /** The newest versions of a key's pages. */
-  pages(key: string): JournaledPage[] {
-    return [...(this.#latest.get(key)?.values() ?? [])];
+  pages(key: string): HeldPage[] {
+    return [...(this.#held.get(key)?.values() ?? [])];
   }
 
-  /** Stores all of these pages and does `work` in the same transaction. If it throws, nothing is stored. */
-  write(pages: readonly JournaledPage[], work?: () => void): void {
-    const contents = rowContentsOf(pages);
-    const oldest = this.#rowsInTheWayOf(contents.reduce((sum, { text }) => sum + text.length, 0));
-    const replaced = new Set(pages.map(({ key, slot }) => `${slot} ${key}`));
-    const numbers = [...oldest.map(({ number }) => number), ...this.#freeNumbers];
-    for (let next = this.#nextNumber; numbers.length < contents.length; next++) numbers.push(next);
+  /** The text of a held page. Undefined if it was deleted. */
+  textOf({ key, slot, base, appended }: HeldPage): string | undefined {
+    if (base === "deleted") return undefined;
+    const text = base === "table" ? this.table.loadPage(key, slot) : base.image;
+    assert(text !== undefined, "a page that is continued in the journal is in its table");
+    return continued(text, appended);
+  }
+
+  /** Stores all of these changes and does `work` in the same transaction. If it throws, nothing is stored. */
+  write(changes: readonly (PageChange | Pick<PageRow, "key" | "slot">)[], work?: () => void): void {
+    const entries = changes.map((change) => entryOf(change, this.page(change.key, change.slot)?.length));
+    const texts = rowTextsOf(entries);
+    const oldest = this.#rowsInTheWayOf(texts.reduce((sum, { text }) => sum + text.length, 0));
+    const replaced = new Set(
+      entries.filter(({ kind }) => kind !== "append").map(({ key, slot }) => this.page(key, slot)),
+    );
+    const reusable = oldest.filter(({ table }) => table === "journal_v2");
+    const overwritten = reusable.slice(0, texts.length);
+    const numbers = [...reusable.map(({ number }) => number), ...this.#freeNumbers];
+    for (let next = this.#nextNumber; numbers.length < texts.length; next++) numbers.push(next);
     const turn = this.newestTurn + 1;
     const store = () => {
       work?.();
-      this.#checkpointPages(oldest, ({ key, slot }) => !replaced.has(`${slot} ${key}`));
-      for (const { number } of oldest.slice(contents.length)) this.#deleteRow(number);
-      for (const [i, { text }] of contents.entries()) this.#writeRow(numbers[i] as number, turn + i, text);
+      this.#checkpointPages(oldest, (page) => !replaced.has(page));
+      for (const row of oldest) if (!overwritten.includes(row)) this.#deleteRow(row);
+      for (const [i, { text }] of texts.entries()) this.#writeRow(numbers[i] as number, turn + i, text);
     };
-    if (oldest.length === 0 && contents.length === 1 && !work) store();
+    if (oldest.length === 0 && texts.length === 1 && !work) store();
     else this.sql.atOnce(store);
 
     this.#forget(oldest);
-    for (const [i, content] of contents.entries()) this.#hold(numbers[i] as number, turn + i, content);
-    this.#freeNumbers = numbers.slice(contents.length);
+    for (const [i, text] of texts.entries()) this.#hold("journal_v2", numbers[i] as number, turn + i, text, true);
+    this.#freeNumbers = numbers.slice(texts.length);
   }
 
   /** Checkpoints the oldest row if it is no newer than `turn`. False if there is no such row. */
   checkpoint(turn: number): boolean {
     const oldest = this.#rows.slice(0, 1).filter((row) => row.turn <= turn);
-    for (const { number } of oldest)
+    for (const row of oldest)
       this.sql.atOnce(() => {
         this.#checkpointPages(oldest, () => true);
-        this.#deleteRow(number);
+        this.#deleteRow(row);
       });
     this.#forget(oldest);
-    this.#freeNumbers.push(...oldest.map(({ number }) => number));
+    for (const { table, number } of oldest) if (table === "journal_v2") this.#freeNumbers.push(number);
     return oldest.length > 0;
   }
 
@@ -161,83 +175,136 @@ export class Journal {
     return this.#rows.slice(0, count);
   }
 
-  /** Writes the wanted pages of these rows to their table, except pages that a later row holds. */
-  #checkpointPages(rows: readonly JournalRow[], isWanted: (page: JournaledPage) => boolean): void {
-    const pages = rows.flatMap((row) => this.#latestIn(row)).filter(isWanted);
-    this.table.put(pages.flatMap(({ row }) => row ?? []));
-    for (const { key, slot, row } of pages) if (!row) this.table.deletePage(key, slot);
-  }
-
-  /** The pages of a row that no later row holds. */
-  #latestIn({ turn, pages }: JournalRow): LatestPage[] {
-    return pages.flatMap(({ key, slot }) => {
-      const latest = this.#latest.get(key)?.get(slot);
-      return latest?.turn === turn ? latest : [];
+  /** Writes the wanted pages of these rows to their table, if it lacks a change in these rows. */
+  #checkpointPages(rows: readonly JournalRow[], isWanted: (page: HeldPage) => boolean): void {
+    const pages = unstoredIn(rows).filter(isWanted);
+    const rowsToPut = pages.flatMap((page): PageRow[] => {
+      const { key, slot, expiresAtMs, firstAtMs, lastAtMs } = page;
+      const text = this.textOf(page);
+      return text === undefined ? [] : [{ key, slot, expiresAtMs, firstAtMs, lastAtMs, text }];
     });
+    this.table.put(rowsToPut);
+    for (const { key, slot, base } of pages) if (base === "deleted") this.table.deletePage(key, slot);
   }
 
-  /** Holds a row in memory. */
-  #hold(number: number, turn: number, { pages, text }: RowContent): void {
-    this.#rows.push({ number, turn, chars: text.length, pages: pages.map(({ key, slot }) => ({ key, slot })) });
+  /** Holds a row and its entries in memory. `isWritten`: the row was written just now, and was not loaded. */
+  #hold(
+    table: JournalRow["table"],
+    number: number,
+    turn: number,
+    { text, entries }: RowText,
+    isWritten: boolean,
+  ): void {
+    const pages = entries.map((entry) => this.#holdEntry(entry, turn, isWritten));
+    this.#rows.push({ table, number, turn, chars: text.length, pages });
     this.#share.chars += text.length;
-    this.#nextNumber = Math.max(this.#nextNumber, number + 1);
-    for (const page of pages) {
-      const ofKey = this.#latest.get(page.key) ?? new Map<number, LatestPage>();
-      ofKey.set(page.slot, { ...page, turn });
-      this.#latest.set(page.key, ofKey);
-    }
+    if (table === "journal_v2") this.#nextNumber = Math.max(this.#nextNumber, number + 1);
   }
 
-  /** Drops the oldest rows from memory. */
+  #holdEntry(entry: Entry, turn: number, isWritten: boolean): HeldPage {
+    const { key, slot } = entry;
+    const ofKey = this.#held.get(key) ?? new Map<number, HeldPage>();
+    this.#held.set(key, ofKey);
+    const page = ofKey.get(slot) ?? (isWritten ? unheldPage(entry) : this.#pageInTable(key, slot));
+    ofKey.set(slot, page);
+    page.lastTurn = turn;
+    // An append that is older than the last checkpoint.
+    if (entry.kind === "append" && entry.length !== page.length) return page;
+    if (entry.kind === "append") {
+      page.unstoredTurn ??= turn;
+      page.appended += entry.events;
+      page.length += entry.events.length;
+    } else {
+      // Earlier entries are of no use any more.
+      page.unstoredTurn = turn;
+      page.base = entry.kind === "image" ? { image: entry.text } : "deleted";
+      page.appended = "";
+      page.length = entry.kind === "image" ? entry.text.length : 0;
+      page.firstAtMs = entry.firstAtMs;
+    }
+    page.expiresAtMs = entry.expiresAtMs;
+    page.lastAtMs = entry.lastAtMs;
+    return page;
+  }
+
+  /** A page of which no row has an entry yet. */
+  #pageInTable(key: string, slot: number): HeldPage {
+    const row = this.table.describePage(key, slot);
+    const { length = 0, expiresAtMs = 0, firstAtMs = 0, lastAtMs = 0 } = row ?? {};
+    const base = row ? "table" : "deleted";
+    return {
+      key,
+      slot,
+      base,
+      appended: "",
+      length,
+      expiresAtMs,
+      firstAtMs,
+      lastAtMs,
+      unstoredTurn: undefined,
+      lastTurn: 0,
+    };
+  }
+
+  /** Drops the oldest rows from memory, after they were checkpointed. */
   #forget(oldest: readonly JournalRow[]): void {
+    for (const page of unstoredIn(oldest)) {
+      page.unstoredTurn = undefined;
+      page.appended = "";
+      if (page.base !== "deleted") page.base = "table";
+    }
     for (const row of oldest) {
       this.#share.chars -= row.chars;
-      for (const { key, slot } of this.#latestIn(row)) {
-        this.#latest.get(key)?.delete(slot);
-        if (this.#latest.get(key)?.size === 0) this.#latest.delete(key);
+      for (const { key, slot, lastTurn } of row.pages) {
+        if (lastTurn > row.turn) continue;
+        this.#held.get(key)?.delete(slot);
+        if (this.#held.get(key)?.size === 0) this.#held.delete(key);
       }
     }
     this.#rows.splice(0, oldest.length);
   }
 
   #writeRow(number: number, turn: number, text: string): void {
-    this.sql.createTable("journal_v1", "(number INTEGER PRIMARY KEY, turn INTEGER NOT NULL, pages TEXT NOT NULL)");
+    this.sql.createTable("journal_v2", "(number INTEGER PRIMARY KEY, turn INTEGER NOT NULL, entries TEXT NOT NULL)");
     this.sql.run(
-      "INSERT INTO journal_v1 (number, turn, pages) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET turn = excluded.turn, pages = excluded.pages",
+      "INSERT INTO journal_v2 (number, turn, entries) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET turn = excluded.turn, entries = excluded.entries",
       number,
       turn,
       text,
     );
   }
 
-  #deleteRow(number: number): void {
-    this.sql.run("DELETE FROM journal_v1 WHERE number = ?", number);
+  #deleteRow({ table, number }: JournalRow): void {
+    this.sql.run(`DELETE FROM ${table} WHERE number = ?`, number);
   }
 }
 
-/** Divides pages into rows that are not too long. A page's text is JSON already and is not encoded again. */
-function rowContentsOf(pages: readonly JournaledPage[]): RowContent[] {
-  const rows: { pages: JournaledPage[]; texts: string[]; chars: number }[] = [];
-  for (const page of pages) {
-    const text = textOf(page);
-    const last = rows.at(-1);
-    if (last && last.chars + text.length < ROW_CHARS) {
-      last.pages.push(page);
-      last.texts.push(text);
-      last.chars += text.length;
-    } else rows.push({ pages: [page], texts: [text], chars: text.length });
-  }
-  return rows.map(({ pages, texts }) => ({ pages, text: `[${texts.join()}]` }));
+/** The pages that have a change in these rows, which are the oldest, and that the table lacks. */
+function unstoredIn(rows: readonly JournalRow[]): HeldPage[] {
+  const newestTurn = rows.at(-1)?.turn ?? 0;
+  const pages = new Set(rows.flatMap(({ pages }) => pages));
+  return [...pages].filter(({ unstoredTurn }) => unstoredTurn !== undefined && unstoredTurn <= newestTurn);
 }
 
-function textOf({ key, slot, row }: JournaledPage): string {
-  const name = `${JSON.stringify(key)},${slot}`;
-  return row ? `[${name},${row.expiresAtMs},${row.firstAtMs},${row.lastAtMs},${row.text}]` : `[${name}]`;
+/** A page of which no row has an entry yet, when one is written: an append continues the table. */
+function unheldPage(entry: Entry): HeldPage {
+  const { key, slot, firstAtMs } = entry;
+  const [base, length] = entry.kind === "append" ? (["table", entry.length] as const) : (["deleted", 0] as const);
+  return {
+    key,
+    slot,
+    base,
+    appended: "",
+    length,
+    expiresAtMs: 0,
+    firstAtMs,
+    lastAtMs: 0,
+    unstoredTurn: undefined,
+    lastTurn: 0,
+  };
 }
 
-function pagesIn(text: string): JournaledPage[] {
-  return (JSON.parse(text) as PageTuple[]).map(([key, slot, expiresAtMs, firstAtMs, lastAtMs, page]) => {
-    if (page === undefined) return { key, slot, row: undefined };
-    return { key, slot, row: { key, slot, expiresAtMs, firstAtMs, lastAtMs, text: JSON.stringify(page) } };
-  });
+/** The text of a page with further events, each with a comma before it. */
+export function continued(text: string, appended: string): string {
+  return appended === "" ? text : `${text.slice(0, -"]}".length)}${appended}]}`;
 }

@@ -41,6 +41,19 @@ export class PageTable {
     return text === undefined ? undefined : String(text);
   }
 
+  /** A page without its text, undefined if there is none. `length` is that of the text. */
+  describePage(key: string, slot: number): (Omit<PageRow, "key" | "slot" | "text"> & { length: number }) | undefined {
+    if (!this.#exists) return undefined;
+    const row = this.sql.run(
+      "SELECT expires_at_ms, first_at_ms, last_at_ms, length(events) FROM pages_v1 WHERE key = ? AND slot = ?",
+      key,
+      slot,
+    )[0];
+    if (!row) return undefined;
+    const [expiresAtMs = 0, firstAtMs = 0, lastAtMs = 0, length = 0] = row.map(Number);
+    return { expiresAtMs, firstAtMs, lastAtMs, length };
+  }
+
   put(rows: readonly PageRow[]): void {
     if (rows.length === 0) return;
     this.#create();

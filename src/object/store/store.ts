@@ -1,5 +1,5 @@
-import type { PageRow, PageStore } from "../page-store";
-import { Journal } from "./journal";
+import type { PageChange, PageRow, PageStore } from "../page-store";
+import { continued, type HeldPage, Journal } from "./journal";
 import { ISOLATE_BUDGET, JournalBudget } from "./journal-budget";
 import { OverrideTable } from "./override-table";
 import { PageTable } from "./page-table";
@@ -40,36 +40,41 @@ export class Store implements PageStore {
   }
 
   *pages(key: string): Generator<PageRow> {
-    const held = this.#journal.pages(key);
-    const newer = held.flatMap(({ row }) => row ?? []).sort(byTime);
+    const held = new Map(this.#journal.pages(key).map((page) => [page.slot, page]));
+    const images = [...held.values()].filter(({ base }) => typeof base === "object").map((page) => this.#rowOf(page));
+    images.sort(byTime);
     for (const row of this.#table.pages(key)) {
-      if (held.some(({ slot }) => slot === row.slot)) continue;
-      while (newer[0] && byTime(newer[0], row) < 0) yield newer.shift() as PageRow;
-      yield row;
+      const page = held.get(row.slot);
+      if (page && page.base !== "table") continue;
+      for (let next = images[0]; next && byTime(next, row) < 0; next = images[0]) {
+        images.shift();
+        yield next;
+      }
+      yield page ? this.#rowOf(page, row.text) : row;
     }
-    yield* newer;
+    yield* images;
   }
 
   loadPage(key: string, slot: number): string | undefined {
     const held = this.#journal.page(key, slot);
-    return held ? held.row?.text : this.#table.loadPage(key, slot);
+    return held ? this.#journal.textOf(held) : this.#table.loadPage(key, slot);
   }
 
-  put(rows: readonly PageRow[]): void {
-    const isHeld = ({ key, slot }: PageRow) => this.#journal.page(key, slot) !== undefined;
-    if (rows.length < MANY_PAGES && !rows.some(isHeld)) this.#table.put(rows);
-    else this.#journal.write(rows.map((row) => ({ key: row.key, slot: row.slot, row })));
+  put(changes: readonly PageChange[]): void {
+    const isHeld = ({ key, slot }: PageChange) => this.#journal.page(key, slot) !== undefined;
+    if (changes.length < MANY_PAGES && !changes.some(isHeld)) this.#table.put(changes);
+    else this.#journal.write(changes);
   }
 
   deleteKey(key: string): void {
-    const held = this.#journal.pages(key).map(({ slot }) => ({ key, slot, row: undefined }));
+    const held = this.#journal.pages(key).map(({ slot }) => ({ key, slot }));
     if (held.length > 0) this.#journal.write(held, () => this.#table.deleteKey(key));
     else this.#table.deleteKey(key);
   }
 
-  /** Deletes the page from the table only: the journal's page is newer. */
+  /** Deletes a page from the table. A page that the journal continues or replaces has not expired: it stays. */
   deletePage(key: string, slot: number): void {
-    this.#table.deletePage(key, slot);
+    if (!this.#journal.page(key, slot)) this.#table.deletePage(key, slot);
   }
 
   pagesAfter(key: string, slot: number, count: number, byMs = Number.MAX_SAFE_INTEGER) {
@@ -82,6 +87,13 @@ export class Store implements PageStore {
 
   checkpoint(turn = this.newestTurn): boolean {
     return this.#journal.checkpoint(turn);
+  }
+
+  /** `base`: the text in the table, if it was read already. */
+  #rowOf(page: HeldPage, base?: string): PageRow {
+    const { key, slot, expiresAtMs, firstAtMs, lastAtMs, appended } = page;
+    const text = base === undefined ? (this.#journal.textOf(page) ?? "") : continued(base, appended);
+    return { key, slot, expiresAtMs, firstAtMs, lastAtMs, text };
   }
 
   /** Deletes everything, the alarm included. The object then occupies no storage. */
