@@ -80,6 +80,24 @@ describe("storage", () => {
     });
   });
 
+  test("only a denial carries leavings, since only denials are cached", async () => {
+    await inside(newObject(), (storage) => {
+      const ledger = new TestLedger(new Store(storage));
+      const consume = (cost: number) =>
+        ledger.consume({ ...charge([caller("user:u")], cost), cacheMs: 1_000 }, START_MS);
+      expect(consume(5)).not.toHaveProperty("leavings");
+      expect(consume(1)).toMatchObject({
+        allowed: false,
+        leavings: [
+          [
+            [60_000, 5],
+            [3_600_000, 5],
+          ],
+        ],
+      });
+    });
+  });
+
   test("accounts beyond the memory budget are dropped from memory and lose nothing", async () => {
     await inside(newObject(), (storage) => {
       const ledger = new TestLedger(new Store(storage), new MemoryBudget(20_000));
