@@ -2,7 +2,7 @@
 export interface Standing {
   /** The cost recorded in the window. A concurrent limit counts the events that are not released. */
   readonly used: number;
-  /** Until the cost asked about fits. 0 if it fits now. */
+  /** Until the cost in question fits. 0 if it fits now. */
   readonly fitsInMs: number;
   /** Until some of `used` leaves the window. 0 if nothing is used. */
   readonly freesInMs: number;

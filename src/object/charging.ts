@@ -44,10 +44,10 @@ function consumeUnrecognised(attempt: ChargeAttempt): ChargeVerdict {
     return { ...chargeNow(attempt, uncharged), replayed: isChargedByOtherCall(holdings[0], charge) };
   // Code without `attemptMs` makes no second round.
   if (charge.isOnlyPart || charge.attemptMs === undefined) return recogniseAndCharge(attempt);
-  const held = heldByCounter(attempt).map((heldId) => heldId ?? null);
-  if (uncharged.some(({ held }) => held?.isInWindow)) return { ...replay(attempt), held };
+  const heldIds = heldByCounter(attempt).map((held) => held ?? null);
+  if (uncharged.some(({ held }) => held?.isInWindow)) return { ...replay(attempt), held: heldIds };
   // The id is forgotten by this object's clock. If the first layer still knows it, this charge is rolled back.
-  return { ...chargeNow(attempt, uncharged), held };
+  return { ...chargeNow(attempt, uncharged), held: heldIds };
 }
 
 /** This attempt sends its call again, and relies on an event that another call recorded. */
@@ -60,12 +60,12 @@ function isChargedByOtherCall(first: Holding | undefined, { attempt }: Charge): 
 /** No other part exists, so this object recognises the id by itself. */
 function recogniseAndCharge(attempt: ChargeAttempt): ChargeVerdict {
   const { charge, uncharged } = attempt;
-  const held = heldByCounter(attempt);
-  const recognition = recognise(layerNames(charge.counters), held);
+  const heldIds = heldByCounter(attempt);
+  const recognition = recognise(layerNames(charge.counters), heldIds);
   if (recognition === "known") return replay(attempt);
   if (recognition === "conflict")
     return { ...standingsOf(attempt), allowed: false, replayed: true, conflicts: true, charged: false };
-  const recognised = { ...charge, recognition, earlierMakers: earlierMakersOf(recognition, held[0]) };
+  const recognised = { ...charge, recognition, earlierMakers: earlierMakersOf(recognition, heldIds[0]) };
   return chargeNow({ ...attempt, charge: recognised }, uncharged);
 }
 

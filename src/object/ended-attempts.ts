@@ -11,7 +11,7 @@ const MOST_ATTEMPTS = 4_096;
 export class EndedAttempts {
   /** The oldest first. */
   readonly #attempts = new Set<string>();
-  /** Those that the current transaction ends. */
+  /** The attempts that the current transaction ends. */
   readonly #ending = new Set<string>();
 
   has(charge: Charge): boolean {

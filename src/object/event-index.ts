@@ -1,4 +1,4 @@
-import { isInShadow } from "../core/identity";
+import { isInShadow, isSameSubject } from "../core/identity";
 import { IdIndex } from "./id-index";
 import type { PagedEvent } from "./page";
 
@@ -25,7 +25,7 @@ export class EventIndex {
   /** `sealed` gives all sealed pages in the order of their times. */
   constructor(private readonly sealed: () => Iterable<PageEvents>) {}
 
-  /** About how many bytes of memory it takes. */
+  /** About how many bytes of memory the index takes. */
   get weightBytes(): number {
     return (this.#byName?.weightBytes ?? 0) + (this.#byId?.weightBytes ?? 0) + 200 * this.#layerNames.size;
   }
@@ -87,7 +87,17 @@ export class EventIndex {
   }
 }
 
-export function nameOf({ id, identity }: Pick<PagedEvent, "id" | "identity">): string {
+/** The event is of this policy and of the identity's subject. */
+export function isEventOf(event: PagedEvent, policy: string, identity: string): boolean {
+  return event.charged.policy === policy && isSameSubject(event.identity, identity);
+}
+
+/** An id may be charged twice in one millisecond. The attempt that recorded an event tells the two apart. */
+export function isSameEvent(a: PagedEvent, b: PagedEvent): boolean {
+  return a.atMs === b.atMs && nameOf(a) === nameOf(b) && a.claims[0]?.attempt === b.claims[0]?.attempt;
+}
+
+function nameOf({ id, identity }: Pick<PagedEvent, "id" | "identity">): string {
   return `${id} ${identity}`;
 }
 

@@ -18,7 +18,7 @@ export interface Holding extends OpenAccount {
   readonly located: Located | undefined;
   /** This attempt has charged the key already: its verdict was lost, and the call was sent again. */
   readonly isCharged: boolean;
-  /** What recognition is based on. Undefined if the key holds nothing but this attempt's own charge. */
+  /** The basis of recognition. Undefined if the key holds nothing, or only this attempt's own charge. */
   readonly held: HeldId | undefined;
   /** The attempts that dated an older event of the id. */
   readonly earlierMakers: readonly string[];
@@ -53,8 +53,8 @@ export function mayBelongToAttemptInFlight({ located, held }: Holding, charge: C
 }
 
 /**
- * Whether the first layer knew the id before this call. If it was charged by two attempts at the same moment, the one that
- * dated the event first and still relies on it is the original.
+ * Did the first layer know the id before this call? If this call moves the event, or has charged it before, another call at
+ * the same moment may have dated it too. This call is a replay if the other one still relies on the event.
  */
 export function isReplayOf(charge: Charge, first: Holding | undefined, isMoved: boolean): boolean {
   const isTorn = charge.recognition === "torn";

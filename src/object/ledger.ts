@@ -139,7 +139,7 @@ export class Ledger {
     if (call.method === "rollBack") return this.#rollBack(call.question, wallMs);
     if (call.method === "settle") return this.#settle(call.question, wallMs);
     if (call.method === "release") return this.#release(call.question, wallMs);
-    throw new Error(`this version of the object does not know the call ${(call as Call).method}`);
+    throw new Error(`This version of the object does not know the call "${(call as Call).method}".`);
   }
 
   #check(question: Question, wallMs: number): ObjectVerdict {

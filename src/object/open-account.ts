@@ -39,7 +39,7 @@ export function openAccountOf<O extends OpenAccount>(key: string, opened: readon
 }
 
 /**
- * Retention of a new event: no window in force may lose the event, be it of an override, and its id is kept for the clock's
+ * Retention of a new event. It covers every window in force, those of an override included. The id is kept for the clock's
  * margin longer than it is known.
  */
 export function retainMsOf(

@@ -3,7 +3,7 @@ export interface PageRow {
   readonly key: string;
   /** Numbers the pages of a key. The slot of an expired page is used again. */
   readonly slot: number;
-  /** The instant from which no window can see any of the page's events. */
+  /** The instant from which none of the page's events is kept, unless an override spares the page. */
   readonly expiresAtMs: number;
   /** When the first and the last event were admitted: the order of a key's pages. */
   readonly firstAtMs: number;
@@ -36,7 +36,7 @@ export interface PageStore {
   pagesAfter(key: string, slot: number, count: number, byMs: number): Omit<PageRow, "text" | "firstAtMs">[];
   /** The newest turn in the journal. */
   readonly newestTurn: number;
-  /** Moves the journal's oldest row to the table. False if there is none, or it is newer than `turn`. */
+  /** Checkpoints the journal's oldest row. False if there is none, or it is newer than `turn`. */
   checkpoint(turn: number): boolean;
 }
 
@@ -49,7 +49,7 @@ export interface OverrideRow {
 export interface OverrideStore {
   /** The override of a key, even if it has ended. */
   load(key: string): OverrideRow | undefined;
-  /** Stores a key's override, in place of the one that it has. */
+  /** Stores a key's override, in place of its present override. */
   put(key: string, row: OverrideRow): void;
   delete(key: string): void;
   /** Deletes the overrides that have ended. Returns their keys, and when the next one ends: undefined if none is left. */

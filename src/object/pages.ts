@@ -1,6 +1,6 @@
 import { assert } from "../core/assert";
-import { inOtherMode, isInShadow, isSameSubject } from "../core/identity";
-import { EventIndex, nameOf } from "./event-index";
+import { inOtherMode, isInShadow } from "../core/identity";
+import { EventIndex, isEventOf, isSameEvent } from "./event-index";
 import { Page, type PagedEvent, readPage } from "./page";
 import type { PageChange, PageStore } from "./page-store";
 
@@ -61,12 +61,12 @@ export class Pages {
     onEvent: (event: PagedEvent) => void,
   ) {
     let newestMs = 0;
-    let lastFirstAtMs = 0;
+    let previousAtMs = 0;
     let events: PagedEvent[] = [];
     let lastText = "";
     for (const { slot, expiresAtMs, firstAtMs, lastAtMs, text } of store.pages(key)) {
-      assert(firstAtMs >= lastFirstAtMs, "a store gives the pages of a key in the order of their times");
-      lastFirstAtMs = firstAtMs;
+      assert(firstAtMs >= previousAtMs, "a store gives the pages of a key in the order of their times");
+      previousAtMs = firstAtMs;
       newestMs = Math.max(newestMs, lastAtMs);
       events = readPage(text);
       lastText = text;
@@ -88,7 +88,7 @@ export class Pages {
     return this.#tail === undefined;
   }
 
-  /** About how many bytes of memory they take. */
+  /** About how many bytes of memory the pages take. */
   get weightBytes(): number {
     return 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.length + this.#index.weightBytes;
   }
@@ -96,7 +96,7 @@ export class Pages {
   /** `untilMs` is the instant from which the event is not kept any more. */
   append(event: PagedEvent, untilMs: number, retention: Retention): void {
     const { atMs } = event;
-    assert(atMs >= (this.#tail?.lastAtMs ?? 0), "a new event is not older than the events before it");
+    assert(atMs >= (this.#tail?.lastAtMs ?? 0), "a new event is not older than the events of its key");
     const page = this.#pageForNext(retention);
     page.append(event, untilMs);
     this.#tail = page;
@@ -246,12 +246,3 @@ export class Pages {
 }
 
 const NEW_PAGE = { expiresAtMs: 0, lastAtMs: 0 };
-
-function isEventOf(event: PagedEvent, policy: string, identity: string): boolean {
-  return event.charged.policy === policy && isSameSubject(event.identity, identity);
-}
-
-/** An id may be charged twice in one millisecond. The attempt that recorded an event tells the two apart. */
-function isSameEvent(a: PagedEvent, b: PagedEvent): boolean {
-  return a.atMs === b.atMs && nameOf(a) === nameOf(b) && a.claims[0]?.attempt === b.claims[0]?.attempt;
-}

@@ -12,7 +12,7 @@ import type { HeldId, Recognition } from "../core/recognition";
  * Calls that decide travel as JSON. Structured cloning, which RPC does otherwise, takes a tenth of a decision's time more.
  */
 
-/** What an object is asked about the counters that it holds. */
+/** A question about counters that one object holds. */
 export interface Question {
   readonly policy: string;
   readonly cost: number;
@@ -44,9 +44,9 @@ export interface Charge extends EventQuestion {
   /** How long an attempt lasts at most. A younger event may belong to an attempt that is still in flight. */
   readonly attemptMs?: number;
   /**
-   * What the id is, if that is decided already, by another object or after a first round. `new` and `torn` charge every
-   * counter as of now, `known` charges only the keys that hold nothing of the id. Without it an only part decides by
-   * itself; any other part charges an id that it does not hold, and answers what it holds.
+   * The recognition of the id, if it took place already: by another object, or after a first round. `new` and `torn` charge
+   * every counter as of now, `known` charges only the keys that hold nothing of the id. Without it an only part recognises
+   * the id itself. Any other part charges an id that it does not hold, or returns what it holds.
    */
   readonly recognition?: Exclude<Recognition, "conflict">;
   /** The attempts that made the id's previous decision: what they dated is no part of this decision. */
@@ -75,7 +75,7 @@ export interface ChargeVerdict extends ObjectVerdict {
   readonly held?: readonly (HeldId | null)[];
 }
 
-/** What a settle or a release comes to. */
+/** The verdict on a settle or a release. */
 export interface ChangeVerdict extends ObjectVerdict {
   /** False if there is no such event: then nothing was changed. */
   readonly found: boolean;

@@ -4,15 +4,15 @@ import { realTiming } from "../../src/objects/deadline";
 
 const TYPE = { "Content-Type": "application/json" };
 
-/** A request whose body is read from what it is given, bit by bit. */
-function sent(chunks: (controller: ReadableStreamDefaultController<Uint8Array>) => void, headers = {}): Request {
+/** A request whose body is a stream. */
+function requestOf(chunks: (controller: ReadableStreamDefaultController<Uint8Array>) => void, headers = {}): Request {
   const init = { method: "POST", headers: { ...TYPE, ...headers }, body: new ReadableStream({ start: chunks }) };
   return new Request("http://limiter/", { ...init, duplex: "half" } as RequestInit);
 }
 
 const bytes = (length: number) => new Uint8Array(length).fill(0x20);
 
-test("a body that stops to arrive is waited for as long as is said, and then a 408", async () => {
+test("a body that stops arriving is a 408 after 10 seconds", async () => {
   const waits: { ms: number; work: () => void }[] = [];
   const timing = {
     ...realTiming,
@@ -22,7 +22,7 @@ test("a body that stops to arrive is waited for as long as is said, and then a 4
     },
   };
   const read = readJson(
-    sent((body) => body.enqueue(bytes(1))),
+    requestOf((body) => body.enqueue(bytes(1))),
     undefined,
     timing,
   );
@@ -31,25 +31,25 @@ test("a body that stops to arrive is waited for as long as is said, and then a 4
   await expect(read).rejects.toMatchObject({ status: 408 });
 });
 
-test("a body that ends early is the fault of who sent it", async () => {
-  const read = readJson(sent((body) => body.error(new Error("Network connection lost."))));
+test("a body that ends early is a refusal", async () => {
+  const read = readJson(requestOf((body) => body.error(new Error("Network connection lost."))));
   await expect(read).rejects.toMatchObject({ kind: "invalid" });
 });
 
-test("a body whose length nobody announced is read up to the bound", async () => {
+test("a body without Content-Length is read up to 8 KiB", async () => {
   const body = (length: number) =>
-    sent((body) => {
+    requestOf((body) => {
       body.enqueue(bytes(8_190 - 2));
       body.enqueue(new TextEncoder().encode("{}"));
       body.enqueue(bytes(length - 8_190));
-      // Left open: what is beyond the bound is not waited for.
+      // Left open above the bound: the rest must not be awaited.
       if (length <= 8_192) body.close();
     });
   expect(await readJson(body(8_192))).toEqual({});
   await expect(readJson(body(8_193))).rejects.toMatchObject({ status: 413 });
 });
 
-test("a body with a length and in chunks is refused before it is read", async () => {
-  const request = sent(() => {}, { "Content-Length": "2", "Transfer-Encoding": "chunked" });
+test("a body with both a length and chunks is refused before it is read", async () => {
+  const request = requestOf(() => {}, { "Content-Length": "2", "Transfer-Encoding": "chunked" });
   await expect(readJson(request)).rejects.toMatchObject({ kind: "invalid" });
 });

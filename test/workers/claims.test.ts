@@ -5,15 +5,15 @@ import { caller, charge, inside, newObject, START_MS, TestLedger } from "./ledge
 describe("claims", () => {
   const used = (ledger: TestLedger) => ledger.check(charge([caller("user:u")]), START_MS).standings[0]?.[0]?.used;
 
-  /** On a ledger over real storage, and on one that read it back. */
-  const onBoth = (work: (reopened: () => TestLedger) => void) =>
+  /** `reopened` gives a new ledger, which has read everything from storage. */
+  const onStorage = (work: (reopened: () => TestLedger) => void) =>
     inside(newObject(), (storage) => {
       const store = new Store(storage);
       work(() => new TestLedger(store));
     });
 
-  test("an event is taken back only when the last attempt that relies on it lifts its claim", async () => {
-    await onBoth((reopened) => {
+  test("an event is removed only when the last attempt that relies on it is rolled back", async () => {
+    await onStorage((reopened) => {
       const first = { ...charge([caller("user:u")], 2), isOnlyPart: false };
       const second = { ...first, attempt: "b" };
       reopened().consume(first, START_MS);
@@ -27,8 +27,8 @@ describe("claims", () => {
     });
   });
 
-  test("an undo by an attempt that has no claim takes nothing back", async () => {
-    await onBoth((reopened) => {
+  test("a rollback by an attempt without a claim removes nothing", async () => {
+    await onStorage((reopened) => {
       const first = { ...charge([caller("user:u")]), isOnlyPart: false };
       reopened().consume(first, START_MS);
       reopened().rollBack({ ...first, attempt: "late" }, START_MS);
@@ -36,8 +36,8 @@ describe("claims", () => {
     });
   });
 
-  test("with more attempts than are remembered, the event stays for good", async () => {
-    await onBoth((reopened) => {
+  test("an event with more attempts than claims is never removed", async () => {
+    await onStorage((reopened) => {
       const ledger = reopened();
       const first = { ...charge([caller("user:u")]), isOnlyPart: false };
       const attempts = Array.from({ length: 40 }, (_, i) => ({ ...first, attempt: `attempt${i}` }));

@@ -3,7 +3,7 @@ import { Limiter } from "../../src/client/index.js";
 import { newSubject } from "../behaviour/target";
 import { workerTarget } from "./target";
 
-test("the client runs on workerd, over whatever is like fetch", async () => {
+test("the client runs on workerd, over any function like fetch", async () => {
   const target = workerTarget();
   const limiter = new Limiter({
     url: "https://limiter.test",

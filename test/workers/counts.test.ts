@@ -12,7 +12,7 @@ import { type Bindings, workerTarget } from "./target";
 const real = env as unknown as Bindings;
 const handle = appOf(ROUTES);
 
-/** The service with an object of its own that adds up. Counts are sent when they are asked for, or seconds later. */
+/** The service with a stats object of its own. Counts are sent when they are requested, or seconds later. */
 function countingTarget(variables: Record<string, unknown> = {}): Caller {
   const name = crypto.randomUUID();
   const stats = { getByName: () => real.LIMITER_STATS.getByName(name) };
@@ -32,7 +32,7 @@ function countingTarget(variables: Record<string, unknown> = {}): Caller {
 
 const statsOf = async (caller: Caller, query = "") => json<Stats>(await caller.admin(`/v1/stats${query}`));
 
-/** How often everything was counted, by `chat denied` and `chat/caller denied`. */
+/** All counts, by names like `chat denied` and `chat/caller denied`. */
 function summed({ minutes }: Stats): Record<string, number> {
   const sums: Record<string, number> = {};
   for (const { policy, layer, outcome, count } of minutes.flatMap(({ counts }) => counts)) {
@@ -53,8 +53,8 @@ beforeEach(() => {
 });
 afterEach(() => errors.mockRestore());
 
-describe("what becomes of a consume", () => {
-  test("is counted once, and for each layer that was a reason of its denial", async () => {
+describe("a consume", () => {
+  test("is counted once, and for each layer that caused its denial", async () => {
     const caller = countingTarget();
     const { user, ip } = newSubject();
     const other = newSubject();
@@ -76,7 +76,7 @@ describe("what becomes of a consume", () => {
     expect(stats.error_at_most).toBe(0);
   });
 
-  test("tells how often a key was denied at most that is counted and not listed", async () => {
+  test("bounds how often a key that is not listed was denied", async () => {
     const caller = countingTarget({ RATE_LIMIT_CHAT_PER_MIN: "1", LIMITER_PLACEMENT: "shards:1" });
     for (let i = 0; i < 52; i++) {
       const requests = Array(i < 49 ? 4 : 3).fill({ op: "consume", policy: "chat", subject: newSubject() });
@@ -87,7 +87,7 @@ describe("what becomes of a consume", () => {
     expect(most).toBe(2);
   });
 
-  test("is counted as denied in shadow, for each layer in shadow that was a reason, when only those would deny", async () => {
+  test("is counted as denied in shadow, and for each layer in shadow that would deny, if no live layer denies", async () => {
     const caller = countingTarget();
     const { user, ip, org } = { ...newSubject(), org: crypto.randomUUID() };
     for (let i = 0; i < 6; i++) await caller.consume("trial", { user, ip, org });
@@ -100,7 +100,7 @@ describe("what becomes of a consume", () => {
     });
   });
 
-  test("is counted as denied in shadow for the layers whose limit its cost is above, asked or not", async () => {
+  test("is counted as denied in shadow for the layers whose limit is below its cost, asked or not", async () => {
     const caller = countingTarget();
     const { user, ip, org } = { ...newSubject(), org: crypto.randomUUID() };
     await caller.consume("trial", { user, ip, org }, 3);
@@ -118,7 +118,7 @@ describe("what becomes of a consume", () => {
     });
   });
 
-  test("is counted as an error or as degraded when no object can be reached", async () => {
+  test("is counted as an error or as degraded if all objects are unreachable", async () => {
     const broken = { getByName: () => ({ decide: () => Promise.reject(new Error("gone")) }) };
     for (const [RATE_LIMIT_ON_ERROR, outcome] of Object.entries({ deny: "error", allow: "degraded" })) {
       const caller = countingTarget({ LIMITER_OBJECTS: broken, RATE_LIMIT_ON_ERROR });
@@ -127,7 +127,7 @@ describe("what becomes of a consume", () => {
     }
   });
 
-  test("is not counted where nothing was to be decided: a check, a settle, a request that is wrong", async () => {
+  test("is the only call that is counted: a check, a settle and a refused request are not", async () => {
     const caller = countingTarget();
     const subject = newSubject();
     await caller.check("chat", subject);
@@ -138,7 +138,7 @@ describe("what becomes of a consume", () => {
     expect((await statsOf(caller)).minutes).toEqual([]);
   });
 
-  test("of limits that callers name, is counted for no layer, since there may be any number", async () => {
+  test("with inline limits is counted for no layer, since there may be any number of layers", async () => {
     const caller = countingTarget();
     const body = { layers: [{ name: "login", key: "a/b", limits: ["1/minute"] }] };
     for (let i = 0; i < 2; i++) await caller.post("/v1/inline/consume", body);
@@ -147,9 +147,9 @@ describe("what becomes of a consume", () => {
     expect(stats.denied_keys).toMatchObject([{ key: "inline/a/b", policy: "inline", layer: "login", count: 1 }]);
   });
 
-  test("adds up to what was sent, over HTTP, in batches and over RPC, on any number of isolates", async () => {
+  test("is counted over HTTP, in batches and over RPC, on any number of isolates", async () => {
     const { LimiterRpc: rpc } = exports as unknown as { LimiterRpc: Service<LimiterRpc> };
-    // RPC counts in the service's own object, so that this has to as well.
+    // RPC counts in the service's own stats object, so the others must use it as well.
     const [first, second] = [
       countingTarget({ LIMITER_STATS: real.LIMITER_STATS }),
       countingTarget({ LIMITER_STATS: real.LIMITER_STATS }),
@@ -166,13 +166,13 @@ describe("what becomes of a consume", () => {
       sent += 8;
     }
     await statsOf(first);
-    // What came over RPC is sent within seconds.
+    // The counts of RPC are sent within seconds.
     await vi.waitFor(async () => expect(decisions(await statsOf(second))).toBe(sent), { timeout: 8_000 });
   });
 });
 
-describe("the object that adds up", () => {
-  test("hears of a denial within seconds, and nobody has to ask", async () => {
+describe("the stats object", () => {
+  test("learns of a denial within seconds, without a request for the counts", async () => {
     const caller = countingTarget();
     const subject = newSubject();
     const { default: worker } = exports as unknown as { default: Fetcher };
@@ -186,9 +186,10 @@ describe("the object that adds up", () => {
     });
     await direct.consume("chat", subject, 5);
     await direct.consume("chat", subject);
-    const told = async () => (await real.LIMITER_STATS.getByName("stats").recent(2)).deniedKeys.map(({ item }) => item);
-    expect(await told()).not.toContain(`chat\ncaller\nuser:${subject.user}`);
-    await vi.waitFor(async () => expect(await told()).toContain(`chat\ncaller\nuser:${subject.user}`), {
+    const deniedKeys = async () =>
+      (await real.LIMITER_STATS.getByName("stats").recent(2)).deniedKeys.map(({ item }) => item);
+    expect(await deniedKeys()).not.toContain(`chat\ncaller\nuser:${subject.user}`);
+    await vi.waitFor(async () => expect(await deniedKeys()).toContain(`chat\ncaller\nuser:${subject.user}`), {
       timeout: 6_000,
     });
   });
@@ -202,7 +203,7 @@ describe("the object that adds up", () => {
       },
     ],
     ["never answers", () => new Promise(() => {})],
-  ])("changes no decision when it %s, and is told later what it did not hear", async (_, fault) => {
+  ])("changes no decision when it %s, and gets the counts later", async (_, fault) => {
     const name = crypto.randomUUID();
     let isBroken = true;
     const caller = countingTarget({
@@ -228,7 +229,7 @@ describe("the object that adds up", () => {
     expect((await statsOf(caller)).denied_keys).toMatchObject([{ key: `user:${subject.user}`, count: 2 }]);
   });
 
-  test("is asked for a day at most, by an admin", async () => {
+  test("answers an admin only, for one day at most", async () => {
     const caller = countingTarget();
     for (const query of ["?minutes=0", "?minutes=1441", "?minutes=x", "?minutes=", "?minutes=1&minutes=2", "?more=1"]) {
       const response = await caller.admin(`/v1/stats${query}`);
@@ -243,14 +244,14 @@ describe("the object that adds up", () => {
     }
   });
 
-  test("is not needed: without it nothing is counted", async () => {
+  test("is optional: without it nothing is counted", async () => {
     const caller = new Caller(workerTarget());
     expect((await caller.consume("chat", newSubject())).allowed).toBe(true);
     for (const path of ["/v1/stats", "/metrics"]) expect((await caller.admin(path)).status).toBe(404);
   });
 });
 
-test("when the request that waits to send is ended by the runtime, a later one waits in its place", () => {
+test("a later request sends the counts if the runtime has ended the request that was to send them", () => {
   let nowMs = 0;
   let waiting = 0;
   const timing = { now: () => nowMs, random: Math.random, after: () => () => {} };
@@ -267,7 +268,7 @@ test("when the request that waits to send is ended by the runtime, a later one w
   expect([0, 1, 12_999, 13_000, 13_001].map(waitingAt)).toEqual([1, 1, 1, 2, 2]);
 });
 
-test("every sum that was sent is a data point for each policy, layer and outcome, once", async () => {
+test("each sum that is sent is one data point for each policy, layer and outcome", async () => {
   const points: unknown[] = [];
   const writeDataPoint = (point: unknown) => {
     points.push(point);

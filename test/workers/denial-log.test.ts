@@ -34,7 +34,7 @@ beforeEach(() => {
 });
 afterEach(() => log.mockRestore());
 
-/** The lines that are logged of decisions. */
+/** The lines that these decisions log. */
 async function linesOf(
   decisions: Decision[],
   config: object = {},
@@ -43,14 +43,14 @@ async function linesOf(
   const work: Promise<unknown>[] = [];
   const options = { logDenials: 1, logKeys: false, callerTokens: ["caller"], adminTokens: ["admin"], ...config };
   const denialLog = new DenialLog(options, random);
-  for (const decided of decisions) denialLog.onDecision(decided, (promise) => void work.push(promise));
+  for (const decision of decisions) denialLog.onDecision(decision, (promise) => void work.push(promise));
   await Promise.all(work);
   const lines = log.mock.calls.map(([line]: unknown[]) => JSON.parse(String(line)) as Record<string, unknown>);
   log.mockClear();
   return lines;
 }
 
-test("a denial is one line, with the layers that were a reason of it", async () => {
+test("a denial is one line, with the layers that caused it", async () => {
   const [line, ...more] = await linesOf([denied, { ...denied, allowed: true }], { logKeys: true });
   expect(more).toEqual([]);
   expect(line).toEqual({
@@ -63,7 +63,7 @@ test("a denial is one line, with the layers that were a reason of it", async () 
   });
 });
 
-test("a key is told as a digest, the same every time, that other tokens would not make", async () => {
+test("a key is logged as a digest, always the same, which other tokens would change", async () => {
   const digestOf = async (config: object) => {
     const [line] = await linesOf([denied], config);
     expect(JSON.stringify(line)).not.toMatch(/u_1|admin"|caller,/);
@@ -80,7 +80,7 @@ test.each([
   [0, 0],
   [0.25, 25],
   [1, 100],
-])("of a share of %d, %d of a hundred denials are logged", async (logDenials, expected) => {
+])("a share of %d logs %d of 100 denials", async (logDenials, expected) => {
   let i = 0;
   const lines = await linesOf(Array(100).fill(denied), { logDenials }, () => (i++ % 100) / 100);
   expect(lines.length).toBe(expected);

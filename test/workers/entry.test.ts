@@ -19,7 +19,7 @@ describe("RPC", () => {
       (error: { kind?: string }) => error.kind,
     );
 
-  test("takes batches, with the status and the body of each call over HTTP", async () => {
+  test("takes batches, and returns the status and the body that each call has over HTTP", async () => {
     const subject = newSubject();
     const call = { policy: "chat", subject } as const;
     const requests = [
@@ -32,7 +32,7 @@ describe("RPC", () => {
     expect(await kindOf(rpc.batch({ requests: [] }))).toBe("invalid");
   });
 
-  test("checks and consumes as HTTP does, with the same body", async () => {
+  test("checks and consumes like HTTP, with the same body", async () => {
     const subject = newSubject();
     const http = new Caller(workerTarget());
     const consumed: Decision = await rpc.consume({ policy: "chat", subject, cost: 5 });
@@ -82,7 +82,7 @@ describe("RPC", () => {
     ["invalid", { policy: "chat" } as DecisionRequest, ["/subject"]],
     ["unknown-policy", { policy: "nope", subject: {} }, ["/policy"]],
     ["never-fits", { policy: "chat", subject: { ip: "1.2.3.4" }, cost: 6 }, []],
-  ])("a refusal is thrown as %s, and says what is wrong with %j", async (kind, request, pointers) => {
+  ])("throws a refusal %s that says what is wrong with %j", async (kind, request, pointers) => {
     for (const call of [rpc.check(request), rpc.consume(request)]) {
       const error = await call.then(
         () => undefined,
@@ -94,35 +94,38 @@ describe("RPC", () => {
   });
 });
 
-describe("RPC with something that is no object", () => {
+describe("RPC with a request that is no object", () => {
   const rpc = worker.LimiterRpc as unknown as Record<string, (request?: unknown) => Promise<unknown>>;
 
-  test.each(["check", "consume", "settle", "release", "batch"])("is refused by %s, which says so", async (method) => {
-    for (const request of [undefined, null, "x", 5, true, [], [{ policy: "chat" }]]) {
-      const error: unknown = await rpc[method]?.(request).then(
-        () => undefined,
-        (error: unknown) => error,
-      );
-      expect([request, error]).toEqual([
-        request,
-        expect.objectContaining({
-          kind: "invalid",
-          message: "The request must be an object.",
-          errors: [{ pointer: "", detail: "must be an object" }],
-        }),
-      ]);
-    }
-  });
+  test.each(["check", "consume", "settle", "release", "batch"])(
+    "is refused by %s with a message that says so",
+    async (method) => {
+      for (const request of [undefined, null, "x", 5, true, [], [{ policy: "chat" }]]) {
+        const error: unknown = await rpc[method]?.(request).then(
+          () => undefined,
+          (error: unknown) => error,
+        );
+        expect([request, error]).toEqual([
+          request,
+          expect.objectContaining({
+            kind: "invalid",
+            message: "The request must be an object.",
+            errors: [{ pointer: "", detail: "must be an object" }],
+          }),
+        ]);
+      }
+    },
+  );
 });
 
-describe("a configuration that is wrong", () => {
+describe("an invalid configuration", () => {
   let errors: ReturnType<typeof vi.spyOn>;
   beforeEach(() => {
     errors = vi.spyOn(console, "error").mockImplementation(() => {});
   });
   afterEach(() => errors.mockRestore());
 
-  test("is a 503 on every call, health included, and is logged once with every mistake", async () => {
+  test("is a 503 on every call, health included, and is logged once with all mistakes", async () => {
     const target = workerTarget({ RATE_LIMIT_CHAT_PER_MIN: "many", LIMITER_PLACEMENT: "everywhere" });
     for (const path of ["/healthz", "/v1/policies", "/v1/keys/user:u"]) {
       const response = await target.fetch(path, { headers: { Authorization: "Bearer admin-token" } });
@@ -135,7 +138,7 @@ describe("a configuration that is wrong", () => {
     expect(errors.mock.calls[0]?.[0]?.mistakes).toHaveLength(2);
   });
 
-  test("with no tokens at all every call is a 503, whatever token it carries", async () => {
+  test("without any tokens is a 503 on every call, whatever its token", async () => {
     const target = workerTarget({ LIMITER_TOKENS: "", LIMITER_ADMIN_TOKENS: " , " });
     for (const headers of [{}, { Authorization: "Bearer caller-token" }] as Record<string, string>[]) {
       const response = await target.fetch("/v1/policies", { headers });
@@ -145,7 +148,7 @@ describe("a configuration that is wrong", () => {
     expect((await target.fetch("/healthz")).status).toBe(200);
   });
 
-  test("with caller tokens alone, admin calls are a 403", async () => {
+  test("with caller tokens only is a 403 on admin calls", async () => {
     const target = workerTarget({ LIMITER_ADMIN_TOKENS: "" });
     const headers = { Authorization: "Bearer caller-token" };
     expect((await target.fetch("/v1/policies", { headers })).status).toBe(200);
@@ -153,7 +156,7 @@ describe("a configuration that is wrong", () => {
   });
 });
 
-test.each([undefined, "", "0"])("with RATE_LIMIT_INLINE=%s no caller can name limits", async (inline) => {
+test.each([undefined, "", "0"])("RATE_LIMIT_INLINE=%s allows no inline limits", async (inline) => {
   const caller = new Caller(workerTarget({ RATE_LIMIT_INLINE: inline }));
   const body = { layers: [{ name: "a", key: "k", limits: ["1/minute"] }], cost: 1 };
   for (const call of ["consume", "check", "settle", "release"])
@@ -161,7 +164,7 @@ test.each([undefined, "", "0"])("with RATE_LIMIT_INLINE=%s no caller can name li
   expect((await caller.admin("/v1/inline/keys/k", { method: "DELETE" })).status).toBe(403);
 });
 
-test("tokens can be rotated: each of a list is in force", async () => {
+test("tokens can be rotated: every token of a list is valid", async () => {
   const target = workerTarget({ LIMITER_TOKENS: "old , new", LIMITER_ADMIN_TOKENS: "root,new" });
   const statusOf = async (path: string, token: string) =>
     (await target.fetch(path, { headers: { Authorization: `Bearer ${token}` } })).status;
@@ -173,7 +176,7 @@ test("tokens can be rotated: each of a list is in force", async () => {
   ]);
 });
 
-test("a fault inside is logged fully and answered generically", async () => {
+test("an unexpected error is logged in full and answered generically", async () => {
   const errors = vi.spyOn(console, "error").mockImplementation(() => {});
   const decide = async () => JSON.stringify([{ verdict: { allowed: true } }]);
   const broken = workerTarget({ LIMITER_OBJECTS: { getByName: () => ({ decide }) } });
@@ -189,7 +192,7 @@ test("a fault inside is logged fully and answered generically", async () => {
   errors.mockRestore();
 });
 
-test("the same variables in another spelling: numbers, a table, an address prefix", async () => {
+test("variables may be numbers and tables, and set the address prefix", async () => {
   const target = workerTarget({
     RATE_LIMIT_CHAT_PER_MIN: 2,
     RATE_LIMIT_CHAT_IP_PER_MIN: "3",

@@ -10,7 +10,7 @@ beforeEach(() => {
 afterEach(() => errors.mockRestore());
 
 describe("object calls", () => {
-  test("an object a key: one for an anonymous caller, two for a signed-in one, admitted or checked", async () => {
+  test("with an object a key, an anonymous caller costs one call and a signed-in caller two, for consumes and checks", async () => {
     const { caller, calls } = watched("key");
     const { user, ip } = newSubject();
     await caller.consume("chat", { ip });
@@ -24,7 +24,7 @@ describe("object calls", () => {
     expect(methods(calls.splice(0))).toEqual(["check", "check"]);
   });
 
-  test("an object a key: a denial over two objects costs one more for each that had admitted", async () => {
+  test("with an object a key, a denial costs a rollback for each object that had admitted", async () => {
     const { caller, calls } = watched("key");
     const subject = newSubject();
     await caller.consume("chat", subject, 5);
@@ -37,7 +37,7 @@ describe("object calls", () => {
     ]);
   });
 
-  test("one shard: one call, also for a denial", async () => {
+  test("with one shard, a decision is one call, even a denial", async () => {
     const { caller, calls } = watched("shards:1");
     const subject = newSubject();
     await caller.consume("chat", subject, 5);
@@ -46,7 +46,7 @@ describe("object calls", () => {
     expect(calls).toEqual(["consume", "consume", "check"].map((method) => ({ object: "shard:0", method })));
   });
 
-  test("a request that is refused makes none", async () => {
+  test("a refused request makes no call", async () => {
     const { caller, calls } = watched("key");
     await caller.post("/v1/consume", { policy: "chat", subject: { user: "u" } });
     await caller.post("/v1/consume", { policy: "chat", subject: newSubject(), cost: 6 });
@@ -54,7 +54,7 @@ describe("object calls", () => {
     expect(calls).toEqual([]);
   });
 
-  test("objects are made near the backend when a hint says where", async () => {
+  test("objects are created near the backend if a location hint is set", async () => {
     const hinted = watched("key", () => "none", { LIMITER_LOCATION_HINT: "weur" });
     await hinted.caller.consume("chat", newSubject());
     expect(hinted.options).toEqual([{ locationHint: "weur" }, { locationHint: "weur" }]);
@@ -71,7 +71,7 @@ describe("a batch", () => {
       ({ status }) => status,
     );
 
-  test("is one call to each object, and one more to each where something must be put back", async () => {
+  test("is one call to each object, and one more to each object that must roll back", async () => {
     const { caller, calls } = watched("key");
     const { ip } = newSubject();
     const [full, other] = [newSubject().user, newSubject().user];
@@ -90,7 +90,7 @@ describe("a batch", () => {
     expect(await caller.used("chat", { user: other, ip })).toEqual([1, 1, 6]);
   });
 
-  test("of releases is one call to each object, and changes each event once", async () => {
+  test("of releases calls each object once, and changes each event once", async () => {
     const { caller, calls } = watched("key");
     const { ip } = newSubject();
     const subjects = Array.from({ length: 3 }, () => ({ user: newSubject().user, ip }));
@@ -102,7 +102,7 @@ describe("a batch", () => {
     for (const subject of subjects) expect(await caller.used("jobs", subject)).toEqual([0, 1, 0]);
   });
 
-  test("in one shard is one call, whatever is denied in it", async () => {
+  test("in one shard is one call, even with denials", async () => {
     const { caller, calls } = watched("shards:1");
     const subject = newSubject();
     const requests = Array.from({ length: 100 }, () => consume(subject));
@@ -110,7 +110,7 @@ describe("a batch", () => {
     expect(calls).toEqual([{ object: "shard:0", method: "decide" }]);
   });
 
-  test("whose call is lost is asked again, and charges nothing twice", async () => {
+  test("whose answer is lost is retried, and charges nothing twice", async () => {
     const { caller, calls } = watched("shards:1", (_, nth) => (nth === 1 ? "retryableAnswer" : "none"));
     const subjects = [newSubject(), newSubject()];
     expect(
@@ -119,20 +119,20 @@ describe("a batch", () => {
         subjects.map((subject) => consume(subject)),
       ),
     ).toEqual([200, 200]);
-    // Each decision tries again after a pause of its own.
+    // Each decision retries after a back-off of its own.
     expect(calls.length).toBeLessThanOrEqual(3);
     for (const subject of subjects) expect(await caller.used("chat", subject)).toEqual([1, 1, 1]);
   });
 
-  test("that an object never answers is decided where it has no part, and put back everywhere else", async () => {
-    const [silent, heard] = [newSubject(), newSubject()];
-    const { caller } = watched("key", ({ object }) => (object === `user:${silent.user}` ? "hangs" : "none"), {
+  test("is decided except for the requests of an unreachable object, whose other charges are rolled back", async () => {
+    const [unreachable, other] = [newSubject(), newSubject()];
+    const { caller } = watched("key", ({ object }) => (object === `user:${unreachable.user}` ? "hangs" : "none"), {
       RATE_LIMIT_DEADLINE_MS: "500",
     });
-    expect(await statuses(caller, [consume(silent), consume(heard), consume({ ip: silent.ip })])).toEqual([
+    expect(await statuses(caller, [consume(unreachable), consume(other), consume({ ip: unreachable.ip })])).toEqual([
       503, 200, 200,
     ]);
-    expect((await caller.key(`ip:${silent.ip}`)).counters.map(({ events_total }) => events_total)).toEqual([1, 1]);
+    expect((await caller.key(`ip:${unreachable.ip}`)).counters.map(({ events_total }) => events_total)).toEqual([1, 1]);
   });
 });
 
@@ -140,7 +140,7 @@ describe("a flood", () => {
   beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: Date.UTC(2040, 0, 1) }));
   afterEach(() => void vi.useRealTimers());
 
-  /** A subject that has used up its minute, and has just been denied. */
+  /** A subject that has used up its limit a minute, and was denied just now. */
   async function flooding(placement: string, variables: Record<string, unknown> = {}) {
     const { caller, calls } = watched(placement, () => "none", variables);
     const subject = newSubject();
@@ -153,7 +153,7 @@ describe("a flood", () => {
   }
 
   test.each(["key", "shards:1"])(
-    "is answered without a call for a second, with a wait that counts down: %s",
+    "is answered without a call for 1 second, with a wait that counts down: %s",
     async (placement) => {
       const { calls, consume } = await flooding(placement);
       const waits: (string | null)[] = [];
@@ -167,12 +167,12 @@ describe("a flood", () => {
       expect([waits, calls]).toEqual([["60", "60", "60", "60"], []]);
       vi.setSystemTime(Date.now() + 1);
       expect((await consume()).headers.get("Retry-After")).toBe("59");
-      // Asked again by a check, one call an object, which need put nothing back.
+      // A check revalidates the denial: one call an object, and nothing to roll back.
       expect(methods(calls)).toEqual(calls.map(() => "check"));
     },
   );
 
-  test("is let in at the instant that it was told, however long denials are believed", async () => {
+  test("is admitted at the instant that its denial named, however long denials are cached", async () => {
     const { consume } = await flooding("key", { RATE_LIMIT_DENY_CACHE_MS: "60000" });
     vi.setSystemTime(Date.now() + 59_999);
     expect((await consume()).headers.get("Retry-After")).toBe("1");
@@ -180,7 +180,7 @@ describe("a flood", () => {
     expect((await consume()).status).toBe(200);
   });
 
-  test("of a higher cost is asked about once, and writes nothing; one of a lower cost is decided", async () => {
+  test("of a higher cost is checked once and writes nothing; a lower cost is decided", async () => {
     const { caller, calls } = watched("shards:1");
     const subject = newSubject();
     await caller.consume("chat", subject, 3);
@@ -191,7 +191,7 @@ describe("a flood", () => {
     expect(methods(calls)).toEqual(["check", "consume"]);
   });
 
-  test("with keys is looked up, unless a key is new", async () => {
+  test("with idempotency keys asks the objects, unless a key is new", async () => {
     const { calls, consume } = await flooding("shards:1");
     const key = { "Idempotency-Key": "k" };
     await consume({}, key);
@@ -201,7 +201,7 @@ describe("a flood", () => {
     expect(calls).toEqual([]);
   });
 
-  test("does not hide that a key was admitted before", async () => {
+  test("does not hide that an idempotency key was admitted before", async () => {
     const { caller, calls } = watched("key");
     const subject = newSubject();
     const once = () => caller.post("/v1/consume", { policy: "chat", subject, cost: 5 }, { "Idempotency-Key": "once" });
@@ -220,7 +220,7 @@ describe("a flood", () => {
     expect((await consume()).status).toBe(200);
   });
 
-  test("ends with a settle of somebody else at the same address, through the same isolate", async () => {
+  test("ends with another user's settle at the same address, through the same isolate", async () => {
     const { caller } = watched("key");
     const { ip } = newSubject();
     const consume = (user: string, cost: number, key: string) =>
@@ -232,7 +232,7 @@ describe("a flood", () => {
     expect((await denied()).allowed).toBe(true);
   });
 
-  test("ends with a reset of its key that was done, although its answer was lost", async () => {
+  test("ends with a reset of its key, even if the answer to the reset was lost", async () => {
     const lost = ({ method }: Call) => (method === "forget" ? "lostAnswer" : "none");
     const { caller } = watched("shards:1", lost, { RATE_LIMIT_DEADLINE_MS: "50" });
     const { user, ip } = newSubject();
@@ -242,50 +242,50 @@ describe("a flood", () => {
     expect(await consume()).toBe(true);
   });
 
-  test("is asked about each time where denials are not believed", async () => {
+  test("asks the objects each time if denials are not cached", async () => {
     const { calls, consume } = await flooding("shards:1", { RATE_LIMIT_DENY_CACHE_MS: "0" });
     await consume();
     await consume();
     expect(methods(calls)).toEqual(["consume", "consume"]);
   });
 
-  test("of one user denies nobody else at the same address", async () => {
+  test("of one user denies no other user at the same address", async () => {
     const { caller, calls, subject } = await flooding("key");
     expect((await caller.consume("chat", { user: newSubject().user, ip: subject.ip })).allowed).toBe(true);
     expect(methods(calls)).toEqual(["consume", "consume"]);
   });
 });
 
-describe("an object that cannot be reached", () => {
+describe("an unreachable object", () => {
   const isUser = ({ object }: Call) => object.startsWith("user:");
 
-  test("is a 503 that says nothing from inside, and the log says all", async () => {
+  test("is a 503 without internal details, which are in the log", async () => {
     const { caller } = watched("key", () => "lost");
     const user = newSubject().user;
-    const answers = [
+    const responses = [
       await caller.post("/v1/consume", { policy: "chat", subject: newSubject() }),
       await caller.post("/v1/check", { policy: "chat", subject: newSubject() }),
       await caller.admin(`/v1/keys/user:${user}`),
       await caller.admin(`/v1/keys/user:${user}`, { method: "DELETE" }),
     ];
-    for (const response of answers) {
+    for (const response of responses) {
       expect([response.status, response.headers.get("Retry-After")]).toEqual([503, "1"]);
       const body = await json<ProblemBody>(response);
       expect(body.status).toBe(503);
       expect(JSON.stringify(body)).not.toContain("secret detail");
     }
-    expect(errors.mock.calls.length).toBeGreaterThanOrEqual(answers.length);
+    expect(errors.mock.calls.length).toBeGreaterThanOrEqual(responses.length);
     expect(String(errors.mock.calls[0]?.[0]?.error)).toContain("secret detail");
   });
 
-  test("takes back what the other object had admitted", async () => {
+  test("has the charge of the other object rolled back", async () => {
     const { caller } = watched("key", (call) => (isUser(call) ? "lost" : "none"));
     const subject = newSubject();
     expect((await caller.post("/v1/consume", { policy: "chat", subject })).status).toBe(503);
     expect((await caller.key(`ip:${subject.ip}`)).counters).toEqual([]);
   });
 
-  test("leaves a charge too many when it is lost on the way back, and still denies truly", async () => {
+  test("leaves one charge too many if its rollback is lost, and still denies correctly", async () => {
     const { caller } = watched("key", ({ method }) => (method === "rollBack" ? "lost" : "none"));
     const subject = newSubject();
     await caller.consume("chat", subject, 5);
@@ -295,7 +295,7 @@ describe("an object that cannot be reached", () => {
     expect(errors).toHaveBeenCalledTimes(1);
   });
 
-  test("is asked again within the deadline when that may help, and counts what was lost on the way back once", async () => {
+  test("is retried within the deadline if that may help, and counts a consume whose answer was lost once", async () => {
     for (const fault of ["retryable", "retryableAnswer"] as const)
       for (const [placement, objects] of [
         ["key", 2],
@@ -309,13 +309,13 @@ describe("an object that cannot be reached", () => {
       }
   });
 
-  test("is not asked again when it is overloaded", async () => {
+  test("is not retried if it is overloaded", async () => {
     const { caller, calls } = watched("shards:1", () => "overloaded");
     expect((await caller.post("/v1/consume", { policy: "chat", subject: newSubject() })).status).toBe(503);
     expect(methods(calls)).toEqual(["consume"]);
   });
 
-  test("is given up when the deadline has passed, however often it says to try again, or says nothing", async () => {
+  test("is given up at the deadline, whether its errors are retryable or it never answers", async () => {
     for (const fault of ["retryable", "hangs"] as const) {
       const { caller, calls } = watched("shards:1", () => fault, { RATE_LIMIT_DEADLINE_MS: "100" });
       expect((await caller.post("/v1/check", { policy: "chat", subject: newSubject() })).status).toBe(503);
@@ -323,7 +323,7 @@ describe("an object that cannot be reached", () => {
     }
   });
 
-  test("leaves a release undone where it was lost, and done where it is sent again", async () => {
+  test("fails a release that was lost, which succeeds when the caller sends it again", async () => {
     let isLost = true;
     const { caller, calls } = watched("key", (call) =>
       isLost && isUser(call) && call.method === "release" ? "lost" : "none",
@@ -339,7 +339,7 @@ describe("an object that cannot be reached", () => {
     expect(await caller.used("jobs", subject)).toEqual([0, 1, 0]);
   });
 
-  test("whose code is too old to release is out of reach for that alone, in a batch too", async () => {
+  test("fails only the releases if its code is too old to know them, in a batch too", async () => {
     const outdated = {
       getByName: (name: string) => {
         const stub = real.getByName(name);
@@ -349,10 +349,10 @@ describe("an object that cannot be reached", () => {
     const caller = new Caller(workerTarget({ LIMITER_PLACEMENT: "key", LIMITER_OBJECTS: outdated }));
     const subject = newSubject();
     const { id } = await caller.consume("jobs", subject, 5);
-    const one = { policy: "jobs", subject, id };
-    expect((await caller.post("/v1/release", one)).status).toBe(503);
+    const event = { policy: "jobs", subject, id };
+    expect((await caller.post("/v1/release", event)).status).toBe(503);
     const requests = [
-      { op: "release", ...one },
+      { op: "release", ...event },
       { op: "check", policy: "jobs", subject },
     ];
     const { results } = await json<{ results: { status: number }[] }>(await caller.post("/v1/batch", { requests }));
@@ -360,7 +360,7 @@ describe("an object that cannot be reached", () => {
     expect(await caller.used("jobs", subject)).toEqual([1, 5, 1]);
   });
 
-  test("whose answer alone was lost is told to take the charge back", async () => {
+  test("is told to roll back if only its answer was lost", async () => {
     const { caller, calls } = watched("key", (call) =>
       isUser(call) && call.method === "consume" ? "lostAnswer" : "none",
     );
@@ -370,7 +370,7 @@ describe("an object that cannot be reached", () => {
     expect(await caller.used("chat", subject)).toEqual([0, 0, 0]);
   });
 
-  test("does not hide a denial by another object, whose limits are told", async () => {
+  test("does not hide a denial by another object, whose limits are in the reply", async () => {
     const subject = newSubject();
     await new Caller(workerTarget({ LIMITER_PLACEMENT: "key" })).consume("chat", subject, 5);
     for (const onError of ["deny", "allow"]) {
@@ -381,7 +381,7 @@ describe("an object that cannot be reached", () => {
     }
   });
 
-  test("is an admission that nobody records, where whoever runs the service chose so", async () => {
+  test("is an admission that is not recorded, if RATE_LIMIT_ON_ERROR is allow", async () => {
     const { caller } = watched("key", (call) => (isUser(call) ? "lost" : "none"), { RATE_LIMIT_ON_ERROR: "allow" });
     const subject = newSubject();
     for (const path of ["/v1/consume", "/v1/check"]) {
@@ -399,21 +399,21 @@ describe("an object that cannot be reached", () => {
   });
 });
 
-describe("attempts with one key that race over two objects", () => {
-  test("an undo never takes back what another attempt was granted", async () => {
+describe("attempts with one idempotency key that race over two objects", () => {
+  test("a rollback never removes the charge that another attempt relies on", async () => {
     const subject = newSubject();
     const key = { "Idempotency-Key": "race" };
     const plain = new Caller(workerTarget({ LIMITER_PLACEMENT: "key" }));
-    // The address is full: the first attempt is admitted by the user's object, denied by the address's.
+    // The address's limit is used up: the user's object admits the first attempt, and the address's object denies it.
     const others = await Promise.all(
       Array.from({ length: 6 }, () => plain.consume("chat", { user: newSubject().user, ip: subject.ip }, 5)),
     );
-    let release = () => {};
-    const held = new Promise<void>((resolve) => (release = resolve));
-    const first = heldBack("key", ({ method }) => (method === "rollBack" ? held : undefined));
-    const firstAnswer = first.post("/v1/consume", { policy: "chat", subject }, key);
+    let letRollbackPass = () => {};
+    const rollbackPasses = new Promise<void>((resolve) => (letRollbackPass = resolve));
+    const first = heldBack("key", ({ method }) => (method === "rollBack" ? rollbackPasses : undefined));
+    const firstResponse = first.post("/v1/consume", { policy: "chat", subject }, key);
     await vi.waitFor(async () => expect((await plain.key(`user:${subject.user}`)).counters).toHaveLength(1));
-    // Room is made at the address; the second attempt overtakes the first one's undo, and is granted.
+    // A settle makes room at the address. The second attempt overtakes the rollback of the first, and is admitted.
     await plain.post("/v1/settle", {
       policy: "chat",
       subject: { user: others[0]?.limits[0]?.key.slice(5) ?? "", ip: subject.ip },
@@ -422,12 +422,12 @@ describe("attempts with one key that race over two objects", () => {
     });
     const second = await plain.post("/v1/consume", { policy: "chat", subject }, key);
     expect([second.status, await json(second)]).toMatchObject([200, { allowed: true }]);
-    release();
-    expect((await firstAnswer).status).toBe(429);
+    letRollbackPass();
+    expect((await firstResponse).status).toBe(429);
     expect(await plain.used("chat", subject)).toEqual([1, 1, 26]);
   });
 
-  /** The real objects, with calls held back until a promise resolves. */
+  /** The real objects. Calls are held back until the promise of `until` resolves. */
   function heldBack(placement: string, until: (call: Call) => Promise<void> | undefined): Caller {
     const namespace = {
       getByName(object: string) {

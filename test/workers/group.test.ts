@@ -13,7 +13,7 @@ describe("calls that arrive together", () => {
   const consumes = (counters: Counter[][], cost = 1): Call[] =>
     counters.map((counters) => ({ method: "consume", question: charge(counters, cost) }));
 
-  test("write a page once, however many of them changed it", async () => {
+  test("write a page once, however many of them change it", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const ledger = new TestLedger(store);
@@ -24,7 +24,7 @@ describe("calls that arrive together", () => {
       expect(store.rowsWritten - before).toBe(1);
       const others = consumes(Array.from({ length: 40 }, (_, i) => [caller(`user:${i}`), ip("ip:1", 100)]));
       ledger.decide(others, START_MS);
-      // Many pages are one row of the journal, whose table is made with the first one.
+      // Many pages are one row of the journal. Its table is created with the first row.
       expect(store.rowsWritten - before).toBe(1 + 1 + 2);
       for (const reader of [ledger, new TestLedger(store)]) {
         expect(reader.check(charge([caller("user:u", 100)]), START_MS).standings).toMatchObject([[{ used: 21 }, {}]]);
@@ -33,15 +33,15 @@ describe("calls that arrive together", () => {
     });
   });
 
-  test("are answered in their order, by an object too", async () => {
+  test("are decided in their order by an object", async () => {
     const stub = newObject();
-    const outcomes = await Promise.all(
+    const verdicts = await Promise.all(
       Array.from({ length: 8 }, () => ask(stub, "consume", charge([caller("user:u")]))),
     );
-    expect(outcomes.map(({ allowed }) => allowed)).toEqual([true, true, true, true, true, false, false, false]);
+    expect(verdicts.map(({ allowed }) => allowed)).toEqual([true, true, true, true, true, false, false, false]);
   });
 
-  test("fail each alone: the others are decided and stored", async () => {
+  test("fail alone, and the others are decided and stored", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const ledger = new TestLedger(store);
@@ -50,8 +50,8 @@ describe("calls that arrive together", () => {
         "CREATE TRIGGER full BEFORE UPDATE ON pages_v1 WHEN new.key = 'user:bad' BEGIN SELECT RAISE(ABORT, 'disk full'); END",
       );
       const calls = consumes([[caller("user:a")], [caller("user:bad")], [caller("user:b"), ip("ip:1")]]);
-      const outcomes = ledger.decide(calls, START_MS);
-      expect(outcomes).toMatchObject([
+      const results = ledger.decide(calls, START_MS);
+      expect(results).toMatchObject([
         { verdict: { allowed: true, replayed: false } },
         { error: expect.stringContaining("disk full") },
         { verdict: { allowed: true, replayed: false } },
@@ -62,7 +62,7 @@ describe("calls that arrive together", () => {
     });
   });
 
-  test("are decided as one at a time, over pages that turn, ids that are used again, settles, releases and undos", async () => {
+  test("are decided as if one at a time, over several pages, reused ids, settles, releases and rollbacks", async () => {
     const calls = fc.array(
       fc.record({
         method: fc.constantFrom("consume", "consume", "consume", "check", "rollBack", "settle", "release"),
@@ -78,12 +78,12 @@ describe("calls that arrive together", () => {
     await inside(newObject(), (storage) => {
       const stores = [new Store(storage), new Disk()] as const;
       fc.assert(
-        fc.property(calls, (asked) => {
+        fc.property(calls, (history) => {
           for (const key of ["user:0", "user:1", "ip:1"]) for (const store of stores) store.deleteKey(key);
           const ledgers = stores.map((store) => new TestLedger(store as PageStore)) as [TestLedger, TestLedger];
           let atMs = START_MS;
-          for (let i = 0; i < asked.length; ) {
-            const group = asked.slice(i, i + 1 + (asked[i]?.size ?? 0));
+          for (let i = 0; i < history.length; ) {
+            const group = history.slice(i, i + 1 + (history[i]?.size ?? 0));
             i += group.length;
             atMs += group[0]?.laterMs ?? 0;
             const calls = group.map(({ method, id, key, cost, attempt }): Call => {
@@ -91,9 +91,9 @@ describe("calls that arrive together", () => {
               const question = { ...charge(counters, cost), id: `id${id}`, attempt };
               return { method, question } as Call;
             });
-            const [together, alone] = ledgers;
-            const one = calls.map((call) => alone.decide([call], atMs)[0]);
-            expect(together.decide(calls, atMs)).toEqual(one);
+            const [together, oneByOne] = ledgers;
+            const expected = calls.map((call) => oneByOne.decide([call], atMs)[0]);
+            expect(together.decide(calls, atMs)).toEqual(expected);
           }
           const rows = (store: PageStore) =>
             ["user:0", "user:1", "ip:1"].map((key) => [...store.pages(key)].map(({ text }) => text));

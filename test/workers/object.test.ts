@@ -12,7 +12,7 @@ import { ask } from "./target";
 beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: START_MS }));
 
 describe("storage", () => {
-  test("an object that was only asked leaves nothing behind", async () => {
+  test("a check leaves nothing in an object", async () => {
     const stub = newObject();
     await ask(stub, "check", charge([caller("user:u")]));
     expect(await countPages(stub)).toBeUndefined();
@@ -36,43 +36,43 @@ describe("storage", () => {
     });
   });
 
-  test("of 500 at once exactly the limit is admitted", async () => {
+  test("admits exactly the limit of 500 consumes at once", async () => {
     const stub = newObject();
-    const answers = await Promise.all(
+    const verdicts = await Promise.all(
       Array.from({ length: 500 }, () => ask(stub, "consume", charge([caller("user:u", 37)]))),
     );
-    expect(answers.filter(({ allowed }) => allowed)).toHaveLength(37);
+    expect(verdicts.filter(({ allowed }) => allowed)).toHaveLength(37);
   });
 
-  test("a long log comes back whole after an eviction", async () => {
+  test("all events of a long log come back after an eviction", async () => {
     const stub = newObject();
-    const asked = ip("ip:1", 1_000_000);
+    const counter = ip("ip:1", 1_000_000);
     await inside(stub, (storage) => {
       const ledger = new TestLedger(new Store(storage));
-      for (let i = 0; i < 20_000; i++) ledger.consume(charge([asked]), START_MS);
+      for (let i = 0; i < 20_000; i++) ledger.consume(charge([counter]), START_MS);
     });
     await abortAllDurableObjects();
     const again = objects.get(stub.id);
-    expect((await ask(again, "check", charge([asked]))).standings).toMatchObject([[{ used: 20_000 }]]);
-    expect(await again.inspect("ip:1", [{ policy: "chat", ...asked }], 3)).toMatchObject([
+    expect((await ask(again, "check", charge([counter]))).standings).toMatchObject([[{ used: 20_000 }]]);
+    expect(await again.inspect("ip:1", [{ policy: "chat", ...counter }], 3)).toMatchObject([
       { total: 20_000, events: [{}, {}, {}] },
     ]);
   });
 
-  test("events of one millisecond are listed in the order in which they were admitted, over pages that are used again", async () => {
+  test("lists events of one millisecond in the order of admission, over slots that are used again", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const ledger = new TestLedger(store);
-      const asked = ip("ip:1", 1_000);
+      const counter = ip("ip:1", 1_000);
       const admitted: string[] = [];
       const listed = (reader: Ledger, atMs: number) =>
-        reader.inspect("ip:1", [{ policy: "chat", ...asked }], 1_000, atMs)[0]?.events.map(({ id }) => id);
+        reader.inspect("ip:1", [{ policy: "chat", ...counter }], 1_000, atMs)[0]?.events.map(({ id }) => id);
       for (const [round, events] of [130, 110, 90].entries()) {
         const atMs = START_MS + round * 60_000;
         admitted.length = 0;
         for (let i = 0; i < events; i++) {
           const id = `${round}-${i}`;
-          ledger.consume({ ...charge([asked]), id }, atMs);
+          ledger.consume({ ...charge([counter]), id }, atMs);
           admitted.unshift(id);
         }
         for (const reader of [ledger, new TestLedger(store)]) expect(listed(reader, atMs)).toEqual(admitted);
@@ -80,7 +80,25 @@ describe("storage", () => {
     });
   });
 
-  test("memory is bounded: accounts beyond the bound are dropped, and lose nothing", async () => {
+  test("only a denial carries leavings, since only denials are cached", async () => {
+    await inside(newObject(), (storage) => {
+      const ledger = new TestLedger(new Store(storage));
+      const consume = (cost: number) =>
+        ledger.consume({ ...charge([caller("user:u")], cost), cacheMs: 1_000 }, START_MS);
+      expect(consume(5)).not.toHaveProperty("leavings");
+      expect(consume(1)).toMatchObject({
+        allowed: false,
+        leavings: [
+          [
+            [60_000, 5],
+            [3_600_000, 5],
+          ],
+        ],
+      });
+    });
+  });
+
+  test("accounts beyond the memory budget are dropped from memory and lose nothing", async () => {
     await inside(newObject(), (storage) => {
       const ledger = new TestLedger(new Store(storage), new MemoryBudget(20_000));
       for (let round = 1; round <= 5; round++)
@@ -92,7 +110,7 @@ describe("storage", () => {
     });
   });
 
-  test("a write that fails charges nothing, in memory neither", async () => {
+  test("a write that fails charges nothing, in storage or in memory", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const ledger = new TestLedger(store);
@@ -110,16 +128,16 @@ describe("storage", () => {
     });
   });
 
-  test("a charge put back is as if it had never been, wherever its page is", async () => {
+  test("a charge that is rolled back leaves no trace, whatever its page", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const ledger = new TestLedger(store);
       const charges = Array.from({ length: 200 }, (_, i) => charge([caller("user:u", 1_000)], 1 + (i % 3)));
-      for (const one of charges) ledger.consume(one, START_MS);
+      for (const charge of charges) ledger.consume(charge, START_MS);
       const total = charges.reduce((sum, { cost }) => sum + cost, 0);
-      const back = [charges[0], charges[57], charges[199]] as Charge[];
-      for (const one of back) ledger.rollBack(one, START_MS);
-      const left = total - back.reduce((sum, { cost }) => sum + cost, 0);
+      const rolledBack = [charges[0], charges[57], charges[199]] as Charge[];
+      for (const charge of rolledBack) ledger.rollBack(charge, START_MS);
+      const left = total - rolledBack.reduce((sum, { cost }) => sum + cost, 0);
       for (const reader of [ledger, new TestLedger(store)])
         expect(reader.check(charge([caller("user:u", 1_000)]), START_MS).standings).toMatchObject([
           [{ used: left }, { used: left }],
@@ -131,7 +149,7 @@ describe("storage", () => {
 describe("the alarm", () => {
   const alarmOf = (stub: DurableObjectStub<LimiterObject>) => inside(stub, (storage) => storage.getAlarm());
 
-  test("is set once, for when the first event is forgotten, and not again by those that follow", async () => {
+  test("is set once, for the expiry of the first event, and not again by later events", async () => {
     const stub = newObject();
     await ask(stub, "consume", charge([caller("user:u")]));
     expect(await alarmOf(stub)).toBe(START_MS + HOUR_MS + 2 * CLOCK_MARGIN_MS);
@@ -142,7 +160,7 @@ describe("the alarm", () => {
     expect(await alarmOf(objects.get(stub.id))).toBe(START_MS + HOUR_MS + 2 * CLOCK_MARGIN_MS);
   });
 
-  test("comes earlier for a key that is forgotten earlier", async () => {
+  test("comes earlier for a key that expires earlier", async () => {
     const stub = newObject();
     await ask(stub, "consume", { ...charge([caller("user:u")]), windowMs: 24 * HOUR_MS });
     expect(await alarmOf(stub)).toBe(START_MS + 24 * HOUR_MS + 2 * CLOCK_MARGIN_MS);
@@ -162,7 +180,7 @@ describe("the alarm", () => {
     expect(await alarmOf(stub)).toBe(START_MS + 2 * HOUR_MS);
   });
 
-  test("forgets what no window can see, keeps the rest, and comes again for it", async () => {
+  test("deletes expired pages, keeps the rest, and is set again for it", async () => {
     const stub = newObject();
     await ask(stub, "consume", { ...charge([caller("user:u")]), windowMs: 24 * HOUR_MS });
     await ask(stub, "consume", charge([ip("ip:1")]));
@@ -172,7 +190,7 @@ describe("the alarm", () => {
     expect(await alarmOf(stub)).toBe(START_MS + 24 * HOUR_MS + 2 * CLOCK_MARGIN_MS);
   });
 
-  test("empties an idle object wholly, which can then be used as if it were new", async () => {
+  test("deletes everything in an idle object, which can then be used like a new one", async () => {
     const stub = newObject();
     await ask(stub, "consume", charge([caller("user:u"), ip("ip:1")]));
     vi.setSystemTime(START_MS + HOUR_MS + 2 * CLOCK_MARGIN_MS);
@@ -183,7 +201,7 @@ describe("the alarm", () => {
     expect(await alarmOf(stub)).toBe(START_MS + 2 * (HOUR_MS + 2 * CLOCK_MARGIN_MS));
   });
 
-  test("sweeps an object of many keys step by step, and answers between the steps", async () => {
+  test("sweeps an object with many keys step by step, and calls are decided between the steps", async () => {
     const stub = newObject();
     await inside(stub, (storage) => {
       const ledger = new TestLedger(new Store(storage));
@@ -199,7 +217,7 @@ describe("the alarm", () => {
     expect(await countPages(stub)).toBe(1_000);
   });
 
-  test("keeps for a minute what has expired: a clock that is put back, behind an eviction too, misses nothing", async () => {
+  test("keeps expired pages for 1 minute, so that a clock that goes back by as much misses nothing, even after an eviction", async () => {
     for (const [backMs, allowed] of [
       [1, false],
       [CLOCK_MARGIN_MS, false],
@@ -207,17 +225,17 @@ describe("the alarm", () => {
     ] as const)
       await inside(newObject(), (storage) => {
         const store = new Store(storage);
-        const asked = ip("ip:1", 1);
-        // An id that is forgotten at once: nothing is kept for longer than its window.
-        new TestLedger(store).consume({ ...charge([asked]), windowMs: 0 }, START_MS);
+        const counter = ip("ip:1", 1);
+        // With an id window of 0 ms, the event is kept only as long as the limit's window.
+        new TestLedger(store).consume({ ...charge([counter]), windowMs: 0 }, START_MS);
         const sweptMs = START_MS + 60_000 - 1 + backMs;
         for (const _ of new TestLedger(store).sweep(sweptMs));
-        const verdict = new TestLedger(store).consume(charge([asked]), sweptMs - backMs);
+        const verdict = new TestLedger(store).consume(charge([counter]), sweptMs - backMs);
         expect([backMs, verdict.allowed]).toEqual([backMs, allowed]);
       });
   });
 
-  test("a sweep ends, however fast pages are changed: it moves only what the journal had when it began", async () => {
+  test("sweeps end however fast pages change: they checkpoint only the rows that the journal had at the start", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const rowsOf = (turn: number) =>
@@ -241,7 +259,7 @@ describe("the alarm", () => {
     });
   });
 
-  test("a sweep ends, however fast keys are added behind it: it looks at the pages there were when it began", async () => {
+  test("sweeps end however fast keys are added: they look only at the pages that were there at the start", async () => {
     await inside(newObject(), (storage) => {
       const ledger = new TestLedger(new Store(storage));
       const add = (from: number, count: number, atMs: number) => {
@@ -261,7 +279,7 @@ describe("the alarm", () => {
     });
   });
 
-  test("that is set while a sweep pauses is not put off by the sweep's own, nor the other way round", async () => {
+  test("keeps the earlier time if a call sets it between the steps of a sweep", async () => {
     const sweptWhileBanned = async (endsAtMs: number) => {
       const { id } = newObject();
       await inside(objects.get(id), (storage) => {
@@ -282,7 +300,7 @@ describe("the alarm", () => {
     expect(await sweptWhileBanned(START_MS + 999 * HOUR_MS)).toBe(START_MS + 240 * HOUR_MS + 2 * CLOCK_MARGIN_MS);
   });
 
-  test("that did not ring for ten minutes is set again by the next event, and not before", async () => {
+  test("is set again by the next event once it is 10 minutes overdue, and not before", async () => {
     const stub = newObject();
     await ask(stub, "consume", charge([ip("ip:1")]));
     const dueMs = START_MS + HOUR_MS;
@@ -295,7 +313,7 @@ describe("the alarm", () => {
     expect(await alarmOf(objects.get(stub.id))).toBe(dueMs + 600_000 + HOUR_MS);
   });
 
-  test("that could not be set is set by the next event", async () => {
+  test("is set by the next event if it could not be set", async () => {
     const errors = vi.spyOn(console, "error").mockImplementation(() => {});
     const stub = newObject();
     const fault = vi.fn(() => {
@@ -311,7 +329,7 @@ describe("the alarm", () => {
     errors.mockRestore();
   });
 
-  test("an event recorded while the alarm was on its way is not forgotten", async () => {
+  test("keeps an event that was recorded shortly before it rang", async () => {
     const stub = newObject();
     await ask(stub, "consume", charge([ip("ip:1")]));
     vi.setSystemTime(START_MS + HOUR_MS - 1_000);
@@ -322,7 +340,7 @@ describe("the alarm", () => {
     expect(await alarmOf(stub)).toBe(START_MS + 2 * HOUR_MS);
   });
 
-  test("forgetting the only key empties the object", async () => {
+  test("is deleted with everything else when the only key is forgotten", async () => {
     const stub = newObject();
     await ask(stub, "consume", charge([caller("user:u")]));
     await stub.forget("user:u");

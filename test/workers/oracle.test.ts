@@ -6,8 +6,8 @@ import { Store } from "../../src/object/store/store";
 import { Oracle } from "../../tools/oracle";
 import { charge, inside, newObject, START_MS, TestLedger } from "./ledger";
 
-test("over real storage, many keys, evictions and a clock that jumps both ways, decides as the oracle does", async () => {
-  /** Full again and again, on one page a key; and so wide that events go over many pages. */
+test("decides like the oracle over real storage, many keys, evictions and a clock that jumps both ways", async () => {
+  /** Narrow limits are used up again and again, on charged page a key. Wide limits have events on many pages. */
   const narrow: Limit[] = [
     { max: 7, windowMs: 2_000 },
     { max: 40, windowMs: 20_000 },
@@ -28,7 +28,7 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
       { weight: 8, arbitrary: fc.constantFrom("release", "settle") },
       { weight: 4, arbitrary: fc.constantFrom("rollBack", "evict", "sweep", "forget") },
     ),
-    /** Which of the last admitted is released or settled. */
+    /** How many admissions ago the event to release or settle was admitted. */
     back: fc.nat({ max: 40 }),
   });
   await inside(newObject(), (storage) => {
@@ -47,25 +47,25 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
           for (const { key, other, cost, advanceMs, afterwards, back } of history) {
             wallMs += advanceMs;
             const keys = [...new Set([`user:${key}`, `ip:${other}`])];
-            const one = charge(
+            const charged = charge(
               keys.map((key) => ({ layer: "caller", key, limits })),
               cost,
             );
-            const answer = ledger.consume(one, wallMs);
-            // After an eviction the last time used is that of the newest event, which is all that exactness needs.
-            expect(answer.atMs).toBeGreaterThanOrEqual(wallMs);
-            expect(answer.atMs).toBeGreaterThanOrEqual(lastMs);
-            lastMs = answer.atMs;
-            expect(answer.allowed).toBe(
-              keys.every((key) => limits.every((limit) => oracleOf(key).fits(cost, answer.atMs, limit))),
+            const verdict = ledger.consume(charged, wallMs);
+            // After an eviction the last time used is that of the newest event. Exactness needs no more.
+            expect(verdict.atMs).toBeGreaterThanOrEqual(wallMs);
+            expect(verdict.atMs).toBeGreaterThanOrEqual(lastMs);
+            lastMs = verdict.atMs;
+            expect(verdict.allowed).toBe(
+              keys.every((key) => limits.every((limit) => oracleOf(key).fits(cost, verdict.atMs, limit))),
             );
-            if (answer.allowed) {
-              admitted.push(one);
-              for (const key of keys) oracleOf(key).record(answer.atMs, cost, longestWindowMs(limits), one.id);
+            if (verdict.allowed) {
+              admitted.push(charged);
+              for (const key of keys) oracleOf(key).record(verdict.atMs, cost, longestWindowMs(limits), charged.id);
             }
             keys.forEach((key, k) => {
-              expect(answer.standings[k]).toEqual(
-                limits.map((limit) => oracleOf(key).standing(limit, cost, answer.atMs)),
+              expect(verdict.standings[k]).toEqual(
+                limits.map((limit) => oracleOf(key).standing(limit, cost, verdict.atMs)),
               );
             });
             const changed = admitted.at(-1 - back);
@@ -77,8 +77,8 @@ test("over real storage, many keys, evictions and a clock that jumps both ways, 
                   if (afterwards === "release") event.released = true;
                   if (afterwards === "settle") event.cost = cost - 1;
                 }
-            if (afterwards === "rollBack" && answer.allowed) {
-              ledger.rollBack(one, wallMs);
+            if (afterwards === "rollBack" && verdict.allowed) {
+              ledger.rollBack(charged, wallMs);
               admitted.pop();
               for (const key of keys) oracleOf(key).events.pop();
             }

@@ -40,7 +40,7 @@ beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: START_MS }));
 afterEach(() => void vi.useRealTimers());
 
 describe("an override in its object", () => {
-  test("of a key without events holds through evictions, until the millisecond at which it ends", async () => {
+  test("holds for a key without events, through evictions, until the millisecond at which it ends", async () => {
     const stub = newObject();
     expect(await stub.setOverride(KEY, ban(90_000))).toEqual({
       kind: "ban",
@@ -58,7 +58,7 @@ describe("an override in its object", () => {
     expect(after).not.toHaveProperty("overrides");
   });
 
-  test("is gone when it was lifted, in memory and after an eviction, and the object is empty then", async () => {
+  test("is gone once it is lifted, in memory and after an eviction, and leaves the object empty", async () => {
     const stub = newObject();
     await stub.setOverride(KEY, ban(90_000));
     expect((await ask(stub, "check", charge())).allowed).toBe(false);
@@ -69,7 +69,7 @@ describe("an override in its object", () => {
     expect([await tablesOf(again), await alarmOf(again)]).toEqual([[], null]);
   });
 
-  test("stays when its key is forgotten, and keeps the object until it ends", async () => {
+  test("stays when its key is reset, and keeps the object until it ends", async () => {
     const stub = newObject();
     await ask(stub, "consume", charge());
     await stub.setOverride(KEY, ban(2 * HOUR_MS));
@@ -78,7 +78,7 @@ describe("an override in its object", () => {
     expect(await alarmOf(stub)).not.toBeNull();
   });
 
-  test("that outlives all pages has an alarm, with which the object is emptied wholly", async () => {
+  test("has an alarm of its own that deletes everything, if it outlives all pages", async () => {
     const stub = newObject();
     await stub.setOverride(KEY, ban(30 * HOUR_MS));
     expect(await alarmOf(stub)).toBe(START_MS + 30 * HOUR_MS + CLOCK_MARGIN_MS);
@@ -96,7 +96,7 @@ describe("an override in its object", () => {
     expect((await ask(again, "consume", charge())).allowed).toBe(true);
   });
 
-  test("does not put off the sweep of pages that expire before it, and its alarm comes at most once an hour", async () => {
+  test("does not delay the sweep of pages that expire earlier, and rings at most once an hour", async () => {
     const stub = newObject();
     await stub.setOverride(KEY, ban(366 * 24 * HOUR_MS));
     await ask(stub, "consume", { ...charge(), windowMs: 3 * HOUR_MS, counters: [{ ...COUNTER, key: "user:v" }] });
@@ -108,7 +108,7 @@ describe("an override in its object", () => {
     expect(await alarmOf(stub)).toBe(START_MS + 3 * HOUR_MS + 2 * CLOCK_MARGIN_MS);
   });
 
-  test("is read when its account is opened, and costs no statement where no key has one", async () => {
+  test("is read when its account is opened, and costs no statement if no key has an override", async () => {
     await inside(newObject(), (storage) => {
       const { sql } = storage;
       let statements: string[] = [];
@@ -135,7 +135,7 @@ describe("an override in its object", () => {
     });
   });
 
-  test("writes one row, the very first one its table besides; lifting it one, and none where there is none", async () => {
+  test("writes 1 row when set and when lifted, and 2 rows more for its table the first time", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const ledger = new TestLedger(store);
@@ -154,7 +154,7 @@ describe("an override in its object", () => {
     });
   });
 
-  test("that can't be stored is not in force, in memory neither", async () => {
+  test("is not in force if it can't be stored, in storage or in memory", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const ledger = new TestLedger(store);
@@ -166,7 +166,7 @@ describe("an override in its object", () => {
     });
   });
 
-  test("with a wider window has events kept for it, on their page and in memory", async () => {
+  test("keeps events for its wider window, on their page and in memory", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const ledger = new TestLedger(store);
@@ -205,7 +205,7 @@ describe("an override in its object", () => {
         layers: [{ policy: "chat", layer: "caller", limits: [{ max: 2, windowMs: 120_000 }] }],
       },
     ],
-  ])("leaves the events that the counter's own limits count where they are seen: %s", async (_, override) => {
+  ])("keeps the events that the counter's own limits count in the list of its events: %s", async (_, override) => {
     const stub = newObject();
     const at = async (ms: number, cost: number) => {
       vi.setSystemTime(START_MS + ms);
@@ -216,8 +216,7 @@ describe("an override in its object", () => {
     await stub.setOverride(KEY, override);
     const seenAt = async (ms: number) => {
       vi.setSystemTime(START_MS + ms);
-      const asked = { policy: "chat", ...COUNTER };
-      const [inspected] = await stub.inspect(KEY, [asked], 10);
+      const [inspected] = await stub.inspect(KEY, [{ policy: "chat", ...COUNTER }], 10);
       expect(inspected?.total).toBe(inspected?.events.length);
       return [inspected?.standings[0]?.used, inspected?.events.map(({ cost }) => cost)];
     };
@@ -227,7 +226,7 @@ describe("an override in its object", () => {
     expect((await seenAt(60_000))[1]).toEqual(windowMs > 60_000 ? [2, 1] : [2]);
   });
 
-  test("is undone under as everything else is", async () => {
+  test("does not change how a charge is rolled back", async () => {
     const stub = newObject();
     const admitted = charge(2);
     await ask(stub, "consume", admitted);
@@ -239,42 +238,39 @@ describe("an override in its object", () => {
   });
 });
 
-test.each(["key", "shards:1"])(
-  "a ban that is lifted denies nobody any more, also when a consume was under way: %s",
-  async (placement) => {
-    let release = () => {};
-    let isAnswered = () => {};
-    const held = new Promise<void>((resolve) => (release = resolve));
-    const answered = new Promise<void>((resolve) => (isAnswered = resolve));
-    let isHeld = true;
-    const namespace = {
-      getByName(object: string) {
-        const stub = objects.getByName(object);
-        return new Proxy(stub, {
-          get: (_, method: "decide") => async (question: string, override: never) => {
-            const answer = await (stub[method] as (...args: unknown[]) => Promise<unknown>)(question, override);
-            if (method !== "decide" || !isHeld) return answer;
-            isAnswered();
-            await held;
-            return answer;
-          },
-        });
-      },
-    };
-    const caller = new Caller(
-      workerTarget({ LIMITER_PLACEMENT: placement, LIMITER_OBJECTS: namespace, RATE_LIMIT_DENY_CACHE_MS: "60000" }),
-    );
-    const subject = newSubject();
-    const path = `/v1/keys/user:${subject.user}/override`;
-    const headers = { Authorization: "Bearer admin-token", "Content-Type": "application/json" };
-    const body = JSON.stringify({ kind: "ban", reason: "a test", expires_in_seconds: 60 });
-    expect((await caller.target.fetch(path, { method: "PUT", headers, body })).status).toBe(200);
-    const underWay = caller.consume("chat", subject);
-    await answered;
-    expect((await caller.admin(path, { method: "DELETE" })).status).toBe(204);
-    isHeld = false;
-    release();
-    expect((await underWay).allowed).toBe(false);
-    expect((await caller.consume("chat", subject)).allowed).toBe(true);
-  },
-);
+test.each(["key", "shards:1"])("a lifted ban denies nobody, even if a consume was in flight: %s", async (placement) => {
+  let letAnswerPass = () => {};
+  let onDecided = () => {};
+  const answerPasses = new Promise<void>((resolve) => (letAnswerPass = resolve));
+  const decided = new Promise<void>((resolve) => (onDecided = resolve));
+  let isHeldBack = true;
+  const namespace = {
+    getByName(object: string) {
+      const stub = objects.getByName(object);
+      return new Proxy(stub, {
+        get: (_, method: "decide") => async (question: string, override: never) => {
+          const answer = await (stub[method] as (...args: unknown[]) => Promise<unknown>)(question, override);
+          if (method !== "decide" || !isHeldBack) return answer;
+          onDecided();
+          await answerPasses;
+          return answer;
+        },
+      });
+    },
+  };
+  const caller = new Caller(
+    workerTarget({ LIMITER_PLACEMENT: placement, LIMITER_OBJECTS: namespace, RATE_LIMIT_DENY_CACHE_MS: "60000" }),
+  );
+  const subject = newSubject();
+  const path = `/v1/keys/user:${subject.user}/override`;
+  const headers = { Authorization: "Bearer admin-token", "Content-Type": "application/json" };
+  const body = JSON.stringify({ kind: "ban", reason: "a test", expires_in_seconds: 60 });
+  expect((await caller.target.fetch(path, { method: "PUT", headers, body })).status).toBe(200);
+  const inFlight = caller.consume("chat", subject);
+  await decided;
+  expect((await caller.admin(path, { method: "DELETE" })).status).toBe(204);
+  isHeldBack = false;
+  letAnswerPass();
+  expect((await inFlight).allowed).toBe(false);
+  expect((await caller.consume("chat", subject)).allowed).toBe(true);
+});

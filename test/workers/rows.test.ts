@@ -3,7 +3,7 @@ import { Store } from "../../src/object/store/store";
 import { caller, charge, countPages, inside, ip, job, newObject, START_MS, TestLedger } from "./ledger";
 
 describe("rows written", () => {
-  /** Rows that `work` writes, on a ledger of its own over the storage of an object that has been used before. */
+  /** Runs `work` on a new ledger over an object that was used before. `rows` counts the rows written since its last call. */
   const rowsOf = (work: (ledger: TestLedger, rows: () => number) => void) =>
     inside(newObject(), (storage) => {
       const store = new Store(storage);
@@ -16,7 +16,7 @@ describe("rows written", () => {
       });
     });
 
-  test("an admitted decision writes one row a key, also when two layers count by it", async () => {
+  test("an admission writes one row a key, even if two layers count by the key", async () => {
     await rowsOf((ledger, rows) => {
       ledger.consume(charge([caller("ip:1"), ip("ip:1")]), START_MS);
       expect(rows()).toBe(1);
@@ -25,7 +25,7 @@ describe("rows written", () => {
     });
   });
 
-  test("never more than one row a key, over pages that fill, turn and are used again", async () => {
+  test("an admission never writes more than one row a key, over pages that fill and slots that are used again", async () => {
     await rowsOf((ledger, rows) => {
       for (let i = 0; i < 3_000; i++) {
         const { allowed } = ledger.consume(charge([caller("user:u", 1_000)]), START_MS + i * 10_000);
@@ -34,7 +34,7 @@ describe("rows written", () => {
     });
   });
 
-  test("the very first write to an object makes its table, which is billed as two rows more", async () => {
+  test("the first write to an object creates its table, which is billed as 2 rows more", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       new TestLedger(store).consume(charge([caller("user:u")]), START_MS);
@@ -42,7 +42,7 @@ describe("rows written", () => {
     });
   });
 
-  test("a check, a denial and a look at a key write none", async () => {
+  test("a check, a denial and an inspection write no row", async () => {
     await rowsOf((ledger, rows) => {
       ledger.consume(charge([caller("user:u")], 5), START_MS);
       rows();
@@ -55,7 +55,7 @@ describe("rows written", () => {
     });
   });
 
-  test("putting a charge back writes one row a key, and none when there is nothing to put back", async () => {
+  test("a rollback writes one row a key, and none if there is no charge", async () => {
     await rowsOf((ledger, rows) => {
       const admitted = charge([caller("user:u"), ip("ip:1")]);
       ledger.consume(admitted, START_MS);
@@ -67,17 +67,17 @@ describe("rows written", () => {
     });
   });
 
-  test("an idempotency key costs no row more, and a replay none where nothing else is asked", async () => {
+  test("an idempotency key costs no extra row, and a replay in a single part writes none", async () => {
     await rowsOf((ledger, rows) => {
-      const alone = { ...charge([caller("user:u"), ip("ip:1")]), isOnlyPart: true };
-      expect(ledger.consume(alone, START_MS)).toMatchObject({ allowed: true, replayed: false });
+      const only = { ...charge([caller("user:u"), ip("ip:1")]), isOnlyPart: true };
+      expect(ledger.consume(only, START_MS)).toMatchObject({ allowed: true, replayed: false });
       expect(rows()).toBe(2);
-      expect(ledger.consume({ ...alone, attempt: "b" }, START_MS)).toMatchObject({ allowed: true, replayed: true });
+      expect(ledger.consume({ ...only, attempt: "b" }, START_MS)).toMatchObject({ allowed: true, replayed: true });
       expect(rows()).toBe(0);
     });
   });
 
-  test("a replay by another attempt writes its claim once, one by the same attempt nothing", async () => {
+  test("a replay by another attempt writes its claim once, a replay by the same attempt nothing", async () => {
     await rowsOf((ledger, rows) => {
       const first = { ...charge([caller("user:u")]), isOnlyPart: false };
       ledger.consume(first, START_MS);
@@ -93,39 +93,39 @@ describe("rows written", () => {
     });
   });
 
-  test("settling writes one row a key, and none when the cost is what it was", async () => {
+  test("a settle writes one row a key, and none if the cost stays the same", async () => {
     await rowsOf((ledger, rows) => {
-      const one = charge([caller("user:u"), ip("ip:1")], 3);
-      ledger.consume(one, START_MS);
+      const event = charge([caller("user:u"), ip("ip:1")], 3);
+      ledger.consume(event, START_MS);
       rows();
-      expect(ledger.settle({ ...one, cost: 1 }, START_MS).found).toBe(true);
+      expect(ledger.settle({ ...event, cost: 1 }, START_MS).found).toBe(true);
       expect(rows()).toBe(2);
-      expect(ledger.settle({ ...one, cost: 1 }, START_MS).found).toBe(true);
-      expect(ledger.settle({ ...one, id: "nope", cost: 9 }, START_MS).found).toBe(false);
+      expect(ledger.settle({ ...event, cost: 1 }, START_MS).found).toBe(true);
+      expect(ledger.settle({ ...event, id: "nope", cost: 9 }, START_MS).found).toBe(false);
       expect(rows()).toBe(0);
     });
   });
 
-  test("a release writes one row a key, whatever limits are declared so far, and none when it is repeated", async () => {
+  test("a release writes one row a key, whatever its limits, and none if it is repeated", async () => {
     await rowsOf((ledger, rows) => {
-      const one = charge([job("user:u"), job("org:o"), ip("ip:1")]);
-      ledger.consume(one, START_MS);
+      const event = charge([job("user:u"), job("org:o"), ip("ip:1")]);
+      ledger.consume(event, START_MS);
       rows();
-      expect(ledger.release(one, START_MS).found).toBe(true);
+      expect(ledger.release(event, START_MS).found).toBe(true);
       expect(rows()).toBe(3);
-      expect(ledger.release(one, START_MS).found).toBe(true);
-      expect(ledger.release({ ...one, id: "nope" }, START_MS).found).toBe(false);
-      expect(ledger.release({ ...one, policy: "nope" }, START_MS).found).toBe(false);
-      expect(ledger.consume({ ...one, isOnlyPart: true }, START_MS)).toMatchObject({ allowed: true });
+      expect(ledger.release(event, START_MS).found).toBe(true);
+      expect(ledger.release({ ...event, id: "nope" }, START_MS).found).toBe(false);
+      expect(ledger.release({ ...event, policy: "nope" }, START_MS).found).toBe(false);
+      expect(ledger.consume({ ...event, isOnlyPart: true }, START_MS)).toMatchObject({ allowed: true });
       expect(rows()).toBe(0);
     });
   });
 
-  test("storage does not grow with time: expired pages are overwritten", async () => {
+  test("storage does not grow with time, since expired pages are overwritten", async () => {
     const stub = newObject();
     await inside(stub, (storage) => {
       const ledger = new TestLedger(new Store(storage));
-      // 360 events an hour, kept for a minute longer: some ten pages at any time.
+      // 360 events an hour, kept for 1 minute longer, are about 10 pages at any time.
       for (let i = 0; i < 10_000; i++) ledger.consume(charge([caller("user:u", 30)]), START_MS + i * 10_000);
     });
     expect(await countPages(stub)).toBeLessThanOrEqual(13);

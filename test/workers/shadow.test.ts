@@ -5,7 +5,7 @@ import { workerTarget } from "./target";
 import { type Call, methods, watched } from "./watched";
 
 let errors: ReturnType<typeof vi.spyOn>;
-/** Goes on from test to test: shards are shared, and their time never runs backwards. */
+/** Increases from test to test: tests share shards, whose time never goes back. */
 let startMs = Date.UTC(2040, 0, 1);
 beforeEach(() => {
   startMs += 86_400_000;
@@ -23,7 +23,7 @@ const isOf = (attribute: string) => (call: Call) => call.object.startsWith(`${at
 describe("what layers in shadow cost", () => {
   const newMember = () => ({ ...newSubject(), org: `o_${crypto.randomUUID()}` });
 
-  test("an object a key: the live layers are asked first, then those in shadow; a denial puts back as ever", async () => {
+  test("with an object a key, live layers are asked first, then layers in shadow, and a denial rolls back as usual", async () => {
     const { caller, calls } = watched("key");
     const subject = newMember();
     await caller.consume("trial", subject);
@@ -36,10 +36,10 @@ describe("what layers in shadow cost", () => {
     expect(methods(calls.splice(0))).toEqual(["check", "check", "check"]);
     await caller.consume("trial", subject, 4);
     expect(methods(calls.splice(0))).toEqual(["consume"]);
-    const others = { ...newMember(), org: subject.org };
-    await caller.consume("trial", others);
+    const colleague = { ...newMember(), org: subject.org };
+    await caller.consume("trial", colleague);
     calls.length = 0;
-    await caller.consume("trial", others);
+    await caller.consume("trial", colleague);
     expect(calls.map(({ object, method }) => [object.split(":")[0], method])).toEqual([
       ["user", "consume"],
       ["ip", "consume"],
@@ -48,7 +48,7 @@ describe("what layers in shadow cost", () => {
     ]);
   });
 
-  test("of a request that is denied they are checked, and nothing from the memory of denials", async () => {
+  test("a denied request checks layers in shadow, and a cached denial makes no call", async () => {
     const { caller, calls } = watched("key");
     const subject = newMember();
     await caller.consume("trial", subject, 2);
@@ -68,7 +68,7 @@ describe("what layers in shadow cost", () => {
     expect(calls).toEqual([]);
   });
 
-  test("of a policy without live ones, no more than if it were live; nothing is denied from memory", async () => {
+  test("a policy in shadow costs no more calls than a live policy, and caches no denial", async () => {
     const { caller, calls } = watched("key");
     const subject = newSubject();
     for (let i = 0; i < 7; i++) await caller.consume("rehearsal", subject);
@@ -78,11 +78,11 @@ describe("what layers in shadow cost", () => {
     ]);
   });
 
-  test("a batch over them is one call more to each object, and one where something is put back", async () => {
+  test("a batch costs one call more to each object, and one to each object that rolls back", async () => {
     const requestsOf = (policy: string, subjects: object[]) =>
       subjects.map((subject) => ({ op: "consume", policy, subject }));
-    const [one, other] = [newMember(), newMember()];
-    const members = [one, other, one, other].map((member) => ({ ...member, org: one.org }));
+    const [a, b] = [newMember(), newMember()];
+    const members = [a, b, a, b].map((member) => ({ ...member, org: a.org }));
     const cases = [
       ["key", "trial", members.slice(0, 2), ["ip 1", "ip 1", "org 1", "user 1", "user 1"]],
       ["shards:1", "trial", members, ["shard 2"]],
@@ -104,25 +104,25 @@ describe("what layers in shadow cost", () => {
   });
 });
 
-describe("an object of a layer in shadow that cannot be reached", () => {
+describe("an unreachable object of a layer in shadow", () => {
   const subject = () => ({ ...newSubject(), org: `o_${crypto.randomUUID()}` });
-  const told = ({ allowed, degraded, shadow, would_deny, limits }: DecisionBody) => {
+  const summaryOf = ({ allowed, degraded, shadow, would_deny, limits }: DecisionBody) => {
     return { allowed, degraded, shadow, would_deny, layers: limits.map(({ layer, used }) => `${layer} ${used}`) };
   };
 
   test.each(["lost", "lostAnswer", "overloaded", "hangs"] as const)(
     "changes no decision, and its layers are left out: %s",
     async (fault) => {
-      const asked = subject();
+      const member = subject();
       const { caller } = watched("key", (call) => (isOf("org")(call) ? fault : "none"), {
-        // What hangs is waited for in each call; what doesn't must not be late on a machine that is busy.
+        // Each call waits for an object that hangs. The others must not run into the deadline on a busy machine.
         RATE_LIMIT_DEADLINE_MS: fault === "hangs" ? "1000" : "10000",
       });
       const admitted = { allowed: true, degraded: false, shadow: true, would_deny: false };
-      expect(told(await caller.consume("trial", asked))).toEqual({ ...admitted, layers: ["ip 0", "caller 1"] });
-      expect(told(await caller.check("trial", asked))).toEqual({ ...admitted, layers: ["ip 0", "caller 1"] });
-      await caller.consume("trial", { ip: asked.ip, user: newSubject().user }, 3);
-      expect(told(await caller.consume("trial", asked))).toEqual({
+      expect(summaryOf(await caller.consume("trial", member))).toEqual({ ...admitted, layers: ["ip 0", "caller 1"] });
+      expect(summaryOf(await caller.check("trial", member))).toEqual({ ...admitted, layers: ["ip 0", "caller 1"] });
+      await caller.consume("trial", { ip: member.ip, user: newSubject().user }, 3);
+      expect(summaryOf(await caller.consume("trial", member))).toEqual({
         ...admitted,
         would_deny: true,
         layers: ["ip 3", "caller 2"],
@@ -132,21 +132,21 @@ describe("an object of a layer in shadow that cannot be reached", () => {
     20_000,
   );
 
-  test("a settle is as the live layers have it, and without any is told apart from one of no decision", async () => {
-    const asked = subject();
+  test("is left out of a settle; without live layers the settle fails", async () => {
+    const member = subject();
     const { caller } = watched("key", (call) => (isOf("ip")(call) && call.method === "settle" ? "lost" : "none"));
     const settle = async (policy: string, id: unknown) =>
-      caller.post("/v1/settle", { policy, subject: asked, id, cost: 2 });
-    const settled = await settle("trial", (await caller.consume("trial", asked)).id);
+      caller.post("/v1/settle", { policy, subject: member, id, cost: 2 });
+    const settled = await settle("trial", (await caller.consume("trial", member)).id);
     expect(settled.status).toBe(200);
     expect((await json<DecisionBody>(settled)).limits.map(({ layer, used }) => `${layer} ${used}`)).toEqual([
       "caller 2",
       "org 2",
     ]);
-    expect((await settle("rehearsal", (await caller.consume("rehearsal", asked)).id)).status).toBe(503);
+    expect((await settle("rehearsal", (await caller.consume("rehearsal", member)).id)).status).toBe(503);
   });
 
-  test("and one of a live layer decides as ever: nothing is asked of those in shadow", async () => {
+  test("is not asked if an object of a live layer is unreachable", async () => {
     for (const [onError, status] of [
       ["deny", 503],
       ["allow", 200],
@@ -168,7 +168,7 @@ describe("a change of mode", () => {
     RATE_LIMIT_POLICIES: { upload: { layers: [{ name: "caller", by: ["user"], limits: ["5/minute"], mode }] } },
   });
 
-  test.each(placements)("goes on with the counters, there and back: %s", async (placement) => {
+  test.each(placements)("keeps the counters, in both directions: %s", async (placement) => {
     const callerIn = (variables: object) => new Caller(workerTarget({ LIMITER_PLACEMENT: placement, ...variables }));
     for (const [policy, variables] of [
       ["upload", policies],
@@ -190,7 +190,7 @@ describe("a change of mode", () => {
   });
 });
 
-test("an id is known for the longest live window, and layers in shadow follow: what is admitted anew they count anew", async () => {
+test("layers in shadow follow the live layers: they count an id again that is admitted again", async () => {
   const layersWith = (live: string, shadow: string) => [
     { name: "caller", by: ["user"], limits: [live] },
     { name: "org", by: ["org"], limits: [shadow], mode: "shadow" },
@@ -222,7 +222,7 @@ test("an id is known for the longest live window, and layers in shadow follow: w
   ]);
 });
 
-describe("a policy in shadow counts exactly as the same policy does live:", () => {
+describe("a policy in shadow", () => {
   const layers = [
     { name: "caller", by: ["user", "ip"], limits: ["3 per 2 seconds", "6 per 20 seconds"] },
     { name: "ip", by: ["ip"], limits: ["4 per 2 seconds"] },
@@ -233,12 +233,12 @@ describe("a policy in shadow counts exactly as the same policy does live:", () =
     user: fc.constantFrom("a", "b", ""),
     ip: fc.constantFrom("1", "2"),
     cost: fc.constantFrom(1, 1, 1, 2, 3, 4),
-    /** What a consume is named, and which consume is settled. */
+    /** The idempotency key of a consume, or the id to settle. */
     id: fc.constantFrom("", "", "", "k1", "k2", "k3"),
     afterMs: fc.constantFrom(0, 0, 1, 499, 500, 1_999, 2_000),
   });
 
-  /** What a step was answered, in words that are the same in both modes. */
+  /** The outcome of a step, in the same words for both modes. */
   function outcomeOf(op: string, status: number, body: DecisionBody) {
     const { would_deny: wouldDeny, allowed, replayed = false, limits = [] } = body;
     const used = limits.map(({ layer, used, reset_seconds }) => [layer, used, reset_seconds]);
@@ -248,11 +248,11 @@ describe("a policy in shadow counts exactly as the same policy does live:", () =
   }
 
   test.each(placements)(
-    "what it would deny is what that denies, over the same traffic: %s",
+    "counts like the same live policy, and would deny what that denies, over the same traffic: %s",
     async (placement) => {
       const seen = { admitted: 0, denied: 0, replayed: 0, settled: 0 };
       const callers = (["live", "shadow"] as const).map((mode) => {
-        // What is remembered of denials has figures that are as old, and a policy in shadow remembers none.
+        // No denial cache: cached denials have older figures, and a policy in shadow caches none.
         const variables = {
           LIMITER_PLACEMENT: placement,
           RATE_LIMIT_DENY_CACHE_MS: "0",
@@ -295,7 +295,7 @@ describe("a policy in shadow counts exactly as the same policy does live:", () =
         { numRuns: 15, endOnFailure: true },
       );
       for (const count of Object.values(seen)) expect(count).toBeGreaterThan(5);
-      // Nothing was silent, on a machine however busy.
+      // No object was unreachable, however busy the machine.
       expect(errors).not.toHaveBeenCalled();
     },
     120_000,

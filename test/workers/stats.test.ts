@@ -10,14 +10,14 @@ import type { DecisionOutcome } from "../../src/counting/tally";
 import type { Bindings } from "./target";
 
 const objects = (env as unknown as Bindings).LIMITER_STATS;
-/** In the future: alarms go by the real clock, and must not ring by themselves. */
+/** In the future, since alarms use the real clock and must not ring by themselves. */
 const START_MS = Date.UTC(2040, 0, 1);
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 
 const newObject = () => objects.getByName(crypto.randomUUID());
-/** A stub whose object was evicted repeats that it was. */
-const again = (stub: DurableObjectStub<StatsObject>) => objects.get(stub.id);
+/** A new stub: a stub whose object was evicted keeps failing. */
+const newStub = (stub: DurableObjectStub<StatsObject>) => objects.get(stub.id);
 
 function sums(outcome: DecisionOutcome, count: number, key?: string): Sums {
   const latencies = noLatencies();
@@ -29,7 +29,7 @@ function sums(outcome: DecisionOutcome, count: number, key?: string): Sums {
 const counted = async (stub: DurableObjectStub<StatsObject>, minutes = 1_440) =>
   (await stub.recent(minutes)).minutes.map(({ atMs, tallies }) => [(atMs - START_MS) / MINUTE_MS, tallies.get("chat")]);
 
-/** What is in the table, undefined when there is none. */
+/** The rows of the table. Undefined without a table. */
 const stored = (stub: DurableObjectStub<StatsObject>) =>
   runInDurableObject(stub, (_, { storage: { sql } }) =>
     sql.exec("SELECT 1 FROM sqlite_master WHERE name = 'stats_v1'").toArray().length === 0
@@ -43,7 +43,7 @@ const written = (stub: DurableObjectStub<StatsObject>) =>
 beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: START_MS }));
 
 describe("sums", () => {
-  test("are told by the minute in which they came, for as many minutes as are asked for", async () => {
+  test("are returned by the minute in which they came, for as many minutes as are requested", async () => {
     const stub = newObject();
     await stub.add(sums("allowed", 2));
     vi.setSystemTime(START_MS + MINUTE_MS - 1);
@@ -60,7 +60,7 @@ describe("sums", () => {
     expect(await counted(stub, 1)).toEqual([]);
   });
 
-  test("of a clock that goes back belong to the minute that has begun", async () => {
+  test("belong to the current minute when the clock goes back", async () => {
     const stub = newObject();
     await stub.add(sums("allowed", 1));
     vi.setSystemTime(START_MS - HOUR_MS);
@@ -68,7 +68,7 @@ describe("sums", () => {
     expect(await counted(stub, 1)).toEqual([[0, { allowed: 2 }]]);
   });
 
-  test("are kept for a day: a minute of the day before gives its place to that of today", async () => {
+  test("are kept for one day: a minute overwrites the same minute of the day before", async () => {
     await runInDurableObject(newObject(), (_, { storage }) => {
       const book = new Book(new StatsStore(storage));
       const minutesOf = (ms: number, minutes = 1_440) =>
@@ -93,7 +93,7 @@ describe("sums", () => {
     });
   });
 
-  test("write a row for the minute, the hour and the totals, however many came since the last write", async () => {
+  test("write one row for the minute, the hour and the totals, however many came since the last write", async () => {
     await runInDurableObject(newObject(), (_, { storage }) => {
       const store = new StatsStore(storage);
       const book = new Book(store);
@@ -113,7 +113,7 @@ describe("sums", () => {
     });
   });
 
-  test("are written at most every ten seconds, the first at once", async () => {
+  test("are written at most every 10 seconds, the first at once", async () => {
     const stub = newObject();
     await stub.add(sums("allowed", 1));
     await written(stub);
@@ -121,13 +121,13 @@ describe("sums", () => {
     const before = await stored(stub);
     await stub.add(sums("allowed", 1));
     expect(await stored(stub)).toEqual(before);
-    // A tenth of a second is left.
+    // 100 ms are left.
     await vi.waitFor(async () => expect(await stored(stub)).not.toEqual(before), { timeout: 1_000, interval: 5 });
   });
 });
 
-describe("an object that adds up", () => {
-  test("is as empty as before after a first write that failed, and stores all of it with the next one", async () => {
+describe("a stats object", () => {
+  test("is still empty after a first write that failed, and stores everything with the next write", async () => {
     const stub = newObject();
     await runInDurableObject(stub, (_, { storage }) => {
       const store = new StatsStore(storage);
@@ -140,16 +140,16 @@ describe("an object that adds up", () => {
       });
       expect(() => book.write()).toThrow("disk full");
       vi.restoreAllMocks();
-      for (const one of [store, new StatsStore(storage)]) {
-        expect(one.isEmpty).toBe(true);
-        expect(one.load("totals", 0)).toBeUndefined();
+      for (const reader of [store, new StatsStore(storage)]) {
+        expect(reader.isEmpty).toBe(true);
+        expect(reader.load("totals", 0)).toBeUndefined();
       }
       book.write();
       expect(new Book(store).totals(START_MS).tallies.get("chat")).toEqual({ denied: 2 });
     });
   });
 
-  test("adds sums whole or not at all", async () => {
+  test("adds sums as a whole or not at all", async () => {
     await runInDurableObject(newObject(), (_, { storage }) => {
       const store = new StatsStore(storage);
       const book = new Book(store);
@@ -165,14 +165,14 @@ describe("an object that adds up", () => {
     });
   });
 
-  test("comes back after an eviction with all that it had written, and without the rest", async () => {
+  test("comes back after an eviction with everything that was written, and without the rest", async () => {
     let stub = newObject();
     await stub.add(sums("denied", 2, "user:u"));
     await written(stub);
     await stub.add(sums("denied", 3, "user:u"));
     expect(await counted(stub)).toEqual([[0, { denied: 5 }]]);
     await abortAllDurableObjects();
-    stub = again(stub);
+    stub = newStub(stub);
     expect(await counted(stub)).toEqual([[0, { denied: 2 }]]);
     await stub.add(sums("denied", 4, "user:u"));
     expect(await counted(stub)).toEqual([[0, { denied: 6 }]]);
@@ -186,7 +186,7 @@ describe("an object that adds up", () => {
     ]);
   });
 
-  test("tells the keys denied most in the last day, over all of its hours", async () => {
+  test("lists the keys denied most in the last day, over all of its hours", async () => {
     const stub = newObject();
     const most = async () =>
       (await stub.recent(1)).deniedKeys.map(({ item, count }) => [item.split("\n").at(-1), count]);
@@ -203,7 +203,7 @@ describe("an object that adds up", () => {
     expect(await most()).toEqual([["user:b", 24]]);
   });
 
-  test("states by how much the count of a key may be wrong, when there are more keys than it keeps", async () => {
+  test("says by how much the count of a key may be wrong if there are more keys than it keeps", async () => {
     const stub = newObject();
     for (let part = 0; part < 4; part++)
       for (let i = 0; i < 200; i++) await stub.add(sums("denied", 1, `user:${part}-${i}`));
@@ -215,7 +215,7 @@ describe("an object that adds up", () => {
     expect(deniedKeys[0]?.count).toBeGreaterThanOrEqual(50);
   });
 
-  test("forgets all of it when nothing came for a day, and not before", async () => {
+  test("deletes everything when nothing came for one day, and not before", async () => {
     const stub = newObject();
     await stub.add(sums("denied", 1, "user:u"));
     await written(stub);
@@ -231,7 +231,7 @@ describe("an object that adds up", () => {
     expect(await runDurableObjectAlarm(stub)).toBe(false);
   });
 
-  test("leaves nothing behind when it is only asked", async () => {
+  test("stores nothing when it is only read", async () => {
     const stub = newObject();
     expect(await stub.recent(1_440)).toEqual({ minutes: [], deniedKeys: [], errorAtMost: 0 });
     expect(await stored(stub)).toBeUndefined();

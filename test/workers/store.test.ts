@@ -9,7 +9,7 @@ import type { Bindings } from "./target";
 
 const objects = (env as unknown as Bindings).LIMITER_OBJECTS;
 
-/** On the storage of an object that nobody used before. */
+/** Works on the storage of a new object. */
 const inside = (work: (storage: DurableObjectStorage) => void | Promise<void>) =>
   runInDurableObject(objects.getByName(crypto.randomUUID()), (_, { storage }) => work(storage));
 
@@ -21,7 +21,7 @@ const row = (key: string, slot: number, atMs: number, text = "x"): PageRow => ({
   lastAtMs: atMs,
   text: JSON.stringify({ v: 1, ev: [text] }),
 });
-/** Two rows of the journal with eight such pages each have room, a third one has not. */
+/** Room for two rows of the journal with 8 such pages each, and not for a third. */
 const TWO_ROWS_CHARS = 900;
 const rowsOf = (count: number, atMs = 0) => Array.from({ length: count }, (_, i) => row(`user:${i}`, 0, atMs));
 /** An event that follows the page with this slot. None if there is no such page. */
@@ -44,7 +44,7 @@ const countOf = (storage: DurableObjectStorage, table: string) =>
   Number(storage.sql.exec(`SELECT count(*) AS rows FROM ${table}`).one().rows);
 
 describe("pages changed by one turn", () => {
-  test("are a row each when they are few, and one row of the journal when they are many", async () => {
+  test("are one row each if they are few, and one row of the journal if they are many", async () => {
     await inside((storage) => {
       const store = new Store(storage);
       store.put(rowsOf(7));
@@ -57,7 +57,7 @@ describe("pages changed by one turn", () => {
     });
   });
 
-  test("go where their newest version is, however few: one that the journal holds is written there", async () => {
+  test("go to the journal if it holds one of them, however few they are", async () => {
     await inside((storage) => {
       const store = new Store(storage);
       store.put(rowsOf(8));
@@ -67,7 +67,7 @@ describe("pages changed by one turn", () => {
     });
   });
 
-  test("of one millisecond have one order, wherever each of them is held", async () => {
+  test("have one order within a millisecond, wherever each of them is held", async () => {
     await inside((storage) => {
       const store = new Store(storage);
       const page = (slot: number) => row("user:0", slot, 0);
@@ -82,7 +82,7 @@ describe("pages changed by one turn", () => {
     });
   });
 
-  test("overwrite the journal's oldest row when it is full, and what no later one holds moves to its table", async () => {
+  test("overwrite the oldest row of a full journal, whose pages are checkpointed unless a later row holds them", async () => {
     await inside((storage) => {
       const store = new Store(storage, TWO_ROWS_CHARS);
       store.put(rowsOf(8));
@@ -91,7 +91,7 @@ describe("pages changed by one turn", () => {
       const others = Array.from({ length: 8 }, (_, i) => row(`ip:${i}`, 0, 2));
       const before = store.rowsWritten;
       store.put(others);
-      // The oldest row's pages are all in the second one.
+      // The second row holds all pages of the oldest row.
       expect(store.rowsWritten - before).toBe(1);
       store.put(others);
       expect([countOf(storage, "pages_v1"), countOf(storage, "journal_v2")]).toEqual([8, 2]);
@@ -99,17 +99,17 @@ describe("pages changed by one turn", () => {
     });
   });
 
-  test("are more rows of the journal where one would be too long", async () => {
+  test("are several rows of the journal if one would be too long", async () => {
     await inside((storage) => {
       const long = Array.from({ length: 10 }, (_, i) => row(`user:${i}`, 0, 0, "y".repeat(90_000)));
       new Store(storage).put(long);
       expect(countOf(storage, "journal_v2")).toBe(5);
       const store = new Store(storage);
-      for (const one of long) expect([...store.pages(one.key)]).toEqual([one]);
+      for (const page of long) expect([...store.pages(page.key)]).toEqual([page]);
     });
   });
 
-  test("are all stored or none of them, and then nothing is held in memory either", async () => {
+  test("are all stored, or none of them in storage or in memory", async () => {
     await inside((storage) => {
       const store = new Store(storage, TWO_ROWS_CHARS);
       store.put(rowsOf(8));
@@ -127,18 +127,18 @@ describe("pages changed by one turn", () => {
 });
 
 describe("after a transaction that failed", () => {
-  /** Fails every write of this kind, until the function that is returned is called. */
+  /** Makes every write of this kind fail. The returned function ends that. */
   const failing = (storage: DurableObjectStorage, write: string) => {
     storage.sql.exec(`CREATE TRIGGER full BEFORE ${write} BEGIN SELECT RAISE(ABORT, 'disk full'); END`);
     return () => storage.sql.exec("DROP TRIGGER full");
   };
 
-  test("a table that it had made is made again by the next write, and read as empty until then", async () => {
+  test("a table that it had created is created again by the next write, and is empty until then", async () => {
     await inside((storage) => {
       const store = new Store(storage, TWO_ROWS_CHARS);
       store.put(rowsOf(8));
       const mended = failing(storage, "INSERT ON journal_v2");
-      // Moves the first eight to the table of pages, which is made for them.
+      // Checkpoints the first 8 pages, which creates the table of pages.
       const others = Array.from({ length: 30 }, (_, i) => row(`ip:${i}`, 0, 1));
       expect(() => store.put(others)).toThrow("disk full");
       mended();
@@ -155,7 +155,7 @@ describe("after a transaction that failed", () => {
     });
   });
 
-  test("a key that could not be deleted has all of its pages", async () => {
+  test("a key that could not be deleted keeps all of its pages", async () => {
     await inside((storage) => {
       const store = new Store(storage);
       store.put([row("user:1", 1, 0)]);
@@ -172,7 +172,7 @@ describe("after a transaction that failed", () => {
     });
   });
 
-  test("overrides that have ended are deleted by the next sweep, which is told their keys", async () => {
+  test("overrides that ended are deleted by the next sweep, which learns their keys", async () => {
     await inside((storage) => {
       const { overrides } = new Store(storage);
       overrides.put("user:1", { endsAtMs: 10, text: "{}" });
@@ -185,7 +185,7 @@ describe("after a transaction that failed", () => {
     });
   });
 
-  test("an object that could not be emptied knows what it has", async () => {
+  test("an object that could not be emptied still has its pages", async () => {
     await inside(async (storage) => {
       let isBroken = true;
       const breakable = new Proxy(storage, {
@@ -217,7 +217,7 @@ describe("the journals of one isolate share its memory", () => {
   const TURNS = 12;
   const ROW_CHARS = 401;
 
-  /** An object that nobody used before, which can be opened and filled, and be looked at. */
+  /** A new object, with what the tests do to its store. */
   function newObject(name: string) {
     const stub = objects.getByName(crypto.randomUUID());
     let store: Store | undefined;
@@ -239,16 +239,16 @@ describe("the journals of one isolate share its memory", () => {
           ),
         ),
       journalRows: () => on((_, storage) => countOf(storage, "journal_v2")),
-      /** How many of the pages of so many turns come back as they were. */
+      /** How many pages of the first `turns` turns come back unchanged. */
       held: (turns: number) =>
         on((store) => {
           const rows = Array.from({ length: turns }, (_, turn) => rowsAt(turn)).flat();
-          return rows.filter((one) => [...store.pages(one.key)].some(({ text }) => text === one.text)).length;
+          return rows.filter((row) => [...store.pages(row.key)].some(({ text }) => text === row.text)).length;
         }),
     };
   }
 
-  test("together they hold no more than there is, beside the least for each, and lose no page", async () => {
+  test("together they hold no more than the budget and the minimum of each, and lose no page", async () => {
     const budget = new JournalBudget(10 * ROW_CHARS, 6 * ROW_CHARS, 2 * ROW_CHARS);
     const all = ["a", "b", "c", "d"].map(newObject);
     for (const object of all) await object.open(budget);
@@ -261,7 +261,7 @@ describe("the journals of one isolate share its memory", () => {
     }
   });
 
-  test("one alone holds no more than a journal may, and those that come later what is left, or the least", async () => {
+  test("the first holds up to the maximum of a journal, later ones what is left, or the minimum", async () => {
     const budget = new JournalBudget(10 * ROW_CHARS, 6 * ROW_CHARS, ROW_CHARS);
     const rows: number[] = [];
     for (const object of ["a", "b", "c"].map(newObject)) {
@@ -272,7 +272,7 @@ describe("the journals of one isolate share its memory", () => {
     expect(rows).toEqual([6, 4, 1]);
   });
 
-  test("one that wakes where the others hold all of it moves its pages to the table, or is read where it can't", async () => {
+  test("a journal that wakes without room is checkpointed, and is still read if it can't be", async () => {
     const [first, second, third] = [newObject("a"), newObject("b"), newObject("c")];
     const budget = new JournalBudget(6 * ROW_CHARS, 6 * ROW_CHARS, ROW_CHARS);
     await first.open(budget);
@@ -292,7 +292,7 @@ describe("the journals of one isolate share its memory", () => {
   });
 });
 
-test("with a journal that is full, empty, or not there, a store holds what a table of rows would", async () => {
+test("a store holds what a plain table of rows would, with a journal that is full, empty or absent", async () => {
   const keys = ["user:a", "user:b", "ip:1", "ip:2"];
   const place = fc.record({ key: fc.constantFrom(...keys), slot: fc.nat({ max: 5 }) });
   const step = fc.oneof(
@@ -316,12 +316,8 @@ test("with a journal that is full, empty, or not there, a store holds what a tab
             if ("put" in step) {
               const places = new Map(step.put.map(({ key, slot }) => [`${key} ${slot}`, { key, slot }]));
               const rows = [...places.values()].map(({ key, slot }) => row(key, slot, ++atMs));
-              for (const one of [store, disk]) one.put(rows);
-            } else if ("append" in step) {
-              const changes = step.append.flatMap(({ key, slot }) => appendTo([...disk.pages(key)], slot, ++atMs));
-              const places = new Map(changes.map((change) => [`${change.key} ${change.slot}`, change]));
-              for (const one of [store, disk]) one.put([...places.values()]);
-            } else if ("deleteKey" in step) for (const one of [store, disk]) one.deleteKey(step.deleteKey);
+              for (const each of [store, disk]) each.put(rows);
+            } else if ("deleteKey" in step) for (const each of [store, disk]) each.deleteKey(step.deleteKey);
             else if ("checkpoint" in step) for (let i = 0; i < step.checkpoint; i++) store.checkpoint();
             else store = new Store(storage, chars);
             for (const key of keys) {

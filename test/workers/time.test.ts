@@ -8,7 +8,7 @@ import { ask } from "./target";
 beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"], now: START_MS }));
 
 describe("time", () => {
-  test("does not run backwards when an alarm has emptied the object", async () => {
+  test("does not go back after an alarm has emptied the object", async () => {
     const stub = newObject();
     await ask(stub, "consume", charge([caller("user:u")]));
     const emptiedMs = START_MS + HOUR_MS + 2 * CLOCK_MARGIN_MS;
@@ -20,60 +20,60 @@ describe("time", () => {
   });
 
   test.each([
-    ["does not run backwards behind an event that was put back, which had taken the place of an expired one", false],
-    ["nor is that instant forgotten by a sweep within the minute for which clocks may be put back", true],
+    ["does not go back before an event that was rolled back and whose page has overwritten an expired one", false],
+    ["does not go back before such an event even after a sweep within the clock's margin", true],
   ])("%s", async (_, isSwept) => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const ledger = new TestLedger(store, undefined, 1);
-      const asked = ip("ip:1", 1);
-      ledger.consume(charge([asked]), START_MS);
-      const back = charge([asked]);
-      ledger.consume(back, START_MS + 60_000);
-      ledger.rollBack(back, START_MS + 60_000);
+      const counter = ip("ip:1", 1);
+      ledger.consume(charge([counter]), START_MS);
+      const rolledBack = charge([counter]);
+      ledger.consume(rolledBack, START_MS + 60_000);
+      ledger.rollBack(rolledBack, START_MS + 60_000);
       if (isSwept) for (const _ of ledger.sweep(START_MS + 60_001));
-      // The first event is gone, and would count again by a clock that is behind.
+      // The first event is gone. By a clock that is behind it would still count.
       const again = new TestLedger(store, undefined, 1);
-      expect(again.consume(charge([asked]), START_MS + 59_999)).toMatchObject({ atMs: START_MS + 60_000 });
+      expect(again.consume(charge([counter]), START_MS + 59_999)).toMatchObject({ atMs: START_MS + 60_000 });
     });
   });
 
-  test("a page that was emptied by an undo and written again comes back in its order", async () => {
+  test("keeps the order of a page that was emptied by a rollback and written again", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const ledger = new TestLedger(store);
-      const asked = ip("ip:1", 1_000_000);
+      const counter = ip("ip:1", 1_000_000);
       for (let i = 0; i < 100; i++) {
         const atMs = START_MS + i * 1_000;
-        const back = charge([asked]);
-        ledger.consume(back, atMs);
-        ledger.rollBack(back, atMs);
-        ledger.consume(charge([asked]), atMs);
-        const warm = ledger.check(charge([asked]), atMs + 1);
-        // A clock that is behind tells whether the newest event is known for what it is.
-        expect(new TestLedger(store).check(charge([asked]), atMs + 1)).toEqual(warm);
-        expect(new TestLedger(store).check(charge([asked]), START_MS).atMs).toBe(atMs);
+        const rolledBack = charge([counter]);
+        ledger.consume(rolledBack, atMs);
+        ledger.rollBack(rolledBack, atMs);
+        ledger.consume(charge([counter]), atMs);
+        const fromMemory = ledger.check(charge([counter]), atMs + 1);
+        expect(new TestLedger(store).check(charge([counter]), atMs + 1)).toEqual(fromMemory);
+        // A clock that is behind shows which event is taken for the newest.
+        expect(new TestLedger(store).check(charge([counter]), START_MS).atMs).toBe(atMs);
       }
     });
   });
 
-  test("pages that begin in the same millisecond come back in their order", async () => {
+  test("keeps the order of pages that begin in the same millisecond", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const ledger = new TestLedger(store);
-      const asked = ip("ip:1", 1_000_000);
-      // A clock that was set back stands still: many events share an instant, over pages whose slots are used again.
+      const counter = ip("ip:1", 1_000_000);
+      // After a clock went back, time stands still: many events share an instant, over slots that are used again.
       for (let round = 0; round < 8; round++) {
-        for (let i = 0; i < 100; i++) ledger.consume(charge([asked]), START_MS + round * 25_000);
-        for (let i = 0; i < 10; i++) ledger.consume(charge([asked]), START_MS + round * 25_000 + i);
+        for (let i = 0; i < 100; i++) ledger.consume(charge([counter]), START_MS + round * 25_000);
+        for (let i = 0; i < 10; i++) ledger.consume(charge([counter]), START_MS + round * 25_000 + i);
         const atMs = START_MS + round * 25_000 + 30;
-        const warm = ledger.check(charge([asked]), atMs);
-        expect(new TestLedger(store).check(charge([asked]), atMs)).toEqual(warm);
+        const fromMemory = ledger.check(charge([counter]), atMs);
+        expect(new TestLedger(store).check(charge([counter]), atMs)).toEqual(fromMemory);
       }
     });
   });
 
-  test("a clock that jumps back changes nothing, before and after an eviction", async () => {
+  test("does not go back when the clock does, before and after an eviction", async () => {
     const stub = newObject();
     vi.setSystemTime(START_MS + 30_000);
     await ask(stub, "consume", charge([caller("user:u")], 5));

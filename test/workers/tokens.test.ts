@@ -12,7 +12,7 @@ test.each([
   ["admin-22", "admin"],
   ["xaller-1", undefined],
   ["caller-x", undefined],
-])("the token %s is compared with all of its length, each in constant time, wherever it is found", (token, role) => {
+])("the token %s is compared in constant time with all tokens of its length, wherever it is found", (token, role) => {
   const compare = vi.spyOn(crypto.subtle, "timingSafeEqual");
   expect(roleOf(token, tokens)).toBe(role);
   expect(compare).toHaveBeenCalledTimes(4);
