@@ -6,8 +6,8 @@ import { TrackedObjects } from "./objects";
 import { TEST_ROUTES, type TestEnv } from "./routes";
 
 /**
- * The entry of `npm start -- --test-clock`: the service on a clock that tests move. No other entry imports this, so it is
- * never deployed.
+ * The entry of `npm start -- --test-clock`: the service on a clock that tests move. No other entry imports this, so it
+ * is never deployed.
  */
 export { TestClockObject as LimiterObject, TestStatsObject as StatsObject } from "./object";
 

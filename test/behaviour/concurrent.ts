@@ -2,8 +2,9 @@ import { describe, expect, test } from "vitest";
 import { Caller, type DecisionBody, json, newSubject, type ProblemBody, type Target } from "./target";
 
 /**
- * Concurrent limits. The policy `jobs`: caller by user else ip, 2 concurrent per 5 minutes and a cost of 10 per 5 minutes;
- * ip, 3 concurrent per minute. In shadow: the layer ip of `drill`, and all of `dream`, each 1 concurrent per minute.
+ * Concurrent limits. The policy `jobs`: caller by user else ip, 2 concurrent per 5 minutes and a cost of 10 per 5
+ * minutes; ip, 3 concurrent per minute. In shadow: the layer ip of `drill`, and all of `dream`, each 1 concurrent per
+ * minute.
  */
 export function concurrentSuite(name: string, target: Target): void {
   const caller = new Caller(target);

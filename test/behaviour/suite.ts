@@ -3,8 +3,8 @@ import { POLICIES } from "./policies";
 import { Caller, type DecisionBody, json, newSubject, type ProblemBody, type Target } from "./target";
 
 /**
- * The promises of docs/api.md, a test per sentence: run on every placement, in the test runtime and on `npm start`.
- * The policies beside chat, in `policies.ts`: `upload` (caller by user else ip: 10 per 2 seconds, 100/minute; org: 1000000
+ * The promises of docs/api.md, a test per sentence: run on every placement, in the test runtime and on `npm start`. The
+ * policies beside chat, in `policies.ts`: `upload` (caller by user else ip: 10 per 2 seconds, 100/minute; org: 1000000
  * per day), `burst` (caller by user: 1000/minute), and two with layers in shadow.
  */
 export function behaviourSuite(name: string, target: Target): void {

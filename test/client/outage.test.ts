@@ -185,7 +185,10 @@ describe("these failures are no outage:", () => {
 
   const OUT_OF_REACH = { status: 503, detail: "The counters could not be reached." };
 
-  /** A client whose service answers 503: its counters are unreachable. With `Retry-After`, so that a call is a single attempt. */
+  /**
+   * A client whose service answers 503: its counters are unreachable. With `Retry-After`, so that a call is a single
+   * attempt.
+   */
   async function failing(behaviour: Behaviour = answers(503, OUT_OF_REACH, { "Retry-After": "1" })) {
     const { url, received } = await startServer(behaviour);
     const log = vi.fn();
