@@ -42,8 +42,8 @@ const inFlight = new RequestsInFlight();
 export default { fetch: inFlight.counted(appOf(ROUTES)) } satisfies ExportedHandler<Env>;
 
 /**
- * The calls that decide, for another Worker over a service binding (`entrypoint = "LimiterRpc"`). They need no HTTP and no
- * token: the binding is the permission. A denial is a value. A request that can't be decided throws a Refusal, whose
+ * The calls that decide, for another Worker over a service binding (`entrypoint = "LimiterRpc"`). They need no HTTP and
+ * no token: the binding is the permission. A denial is a value. A request that can't be decided throws a Refusal, whose
  * `kind`, `message` and `errors` reach the caller.
  */
 export class LimiterRpc extends WorkerEntrypoint<Env> {

@@ -5,12 +5,12 @@ const LONGEST_PAUSE_MS = 1_000;
 const SHORTEST_ATTEMPT_MS = 100;
 
 /**
- * Retries until an attempt succeeds or the deadline of all attempts has passed. An attempt that throws UnavailableError is
- * retried with back-off. It must be safe to repeat: it may have done its work even if its response was lost.
+ * Retries until an attempt succeeds or the deadline of all attempts has passed. An attempt that throws UnavailableError
+ * is retried with back-off. It must be safe to repeat: it may have done its work even if its response was lost.
  *
  * An attempt gets half of the time that is left, so that a lost packet does not cost all of it.
- * @throws UnavailableError of the last attempt that the service itself answered, else of the last attempt. Any other error
- * of an attempt at once. The reason of `signal` as soon as it is aborted.
+ * @throws UnavailableError of the last attempt that the service itself answered, else of the last attempt. Any other
+ * error of an attempt at once. The reason of `signal` as soon as it is aborted.
  */
 export async function tryWithin<T>(
   deadlineMs: number,
@@ -59,7 +59,8 @@ async function within<T>(
 }
 
 /**
- * Waits for work until the signal is aborted, and then throws its reason. The work goes on, and `onMissed` gets its failure.
+ * Waits for work until the signal is aborted, and then throws its reason. The work goes on, and `onMissed` gets its
+ * failure.
  */
 export async function waitUnlessAborted<T>(
   signal: AbortSignal | undefined,

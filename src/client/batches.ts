@@ -18,10 +18,11 @@ interface WaitingCall {
 }
 
 /**
- * Sends calls together: those made while a batch is in flight form the next batch. No call waits for a timer, and a busier
- * caller sends more calls per request.
+ * Sends calls together: those made while a batch is in flight form the next batch. No call waits for a timer, and a
+ * busier caller sends more calls per request.
  *
- * An aborted call leaves its batch. A batch that all calls have left is aborted too, so that it does not delay the next.
+ * An aborted call leaves its batch. A batch that all calls have left is aborted too, so that it does not delay the
+ * next.
  */
 export class Batches {
   /** In the order of the calls. */
@@ -34,7 +35,8 @@ export class Batches {
   constructor(private readonly post: (body: string, signal: AbortSignal) => Promise<Reply>) {}
 
   /**
-   * Sends a call in a batch. Resolves to its reply, as if it had been sent alone. May never settle once `signal` is aborted.
+   * Sends a call in a batch. Resolves to its reply, as if it had been sent alone. May never settle once `signal` is
+   * aborted.
    * @throws UnavailableError like `send`, or the error of the whole batch.
    */
   add(call: unknown, signal: AbortSignal, onSent: () => void): Promise<Reply> {

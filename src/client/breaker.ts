@@ -21,11 +21,11 @@ export interface BreakerOptions<Q> {
 }
 
 /**
- * Circuit breaker: in an outage calls do not wait for their deadline. It opens after a few failures in a row, probes in the
- * background with back-off, and closes with the first answer to any call.
+ * Circuit breaker: in an outage calls do not wait for their deadline. It opens after a few failures in a row, probes in
+ * the background with back-off, and closes with the first answer to any call.
  *
- * A single unreachable object is no outage: a 503 of the service itself counts once per policy and subject. A probe asks the
- * question of the latest call, so that such an object does not keep the breaker open for others.
+ * A single unreachable object is no outage: a 503 of the service itself counts once per policy and subject. A probe
+ * asks the question of the latest call, so that such an object does not keep the breaker open for others.
  */
 export class Breaker<Q> {
   #failures = 0;

@@ -40,7 +40,9 @@ export interface Decision {
   readonly wouldDeny: boolean;
   /** Every limit of every layer, in the policy's order. Empty if degraded. */
   readonly limits: readonly LimitState[];
-  /** `RateLimit`, `RateLimit-Policy` and `Retry-After`, as far as the reply has them. Pass them on to your own client. */
+  /**
+   * `RateLimit`, `RateLimit-Policy` and `Retry-After`, as far as the reply has them. Pass them on to your own client.
+   */
   readonly headers: Readonly<Record<string, string>>;
   /** The body of the reply. For a denied consume it is a problem of RFC 9457, with `status` and `title`. */
   readonly body: DecisionBody;
@@ -79,7 +81,9 @@ export interface LimitBody {
   readonly override?: "limits" | "exempt" | "ban" | undefined;
 }
 
-/** A decision on the wire. A denied consume is a problem, with the first five fields. An admitted consume has an `id`. */
+/**
+ * A decision on the wire. A denied consume is a problem, with the first five fields. An admitted consume has an `id`.
+ */
 export interface DecisionBody {
   readonly type?: string;
   readonly title?: string;

@@ -21,7 +21,10 @@ export interface ExchangeOptions {
   readonly fetch: Fetch;
 }
 
-/** A longer call is sent alone: in a batch it would take the room of others. In UTF-8 it is at most 8 KiB, the limit of a call. */
+/**
+ * A longer call is sent alone: in a batch it would take the room of others. In UTF-8 it is at most 8 KiB, the limit of
+ * a call.
+ */
 const LONGEST_CALL_CHARS = 2_048;
 
 /** Sends calls to the service, each until `read` accepts a reply or the deadline has passed. */

@@ -38,12 +38,12 @@ type Question = PolicySubject & Pick<CheckRequest, "cost">;
 const DEADLINE_MS = 2_500;
 
 /**
- * Calls the limiter over HTTP. Every call is retried until its deadline. That is safe: a consume always has an idempotency
- * key.
+ * Calls the limiter over HTTP. Every call is retried until its deadline. That is safe: a consume always has an
+ * idempotency key.
  *
- * In an outage `onError` decides checks and consumes. A request that the service refuses, such as a cost above a limit, is
- * no outage: it throws an InvalidRequestError. Calls also throw the reason of the caller's own signal, and a TypeError for
- * an attribute of the subject that can't be used.
+ * In an outage `onError` decides checks and consumes. A request that the service refuses, such as a cost above a limit,
+ * is no outage: it throws an InvalidRequestError. Calls also throw the reason of the caller's own signal, and a
+ * TypeError for an attribute of the subject that can't be used.
  */
 export class Limiter {
   readonly #exchange: Exchange;
@@ -76,10 +76,10 @@ export class Limiter {
   }
 
   /**
-   * Checks that the service can decide. Call it when the application starts, to find a wrong configuration before the first
-   * request does.
-   * @throws UnauthorizedError if the token is refused, InvalidRequestError that names the policies that are not in force,
-   * UnavailableError if the service does not answer.
+   * Checks that the service can decide. Call it when the application starts, to find a wrong configuration before the
+   * first request does.
+   * @throws UnauthorizedError if the token is refused, InvalidRequestError that names the policies that are not in
+   * force, UnavailableError if the service does not answer.
    */
   async ready({ policies = [], signal }: ReadyRequest = {}): Promise<void> {
     const inForce = await this.#breaker.observe(() => this.#exchange.get("policies", signal, policiesIn));
@@ -94,7 +94,8 @@ export class Limiter {
 
   /**
    * Decides, and records the cost if every limit of every layer admits it. If `signal` ends the call and there is no
-   * `idempotencyKey`, nobody can use the admission: the client gives it back in the background, within one more deadline.
+   * `idempotencyKey`, nobody can use the admission: the client gives it back in the background, within one more
+   * deadline.
    */
   async consume({ idempotencyKey, ...request }: ConsumeRequest): Promise<Decision> {
     if (idempotencyKey === undefined) return this.#decide("consume", request, { text: newKey(), isNew: true });
@@ -109,8 +110,8 @@ export class Limiter {
   }
 
   /**
-   * Corrects the cost of an earlier consume: the real cost once it is known, 0 to give it back. Safe to repeat. It is sent
-   * until its deadline, even if `signal` ends the wait or is aborted already.
+   * Corrects the cost of an earlier consume: the real cost once it is known, 0 to give it back. Safe to repeat. It is
+   * sent until its deadline, even if `signal` ends the wait or is aborted already.
    * @throws UnknownDecisionError, UnauthorizedError, UnavailableError
    */
   async settle({ signal, policy, subject, id, cost }: SettleRequest): Promise<Settlement> {
@@ -120,10 +121,10 @@ export class Limiter {
   }
 
   /**
-   * Ends an earlier consume for concurrent limits. Safe to repeat. It is sent until its deadline, even if `signal` ends the
-   * wait or is aborted already.
-   * @throws UnknownDecisionError, UnauthorizedError, UnavailableError. Concurrent limits then count the consume until its
-   * window has passed.
+   * Ends an earlier consume for concurrent limits. Safe to repeat. It is sent until its deadline, even if `signal` ends
+   * the wait or is aborted already.
+   * @throws UnknownDecisionError, UnauthorizedError, UnavailableError. Concurrent limits then count the consume until
+   * its window has passed.
    */
   async release({ signal, policy, subject, id }: ReleaseRequest): Promise<Release> {
     return this.#change("release", { policy, subject: textsOf(subject), id }, signal, (body) =>
@@ -148,8 +149,8 @@ export class Limiter {
   }
 
   /**
-   * Gives back a consume that its caller has left. Whether it was admitted is asked by its key, with a deadline of its own:
-   * the attempt in flight was aborted, so that it does not delay a batch.
+   * Gives back a consume that its caller has left. Whether it was admitted is asked by its key, with a deadline of its
+   * own: the attempt in flight was aborted, so that it does not delay a batch.
    */
   async #giveBack(question: Question, text: string): Promise<void> {
     const consumed = this.#breaker.observe(() => this.#ask("consume", question, { text, isNew: false }), question);

@@ -6,16 +6,19 @@ export interface LimiterOptions {
   readonly url: string;
   /** A caller token. */
   readonly token: string;
-  /** The deadline of a call, for all its attempts together. Default: 2,500 ms, more than twice the deadline of the service. */
+  /**
+   * The deadline of a call, for all its attempts together. Default: 2,500 ms, more than twice the deadline of the
+   * service.
+   */
   readonly deadlineMs?: number | undefined;
   /**
-   * The decision in an outage: no answer within the deadline, only a 5xx, the token is refused, or the policy is unknown.
-   * Default: `deny`.
+   * The decision in an outage: no answer within the deadline, only a 5xx, the token is refused, or the policy is
+   * unknown. Default: `deny`.
    */
   readonly onError?: "deny" | "allow" | undefined;
   /**
-   * Sends calls that are made while a request is in flight together in the next request, up to 100. This raises throughput;
-   * each call takes a little longer. Default: false.
+   * Sends calls that are made while a request is in flight together in the next request, up to 100. This raises
+   * throughput; each call takes a little longer. Default: false.
    */
   readonly batch?: boolean | undefined;
   /** Replaces the global `fetch`: `(url, init) => env.LIMITER.fetch(url, init)` for a service binding. */
@@ -46,7 +49,9 @@ function parseUrl(text: string): URL {
   throw new TypeError("url is not a URL: use https://HOST or http://HOST:PORT");
 }
 
-/** @throws TypeError for a token that is missing or can't be sent in a header. The message does not contain the token. */
+/**
+ * @throws TypeError for a token that is missing or can't be sent in a header. The message does not contain the token.
+ */
 export function readToken(token: unknown): string {
   if (typeof token !== "string" || token.trim() === "") throw new TypeError("token is missing or empty");
   if (!/^[\x21-\x7e]+$/.test(token.trim()))

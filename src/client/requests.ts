@@ -1,6 +1,6 @@
 /**
- * Who a request is about, as attributes. An attribute that is undefined, null or blank is absent. A whole number or a BigInt
- * stands for its decimal digits.
+ * Who a request is about, as attributes. An attribute that is undefined, null or blank is absent. A whole number or a
+ * BigInt stands for its decimal digits.
  */
 export type Subject = Readonly<Record<string, string | number | bigint | null | undefined>>;
 
@@ -10,14 +10,17 @@ export interface CheckRequest {
   /** How much the request weighs. Default: 1. */
   readonly cost?: number | undefined;
   /**
-   * Ends the call at once, with its reason. A consume without an `idempotencyKey` is then given back in the background, if
-   * it was admitted. A consume with a key may stay charged.
+   * Ends the call at once, with its reason. A consume without an `idempotencyKey` is then given back in the background,
+   * if it was admitted. A consume with a key may stay charged.
    */
   readonly signal?: AbortSignal | undefined;
 }
 
 export interface ConsumeRequest extends CheckRequest {
-  /** A consume that is repeated with its key is charged once. 1 to 128 of `A-Z a-z 0-9 . _ ~ : -`. Default: a random key. */
+  /**
+   * A consume that is repeated with its key is charged once. 1 to 128 of `A-Z a-z 0-9 . _ ~ : -`. Default: a random
+   * key.
+   */
   readonly idempotencyKey?: string | undefined;
 }
 

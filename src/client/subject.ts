@@ -17,7 +17,9 @@ function textOf(name: string, value: unknown): string | null | undefined {
   throw new TypeError(`subject.${name} is ${what}: use a string, a safe integer or a BigInt`);
 }
 
-/** Whether the limits in a reply can be those of this subject. An IPv6 address matches any: the service normalizes it. */
+/**
+ * Whether the limits in a reply can be those of this subject. An IPv6 address matches any: the service normalizes it.
+ */
 export function matchSubject(
   subject: Readonly<Record<string, string | null | undefined>>,
   limits: readonly unknown[],

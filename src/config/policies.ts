@@ -53,8 +53,8 @@ const limitSchema = z
   });
 
 /**
- * A list of 1 to `maxItems` items that differ in `textOf`. Items are compared even if some are invalid: for an invalid item
- * `textOf` returns undefined, unless its text is certain.
+ * A list of 1 to `maxItems` items that differ in `textOf`. Items are compared even if some are invalid: for an invalid
+ * item `textOf` returns undefined, unless its text is certain.
  */
 export function listOf<Item extends z.ZodType>(
   item: Item,

@@ -11,8 +11,8 @@ const MINUTES = 1_440;
 const HOURS = 25;
 
 /**
- * The counts: by minute and by hour for a day, and totals. Rows that changed since the last write are in memory, as they
- * will be written. All other rows are only in the table.
+ * The counts: by minute and by hour for a day, and totals. Rows that changed since the last write are in memory, as
+ * they will be written. All other rows are only in the table.
  */
 export class Book {
   readonly #minutes = new Map<number, Tallies>();

@@ -9,8 +9,8 @@ const utf8 = new TextEncoder();
 const DIGEST_BYTES = 8;
 
 /**
- * Logs a share of the denials, a line of JSON each. A key is logged as a digest keyed by the tokens: a plain digest of an
- * address could be reversed by trying all addresses. Other tokens make other digests.
+ * Logs a share of the denials, a line of JSON each. A key is logged as a digest keyed by the tokens: a plain digest of
+ * an address could be reversed by trying all addresses. Other tokens make other digests.
  */
 export class DenialLog implements Watcher {
   constructor(

@@ -3,8 +3,8 @@ import type { Estimate } from "./space-saving";
 import type { Tallies } from "./tally";
 
 /**
- * Messages between isolates and the stats object. As with the objects that decide, old and new code must both be able to
- * read them: add optional fields, never rename or retype a field.
+ * Messages between isolates and the stats object. As with the objects that decide, old and new code must both be able
+ * to read them: add optional fields, never rename or retype a field.
  */
 
 /** The counts of an isolate since it last sent them. */

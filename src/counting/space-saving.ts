@@ -13,11 +13,12 @@ interface ItemCounter {
 /**
  * The items counted most often, in bounded memory: the Space-Saving algorithm of "Efficient Computation of Frequent and
  * Top-k Elements in Data Streams" by Metwally, Agrawal and El Abbadi. A new item that finds no room replaces the rarest
- * item and takes over its count. So no count is too low, and the sum of all counts is not above the number of additions.
+ * item and takes over its count. So no count is too low, and the sum of all counts is not above the number of
+ * additions.
  *
- * Hence the bound. After `n` additions no count is too high by more than `n / capacity`, and no item that is left out was
- * counted more often than that. Merging sketches of the same capacity keeps the bound: an item that a sketch lacks counts
- * as its rarest.
+ * Hence the bound. After `n` additions no count is too high by more than `n / capacity`, and no item that is left out
+ * was counted more often than that. Merging sketches of the same capacity keeps the bound: an item that a sketch lacks
+ * counts as its rarest.
  */
 export class SpaceSaving {
   #counters = new Map<string, ItemCounter>();

@@ -9,8 +9,8 @@ const WRITE_REST_MS = 10_000;
 const FORGET_AFTER_MS = 25 * 3_600_000;
 
 /**
- * The Durable Object that adds up the counts of all isolates. The service has one. It takes part in no decision. A crash
- * loses the counts since the last write.
+ * The Durable Object that adds up the counts of all isolates. The service has one. It takes part in no decision. A
+ * crash loses the counts since the last write.
  */
 export class StatsObject extends DurableObject {
   protected readonly store: StatsStore;
@@ -59,7 +59,10 @@ export class StatsObject extends DurableObject {
     this.book = new Book(this.store);
   }
 
-  /** Uses a timer even if a write is due: a failed write must not fail the call that adds, whose sums would be sent again. */
+  /**
+   * Uses a timer even if a write is due: a failed write must not fail the call that adds, whose sums would be sent
+   * again.
+   */
   #writeSoon(): void {
     if (this.#isWritePending) return;
     this.#isWritePending = true;
@@ -70,8 +73,8 @@ export class StatsObject extends DurableObject {
   #write(): void {
     this.#isWritePending = false;
     this.#writtenAtMs = this.now();
-    // Before the rows: rows without an alarm would never be deleted, and an alarm without rows does no harm. Not awaited:
-    // it belongs to the same transaction.
+    // Before the rows: rows without an alarm would never be deleted, and an alarm without rows does no harm. Not
+    // awaited: it belongs to the same transaction.
     if (this.store.isEmpty) void this.ctx.storage.setAlarm(this.book.lastMs + FORGET_AFTER_MS);
     this.book.write();
   }

@@ -8,8 +8,8 @@ const LONGEST_BYTES = 8 * 1_024;
 export const LONGEST_BATCH_BYTES = 64 * 1_024;
 
 /**
- * Reads Idempotency-Key, a string of structured fields (RFC 9651) or the same unquoted, and Idempotency-Attempt: how often
- * the caller has sent this key, if the caller made the key up itself.
+ * Reads Idempotency-Key, a string of structured fields (RFC 9651) or the same unquoted, and Idempotency-Attempt: how
+ * often the caller has sent this key, if the caller made the key up itself.
  */
 export function idempotencyOf({ headers }: Request): Idempotency {
   const key = headers

@@ -25,8 +25,8 @@ const HEADERS = {
 };
 
 /**
- * Serves a file of the console. It goes through the Worker, so that it never arrives without these headers. Only the path
- * and If-None-Match are passed on: the assets must not see tokens, and take at most 2,000 headers.
+ * Serves a file of the console. It goes through the Worker, so that it never arrives without these headers. Only the
+ * path and If-None-Match are passed on: the assets must not see tokens, and take at most 2,000 headers.
  */
 export async function consoleFile(request: IRequest, { ASSETS }: Env): Promise<Response> {
   const cachedTag = request.headers.get("If-None-Match");

@@ -47,8 +47,8 @@ export function releaseReply(released: ChangeDecision): Reply {
 }
 
 /**
- * The headers of draft-ietf-httpapi-ratelimit-headers-10. `t` is the wait until some quota comes back, left out if all of
- * it is there. Layers in shadow are left out: a client must not slow down for a limit that denies nothing.
+ * The headers of draft-ietf-httpapi-ratelimit-headers-10. `t` is the wait until some quota comes back, left out if all
+ * of it is there. Layers in shadow are left out: a client must not slow down for a limit that denies nothing.
  */
 function rateLimitHeaders({ policy, limits }: Pick<Decision, "policy" | "limits">): Record<string, string> {
   const live = liveLimits({ limits });

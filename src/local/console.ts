@@ -8,8 +8,8 @@ const SOURCES = join(PROJECT, "console");
 const DIRECTORY = join(PROJECT, "dist/console");
 
 /**
- * Bundles the console: a page, its script and its style. Unchanged files are left alone, others are replaced atomically:
- * several services may start in one checkout at the same time.
+ * Bundles the console: a page, its script and its style. Unchanged files are left alone, others are replaced
+ * atomically: several services may start in one checkout at the same time.
  */
 export async function buildConsole(): Promise<void> {
   const { outputFiles } = await build({

@@ -10,11 +10,11 @@ const RETRY_MS = 50;
 const SETTLE_MS = 100;
 
 /**
- * Locks a data directory, so that only one service uses it: with two, writes would fail with SQLITE_BUSY. Waits briefly for
- * a service that is ending.
+ * Locks a data directory, so that only one service uses it: with two, writes would fail with SQLITE_BUSY. Waits briefly
+ * for a service that is ending.
  *
- * The lock is a listening socket in the directory. Unlike for a PID file, the system releases it however the process ends,
- * and a later process with the same PID does not hold it.
+ * The lock is a listening socket in the directory. Unlike for a PID file, the system releases it however the process
+ * ends, and a later process with the same PID does not hold it.
  * @throws StartFailure if another service holds the lock, or the directory can't be written to.
  */
 export async function lockDirectory(directory: string): Promise<void> {
@@ -43,7 +43,9 @@ async function lock(directory: string): Promise<void> {
   );
 }
 
-/** If two services start at once, both find a stale socket, and the slower one may remove the new socket of the other. */
+/**
+ * If two services start at once, both find a stale socket, and the slower one may remove the new socket of the other.
+ */
 async function isStillOurs(directory: string): Promise<boolean> {
   const inode = () => statSync(join(directory, "lock"), { throwIfNoEntry: false })?.ino;
   const ours = inode();

@@ -26,8 +26,8 @@ import {
  * `npm start`: the service on this machine, with counters on disk. README.md lists the variables.
  * `npm start -- --test-clock`: the service for tests, with a clock that tests move. It keeps nothing.
  */
-// Set before the first call to wrangler. Otherwise it logs which files it reads. It also reads .env if there is no .dev.vars,
-// so the variables in force would change with the first start, which makes .dev.vars.
+// Set before the first call to wrangler. Otherwise it logs which files it reads. It also reads .env if there is no
+// .dev.vars, so the variables in force would change with the first start, which makes .dev.vars.
 process.env.WRANGLER_LOG ??= "error";
 process.env.CLOUDFLARE_LOAD_DEV_VARS_FROM_DOT_ENV ??= "false";
 

@@ -22,7 +22,10 @@ export function unknownVariables(names: readonly string[]): string[] {
     });
 }
 
-/** The variable with the most similar name, if at most half of it differs. Prefixes are ignored: they are easily mixed up. */
+/**
+ * The variable with the most similar name, if at most half of it differs. Prefixes are ignored: they are easily mixed
+ * up.
+ */
 function closestName(name: string): string | undefined {
   const text = name.replace(PREFIX, "");
   const [best] = VARIABLES.map((variable) => {

@@ -11,8 +11,8 @@ export const SETTING_NAMES = ["HOST", "PORT", "LIMITER_DATA_DIR"] as const;
 export type Settings = Partial<Record<(typeof SETTING_NAMES)[number], string>>;
 
 /**
- * The variables of the Worker: from `wrangler.toml`, overridden by `.dev.vars`, overridden by the environment. A variable
- * that is set but empty counts as not set.
+ * The variables of the Worker: from `wrangler.toml`, overridden by `.dev.vars`, overridden by the environment. A
+ * variable that is set but empty counts as not set.
  *
  * By default all keys share one object: on one machine each object costs three open files.
  */
@@ -81,7 +81,8 @@ function restrictToOwner(path: string): void {
 }
 
 /**
- * Adds the variables for tokens. If no token is set, generates a caller and an admin token and keeps them in `.dev.vars`.
+ * Adds the variables for tokens. If no token is set, generates a caller and an admin token and keeps them in
+ * `.dev.vars`.
  * @throws ConfigError if the variables are invalid.
  */
 export function withTokens(variables: Variables, devVarsPath: string): Variables {

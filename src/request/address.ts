@@ -5,8 +5,8 @@ const NAT64 = new Address6("64:ff9b::/96");
 const IPV4_PREFIX_BITS = 96;
 
 /**
- * The normal form of an IP address, so that a host has one key however its address is spelt. IPv4 is dotted, also if it is
- * mapped into IPv6 or translated by NAT64. IPv6 is its prefix of `ipv6PrefixBits`, spelt as in RFC 5952.
+ * The normal form of an IP address, so that a host has one key however its address is spelt. IPv4 is dotted, also if it
+ * is mapped into IPv6 or translated by NAT64. IPv6 is its prefix of `ipv6PrefixBits`, spelt as in RFC 5952.
  *
  * Undefined for anything else. The library also reads subnets and zones, which name no caller.
  */
@@ -18,8 +18,8 @@ export function normalAddress(text: string, ipv6PrefixBits: number): string | un
 }
 
 /**
- * The normal form of a prefix, given by its first address, as in a key. A prefix of less than 96 bits also has addresses
- * without an embedded IPv4 address, even if its first address has one.
+ * The normal form of a prefix, given by its first address, as in a key. A prefix of less than 96 bits also has
+ * addresses without an embedded IPv4 address, even if its first address has one.
  */
 export function normalPrefix(text: string, ipv6PrefixBits: number): string | undefined {
   const isWide = ipv6PrefixBits < IPV4_PREFIX_BITS && parseAddress(text) instanceof Address6;

@@ -13,8 +13,8 @@ import { fieldErrors, invalid, readBySchema } from "./refusal";
 import { inlineKey, inlineReleaseRequest, inlineRequest, inlineSettleRequest } from "./schema";
 
 /**
- * The prefix of keys of inline limits: limits that the caller names in the request, such as a library with limits of its
- * own. No key of a policy has it, since those begin with an attribute and a colon.
+ * The prefix of keys of inline limits: limits that the caller names in the request, such as a library with limits of
+ * its own. No key of a policy has it, since those begin with an attribute and a colon.
  */
 const PREFIX = "inline/";
 

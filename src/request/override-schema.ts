@@ -53,8 +53,8 @@ const fields = z.strictObject({
 type Sent = Readonly<Partial<Record<keyof z.input<typeof fields>, unknown>>>;
 
 /**
- * A rule between fields, as JSON Schema for the OpenAPI document and as code. A refinement of the schema would not do: it
- * does not appear in the document, and it would also complain about a field that is malformed anyway.
+ * A rule between fields, as JSON Schema for the OpenAPI document and as code. A refinement of the schema would not do:
+ * it does not appear in the document, and it would also complain about a field that is malformed anyway.
  */
 interface Rule {
   readonly schema: Readonly<Record<string, unknown>>;

@@ -60,8 +60,8 @@ export function readConsume(input: unknown, idempotency: Idempotency, config: Re
 }
 
 /**
- * The identities of a subject in other policies, where they differ: in those that also count it by its first key. Policies
- * that count by its address alone can't tell it from others with the same address.
+ * The identities of a subject in other policies, where they differ: in those that also count it by its first key.
+ * Policies that count by its address alone can't tell it from others with the same address.
  */
 function aliasesOf(counted: Omit<ValidRequest, "cost">, subject: Subject, config: ReadConfig): string[] {
   const present = presentIn(subject, config.attributes, config.ipv6PrefixBits);

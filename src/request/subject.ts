@@ -36,8 +36,8 @@ export function presentIn(subject: Subject, attributes: readonly string[], ipv6P
 }
 
 /**
- * The keys that a policy's layers count by, in the order of the layers. They are valid if there are no errors. A layer in
- * shadow has no key if the subject has none of its attributes: without the layer the request is valid.
+ * The keys that a policy's layers count by, in the order of the layers. They are valid if there are no errors. A layer
+ * in shadow has no key if the subject has none of its attributes: without the layer the request is valid.
  */
 export function layerKeysOf(
   policy: Policy,
@@ -68,8 +68,8 @@ export function identityKeysOf(policy: Policy, keys: readonly (string | undefine
 }
 
 /**
- * The identity of a subject as a policy sees it, the same however the subject is spelt. Layers in shadow come and go, so
- * they are part of it only if no layer is live.
+ * The identity of a subject as a policy sees it, the same however the subject is spelt. Layers in shadow come and go,
+ * so they are part of it only if no layer is live.
  */
 export function identityOf(policy: Policy, keys: readonly (string | undefined)[]): string {
   return identityText(identityLayersOf(policy, keys).map(({ name, key }) => [name, key ? keyDigestOf(key) : NO_KEY]));

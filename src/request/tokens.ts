@@ -20,8 +20,8 @@ export function roleOf(token: string, { caller, admin }: Tokens): Role | undefin
 }
 
 /**
- * Compares with every token, in time that depends on lengths only. So an attacker can learn how long the tokens are, and
- * nothing else. Digests would hide the lengths too, but cost as much as a decision.
+ * Compares with every token, in time that depends on lengths only. So an attacker can learn how long the tokens are,
+ * and nothing else. Digests would hide the lengths too, but cost as much as a decision.
  */
 function isOneOf(presented: Uint8Array, tokens: readonly Uint8Array[]): boolean {
   const matches = (token: Uint8Array) =>

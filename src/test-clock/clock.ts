@@ -13,7 +13,9 @@ export class TestClock {
     return this.#nowMs;
   }
 
-  /** Sets the time. False for a time before a decision, which changes nothing: the time of an object never goes back. */
+  /**
+   * Sets the time. False for a time before a decision, which changes nothing: the time of an object never goes back.
+   */
   moveTo(ms: number): boolean {
     if (ms < this.#lastDecisionMs) return false;
     this.#nowMs = ms;

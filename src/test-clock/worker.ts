@@ -5,8 +5,8 @@ import { type Bindings, environmentOf } from "./environment";
 import { TEST_ROUTES, type TestEnv } from "./routes";
 
 /**
- * The entry of `npm start -- --test-clock`: the service on a clock that tests move. No other entry imports this, so it is
- * never deployed.
+ * The entry of `npm start -- --test-clock`: the service on a clock that tests move. No other entry imports this, so it
+ * is never deployed.
  */
 export { TestHubObject as HubObject } from "./hub";
 export { TestClockObject as LimiterObject, TestStatsObject as StatsObject } from "./object";

@@ -9,9 +9,9 @@ const CONCURRENT =
   "`test.concurrent`, or put the test into a file of its own, or start a service for it with `startLimiter()`.";
 
 /**
- * Vitest's `test` with a fixture `limiter`: a real limiter on a clock that tests move. A Vitest worker runs one service for
- * all of its tests. A test that uses `limiter` starts without counters. Such tests can't be concurrent: the reset of a test
- * would delete the counters of the others.
+ * Vitest's `test` with a fixture `limiter`: a real limiter on a clock that tests move. A Vitest worker runs one service
+ * for all of its tests. A test that uses `limiter` starts without counters. Such tests can't be concurrent: the reset
+ * of a test would delete the counters of the others.
  */
 export function limiterTest(options: StartOptions) {
   const test = base
@@ -26,8 +26,8 @@ export function limiterTest(options: StartOptions) {
       await runningLimiter.reset();
       return runningLimiter;
     });
-  // Without this hook the service would start within the first test, and use up its timeout. The first use adds the hook,
-  // so that an unused import starts nothing.
+  // Without this hook the service would start within the first test, and use up its timeout. The first use adds the
+  // hook, so that an unused import starts nothing.
   let hasHook = false;
   const withHook = () => {
     if (!hasHook) test.beforeAll(({ runningLimiter }) => void runningLimiter, START_MS);

@@ -7,7 +7,7 @@ interface Result<Body> {
   readonly body: Body;
 }
 
-/** Many calls in one. */
+/** Many calls in one request. */
 export function batchSuite(name: string, target: Target): void {
   const caller = new Caller(target);
   const send = (requests: unknown, more: object = {}) => caller.post("/v1/batch", { requests, ...more });
@@ -19,7 +19,7 @@ export function batchSuite(name: string, target: Target): void {
   const consume = (subject: object, more: object = {}) => ({ op: "consume", policy: "chat", subject, ...more });
 
   describe(`${name}: batches`, () => {
-    test("are decided in their order where they meet, and answered in it", async () => {
+    test("decide calls of one object in order, and answer in the order of the requests", async () => {
       const subject = newSubject();
       const answers = await results([
         ...Array.from({ length: 6 }, () => consume(subject)),
@@ -31,7 +31,7 @@ export function batchSuite(name: string, target: Target): void {
       expect(answers[6]?.body).toMatchObject({ allowed: false, retry_after_seconds: 60 });
     });
 
-    test("answer each call as it would have been answered alone, with its headers if they are asked for", async () => {
+    test("answer each call like the single call, with headers if the batch asks for them", async () => {
       const [one, other] = [newSubject(), newSubject()];
       const calls = (subject: object) =>
         [
@@ -70,7 +70,7 @@ export function batchSuite(name: string, target: Target): void {
       expect((await results([consume(newSubject())]))[0]).not.toHaveProperty("headers");
     });
 
-    test("settle what they consumed, charge a key once, and leave no charge for what they deny", async () => {
+    test("settle what they consumed, charge an idempotency key once, and charge nothing for a denial", async () => {
       const subject = newSubject();
       const answers = await results([
         consume(subject, { idempotency_key: "one", cost: 4 }),
@@ -93,7 +93,7 @@ export function batchSuite(name: string, target: Target): void {
       expect(again[0]).toMatchObject({ status: 200, body: { allowed: true, replayed: true } });
     });
 
-    test("keep what is wrong with one call from the others, and say all of it", async () => {
+    test("report every mistake of a call in its own result, and decide the other calls", async () => {
       const subject = newSubject();
       const answers = await results<ProblemBody>([
         { op: "delete", policy: "chat", subject },
@@ -116,7 +116,7 @@ export function batchSuite(name: string, target: Target): void {
       expect(await caller.used("chat", subject)).toEqual([2, 2, 2]);
     });
 
-    test("have 1 to 100 requests", async () => {
+    test("take 1 to 100 requests", async () => {
       const subject = newSubject();
       const check = { op: "check", policy: "chat", subject };
       expect(await results(Array.from({ length: 100 }, () => check))).toHaveLength(100);
@@ -131,7 +131,7 @@ export function batchSuite(name: string, target: Target): void {
       expect((await send([check], { more: 1 })).status).toBe(400);
     });
 
-    test("leave limits out of every body if asked to, and change nothing else", async () => {
+    test("leave `limits` out of all bodies if the batch asks for that, and change nothing else", async () => {
       const subjects = [newSubject(), newSubject()];
       const [without, withLimits] = await Promise.all(
         subjects.map((subject, i) => {
@@ -159,7 +159,7 @@ export function batchSuite(name: string, target: Target): void {
       expect((await send([], { limits: "no" })).status).toBe(400);
     });
 
-    test("have at most 64 KiB", async () => {
+    test("take at most 64 KiB", async () => {
       const body = JSON.stringify({ requests: [consume(newSubject())] });
       const padded = (bytes: number) => body + " ".repeat(bytes - body.length);
       expect((await caller.post("/v1/batch", padded(65_536))).status).toBe(200);

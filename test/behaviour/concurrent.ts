@@ -2,9 +2,9 @@ import { describe, expect, test } from "vitest";
 import { Caller, type DecisionBody, json, newSubject, type ProblemBody, type Target } from "./target";
 
 /**
- * Limits on how many decisions are under way. The policy `jobs`: caller by user else ip, 2 concurrent per 5 minutes and
- * a cost of 10 per 5 minutes; ip, 3 concurrent per minute. In shadow: the layer ip of `drill`, and all of `dream`, each
- * 1 concurrent per minute.
+ * Concurrent limits. The policy `jobs`: caller by user else ip, 2 concurrent per 5 minutes and a cost of 10 per 5
+ * minutes; ip, 3 concurrent per minute. In shadow: the layer ip of `drill`, and all of `dream`, each 1 concurrent per
+ * minute.
  */
 export function concurrentSuite(name: string, target: Target): void {
   const caller = new Caller(target);
@@ -18,8 +18,8 @@ export function concurrentSuite(name: string, target: Target): void {
   const release = (subject: object, id: unknown, more: object = {}) =>
     caller.post("/v1/release", { policy: "jobs", subject, id, ...more });
 
-  describe(`${name}: limits on what is under way`, () => {
-    test("admit so many, whatever they cost, and the next one once one of them was released", async () => {
+  describe(`${name}: concurrent limits`, () => {
+    test("admit up to the limit at any cost, and the next request after a release", async () => {
       const subject = newSubject();
       const id = await admitted(subject, 4);
       const second = await consume(subject, { cost: 3 });
@@ -54,7 +54,7 @@ export function concurrentSuite(name: string, target: Target): void {
       expect((await consume(subject)).status).toBe(429);
     });
 
-    test("a release is safe to repeat, and gives back one place and no cost", async () => {
+    test("a repeated release gives back one place and no cost", async () => {
       const subject = newSubject();
       const id = await admitted(subject, 2);
       await admitted(subject, 3);
@@ -64,7 +64,7 @@ export function concurrentSuite(name: string, target: Target): void {
       }
     });
 
-    test("what was settled at 0 keeps its place until it is released", async () => {
+    test("a consume that was settled at 0 keeps its place until it is released", async () => {
       const subject = newSubject();
       const ids = [await admitted(subject, 2), await admitted(subject, 2)];
       for (const id of ids)
@@ -77,7 +77,7 @@ export function concurrentSuite(name: string, target: Target): void {
       expect(await caller.used("jobs", subject)).toEqual([1, 9, 1]);
     });
 
-    test("the same key sent again takes one place, and none once it was released", async () => {
+    test("a repeated idempotency key takes one place, and none after its release", async () => {
       const subject = newSubject();
       const key = { "Idempotency-Key": `key_${crypto.randomUUID()}` };
       const replayed = async () => (await json<DecisionBody>(await consume(subject, {}, key))).replayed;
@@ -97,7 +97,7 @@ export function concurrentSuite(name: string, target: Target): void {
       expect(await caller.used("jobs", subject)).toEqual([0, 0, 3]);
     });
 
-    test("of many requests at once exactly as many are admitted as may be under way", async () => {
+    test("admit exactly the limit out of many simultaneous requests", async () => {
       const subject = newSubject();
       const decisions = await Promise.all(Array.from({ length: 50 }, () => caller.consume("jobs", subject)));
       const ids = decisions.flatMap(({ id }) => id ?? []);
@@ -106,12 +106,12 @@ export function concurrentSuite(name: string, target: Target): void {
       expect(await caller.used("jobs", subject)).toEqual([0, 2, 0]);
     });
 
-    test("are not what a cost can be above", async () => {
+    test("admit a cost above the limit", async () => {
       expect((await consume(newSubject(), { cost: 10 })).status).toBe(200);
       expect((await consume(newSubject(), { cost: 11 })).status).toBe(422);
     });
 
-    test("a release of no such decision is a 404, and changes nothing", async () => {
+    test("a release of an unknown decision is a 404, and changes nothing", async () => {
       const subject = newSubject();
       const id = await admitted(subject);
       for (const body of [
@@ -131,20 +131,20 @@ export function concurrentSuite(name: string, target: Target): void {
       [{ id: undefined }, ["/id"]],
       [{ id: "no spaces", cost: 1 }, ["/cost", "/id"]],
       [{ subject: { ip: "nowhere" }, more: 1 }, ["/more", "/subject/ip"]],
-    ])("a release with %j is a 400 that says where", async (change, pointers) => {
+    ])("a release with %j is a 400 that points at each mistake", async (change, pointers) => {
       const response = await release(newSubject(), "x", change);
       const { errors } = await json<ProblemBody>(response);
       expect([response.status, errors?.map(({ pointer }) => pointer).sort()]).toEqual([400, pointers]);
     });
 
-    test("a release by a policy without such limits is acknowledged, and changes nothing", async () => {
+    test("a release by a policy without concurrent limits is acknowledged, and changes nothing", async () => {
       const subject = newSubject();
       const { id } = await caller.consume("chat", subject, 2);
       expect((await release(subject, id, { policy: "chat" })).status).toBe(200);
       expect(await caller.used("chat", subject)).toEqual([2, 2, 2]);
     });
 
-    test("releases travel in batches, in their order", async () => {
+    test("a batch decides releases in order", async () => {
       const subject = newSubject();
       const one = { policy: "jobs", subject };
       const response = await caller.post("/v1/batch", {
@@ -168,7 +168,7 @@ export function concurrentSuite(name: string, target: Target): void {
       });
     });
 
-    test("are shown among the policies, and on a key's page", async () => {
+    test("are listed with the policies and with the counters of a key", async () => {
       const subject = newSubject();
       await admitted(subject, 3);
       const { policies } = await json<{ policies: { name: string; layers: unknown }[] }>(
@@ -189,7 +189,7 @@ export function concurrentSuite(name: string, target: Target): void {
       ]);
     });
 
-    test("in shadow deny nothing, and are released with the live ones, and without any by themselves", async () => {
+    test("deny nothing in shadow, where a release reaches them with and without live layers", async () => {
       const subject = newSubject();
       const consumed = async (policy: string) => {
         const body = await json<DecisionBody & { would_deny: boolean }>(
@@ -204,7 +204,7 @@ export function concurrentSuite(name: string, target: Target): void {
       expect([first.would_deny, second.would_deny]).toEqual([false, true]);
       expect(await usedAfter("drill", first.id)).toEqual([1, 0]);
       expect((await consumed("drill")).would_deny).toBe(false);
-      // It was never recorded in shadow, where another has taken the place.
+      // It was never recorded in shadow, where another consume has taken the place.
       expect(await usedAfter("drill", second.id)).toEqual([1, 1]);
 
       const alone = await consumed("dream");
@@ -214,7 +214,7 @@ export function concurrentSuite(name: string, target: Target): void {
       for (const policy of ["drill", "dream"]) expect((await release(subject, "nope", { policy })).status).toBe(404);
     });
 
-    test("can be named inline, and released there", async () => {
+    test("can be inline, with inline releases", async () => {
       const layers = [{ name: "job", key: crypto.randomUUID(), limits: ["1 concurrent/hour"] }];
       const consumeInline = async (cost: number) => caller.post("/v1/inline/consume", { layers, cost });
       const { id, limits } = await json<DecisionBody>(await consumeInline(1_000));
@@ -231,8 +231,8 @@ export function concurrentSuite(name: string, target: Target): void {
   const advance = target.advance?.bind(target);
   if (!advance) return;
 
-  describe(`${name}: limits on what is under way, and time`, () => {
-    test("a place that nobody releases ends with its window, to the millisecond", async () => {
+  describe(`${name}: concurrent limits over time`, () => {
+    test("a place that is never released is freed at the end of its window, to the millisecond", async () => {
       const subject = newSubject();
       await admitted(subject);
       await advance(60_000);
@@ -247,7 +247,7 @@ export function concurrentSuite(name: string, target: Target): void {
       expect(await caller.consume("jobs", subject)).toMatchObject({ allowed: false, retry_after_seconds: 300 });
     });
 
-    test("a release is acknowledged for as long as its decision is remembered, and no longer", async () => {
+    test("a release is acknowledged until the object forgets the decision", async () => {
       const subject = newSubject();
       const id = await admitted(subject);
       await advance(299_999);

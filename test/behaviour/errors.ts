@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { Caller, json, newSubject, type ProblemBody, type Target } from "./target";
 
-/** What is refused, with which status, and that nothing is counted by it. */
+/** Refusals with their statuses. A refused request is never counted. */
 export function errorSuite(name: string, target: Target): void {
   const caller = new Caller(target);
   const subject = { user: "u_errors", ip: "203.0.113.99" };
@@ -76,7 +76,7 @@ export function errorSuite(name: string, target: Target): void {
         { policy: "chat", cost: 0, subject: { user: "\u0007", ip: "1.2" } },
         ["/cost", "/subject/user", "/subject/ip"],
       ],
-    ])("%s is a 400 that says where", async (_, body, pointers) => {
+    ])("%s is a 400 that points at each mistake", async (_, body, pointers) => {
       for (const path of ["/v1/consume", "/v1/check"]) {
         const { errors = [] } = await expectProblem(await caller.post(path, body), 400);
         expect(errors.map(({ pointer }) => pointer).sort()).toEqual([...pointers].sort());
@@ -127,7 +127,7 @@ export function errorSuite(name: string, target: Target): void {
       },
     );
 
-    test("a cost at the smallest limit is decided, one above it is a 422 that no wait would help", async () => {
+    test("a cost equal to the smallest limit is decided, a higher cost is a 422", async () => {
       const free = newSubject();
       expect((await caller.post("/v1/consume", { policy: "chat", subject: free, cost: 5 })).status).toBe(200);
       for (const cost of [6, 2_000_000, 2 ** 60])
@@ -142,7 +142,7 @@ export function errorSuite(name: string, target: Target): void {
       "a body of type %s is a 415",
       async (type) => {
         const headers = { ...bearer(target.callerToken), ...(type && { "Content-Type": type }) };
-        // As bytes: text would be given a type of its own.
+        // As bytes: for text, fetch would set a Content-Type.
         const body = new TextEncoder().encode(JSON.stringify(valid));
         await expectProblem(await target.fetch("/v1/consume", { method: "POST", headers, body }), 415);
       },
@@ -183,7 +183,7 @@ export function errorSuite(name: string, target: Target): void {
       await expectProblem(await post(text.padEnd(8_193)), 413);
     });
 
-    test("nothing refused is counted", async () => {
+    test("a refused request is not counted", async () => {
       const fresh = newSubject();
       for (const body of [
         { policy: "chat", subject: fresh, cost: 0 },
@@ -196,7 +196,7 @@ export function errorSuite(name: string, target: Target): void {
     });
   });
 
-  describe(`${name}: who may call`, () => {
+  describe(`${name}: tokens`, () => {
     test.each([
       ["no token", {}],
       ["an empty one", { Authorization: "Bearer " }],
@@ -220,7 +220,7 @@ export function errorSuite(name: string, target: Target): void {
       }
     });
 
-    test("a missing token and a wrong one are told apart", async () => {
+    test("a missing token and a wrong token have different messages", async () => {
       const detailWith = async (headers: Record<string, string>) =>
         (await expectProblem(await target.fetch("/v1/policies", { headers }), 401)).detail;
       for (const headers of [{}, { Authorization: "Bearer " }, { Authorization: `Basic ${target.callerToken}` }])
@@ -231,7 +231,7 @@ export function errorSuite(name: string, target: Target): void {
         );
     });
 
-    test("a caller may not look at keys, an admin may do everything", async () => {
+    test("a caller token is a 403 on admin calls, an admin token permits all calls", async () => {
       for (const method of ["GET", "DELETE"])
         await expectProblem(
           await target.fetch("/v1/keys/user:u", { method, headers: bearer(target.callerToken) }),
@@ -242,7 +242,7 @@ export function errorSuite(name: string, target: Target): void {
       expect(response.status).toBe(200);
     });
 
-    test("the scheme is read in any case", async () => {
+    test("the authentication scheme is case-insensitive", async () => {
       const headers = { Authorization: `bearer ${target.callerToken}` };
       expect((await target.fetch("/v1/policies", { headers })).status).toBe(200);
     });
@@ -262,7 +262,7 @@ export function errorSuite(name: string, target: Target): void {
       "//v1/consume",
       "/healthz/",
       "/V1/consume",
-    ])("%s is a 404, whatever the token and the method", async (path) => {
+    ])("%s is a 404 with any token and method", async (path) => {
       for (const method of ["GET", "POST", "DELETE", "PUT"])
         await expectProblem(await target.fetch(path, { method, headers: bearer("wrong") }), 404);
     });
@@ -275,13 +275,13 @@ export function errorSuite(name: string, target: Target): void {
       ["/v1/keys/user:u", "POST", "GET, HEAD, DELETE"],
       ["/healthz", "DELETE", "GET, HEAD"],
       ["/openapi.json", "POST", "GET, HEAD"],
-    ])("%s does not take %s", async (path, method, allow) => {
+    ])("%s refuses %s with a 405", async (path, method, allow) => {
       const response = await target.fetch(path, { method });
       await expectProblem(response, 405);
       expect(response.headers.get("Allow")).toBe(allow);
     });
 
-    test("HEAD answers as GET does, without the body", async () => {
+    test("HEAD answers like GET, without a body", async () => {
       for (const path of ["/healthz", "/openapi.json"]) {
         const get = await target.fetch(path);
         const head = await target.fetch(path, { method: "HEAD" });
@@ -295,7 +295,7 @@ export function errorSuite(name: string, target: Target): void {
       expect([post.status, post.headers.get("Allow")]).toEqual([405, "POST"]);
     });
 
-    test("of several reasons to refuse, the first of the documented order is told", async () => {
+    test("a request with several mistakes is refused for the first in the documented order", async () => {
       const post = (path: string, headers: Record<string, string>, body: string) =>
         target.fetch(path, { method: "POST", headers, body });
       const typed = { "Content-Type": "application/json" };

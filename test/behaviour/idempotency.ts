@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { Caller, type DecisionBody, json, newSubject, type ProblemBody, type Target } from "./target";
 
-/** What makes a consume safe to be sent again, and its cost right afterwards. */
+/** Retries of a consume, and settles. */
 export function idempotencySuite(name: string, target: Target): void {
   const caller = new Caller(target);
   const newKey = () => `key_${crypto.randomUUID()}`;
@@ -9,7 +9,7 @@ export function idempotencySuite(name: string, target: Target): void {
   const settle = (body: object) => caller.post("/v1/settle", body);
 
   describe(`${name}: idempotency`, () => {
-    test("the same key sent again is charged once, and answered with the counters as they stand now", async () => {
+    test("a repeated key is charged once, and answered with the current counters", async () => {
       const subject = newSubject();
       const key = newKey();
       const first = await json<DecisionBody>(await consume(`"${key}"`, { policy: "chat", subject, cost: 2 }));
@@ -24,7 +24,7 @@ export function idempotencySuite(name: string, target: Target): void {
       }
     });
 
-    test("a replay is admitted also when the limit is used up by then", async () => {
+    test("a replay is admitted even if the limit is used up by then", async () => {
       const subject = newSubject();
       const key = newKey();
       await consume(key, { policy: "chat", subject, cost: 5 });
@@ -35,7 +35,7 @@ export function idempotencySuite(name: string, target: Target): void {
       });
     });
 
-    test("of many sent at once exactly one is no replay, and it is charged once", async () => {
+    test("simultaneous requests with one key are charged once: all but one are replays", async () => {
       const subject = newSubject();
       const key = newKey();
       const answers = await Promise.all(
@@ -48,7 +48,7 @@ export function idempotencySuite(name: string, target: Target): void {
       expect(await caller.used("chat", subject)).toEqual([2, 2, 2]);
     });
 
-    test("a denied attempt is not remembered: sent again, it is decided afresh", async () => {
+    test("a denied attempt is not remembered: a retry is decided anew", async () => {
       const subject = newSubject();
       const key = newKey();
       const blocking = await caller.consume("chat", subject, 5);
@@ -60,7 +60,7 @@ export function idempotencySuite(name: string, target: Target): void {
       });
     });
 
-    test("another subject's use of a key is another decision, also when they share an address", async () => {
+    test("the same key of another subject is another decision, even if they share an address", async () => {
       const { user, ip } = newSubject();
       const key = newKey();
       for (const subject of [{ user, ip }, { user: newSubject().user, ip }, { ip }, { user, ip: newSubject().ip }])
@@ -71,7 +71,7 @@ export function idempotencySuite(name: string, target: Target): void {
       expect(await caller.used("chat", { user, ip })).toEqual([2, 2, 3]);
     });
 
-    test("the same subject in another spelling is the same, and what no policy counts by is ignored", async () => {
+    test("a subject is the same in any spelling and with any attributes that no policy counts by", async () => {
       const key = newKey();
       const { user, ip } = newSubject();
       await consume(key, { policy: "chat", subject: { user, ip } });
@@ -79,7 +79,7 @@ export function idempotencySuite(name: string, target: Target): void {
       expect(await json(await consume(key, { policy: "chat", subject: spelt }))).toMatchObject({ replayed: true });
     });
 
-    test("a subject is what its policy counts it by: a retry from another address, or without one, is a replay", async () => {
+    test("a retry from another address, or without an address, is a replay", async () => {
       const { user, ip } = newSubject();
       const key = newKey();
       await consume(key, { policy: "burst", subject: { user, ip } });
@@ -89,7 +89,7 @@ export function idempotencySuite(name: string, target: Target): void {
       expect(await caller.used("burst", { user })).toEqual([3]);
     });
 
-    test("a key that was charged replays, although another policy has charged it since to what it takes for another", async () => {
+    test("a charged key replays even after another policy has charged it for an identity of its own", async () => {
       const subject = { ...newSubject(), org: "o" };
       const key = newKey();
       const { user, org } = subject;
@@ -123,7 +123,7 @@ export function idempotencySuite(name: string, target: Target): void {
       expect(response.status).toBe(400);
     });
 
-    test("a key of 128 characters is one", async () => {
+    test("a key of 128 characters is valid", async () => {
       const key = "A.z_0~:-".repeat(16);
       const body = await json<DecisionBody>(await consume(key, { policy: "chat", subject: newSubject() }));
       expect(body.id).toBe(key);
@@ -131,7 +131,7 @@ export function idempotencySuite(name: string, target: Target): void {
   });
 
   describe(`${name}: settle`, () => {
-    test("sets the cost in every layer, below and above the first one and the limit, and is safe to repeat", async () => {
+    test("sets the cost in every layer, below and above the first cost and the limit, and is safe to repeat", async () => {
       const subject = newSubject();
       const { id } = await caller.consume("chat", subject, 3);
       for (const cost of [1, 4, 4, 40, 0, 0, 2]) {
@@ -152,7 +152,7 @@ export function idempotencySuite(name: string, target: Target): void {
       ]);
     });
 
-    test("leaves the cost that was asked for beside the settled one, where that is another", async () => {
+    test("shows the admitted cost beside the settled cost, if they differ", async () => {
       const subject = newSubject();
       const ids: (string | undefined)[] = [];
       for (const cost of [0, 1, 2]) {
@@ -168,7 +168,7 @@ export function idempotencySuite(name: string, target: Target): void {
       ]);
     });
 
-    test("what was given back can be used again, and what was spent above the limit denies", async () => {
+    test("frees what was given back, and denies after more than the limit was spent", async () => {
       const subject = newSubject();
       const { id } = await caller.consume("chat", subject, 5);
       expect((await caller.consume("chat", subject)).allowed).toBe(false);
@@ -181,7 +181,7 @@ export function idempotencySuite(name: string, target: Target): void {
       });
     });
 
-    test("a settled decision still answers as a replay, at the cost that it was asked for", async () => {
+    test("a settled decision still replays, at the cost of its consume", async () => {
       const subject = newSubject();
       const key = newKey();
       await consume(key, { policy: "chat", subject, cost: 3 });
@@ -193,7 +193,7 @@ export function idempotencySuite(name: string, target: Target): void {
       }
     });
 
-    test("of no such decision is a 404, and changes nothing", async () => {
+    test("answers 404 to an unknown decision, and changes nothing", async () => {
       const subject = newSubject();
       const { id } = await caller.consume("chat", subject, 2);
       for (const body of [
@@ -216,7 +216,7 @@ export function idempotencySuite(name: string, target: Target): void {
       [{ cost: 0.5, id: undefined }, ["/cost", "/id"]],
       [{ id: "no spaces" }, ["/id"]],
       [{ id: 5, more: 1, subject: { ip: "x" } }, ["/id", "/more", "/subject/ip", "/subject/user"].slice(0, 3)],
-    ])("with %j is a 400 that says where", async (change, pointers) => {
+    ])("answers %j with a 400 that points at each mistake", async (change, pointers) => {
       const response = await settle({ policy: "chat", subject: newSubject(), id: "x", cost: 1, ...change });
       expect(response.status).toBe(400);
       expect((await json<ProblemBody>(response)).errors?.map(({ pointer }) => pointer).sort()).toEqual(pointers);
@@ -226,14 +226,14 @@ export function idempotencySuite(name: string, target: Target): void {
   const advance = target.advance?.bind(target);
   if (!advance) return;
 
-  describe(`${name}: idempotency and time`, () => {
-    test("a key is remembered in every layer for the longest window of its policy, and no longer", async () => {
+  describe(`${name}: idempotency over time`, () => {
+    test("every layer remembers a key for exactly the longest window of its policy", async () => {
       const subject = newSubject();
       const key = newKey();
       await consume(key, { policy: "chat", subject });
       await advance(3_599_999);
       expect(await json(await consume(key, { policy: "chat", subject }))).toMatchObject({ replayed: true });
-      // In the address's minute it has long not counted, and does not count again.
+      // It has left the address's minute, and does not count there again.
       expect(await caller.used("chat", subject)).toEqual([0, 1, 0]);
       await advance(1);
       expect(await json(await consume(key, { policy: "chat", subject }))).toMatchObject({
@@ -243,7 +243,7 @@ export function idempotencySuite(name: string, target: Target): void {
       expect(await caller.used("chat", subject)).toEqual([1, 1, 1]);
     });
 
-    test("what was settled counts from when it was consumed", async () => {
+    test("a settled cost counts from the time of its consume", async () => {
       const subject = newSubject();
       const { id } = await caller.consume("chat", subject, 1);
       await advance(59_999);
@@ -253,7 +253,7 @@ export function idempotencySuite(name: string, target: Target): void {
       expect((await caller.consume("chat", subject, 5)).allowed).toBe(true);
     });
 
-    test("a decision that has left the longest window can't be settled any more", async () => {
+    test("a decision that has left the longest window can't be settled", async () => {
       const subject = newSubject();
       const { id } = await caller.consume("chat", subject, 1);
       await advance(3_600_000);

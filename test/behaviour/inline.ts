@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { Caller, type DecisionBody, json, type ProblemBody, type Target } from "./target";
 
-/** Limits that the caller names itself, where they are switched on. */
+/** Inline limits, switched on. */
 export function inlineSuite(name: string, target: Target): void {
   const caller = new Caller(target);
   const newKey = () => `login/${crypto.randomUUID()}`;
@@ -10,8 +10,8 @@ export function inlineSuite(name: string, target: Target): void {
     caller.post("/v1/inline/consume", { layers, ...more }, headers);
   const check = async (layers: unknown) => json<DecisionBody>(await caller.post("/v1/inline/check", { layers }));
 
-  describe(`${name}: limits named inline`, () => {
-    test("are decided as a policy's are, with the same headers and body", async () => {
+  describe(`${name}: inline limits`, () => {
+    test("are decided like limits of a policy, with the same headers and body", async () => {
       const key = newKey();
       const layers = [layer(key, "2/minute", "3 per 2 hours")];
       const first = await consume(layers, { cost: 2 });
@@ -31,7 +31,7 @@ export function inlineSuite(name: string, target: Target): void {
       expect(await json(second)).toMatchObject({ allowed: false, "violated-policies": ["login/60s"] });
     });
 
-    test("tell to the millisecond when some of it comes back", async () => {
+    test("say to the millisecond when some of the limit comes back", async () => {
       const layers = [layer(newKey(), "2/minute")];
       const freesInMs = async () =>
         (
@@ -64,7 +64,7 @@ export function inlineSuite(name: string, target: Target): void {
       expect(unknown.status).toBe(404);
     });
 
-    test("another layer of the same key is another decision, also for the same idempotency key", async () => {
+    test("another layer with the same key makes another decision, even for the same idempotency key", async () => {
       const key = newKey();
       const mail = [{ ...layer(key, "1/minute"), name: "mail" }];
       expect((await consume(mail)).status).toBe(200);
@@ -75,7 +75,7 @@ export function inlineSuite(name: string, target: Target): void {
       expect(settled.status).toBe(404);
     });
 
-    test("forget a key, which no policy shares with them", async () => {
+    test("forget a key, and share no key with a policy", async () => {
       const key = `user:${crypto.randomUUID()}`;
       const layers = [layer(key, "1/minute")];
       expect((await consume(layers)).status).toBe(200);
@@ -101,7 +101,7 @@ export function inlineSuite(name: string, target: Target): void {
       ["a key with a control character", [layer("a\nb", "1/minute")], ["/layers/0/key"]],
       ["an unknown field", [{ ...layer("k", "1/minute"), by: ["ip"] }], ["/layers/0/by"]],
       ["nine layers", Array.from({ length: 9 }, (_, i) => ({ ...layer("k", "1/day"), name: `l${i}` })), ["/layers"]],
-    ])("are refused with %s, each mistake at its place", async (_, layers, pointers) => {
+    ])("refuse %s, with a pointer to each mistake", async (_, layers, pointers) => {
       for (const call of ["consume", "check"]) {
         const response = await caller.post(`/v1/inline/${call}`, { layers });
         const { errors } = await json<ProblemBody>(response);
@@ -109,7 +109,7 @@ export function inlineSuite(name: string, target: Target): void {
       }
     });
 
-    test("take a key of 256 bytes, and refuse a cost that could never fit", async () => {
+    test("take a key of 256 bytes, and refuse a cost that can never fit", async () => {
       const key = crypto.randomUUID().padEnd(256, "k");
       expect((await consume([layer(key, "5/minute")], { cost: 5 })).status).toBe(200);
       expect((await consume([layer(key, "5/minute")], { cost: 6 })).status).toBe(422);

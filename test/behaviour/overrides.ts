@@ -24,7 +24,7 @@ export function overrideSuite(name: string, target: Target): void {
     caller.post("/v1/consume", { policy: "chat", subject, ...more }, headers);
 
   describe(`${name}: overrides`, () => {
-    test("a ban of a key that only a layer in shadow counts by denies nobody, and is told", async () => {
+    test("a ban of a key that only a layer in shadow counts by is shown, and denies nobody", async () => {
       const subject = { ...newSubject(), org: `o_${crypto.randomUUID()}` };
       await set(`org:${subject.org}`, { kind: "ban" });
       const { allowed, would_deny: wouldDeny, limits } = await caller.consume("trial", subject);
@@ -36,7 +36,7 @@ export function overrideSuite(name: string, target: Target): void {
       ]);
     });
 
-    test("may be limits on what is under way, from then on and with those that are", async () => {
+    test("can be concurrent limits, which count earlier events too", async () => {
       const subject = newSubject();
       const first = await caller.consume("chat", subject);
       await set(`user:${subject.user}`, limitsOf("caller", "1 concurrent/minute", "5/minute"));
@@ -46,7 +46,7 @@ export function overrideSuite(name: string, target: Target): void {
       expect((await caller.consume("chat", subject)).allowed).toBe(true);
     });
 
-    test("a ban denies whatever counts by the key, and charges nothing; lifted, the very next consume is admitted", async () => {
+    test("a ban denies without a charge, and the first consume after it is lifted is admitted", async () => {
       const subject = newSubject();
       const key = `user:${subject.user}`;
       const response = await put(key, { kind: "ban", ...forAMinute });
@@ -72,7 +72,7 @@ export function overrideSuite(name: string, target: Target): void {
       expect((await lift(key)).status).toBe(204);
     });
 
-    test("other limits may be on what is under way, and are written as they are read", async () => {
+    test("concurrent limits are shown as they were set, and enforced", async () => {
       const subject = newSubject();
       const key = `user:${subject.user}`;
       const response = await put(key, { ...forAMinute, ...limitsOf("caller", "1 concurrent per 5 minutes") });
@@ -90,7 +90,7 @@ export function overrideSuite(name: string, target: Target): void {
       expect((await caller.consume("chat", subject)).limits.map(({ used }) => used)).toEqual([1, 6]);
     });
 
-    test("an exemption admits what the key's limits would not, and records it; other keys have their own", async () => {
+    test("an exemption admits and records costs above the key's limits, but not above those of other keys", async () => {
       const subject = newSubject();
       const key = `user:${subject.user}`;
       await set(key, { kind: "exempt" });
@@ -106,7 +106,7 @@ export function overrideSuite(name: string, target: Target): void {
       expect((await caller.check("chat", subject)).limits.map(({ used }) => used)).toEqual([30, 30, 30]);
     });
 
-    test("other limits are in force for the layer that is named, in the body and the headers", async () => {
+    test("other limits replace those of the named layer, in the body and the headers", async () => {
       const subject = newSubject();
       await set(`user:${subject.user}`, limitsOf("caller", "2 per 30 seconds", "7/day"));
       const first = await consume(subject, { cost: 2 });
@@ -124,7 +124,7 @@ export function overrideSuite(name: string, target: Target): void {
       const second = await consume(subject);
       expect(second.status).toBe(429);
       expect(await json(second)).toMatchObject({ "violated-policies": ["caller/30s"] });
-      // Another key of the same policy has the policy's own, and its own header.
+      // Another key of the same policy has the policy's own limits and header.
       const other = await consume(newSubject());
       expect(other.headers.get("RateLimit-Policy")).toBe(
         '"caller/60s";q=5;w=60, "caller/3600s";q=60;w=3600, "ip/60s";q=30;w=60',
@@ -140,7 +140,7 @@ export function overrideSuite(name: string, target: Target): void {
       expect(outcomes.at(-1)).toBe(false);
     });
 
-    test("of a key that two layers count by, a ban is of both and other limits of the one that is named", async () => {
+    test("a ban holds for all layers that count by the key, other limits only for the named layer", async () => {
       const { ip } = newSubject();
       const kinds = async () => (await caller.check("chat", { ip })).limits.map(({ override }) => override);
       await set(`ip:${ip}`, { kind: "ban" });
@@ -177,7 +177,7 @@ export function overrideSuite(name: string, target: Target): void {
       expect(await caller.used("chat", subject)).toEqual([1, 1, 1]);
     });
 
-    test("a batch is decided under them too", async () => {
+    test("hold for batches too", async () => {
       const [banned, free] = [newSubject(), newSubject()];
       await set(`user:${banned.user}`, { kind: "ban" });
       const requests = [banned, free].map((subject) => ({ op: "consume", policy: "chat", subject }));
@@ -185,7 +185,7 @@ export function overrideSuite(name: string, target: Target): void {
       expect(results.map(({ status }) => status)).toEqual([429, 200]);
     });
 
-    test("a key shows its override beside its counters, and keeps it when it is forgotten", async () => {
+    test("a key shows its override beside its counters, and keeps it when the key is forgotten", async () => {
       const subject = newSubject();
       const key = `user:${subject.user}`;
       expect(await caller.key(key)).toEqual({ key, override: null, counters: [] });
@@ -195,44 +195,44 @@ export function overrideSuite(name: string, target: Target): void {
         ...limitsOf("caller", "600 per 2 hours"),
       };
       const isAhead = Date.parse(body.expires_at) - Date.now() <= 366 * 86_400_000;
-      const asked = isAhead ? body : { ...body, expires_at: new Date(Date.now() + 86_400_000).toISOString() };
-      const response = await put(key, asked);
-      const told = {
+      const request = isAhead ? body : { ...body, expires_at: new Date(Date.now() + 86_400_000).toISOString() };
+      const response = await put(key, request);
+      const expected = {
         key,
         override: {
           kind: "limits",
           reason: "pays",
-          expires_at: new Date(asked.expires_at).toISOString(),
+          expires_at: new Date(request.expires_at).toISOString(),
           limits: [{ policy: "chat", layer: "caller", limits: ["600 per 2 hours"] }],
         },
       };
-      expect([response.status, await json(response)]).toEqual([200, told]);
-      expect(await caller.key(key)).toEqual({ ...told, counters: [] });
+      expect([response.status, await json(response)]).toEqual([200, expected]);
+      expect(await caller.key(key)).toEqual({ ...expected, counters: [] });
       await caller.consume("chat", subject);
       const { counters } = await caller.key(key);
       expect(counters).toMatchObject([
         { limits: [{ limit: 600, window_seconds: 7_200, used: 1, override: "limits" }] },
       ]);
       await caller.admin(`/v1/keys/${encodeURIComponent(key)}`, { method: "DELETE" });
-      expect(await caller.key(key)).toEqual({ ...told, counters: [] });
+      expect(await caller.key(key)).toEqual({ ...expected, counters: [] });
       await lift(key);
       expect((await caller.key(key)).override).toBeNull();
     });
 
     test.each([
-      ["nothing", {}, ["/expires_at", "/kind", "/reason"]],
-      ["no object", "[]", [""]],
+      ["an empty object", {}, ["/expires_at", "/kind", "/reason"]],
+      ["a list", "[]", [""]],
       ["an unknown kind and field", { ...forAMinute, kind: "mute", for: 5 }, ["/for", "/kind"]],
       ["a blank reason", { ...forAMinute, kind: "ban", reason: "  " }, ["/reason"]],
       ["a reason of 501 characters", { ...forAMinute, kind: "ban", reason: "x".repeat(501) }, ["/reason"]],
       ["an end that has passed", { kind: "ban", reason: "r", expires_at: "2001-01-01T00:00:00Z" }, ["/expires_at"]],
       ["an end too far ahead", { kind: "ban", reason: "r", expires_at: "9999-01-01T00:00:00Z" }, ["/expires_at"]],
-      ["no instant", { kind: "ban", reason: "r", expires_at: "tomorrow" }, ["/expires_at"]],
-      ["no time at all", { kind: "ban", reason: "r", expires_in_seconds: 0 }, ["/expires_in_seconds"]],
-      ["a time too long", { kind: "ban", reason: "r", expires_in_seconds: 31_622_401 }, ["/expires_in_seconds"]],
+      ["an invalid instant", { kind: "ban", reason: "r", expires_at: "tomorrow" }, ["/expires_at"]],
+      ["a duration of zero", { kind: "ban", reason: "r", expires_in_seconds: 0 }, ["/expires_in_seconds"]],
+      ["a duration too long", { kind: "ban", reason: "r", expires_in_seconds: 31_622_401 }, ["/expires_in_seconds"]],
       ["two ends", { kind: "ban", ...forAMinute, expires_at: "2040-01-01T00:01:00Z" }, ["/expires_in_seconds"]],
-      ["limits without any", { kind: "limits", ...forAMinute }, ["/limits"]],
-      ["an empty list of them", { kind: "limits", ...forAMinute, limits: [] }, ["/limits"]],
+      ["missing limits", { kind: "limits", ...forAMinute }, ["/limits"]],
+      ["an empty list of limits", { kind: "limits", ...forAMinute, limits: [] }, ["/limits"]],
       ["a ban with limits", { ...limitsOf("caller", "1/minute"), kind: "ban", ...forAMinute }, ["/limits"]],
       [
         "every mistake at once",
@@ -269,7 +269,7 @@ export function overrideSuite(name: string, target: Target): void {
         },
         ["/limits"],
       ],
-    ])("of %s is a 400 that says where, and sets nothing", async (_, body, pointers) => {
+    ])("refuse %s with a 400 that points at each mistake, and set nothing", async (_, body, pointers) => {
       const key = `user:${newSubject().user}`;
       const response = await put(key, body);
       expect([response.status, response.headers.get("Content-Type")]).toEqual([400, "application/problem+json"]);
@@ -278,7 +278,7 @@ export function overrideSuite(name: string, target: Target): void {
       expect((await caller.key(key)).override).toBeNull();
     });
 
-    test("are refused in the order of all calls", async () => {
+    test("are refused in the documented order", async () => {
       const valid = { kind: "ban", ...forAMinute };
       const statuses = [
         await put("user:u", valid, { Authorization: "Bearer wrong" }),
@@ -293,7 +293,7 @@ export function overrideSuite(name: string, target: Target): void {
       expect(statuses).toEqual([401, 403, 415, 413, 400, 400, 405, 400]);
     });
 
-    test("are of policies alone: limits named inline know none", async () => {
+    test("do not hold for inline limits", async () => {
       const { ip } = newSubject();
       await set(`ip:${ip}`, { kind: "ban" });
       const layers = [{ name: "login", key: `ip:${ip}`, limits: ["1/minute"] }];
@@ -304,8 +304,8 @@ export function overrideSuite(name: string, target: Target): void {
   const advance = target.advance?.bind(target);
   if (!advance) return;
 
-  describe(`${name}: overrides end`, () => {
-    test("at the instant that was told, and not a millisecond before", async () => {
+  describe(`${name}: the end of an override`, () => {
+    test("comes at the stated instant, and not a millisecond before", async () => {
       const subject = newSubject();
       await set(`user:${subject.user}`, { kind: "ban" });
       await advance(59_999);
@@ -318,7 +318,7 @@ export function overrideSuite(name: string, target: Target): void {
       expect(admitted.limits[0]).not.toHaveProperty("override");
     });
 
-    test("and the wait goes on if the policy's own limits ask for more", async () => {
+    test("may leave a longer wait for the policy's own limits", async () => {
       const subject = newSubject();
       await caller.consume("chat", subject, 5);
       await advance(30_000);
@@ -332,7 +332,7 @@ export function overrideSuite(name: string, target: Target): void {
       expect((await caller.consume("chat", subject)).allowed).toBe(true);
     });
 
-    test("an exemption that ends before another key has room is not counted on", async () => {
+    test("takes back an exemption: a wait for another key does not count on it", async () => {
       const subject = newSubject();
       for (let i = 0; i < 6; i++) await caller.consume("chat", { user: newSubject().user, ip: subject.ip }, 5);
       await advance(45_000);
@@ -343,7 +343,7 @@ export function overrideSuite(name: string, target: Target): void {
         return [retry_after_seconds, ...limits.map(({ override }) => override)];
       };
       expect(await waits()).toEqual([60, undefined, undefined, undefined]);
-      // The address has room in 15 seconds; the user is exempt then, or has to wait for its own limit again.
+      // The address has room in 15 seconds. The user is exempt then, or has to wait for its own limit again.
       await set(`user:${subject.user}`, { kind: "exempt", expires_in_seconds: 16 });
       expect(await waits()).toEqual([15, "exempt", "exempt", undefined]);
       await set(`user:${subject.user}`, { kind: "exempt", expires_in_seconds: 15 });
@@ -354,7 +354,7 @@ export function overrideSuite(name: string, target: Target): void {
       expect((await caller.consume("chat", subject)).allowed).toBe(true);
     });
 
-    test("an event that a wider window admitted counts in it for as long as it is wide", async () => {
+    test("comes before a wider window has passed: until then its events count in it", async () => {
       const subject = newSubject();
       await set(`user:${subject.user}`, { ...limitsOf("caller", "5/day"), expires_in_seconds: 172_800 });
       await caller.consume("chat", subject, 5);

@@ -1,4 +1,4 @@
-/** The policies beside chat that the suites ask for. */
+/** The policies of the suites, beside chat. */
 export const POLICIES = {
   upload: {
     layers: [
@@ -36,5 +36,5 @@ export const POLICIES = {
   burst: { layers: [{ name: "caller", by: ["user"], limits: ["1000/minute"] }] },
 };
 
-/** What is decided is what the suites are about: on a machine that is busy it may take its time. */
+/** Long, so that a busy machine does not fail the suites. */
 export const PATIENT = { RATE_LIMIT_DEADLINE_MS: "10000" };

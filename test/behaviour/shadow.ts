@@ -15,12 +15,17 @@ export function shadowSuite(name: string, target: Target): void {
   describe(`${name}: layers in shadow`, () => {
     test("admit what they would deny, say so, and count as if they had denied it", async () => {
       const subject = newSubject();
-      const told: unknown[] = [];
+      const decisions: unknown[] = [];
       for (let i = 0; i < 5; i++) {
         const { allowed, would_deny, retry_after_seconds, ...rest } = await caller.consume("trial", subject);
-        told.push([allowed, would_deny, retry_after_seconds, ...usedIn({ ...rest, allowed, retry_after_seconds })]);
+        decisions.push([
+          allowed,
+          would_deny,
+          retry_after_seconds,
+          ...usedIn({ ...rest, allowed, retry_after_seconds }),
+        ]);
       }
-      expect(told).toEqual([
+      expect(decisions).toEqual([
         [true, false, null, "ip 1", "caller 1"],
         [true, false, null, "ip 2", "caller 2"],
         [true, false, null, "ip 3", "caller 3"],
@@ -38,7 +43,7 @@ export function shadowSuite(name: string, target: Target): void {
       expect([third.allowed, third.would_deny, usedIn(third)]).toEqual([true, true, ["ip 0", "caller 1", "org 2"]]);
     });
 
-    test("are marked in the body, and not in the headers", async () => {
+    test("are marked in the body, and left out of the headers", async () => {
       const subject = newSubject();
       const response = await send("trial", subject, { cost: 2 });
       expect(response.headers.get("RateLimit-Policy")).toBe('"caller/60s";q=5;w=60');
@@ -60,7 +65,7 @@ export function shadowSuite(name: string, target: Target): void {
       });
     });
 
-    test("are no reason of a denial, count nothing of it, and tell what they would have done", async () => {
+    test("are no reason for a denial, do not count it, and say what they would have done", async () => {
       const subject = newSubject();
       await caller.consume("trial", subject, 3);
       await target.advance?.(10_000);
@@ -83,7 +88,7 @@ export function shadowSuite(name: string, target: Target): void {
       expect([free.allowed, free.would_deny, usedIn(free)]).toEqual([false, false, ["ip 0", "caller 5"]]);
     });
 
-    test("of a policy without live ones deny nothing, whatever is asked of them, and send no headers", async () => {
+    test("of a policy without live layers never deny, and send no headers", async () => {
       const subject = newSubject();
       for (const [cost, wouldDeny, used] of [
         [5, false, ["caller 5", "caller 5", "ip 5"]],
@@ -103,7 +108,7 @@ export function shadowSuite(name: string, target: Target): void {
       }
     });
 
-    test("a check of them records nothing", async () => {
+    test("record nothing for a check", async () => {
       const subject = newSubject();
       expect(await caller.check("trial", subject, 3)).toMatchObject({ allowed: true, shadow: true, would_deny: false });
       await caller.consume("trial", subject);
@@ -112,7 +117,7 @@ export function shadowSuite(name: string, target: Target): void {
       expect(await caller.used("trial", subject)).toEqual([1, 1]);
     });
 
-    test("a cost above a limit of theirs would be denied, and is no 422", async () => {
+    test("would deny a cost above their limit, which is no 422", async () => {
       const subject = newSubject();
       const body = await caller.consume("trial", subject, 4);
       expect([body.allowed, body.would_deny, usedIn(body)]).toEqual([true, true, ["caller 4"]]);
@@ -120,7 +125,7 @@ export function shadowSuite(name: string, target: Target): void {
       expect(await caller.used("trial", subject)).toEqual([0, 4]);
     });
 
-    test("a key is charged once in them, too, also when they would have denied it at first", async () => {
+    test("charge a key once, even if they would have denied it at first", async () => {
       const subject = newSubject();
       const once = async (policy: string, cost: number, key: string) =>
         json<DecisionBody>(await send(policy, subject, { cost }, { "Idempotency-Key": key }));
@@ -145,7 +150,7 @@ export function shadowSuite(name: string, target: Target): void {
       ]);
     });
 
-    test("are settled with the live ones, and without any by themselves", async () => {
+    test("are settled with the live layers, or alone if there are none", async () => {
       const subject = newSubject();
       const settle = (policy: string, id: unknown, cost: number) =>
         caller.post("/v1/settle", { policy, subject, id, cost });
@@ -168,7 +173,7 @@ export function shadowSuite(name: string, target: Target): void {
       for (const policy of ["trial", "rehearsal"]) expect((await settle(policy, "unknown", 1)).status).toBe(404);
     });
 
-    test("are left out where the subject has nothing to count by, and a mistake in it is told", async () => {
+    test("are left out if the subject has none of their attributes, but an invalid attribute is reported", async () => {
       const { user, ip } = newSubject();
       const body = await caller.consume("trial", { user });
       expect([body.allowed, body.shadow, body.would_deny, usedIn(body)]).toEqual([true, true, false, ["caller 1"]]);
@@ -182,7 +187,7 @@ export function shadowSuite(name: string, target: Target): void {
       expect((await send("trial", { ip })).status).toBe(400);
     });
 
-    test("of a batch are decided in its order, each as it would have been alone", async () => {
+    test("decide a batch in order, each call like the single call", async () => {
       for (const policy of ["trial", "rehearsal"]) {
         const subject = newSubject();
         const consume = { op: "consume", policy, subject };
@@ -216,7 +221,7 @@ export function shadowSuite(name: string, target: Target): void {
       }
     });
 
-    test("are shown with the policies in force, and with the counters of a key", async () => {
+    test("are listed with the policies and with the counters of a key", async () => {
       const subject = newSubject();
       await caller.consume("trial", subject);
       const { policies } = await json<{ policies: { name: string; layers: { name: string; mode: string }[] }[] }>(

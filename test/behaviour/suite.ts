@@ -3,8 +3,8 @@ import { POLICIES } from "./policies";
 import { Caller, type DecisionBody, json, newSubject, type ProblemBody, type Target } from "./target";
 
 /**
- * What docs/api.md promises, one test a sentence: run on every placement, in the test runtime and on `npm start`.
- * The policies beside chat, in `policies.ts`: `upload` (caller by user else ip: 10 per 2 seconds, 100/minute; org: 1000000
+ * The promises of docs/api.md, a test per sentence: run on every placement, in the test runtime and on `npm start`. The
+ * policies beside chat, in `policies.ts`: `upload` (caller by user else ip: 10 per 2 seconds, 100/minute; org: 1000000
  * per day), `burst` (caller by user: 1000/minute), and two with layers in shadow.
  */
 export function behaviourSuite(name: string, target: Target): void {
@@ -50,7 +50,7 @@ export function behaviourSuite(name: string, target: Target): void {
       });
     });
 
-    test("answers a denied consume as a problem that a backend can pass on as it is", async () => {
+    test("answers a denied consume with a problem that a backend can pass on unchanged", async () => {
       const subject = newSubject();
       await caller.consume("chat", subject, 5);
       const response = await caller.post("/v1/consume", { policy: "chat", subject });
@@ -77,7 +77,7 @@ export function behaviourSuite(name: string, target: Target): void {
       expect(limits.map(({ used }) => used)).toEqual([5, 5, 5]);
     });
 
-    test("a check records nothing, has no id, and answers 200 either way", async () => {
+    test("a check records nothing, has no id, and answers 200 whether allowed or denied", async () => {
       const subject = newSubject();
       const free = await caller.post("/v1/check", { policy: "chat", subject, cost: 5 });
       expect(free.status).toBe(200);
@@ -101,7 +101,7 @@ export function behaviourSuite(name: string, target: Target): void {
       expect(await caller.used("chat", subject)).toEqual([5, 5, 5]);
     });
 
-    test("of many requests at once exactly the limit is admitted", async () => {
+    test("admits exactly the limit out of many simultaneous requests", async () => {
       const subject = newSubject();
       const outcomes = await Promise.all(Array.from({ length: 200 }, () => caller.consume("chat", subject)));
       expect(outcomes.filter(({ allowed }) => allowed)).toHaveLength(5);
@@ -126,7 +126,7 @@ export function behaviourSuite(name: string, target: Target): void {
       expect(await caller.key(`user:${user}`)).toEqual({ key: `user:${user}`, counters: [], override: null });
     });
 
-    test("an anonymous caller's own counter and that of the address are two", async () => {
+    test("counts an anonymous caller and its address separately", async () => {
       const { ip } = newSubject();
       const anonymous = await caller.consume("chat", { ip }, 5);
       expect(anonymous.limits.map(({ layer, key, used }) => [layer, key, used])).toEqual([
@@ -140,7 +140,7 @@ export function behaviourSuite(name: string, target: Target): void {
       expect(signedIn.limits.map(({ used }) => used)).toEqual([1, 1, 6]);
     });
 
-    test("policies share no counter", async () => {
+    test("policies share no counters", async () => {
       const subject = { ...newSubject(), org: "acme" };
       await caller.consume("chat", subject, 5);
       expect(await caller.used("upload", subject)).toEqual([0, 0, expect.any(Number)]);
@@ -173,7 +173,7 @@ export function behaviourSuite(name: string, target: Target): void {
       expect(decision.limits.map((limit) => limit.key)).toEqual([key, key, key]);
     });
 
-    test("an attribute that is null, empty or blank is absent, and one that no layer counts by is ignored", async () => {
+    test("an attribute that is null, empty or blank counts as absent, and an attribute that no layer counts by is ignored", async () => {
       const { ip } = newSubject();
       for (const user of [null, "", " \t"])
         expect(
@@ -223,7 +223,7 @@ export function behaviourSuite(name: string, target: Target): void {
       expect((await caller.key(`ip:${ip}`, "?events=0")).counters[0]?.events).toEqual([]);
     });
 
-    test("a key never seen, or only asked about, has no counters and can be forgotten all the same", async () => {
+    test("a key that was never seen, or only checked, has no counters and can be forgotten", async () => {
       const subject = newSubject();
       await caller.check("chat", subject);
       const path = `/v1/keys/${encodeURIComponent(`user:${subject.user}`)}`;
@@ -235,7 +235,7 @@ export function behaviourSuite(name: string, target: Target): void {
       expect((await caller.admin(path, { method: "DELETE" })).status).toBe(204);
     });
 
-    test("forgets a key, and no other", async () => {
+    test("forgets a key, and no other key", async () => {
       const subject = newSubject();
       await caller.consume("chat", subject, 5);
       const response = await caller.admin(`/v1/keys/${encodeURIComponent(`user:${subject.user}`)}`, {
@@ -270,16 +270,19 @@ export function behaviourSuite(name: string, target: Target): void {
       "ip:64:ff9b::1.2.3.4",
       "ip:1.2.3.4/64",
       "ip:1.2.3",
-    ])("the key %j, not in its normal form, is a 400", async (key) => {
+    ])("the key %j is a 400, since it is not in its normal form", async (key) => {
       for (const method of ["GET", "DELETE"]) {
         const response = await caller.admin(`/v1/keys/${encodeURIComponent(key)}`, { method });
         expect([response.status, response.headers.get("Content-Type")]).toEqual([400, "application/problem+json"]);
       }
     });
 
-    test.each(["%", "user:%ff", "user:%ED%A0%80"])("the path /v1/keys/%s, not UTF-8, is a 400", async (path) => {
-      expect((await caller.admin(`/v1/keys/${path}`)).status).toBe(400);
-    });
+    test.each(["%", "user:%ff", "user:%ED%A0%80"])(
+      "the path /v1/keys/%s is a 400, since it is not UTF-8",
+      async (path) => {
+        expect((await caller.admin(`/v1/keys/${path}`)).status).toBe(400);
+      },
+    );
 
     test.each(["events=-1", "events=1001", "events=1.5", "events=", "events=x", "events=1&events=2", "limit=5"])(
       "the query %s is a 400",
@@ -288,7 +291,7 @@ export function behaviourSuite(name: string, target: Target): void {
       },
     );
 
-    test("lists up to 1,000 events, 100 when not told otherwise", async () => {
+    test("lists up to 1,000 events, and 100 by default", async () => {
       const subject = { user: newSubject().user };
       await Promise.all(Array.from({ length: 120 }, () => caller.consume("burst", subject)));
       const count = async (query?: string) =>
@@ -297,7 +300,7 @@ export function behaviourSuite(name: string, target: Target): void {
     });
   });
 
-  describe(`${name}: what is in force`, () => {
+  describe(`${name}: policies and health`, () => {
     test("lists the policies", async () => {
       const response = await target.fetch("/v1/policies", {
         headers: { Authorization: `Bearer ${target.callerToken}` },
@@ -339,7 +342,7 @@ export function behaviourSuite(name: string, target: Target): void {
       ]);
     });
 
-    test("is healthy, whoever asks", async () => {
+    test("is healthy, and says so without a token", async () => {
       const response = await target.fetch("/healthz");
       expect([response.status, await response.json()]).toEqual([200, { status: "ok" }]);
     });
@@ -378,7 +381,7 @@ export function behaviourSuite(name: string, target: Target): void {
       expect(await json(response)).toMatchObject({ retry_after_seconds: seconds });
     });
 
-    test("tells the wait of the cost that is asked about, and what comes back when", async () => {
+    test("states the wait for the cost in question, and when how much comes back", async () => {
       const subject = newSubject();
       await caller.consume("chat", subject, 2);
       await advance(20_000);
@@ -394,7 +397,7 @@ export function behaviourSuite(name: string, target: Target): void {
       expect(limits.map(({ reset_seconds }) => reset_seconds)).toEqual([50, 3590, 50]);
     });
 
-    test("the hour's limit holds when every minute was kept", async () => {
+    test("the limit of the hour holds even if every minute stayed within its own", async () => {
       const subject = newSubject();
       let admitted = 0;
       for (let minute = 0; minute < 13; minute++) {
@@ -408,7 +411,7 @@ export function behaviourSuite(name: string, target: Target): void {
       });
     });
 
-    test("what has left every window is gone from the key's page", async () => {
+    test("an event that has left every window is no longer listed with its key", async () => {
       const subject = newSubject();
       await caller.consume("chat", subject);
       await advance(3_600_000);

@@ -1,9 +1,9 @@
-/** A limiter to be judged from outside: over HTTP, whatever serves it and wherever its counters live. */
+/** A limiter under test, over HTTP: with any runtime and any placement. */
 export interface Target {
   readonly callerToken: string;
   readonly adminToken: string;
   fetch(path: string, init?: RequestInit): Promise<Response>;
-  /** Moves its clock on; left out where the clock can't be moved. */
+  /** Moves its clock forward. Left out if the clock can't be moved. */
   advance?(ms: number): void | Promise<void>;
 }
 
@@ -57,7 +57,7 @@ export interface KeyBody {
   }[];
 }
 
-/** The calls, as a backend would make them. */
+/** Makes calls like a backend. */
 export class Caller {
   constructor(readonly target: Target) {}
 
@@ -85,7 +85,7 @@ export class Caller {
     return json(await this.admin(`/v1/keys/${encodeURIComponent(key)}${query}`));
   }
 
-  /** What every limit of a decision's keys has in use: the same before and after whatever must leave no trace. */
+  /** `used` of every limit: unchanged by a call that must leave no trace. */
   async used(policy: string, subject: Record<string, string>): Promise<number[]> {
     return (await this.check(policy, subject)).limits.map(({ used }) => used);
   }

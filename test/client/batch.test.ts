@@ -31,7 +31,7 @@ async function batching(behaviours: [Behaviour, ...Behaviour[]], options: Partia
   return { limiter, received, batches, itemsOf, users, consume, arrived };
 }
 
-/** Answers each call of a batch with what it was asked, so that nobody can be given the answer of another. */
+/** Answers each call of a batch with its own request, so that a mixed-up answer is noticed. */
 const echoes: Behaviour = (response, _, body) => echo(response, body);
 
 function echo(response: ServerResponse, body: unknown, change = (results: unknown[]) => results): void {
@@ -49,10 +49,10 @@ function echo(response: ServerResponse, body: unknown, change = (results: unknow
   response.end(JSON.stringify({ results: change(results) }));
 }
 
-/** Whom a decision is about. */
+/** The user that a decision is about. */
 const userOf = ({ headers }: Decision) => headers.RateLimit;
 
-/** Leaves the batch alone until `answer` is called. */
+/** Answers a batch only once `answer` is called. */
 function later() {
   const held: (() => void)[] = [];
   const holds: Behaviour = (response, _, body) => void held.push(() => echo(response, body));
@@ -63,7 +63,7 @@ function later() {
 }
 
 describe("calls of a client that batches", () => {
-  test("that are made in one turn travel together, and each is given its own answer", async () => {
+  test("that are made in the same turn are sent together, and each gets its own answer", async () => {
     const { received, consume, users } = await batching([echoes]);
     const decisions = await Promise.all(["a", "b", "c"].map((user) => consume(user)));
     expect(users()).toEqual([["a", "b", "c"]]);
@@ -73,7 +73,7 @@ describe("calls of a client that batches", () => {
     expect(received[0]?.body).toMatchObject({ headers: true });
   });
 
-  test("that are made while a batch is under way are the next one", async () => {
+  test("that are made while a batch is in flight form the next batch", async () => {
     const { holds, answer } = later();
     const { arrived, consume, users } = await batching([holds, echoes]);
     const first = consume("a");
@@ -84,7 +84,7 @@ describe("calls of a client that batches", () => {
     expect(users()).toEqual([["a"], ["b", "c"]]);
   });
 
-  test("are of every kind, each as it would be alone", async () => {
+  test("can be of every kind, each answered like the single call", async () => {
     const { limiter, itemsOf, consume } = await batching([echoes]);
     const request = { policy: "chat", subject: { user: "a" } };
     const settled = limiter.settle({ ...request, id: "x", cost: 0 });
@@ -105,7 +105,7 @@ describe("calls of a client that batches", () => {
     ]);
   });
 
-  test("are at most 100 and 64 KiB a batch, and those too long for a batch go alone", async () => {
+  test("fill a batch up to 100 calls and 64 KiB, and a call too long for a batch is sent alone", async () => {
     const { received, consume, users } = await batching([echoes]);
     await Promise.all(Array.from({ length: 101 }, (_, i) => consume(`${i}`)));
     expect(users().map(({ length }) => length)).toEqual([100, 1]);
@@ -122,7 +122,7 @@ describe("calls of a client that batches", () => {
     expect(alone[0]?.key).toBeDefined();
   });
 
-  test("are sent again each by itself, with its own key and the number of its try", async () => {
+  test("are retried each by itself, with its own key and attempt number", async () => {
     const { batches, itemsOf, consume } = await batching([resets, echoes]);
     const decisions = await Promise.all([consume("a"), consume("b", { idempotencyKey: "mine" })]);
     expect(decisions.map(userOf)).toEqual(["a", "b"]);
@@ -132,7 +132,7 @@ describe("calls of a client that batches", () => {
     expect(ofUser("b")).toEqual({ ...itemsOf(0)[1] });
   });
 
-  test("that are cancelled before they are sent never are", async () => {
+  test("that are cancelled before they are sent are never sent", async () => {
     const { holds, answer } = later();
     const { arrived, consume, users } = await batching([holds, echoes]);
     const first = consume("a");
@@ -147,7 +147,7 @@ describe("calls of a client that batches", () => {
     expect(users()).toEqual([["a"], ["c"]]);
   });
 
-  test("that are cancelled under way leave the others their answers", async () => {
+  test("that are cancelled in flight leave the others their answers", async () => {
     const { holds, answer } = later();
     const { arrived, consume } = await batching([holds]);
     const cancel = new AbortController();
@@ -160,12 +160,12 @@ describe("calls of a client that batches", () => {
     expect(userOf(await other)).toBe("b");
   });
 
-  test("do not wait for a batch that everybody in it has given up, whose request is ended", async () => {
+  test("do not wait for a batch that all of its calls have left, and abort its request", async () => {
     let closed: Promise<unknown> | undefined;
-    const silent: Behaviour = (response) => {
+    const unanswered: Behaviour = (response) => {
       closed = once(response, "close");
     };
-    const { arrived, consume } = await batching([silent, echoes]);
+    const { arrived, consume } = await batching([unanswered, echoes]);
     const cancel = new AbortController();
     const cancelled = consume("a", { signal: cancel.signal }).catch((reason: unknown) => reason);
     await arrived(1);
@@ -176,13 +176,13 @@ describe("calls of a client that batches", () => {
     await closed;
   });
 
-  test("have a deadline each, which a batch that is silent can't stretch", async () => {
+  test("each have a deadline that an unanswered batch does not extend", async () => {
     const { consume } = await batching([hangs], { deadlineMs: 300 });
     const [decision] = await Promise.all([consume("a"), consume("b")]);
     expect(decision).toMatchObject({ degraded: true, error: expect.any(UnavailableError) });
   });
 
-  test("go on after a batch that was refused as a whole, each with the reason", async () => {
+  test("each throw the error of a batch that is refused as a whole, and later calls go on", async () => {
     const { consume } = await batching([problem(401, "Send a token that is in force."), echoes]);
     const refused = await Promise.all([consume("a"), consume("b")]);
     for (const one of refused) expect(one).toMatchObject({ allowed: false, error: expect.any(UnauthorizedError) });
@@ -190,15 +190,15 @@ describe("calls of a client that batches", () => {
   });
 
   test.each<[string, Behaviour]>([
-    ["results that are too few", (response, _, body) => echo(response, body, (results) => results.slice(1))],
+    ["too few results", (response, _, body) => echo(response, body, (results) => results.slice(1))],
     ["no results", answers(200, ADMITTED)],
-    ["results that are none", (response, _, body) => echo(response, body, (results) => results.map(() => 1))],
+    ["results that are no results", (response, _, body) => echo(response, body, (results) => results.map(() => 1))],
     ["a page of a proxy", answers(502, "<html>")],
     [
       "a result of 503",
       (response, _, body) => echo(response, body, (results) => results.map(() => ({ status: 503, body: {} }))),
     ],
-  ])("are sent again after %s", async (_, behaviour) => {
+  ])("are retried after %s", async (_, behaviour) => {
     const { consume } = await batching([behaviour, echoes]);
     expect((await Promise.all([consume("a"), consume("b")])).map(userOf)).toEqual(["a", "b"]);
   });

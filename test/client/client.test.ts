@@ -13,7 +13,7 @@ import { ADMITTED, answers, type Behaviour, closedPort, hangs, problem, resets, 
 
 const request = { policy: "chat", subject: { user: "u" } };
 const keyed = { ...request, idempotencyKey: "mine" };
-/** Ample, so that a test fails by what it judges and not by a machine that is busy. */
+/** Long, so that no test fails on a busy machine. */
 const AMPLE_MS = 30_000;
 
 function limiterAt(url: string, options: Partial<LimiterOptions> = {}): Limiter {
@@ -26,7 +26,7 @@ const errorOf = (call: Promise<unknown>) =>
     (error: unknown) => error,
   );
 
-describe("a try without an answer is followed by another, with the same key:", () => {
+describe("retries with the same key after", () => {
   test.each<[string, Behaviour]>([
     ["a connection that is reset once the request has arrived", resets],
     ["500", problem(500, "The service failed.")],
@@ -54,16 +54,16 @@ describe("a try without an answer is followed by another, with the same key:", (
   });
 
   test.each<[string, Behaviour]>([
-    ["silence", hangs],
+    ["a timeout", hangs],
     ["an answer that never ends", trickles],
-  ])("%s, given up while time is left", async (_, behaviour) => {
+  ])("%s, aborted while time is left", async (_, behaviour) => {
     const { url, received } = await startServer(behaviour, answers(200, ADMITTED));
     const decision = await limiterAt(url, { deadlineMs: 3_000 }).consume({ ...request, idempotencyKey: "mine" });
     expect(decision.allowed).toBe(true);
     expect(received.map(({ key }) => key)).toEqual(['"mine"', '"mine"']);
   });
 
-  test("which try it is is told of a key that was made up, and of no other", async () => {
+  test("sends the attempt number of a generated key, and of no other key", async () => {
     const { url, received } = await startServer(resets, answers(200, ADMITTED));
     const limiter = limiterAt(url);
     await limiter.consume(request);
@@ -72,7 +72,7 @@ describe("a try without an answer is followed by another, with the same key:", (
     expect(received.map(({ attempt }) => attempt)).toEqual(["1", "2", undefined, undefined]);
   });
 
-  test("each consume has a key of its own, and a check has none", async () => {
+  test("sends a new key with each consume, and none with a check", async () => {
     const { url, received } = await startServer(answers(200, ADMITTED));
     const limiter = limiterAt(url);
     await limiter.consume(request);
@@ -85,12 +85,12 @@ describe("a try without an answer is followed by another, with the same key:", (
 
 describe.each<[string, () => Promise<string>]>([
   ["a host where nobody listens", closedPort],
-  ["silence", async () => (await startServer(hangs)).url],
+  ["timeouts", async () => (await startServer(hangs)).url],
   ["an answer that never ends", async () => (await startServer(trickles)).url],
   ["nothing but 503", async () => (await startServer(problem(503, "out of reach"))).url],
   ["nothing but somebody else's pages", async () => (await startServer(answers(200, "<html>"))).url],
-])("when the deadline has passed over %s", (_, urlOf) => {
-  test("it is denied, as a value that can be handed on", async () => {
+])("after a deadline without an answer, because of %s,", (_, urlOf) => {
+  test("a consume is denied, with a value that can be passed on", async () => {
     const limiter = limiterAt(await urlOf(), { deadlineMs: 300 });
     for (const decision of [
       await limiter.consume({ ...request, cost: 3 }),
@@ -112,7 +112,7 @@ describe.each<[string, () => Promise<string>]>([
     }
   });
 
-  test("it is allowed where the caller chose so, and a settle throws", async () => {
+  test('a consume is allowed with onError: "allow", and a settle throws', async () => {
     const limiter = limiterAt(await urlOf(), { deadlineMs: 300, onError: "allow" });
     expect(await limiter.consume({ ...request, idempotencyKey: "mine" })).toMatchObject({
       allowed: true,
@@ -129,21 +129,21 @@ describe.each<[string, () => Promise<string>]>([
 
 test.each<[string, object]>([
   ["degraded", { degraded: true }],
-  ["made by a policy whose layers are all in shadow, which could not be asked", { shadow: true, would_deny: false }],
-])("a decision without limits is one when it is %s", async (_, told) => {
-  const { url, received } = await startServer(answers(200, { ...ADMITTED, ...told, limits: [] }));
+  ["of a policy whose layers are all in shadow and unreachable", { shadow: true, would_deny: false }],
+])("accepts a decision without limits if it is %s", async (_, fields) => {
+  const { url, received } = await startServer(answers(200, { ...ADMITTED, ...fields, limits: [] }));
   expect(await limiterAt(url).consume(request)).toMatchObject({ allowed: true, limits: [], error: undefined });
   expect(received).toHaveLength(1);
 });
 
-test("a check is answered with 200 either way, and with nothing else", async () => {
+test("accepts only status 200 for a check", async () => {
   const denial = { ...ADMITTED, allowed: false, id: undefined, retry_after_seconds: 1 };
   const { url, received } = await startServer(answers(429, denial), answers(200, denial));
   expect(await limiterAt(url).check(request)).toMatchObject({ allowed: false, degraded: false });
   expect(received).toHaveLength(2);
 });
 
-test("the deadline holds for all tries together", async () => {
+test("the deadline holds for all attempts together", async () => {
   const { url, received } = await startServer(hangs);
   const startedMs = performance.now();
   await limiterAt(url, { deadlineMs: 2_000 }).consume(request);
@@ -151,7 +151,7 @@ test("the deadline holds for all tries together", async () => {
   expect(received.length).toBeGreaterThan(1);
 });
 
-test("a fetch that heeds no signal is not waited for", async () => {
+test("does not wait for a fetch that ignores its signal", async () => {
   const limiter = limiterAt("http://limiter.test", { deadlineMs: 300, fetch: () => new Promise(() => {}) });
   expect(await limiter.consume(request)).toMatchObject({ allowed: false, degraded: true });
 });
@@ -160,7 +160,7 @@ describe("a caller's signal", () => {
   test.each<[string, (limiter: Limiter, signal: AbortSignal) => Promise<unknown>]>([
     ["check", (limiter, signal) => limiter.check({ ...request, signal })],
     ["consume with a key of the caller's own", (limiter, signal) => limiter.consume({ ...keyed, signal })],
-  ])("ends a %s under way with its reason, and no try follows", async (_, call) => {
+  ])("ends a %s in flight with its reason, without another attempt", async (_, call) => {
     const controller = new AbortController();
     const reason = new Error("the page was closed");
     const { url, received } = await startServer(() => controller.abort(reason), answers(200, ADMITTED));
@@ -171,7 +171,7 @@ describe("a caller's signal", () => {
     expect(received).toHaveLength(2);
   });
 
-  test("ends the pause between two tries", async () => {
+  test("ends the pause between two attempts", async () => {
     const controller = new AbortController();
     const { url, received } = await startServer((response) => {
       response.writeHead(503).end();
@@ -181,7 +181,7 @@ describe("a caller's signal", () => {
     expect(received).toHaveLength(1);
   });
 
-  test("that is aborted already sends nothing", async () => {
+  test("sends nothing if it is aborted already", async () => {
     const { url, received } = await startServer(answers(200, ADMITTED));
     const signal = AbortSignal.abort("no");
     const limiter = limiterAt(url);
@@ -190,7 +190,7 @@ describe("a caller's signal", () => {
     expect(received).toHaveLength(0);
   });
 
-  test("is left as it was: no listener stays behind", async () => {
+  test("keeps no listener after the call", async () => {
     const { url } = await startServer(answers(503, ""), answers(200, ADMITTED));
     const { signal } = new AbortController();
     const added = vi.spyOn(signal, "addEventListener");
@@ -203,7 +203,7 @@ describe("a caller's signal", () => {
   });
 });
 
-describe("a refusal is told as an error, at once:", () => {
+describe("throws a refusal at once:", () => {
   const settling = { ...request, id: "k", cost: 0 };
 
   test.each([
@@ -222,7 +222,7 @@ describe("a refusal is told as an error, at once:", () => {
     expect(received).toHaveLength(3);
   });
 
-  test.each([401, 403])("%i, to a settle and to a release", async (status) => {
+  test.each([401, 403])("%i, for a settle and a release", async (status) => {
     const { url, received } = await startServer(problem(status, "Because."));
     const limiter = limiterAt(url, { onError: "allow" });
     for (const call of [limiter.settle(settling), limiter.release(settling)]) {
@@ -233,7 +233,7 @@ describe("a refusal is told as an error, at once:", () => {
     expect(received).toHaveLength(2);
   });
 
-  test("a settle's 404 is a decision that is not known, and so is a release's", async () => {
+  test("throws UnknownDecisionError for the 404 of a settle or a release", async () => {
     const { url } = await startServer(problem(404, "There is no such decision."));
     const limiter = limiterAt(url);
     for (const change of [limiter.settle({ ...request, id: "k", cost: 0 }), limiter.release({ ...request, id: "k" })]) {
@@ -243,7 +243,7 @@ describe("a refusal is told as an error, at once:", () => {
     }
   });
 
-  test("a settle's 404 that points at the policy is an invalid request, and so is a release's", async () => {
+  test("throws InvalidRequestError for the 404 of a settle or a release that points at the policy", async () => {
     const errors = [{ pointer: "/policy", detail: "must name a policy in force" }];
     const { url } = await startServer(problem(404, "There is none.", errors));
     const limiter = limiterAt(url);
@@ -251,17 +251,20 @@ describe("a refusal is told as an error, at once:", () => {
       expect(await errorOf(change)).toMatchObject({ name: "InvalidRequestError", status: 404, errors });
   });
 
-  test("a release that was not acknowledged is none", async () => {
+  test("rejects a reply that does not acknowledge the release", async () => {
     const { url } = await startServer(answers(200, { ...ADMITTED, id: "k" }));
     const limiter = limiterAt(url, { deadlineMs: 50 });
     expect(await errorOf(limiter.release({ ...request, id: "k" }))).toBeInstanceOf(UnavailableError);
   });
 
-  test.each(["", "no spaces", "newline\n", "ü", "x".repeat(129)])("the key %j, before it is sent", async (key) => {
-    const error = await errorOf(limiterAt("http://limiter.test").consume({ ...request, idempotencyKey: key }));
-    expect(error).toBeInstanceOf(InvalidRequestError);
-    expect(error).toMatchObject({ status: 400, errors: [{ pointer: "/idempotency_key" }] });
-  });
+  test.each(["", "no spaces", "newline\n", "ü", "x".repeat(129)])(
+    "refuses the key %j before it is sent",
+    async (key) => {
+      const error = await errorOf(limiterAt("http://limiter.test").consume({ ...request, idempotencyKey: key }));
+      expect(error).toBeInstanceOf(InvalidRequestError);
+      expect(error).toMatchObject({ status: 400, errors: [{ pointer: "/idempotency_key" }] });
+    },
+  );
 });
 
 test.each([
@@ -273,13 +276,13 @@ test.each([
   "https://user:secret@limiter.test",
   "https://limiter.test/?a=1",
   "https://limiter.test/#a",
-])("the URL %s, at which nothing can ever answer, is refused when the limiter is made", (url) => {
+])("the constructor refuses the URL %s", (url) => {
   expect(() => limiterAt(url)).toThrow(TypeError);
   expect(() => limiterAt(url)).not.toThrow("secret");
 });
 
 test.each(["https://user:secret@limiter test", "https://user:secret@limiter.test:port", "user:secret@limiter.test"])(
-  "the error about the URL %s carries no password",
+  "the error about the URL %s contains no password",
   async (url) => {
     const error = await errorOf((async () => limiterAt(url))());
     expect(error).toBeInstanceOf(TypeError);
@@ -291,45 +294,45 @@ test.each(["https://user:secret@limiter test", "https://user:secret@limiter.test
 );
 
 test.each([undefined, null, "", "  ", "two\nlines", "two words", "ü"])(
-  "the token %j is refused when the limiter is made, and not told",
+  "the constructor refuses the token %j, and its error does not contain it",
   (token) => {
     expect(() => limiterAt("http://limiter.test", { token: token as string })).toThrow(/^token (is|must)/);
     expect(() => limiterAt("http://limiter.test", { token: token as string })).not.toThrow("two");
   },
 );
 
-test("an onError that is neither deny nor allow is refused", () => {
+test("the constructor refuses an onError that is neither deny nor allow", () => {
   expect(() => limiterAt("http://limiter.test", { onError: "alow" as "allow" })).toThrow(TypeError);
 });
 
 test.each([0, -1, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31])(
-  "a deadline of %s ms, which no timer can keep, is refused",
+  "the constructor refuses a deadline of %s ms",
   (ms) => {
     expect(() => limiterAt("http://limiter.test", { deadlineMs: ms })).toThrow(RangeError);
   },
 );
 
-test("the service may be mounted at a path, with a slash at its end or none", async () => {
-  const asked: string[] = [];
+test("takes a URL with a path, with or without a slash at its end", async () => {
+  const urls: string[] = [];
   const fetch = async (url: string) => {
-    asked.push(url);
+    urls.push(url);
     return Response.json(ADMITTED);
   };
   for (const url of ["http://limiter.test", "http://limiter.test/", "http://limiter.test/a/b//"])
     await limiterAt(url, { fetch }).consume(request);
-  expect(asked).toEqual([
+  expect(urls).toEqual([
     "http://limiter.test/v1/consume",
     "http://limiter.test/v1/consume",
     "http://limiter.test/a/b/v1/consume",
   ]);
 });
 
-test("every answer is read to its end, so that its connection can be used again", async () => {
+test("reads every response to its end, so that the connection can be reused", async () => {
   const { url, sockets } = await startServer(problem(400, "No."), answers(503, "out of reach"), answers(200, ADMITTED));
   const limiter = limiterAt(url);
   await errorOf(limiter.consume(request));
   for (let i = 0; i < 20; i++) await limiter.consume(request);
-  // Not one, for an answer may be read a moment before its connection is free.
+  // More than one: a response may be read a moment before its connection is free.
   expect(sockets.size).toBeLessThan(10);
 });
 
@@ -341,14 +344,14 @@ test.each<[string, Fetch]>([
     },
   ],
   ["rejects", () => Promise.reject(new Error("no network here"))],
-])("a fetch that %s is an outage, which says why", async (_, fetch) => {
+])("a fetch that %s is an outage, whose error says why", async (_, fetch) => {
   const limiter = limiterAt("http://limiter.test", { deadlineMs: 200, fetch });
   const decision = await limiter.consume(request);
   expect(decision).toMatchObject({ allowed: false, degraded: true, error: expect.any(UnavailableError) });
   expect(decision.error?.message).toBe("http://limiter.test/v1/consume can't be reached: no network here");
 });
 
-describe("a fetch that throws an error whose causes never end is an outage:", () => {
+describe("a fetch whose error has endless causes is an outage:", () => {
   const first = new Error("first");
   const second = new Error("second", { cause: first });
   first.cause = second;
@@ -367,8 +370,8 @@ describe("a fetch that throws an error whose causes never end is an outage:", ()
   });
 });
 
-describe("ids are what applications have:", () => {
-  test("a whole number and a BigInt are sent as their digits, in every call", async () => {
+describe("attributes of a subject:", () => {
+  test("whole numbers and BigInts are sent as their digits, in every call", async () => {
     const limits = ADMITTED.limits.map((limit) => ({ ...limit, key: "user:9007199254740993" }));
     const { url, received } = await startServer(answers(200, { ...ADMITTED, released: true, limits }));
     const limiter = limiterAt(url);
@@ -382,11 +385,11 @@ describe("ids are what applications have:", () => {
   });
 
   test.each([1.5, Number.NaN, 2 ** 53, true, { id: 1 }, Symbol("u"), ["u"]])(
-    "%s is none, and the TypeError names the attribute",
+    "%s throws a TypeError that names the attribute",
     async (user) => {
-      const asked = { policy: "chat", subject: { user: user as unknown as string } };
+      const request = { policy: "chat", subject: { user: user as unknown as string } };
       const limiter = limiterAt("http://limiter.test", { onError: "allow" });
-      for (const call of [limiter.consume(asked), limiter.settle({ ...asked, id: "k", cost: 0 })]) {
+      for (const call of [limiter.consume(request), limiter.settle({ ...request, id: "k", cost: 0 })]) {
         const error = await errorOf(call);
         expect(error).toBeInstanceOf(TypeError);
         expect(error).toMatchObject({ message: expect.stringMatching(/^subject\.user is /) });
@@ -395,15 +398,15 @@ describe("ids are what applications have:", () => {
   );
 });
 
-describe("an answer about something else than was asked is no answer:", () => {
+describe("rejects a reply about", () => {
   const limitOf = (key: string) => [{ ...ADMITTED.limits[0], key }];
-  const asked = { policy: "chat", subject: { user: " u ", ip: "203.0.113.7" } };
+  const request = { policy: "chat", subject: { user: " u ", ip: "203.0.113.7" } };
 
   test.each<[string, object]>([
     ["another policy", { policy: "upload" }],
     ["another user", { limits: limitOf("user:v") }],
     ["another address", { limits: limitOf("ip:203.0.113.8") }],
-    ["an attribute that was not asked about", { limits: limitOf("org:o") }],
+    ["an attribute that was not sent", { limits: limitOf("org:o") }],
     ["an attribute that every object has", { limits: limitOf("constructor:u") }],
   ])("%s", async (_, other) => {
     const { url, received } = await startServer(
@@ -412,13 +415,13 @@ describe("an answer about something else than was asked is no answer:", () => {
       answers(200, { ...ADMITTED, ...other, released: true }),
     );
     const limiter = limiterAt(url);
-    expect(await limiter.consume(asked)).toMatchObject({ allowed: true, degraded: false });
+    expect(await limiter.consume(request)).toMatchObject({ allowed: true, degraded: false });
     expect(received).toHaveLength(2);
-    const settling = limiterAt(url, { deadlineMs: 50 }).settle({ ...asked, id: "k", cost: 0 });
+    const settling = limiterAt(url, { deadlineMs: 50 }).settle({ ...request, id: "k", cost: 0 });
     expect(await errorOf(settling)).toBeInstanceOf(UnavailableError);
   });
 
-  test("another decision, of a settle or a release", async () => {
+  test("another decision, to a settle or a release", async () => {
     const { url } = await startServer(answers(200, { ...ADMITTED, released: true }));
     const limiter = limiterAt(url, { deadlineMs: 50 });
     const other = { ...request, id: "l", cost: 1 };
@@ -429,13 +432,13 @@ describe("an answer about something else than was asked is no answer:", () => {
   test.each([
     ["ip:203.0.113.7", "::ffff:203.0.113.7"],
     ["ip:2001:db8:1:2::/64", "2001:db8:1:2:3::4"],
-  ])("but %s may be the service's word for %s", async (key, ip) => {
+  ])("accepts %s as the normal form of %s", async (key, ip) => {
     const { url } = await startServer(answers(200, { ...ADMITTED, limits: limitOf(key) }));
     expect(await limiterAt(url).consume({ policy: "chat", subject: { ip } })).toMatchObject({ degraded: false });
   });
 });
 
-test("the global fetch is the one at the time of the call, called as a function of its own", async () => {
+test("calls the global fetch of the moment, as a plain function", async () => {
   const limiter = limiterAt("http://limiter.test");
   vi.stubGlobal("fetch", async () => Response.json(ADMITTED));
   onTestFinished(() => void vi.unstubAllGlobals());

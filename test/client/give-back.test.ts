@@ -3,12 +3,12 @@ import { Limiter, type LimiterOptions, UnauthorizedError, UnavailableError } fro
 import { ADMITTED, answers, type Behaviour, hangs, problem, startServer } from "./server";
 
 const AMPLE_MS = 30_000;
-const asked = { policy: "chat", subject: { user: "u" }, id: "k" };
+const event = { policy: "chat", subject: { user: "u" }, id: "k" };
 const CHANGED = { ...ADMITTED, released: true };
 
 const gives = [
-  ["a settle", (limiter: Limiter, signal: AbortSignal) => limiter.settle({ ...asked, cost: 0, signal })],
-  ["a release", (limiter: Limiter, signal: AbortSignal) => limiter.release({ ...asked, signal })],
+  ["a settle", (limiter: Limiter, signal: AbortSignal) => limiter.settle({ ...event, cost: 0, signal })],
+  ["a release", (limiter: Limiter, signal: AbortSignal) => limiter.release({ ...event, signal })],
 ] as const;
 const kinds = [
   ["alone", false],
@@ -20,18 +20,18 @@ function limiterAt(url: string, options: Partial<LimiterOptions>): Limiter {
   return new Limiter({ url, token: "t", deadlineMs: AMPLE_MS, ...options });
 }
 
-/** The same answer to a call alone, and to each call of a batch. */
+/** Gives the same answer to a single call and to each call of a batch. */
 function either(behaviour: { readonly status: number; readonly body: unknown }): Behaviour {
   return (response, request, body) => {
-    const { status, body: told } = behaviour;
-    if (request.url !== "/v1/batch") return answers(status, told)(response, request, body);
+    const { status, body: replyBody } = behaviour;
+    if (request.url !== "/v1/batch") return answers(status, replyBody)(response, request, body);
     const { requests } = body as { requests: unknown[] };
-    answers(200, { results: requests.map(() => ({ status, body: told })) })(response, request, body);
+    answers(200, { results: requests.map(() => ({ status, body: replyBody })) })(response, request, body);
   };
 }
 
 describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
-  test("is sent also when its signal was aborted before, as a stream's is whose client hung up", async () => {
+  test("is sent even if its signal was aborted before, like that of a stream whose client hung up", async () => {
     const { url, received } = await startServer(either({ status: 200, body: CHANGED }));
     const log = vi.fn();
     const given = give(limiterAt(url, { batch, log }), AbortSignal.abort("hung up"));
@@ -40,7 +40,7 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
     expect(log).not.toHaveBeenCalled();
   });
 
-  test("is tried again until it is heard, though its signal is aborted under way", async () => {
+  test("is retried until it is answered, even if its signal is aborted in flight", async () => {
     const controller = new AbortController();
     let isDone = false;
     const { url, received } = await startServer(
@@ -52,7 +52,7 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
       },
     );
     const log = vi.fn();
-    // The first try is silent for half of the deadline.
+    // The first attempt gets no answer for half of the deadline.
     const given = give(limiterAt(url, { batch, log, deadlineMs: 2_000 }), controller.signal);
     await expect(given).rejects.toBe("hung up");
     expect(received).toHaveLength(1);
@@ -60,7 +60,7 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
     expect(log).not.toHaveBeenCalled();
   });
 
-  test("that fails when nobody waits for it any more is told in the log", async () => {
+  test("is logged if it fails after its caller has stopped waiting", async () => {
     const { url } = await startServer(either({ status: 401, body: { status: 401, detail: "No." } }));
     const log = vi.fn();
     const given = give(limiterAt(url, { batch, log }), AbortSignal.abort("hung up"));
@@ -69,7 +69,7 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
     expect(log.mock.calls[0]).toEqual([expect.stringContaining("has failed"), expect.any(UnauthorizedError)]);
   });
 
-  test("ends by its deadline, and the log says so", async () => {
+  test("ends by its deadline, and logs that", async () => {
     const { url } = await startServer(hangs);
     const log = vi.fn();
     const startedMs = performance.now();
@@ -80,14 +80,14 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
     expect(log.mock.calls[0]?.[1]).toBeInstanceOf(UnavailableError);
   });
 
-  test("travels on when the consumes around it are cancelled", async () => {
+  test("is still sent when the consumes around it are cancelled", async () => {
     const controller = new AbortController();
     const { url, received } = await startServer(
       () => controller.abort("hung up"),
       either({ status: 200, body: CHANGED }),
     );
     const limiter = limiterAt(url, { batch, log: () => {} });
-    const { policy, subject } = asked;
+    const { policy, subject } = event;
     const consuming = { policy, subject, idempotencyKey: "mine", signal: controller.signal };
     const consumed = limiter.consume(consuming).catch((reason: unknown) => reason);
     await vi.waitFor(() => expect(received).toHaveLength(1), AMPLE_MS);
@@ -96,7 +96,7 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
     expect(await given).toMatchObject({ id: "k" });
   });
 
-  test("leaves no listener at the signal", async () => {
+  test("keeps no listener after the call", async () => {
     const { url } = await startServer(either({ status: 200, body: CHANGED }));
     const { signal } = new AbortController();
     const added = vi.spyOn(signal, "addEventListener");
@@ -109,10 +109,10 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
   });
 });
 
-describe.each(kinds)("a consume that is sent %s and left by its caller", (_, batch) => {
+describe.each(kinds)("a consume that is sent %s and cancelled", (_, batch) => {
   const consuming = { policy: "chat", subject: { user: "u" } };
 
-  /** A client whose consume is left when it has arrived, and what the server is sent. */
+  /** A client whose consume is cancelled once it has arrived, and the requests that the server gets. */
   async function left(options: Partial<LimiterOptions>, ...behaviours: [Behaviour, ...Behaviour[]]) {
     const controller = new AbortController();
     const [first, ...others] = behaviours;
@@ -137,7 +137,7 @@ describe.each(kinds)("a consume that is sent %s and left by its caller", (_, bat
     return { limiter, log, sent, ops };
   }
 
-  /** Names each decision by the key or the id that was asked for. */
+  /** Answers with the key or the id of the request as the id of the decision. */
   const admits: Behaviour = (response, request, body) => {
     const named = (id: unknown) => ({ ...CHANGED, id });
     const key = String(request.headers["idempotency-key"]).slice(1, -1);
@@ -148,7 +148,7 @@ describe.each(kinds)("a consume that is sent %s and left by its caller", (_, bat
 
   const GIVEN_BACK = ["consume", "consume", "release", "settle"];
 
-  test("is asked for again by its key, and what it was admitted is given back: settled at 0 and released", async () => {
+  test("is looked up by its key and given back if it was admitted: settled at 0 and released", async () => {
     const { log, sent, ops } = await left({}, admits);
     await vi.waitFor(() => expect(ops().toSorted()).toEqual(GIVEN_BACK), AMPLE_MS);
     const id = /^"([0-9a-f]{32})"$/.exec(String(sent()[0]?.key))?.[1];
@@ -158,7 +158,7 @@ describe.each(kinds)("a consume that is sent %s and left by its caller", (_, bat
     expect(log).not.toHaveBeenCalled();
   });
 
-  test("is asked for until it is heard", async () => {
+  test("is looked up until there is an answer", async () => {
     const { ops } = await left({}, hangs, answers(502, ""), admits);
     await vi.waitFor(() => expect(ops().toSorted()).toEqual(["consume", ...GIVEN_BACK]), AMPLE_MS);
   });
@@ -166,7 +166,7 @@ describe.each(kinds)("a consume that is sent %s and left by its caller", (_, bat
   test.each([
     ["denied", { ...ADMITTED, allowed: false, id: undefined, retry_after_seconds: 1 }, 429],
     ["admitted without being recorded", { ...ADMITTED, degraded: true, limits: [] }, 200],
-  ])("has nothing to give back when it is %s", async (_, body, status) => {
+  ])("has nothing to give back if it was %s", async (_, body, status) => {
     const { limiter, log, ops } = await left({}, hangs, either({ status, body }), admits);
     await vi.waitFor(() => expect(ops()).toHaveLength(2), AMPLE_MS);
     await limiter.check(consuming);
@@ -175,13 +175,13 @@ describe.each(kinds)("a consume that is sent %s and left by its caller", (_, bat
     expect(log).not.toHaveBeenCalled();
   });
 
-  test("is told in the log when it fails by its deadline", async () => {
+  test("is logged if the look-up fails by its deadline", async () => {
     const { log } = await left({ deadlineMs: 200 }, hangs, hangs);
     await vi.waitFor(() => expect(log).toHaveBeenCalled(), AMPLE_MS);
     expect(log.mock.calls).toEqual([["A consume that nobody waited for has failed.", expect.any(UnavailableError)]]);
   });
 
-  test("is told in the log when it can't be given back, the settle and the release each", async () => {
+  test("is logged if giving back fails, for the settle and for the release", async () => {
     const { log } = await left({}, hangs, admits, either({ status: 401, body: { status: 401, detail: "No." } }));
     await vi.waitFor(() => expect(log).toHaveBeenCalledTimes(2), AMPLE_MS);
     expect(log.mock.calls.toSorted()).toEqual([
@@ -191,8 +191,8 @@ describe.each(kinds)("a consume that is sent %s and left by its caller", (_, bat
   });
 });
 
-test("a failure is told in words, with what the service said", async () => {
+test("logs a failure with the service's message", async () => {
   const { url } = await startServer(problem(503, "No object."));
-  const given = limiterAt(url, { deadlineMs: 200, log: () => {} }).settle({ ...asked, cost: 0 });
+  const given = limiterAt(url, { deadlineMs: 200, log: () => {} }).settle({ ...event, cost: 0 });
   await expect(given).rejects.toThrow("the limiter answered 503: No object.");
 });

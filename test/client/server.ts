@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { onTestFinished } from "vitest";
 import type { InvalidField } from "../../src/client/index.js";
 
-/** A request that has arrived, body and all. */
+/** A request that has arrived, with its body. */
 export interface Received {
   readonly path: string;
   readonly key: string | undefined;
@@ -12,18 +12,18 @@ export interface Received {
   readonly body: unknown;
 }
 
-/** What is done with a request: answered, well or badly, or left alone. */
+/** Answers a request, well or badly, or leaves it unanswered. */
 export type Behaviour = (response: ServerResponse, request: IncomingMessage, body: unknown) => void;
 
 /**
- * A server that does with its first request what the first behaviour says, with the second what the second does, and
- * so on; with all further ones what the last does. It ends with the test.
+ * A server that treats its first request by the first behaviour, the second by the second, and so on, and all further
+ * requests by the last. It ends with the test.
  */
 export async function startServer(...behaviours: [Behaviour, ...Behaviour[]]) {
   return startServerAt(0, ...behaviours);
 }
 
-/** The same, on a port. */
+/** The server of `startServer`, on a given port. */
 export async function startServerAt(port: number, ...behaviours: [Behaviour, ...Behaviour[]]) {
   const received: Received[] = [];
   let arrived = 0;
@@ -50,7 +50,7 @@ export async function startServerAt(port: number, ...behaviours: [Behaviour, ...
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, received, sockets };
 }
 
-/** An address at which nobody listens for now. */
+/** A URL at which nothing listens for now. */
 export async function closedPort(): Promise<string> {
   const server = createServer();
   await once(server.listen(0, "127.0.0.1"), "listening");
@@ -59,7 +59,7 @@ export async function closedPort(): Promise<string> {
   return `http://127.0.0.1:${port}`;
 }
 
-/** Answers with a status and a body, which is JSON unless it is text. */
+/** Answers with a status and a body: a string as it is, anything else as JSON. */
 export function answers(status: number, body: unknown, headers: Record<string, string> = {}): Behaviour {
   return (response) => {
     response.writeHead(status, headers).end(typeof body === "string" ? body : JSON.stringify(body));
@@ -72,10 +72,10 @@ export function problem(status: number, detail: string, errors?: readonly Invali
 
 export const hangs: Behaviour = () => {};
 
-/** Closes the connection when the work may have been done, before it is answered. */
+/** Closes the connection without an answer, when the work may have been done. */
 export const resets: Behaviour = (_, { socket }) => socket.resetAndDestroy();
 
-/** Begins to answer, and goes on with a byte now and then, for ever. */
+/** Begins an answer, and adds a byte now and then, for ever. */
 export const trickles: Behaviour = (response) => {
   response.writeHead(200, { "Content-Type": "application/json" }).write("{");
   const timer = setInterval(() => response.write(" "), 20);

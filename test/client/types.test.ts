@@ -15,10 +15,10 @@ import type * as service from "../../src/request/schema";
 /** `window_seconds` as `windowSeconds`. */
 type Camel<Name> = Name extends `${infer First}_${infer Rest}` ? `${First}${Capitalize<Camel<Rest>>}` : Name;
 
-/** What a body has besides where it is a problem. */
+/** Further fields of a body that is a problem. */
 type ProblemField = "type" | "title" | "status" | "detail" | "violated-policies";
 
-// Checked by the compiler: `npm run check:types` fails when the client's words are not the service's any more.
+// Checked by the compiler: `npm run check:types` fails if the types of client and service differ.
 test("the client's types are those of the service", () => {
   expectTypeOf<service.DecisionBody>().toExtend<DecisionBody>();
   expectTypeOf<keyof service.DecisionBody>().toEqualTypeOf<Exclude<keyof DecisionBody, ProblemField>>();

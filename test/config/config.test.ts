@@ -35,11 +35,11 @@ test("a variable that is set but empty counts as not set", () => {
   expect(readConfig(blank)).toEqual(readConfig({}));
 });
 
-test("other variables are not looked at", () => {
+test("other variables are ignored", () => {
   expect(mistakesOf({ PATH: 5, RATE_LIMIT_UNKNOWN: {}, LIMITER_OBJECTS: {} })).toEqual([]);
 });
 
-test("policies are read from a table and from JSON alike, and chat stays the first", () => {
+test("policies are read from a table or from JSON, after chat", () => {
   const table = {
     upload: { layers: [layer, { name: "org", by: ["org", "team_2"], limits: ["10/day", "2 per 5 seconds"] }] },
   };
@@ -57,7 +57,7 @@ test("policies are read from a table and from JSON alike, and chat stays the fir
   });
 });
 
-test("a layer is in the mode that it says, else in that of its policy, else live", () => {
+test("a layer has its own mode, else that of its policy, else live", () => {
   const modesOf = (policy: object, chat?: string) => {
     const { policies } = readConfig({ RATE_LIMIT_POLICIES: { upload: policy }, RATE_LIMIT_CHAT_MODE: chat });
     return [...policies.values()].map(({ layers }) => layers.map(({ mode }) => mode));
@@ -74,7 +74,7 @@ test("a layer is in the mode that it says, else in that of its policy, else live
   expect(modesOf({ mode: "live", layers: [layer] }, "live")).toEqual([["live", "live"], ["live"]]);
 });
 
-describe("at the bound it is accepted, one past it it is refused:", () => {
+describe("accepts the bound and refuses one beyond it:", () => {
   const manyPolicies = (count: number) => ({
     RATE_LIMIT_POLICIES: Object.fromEntries(Array.from({ length: count }, (_, i) => [`p${i}`, { layers: [layer] }])),
   });
@@ -110,7 +110,7 @@ describe("at the bound it is accepted, one past it it is refused:", () => {
   });
 });
 
-describe("each mistake is told with the variable and the way into it:", () => {
+describe("each mistake has the variable and the path into it:", () => {
   test.each<[Record<string, unknown>, string]>([
     [{ RATE_LIMIT_CHAT_PER_MIN: "5.5" }, "RATE_LIMIT_CHAT_PER_MIN: must be a whole number from 1 to 1000000"],
     [{ RATE_LIMIT_CHAT_PER_MIN: "five" }, "RATE_LIMIT_CHAT_PER_MIN: must be a whole number from 1 to 1000000"],
@@ -180,8 +180,8 @@ describe("each mistake is told with the variable and the way into it:", () => {
 });
 
 test.each([
-  ["limits that are none", [{ ...layer, limits: ["much", "more"] }], ["layers/0/limits/0", "layers/0/limits/1"]],
-  ["limits that are no text", [{ ...layer, limits: [5, 6] }], ["layers/0/limits/0", "layers/0/limits/1"]],
+  ["invalid limits", [{ ...layer, limits: ["much", "more"] }], ["layers/0/limits/0", "layers/0/limits/1"]],
+  ["limits that are numbers", [{ ...layer, limits: [5, 6] }], ["layers/0/limits/0", "layers/0/limits/1"]],
   ["limits of null", [{ ...layer, limits: [null, null] }], ["layers/0/limits/0", "layers/0/limits/1"]],
   ["limits out of bounds", [{ ...layer, limits: ["0/day", "0/hour"] }], ["layers/0/limits/0", "layers/0/limits/1"]],
   ["attributes of null", [{ ...layer, by: [null, null] }], ["layers/0/by/0", "layers/0/by/1"]],
@@ -193,12 +193,12 @@ test.each([
     ],
     ["layers/0/name", "layers/1/name"],
   ],
-])("two mistakes are told as two, and not as a third: %s", (_, layers, places) => {
-  const told = mistakesOf(policies(layers)).map((mistake) => mistake.split(":")[0]);
-  expect(told.sort()).toEqual(places.map((place) => `RATE_LIMIT_POLICIES/upload/${place}`));
+])("two mistakes are reported as two, without a third: %s", (_, layers, places) => {
+  const reported = mistakesOf(policies(layers)).map((mistake) => mistake.split(":")[0]);
+  expect(reported.sort()).toEqual(places.map((place) => `RATE_LIMIT_POLICIES/upload/${place}`));
 });
 
-test("every mistake is told at once, whichever variable it is in", () => {
+test("all mistakes of all variables are reported at once", () => {
   const mistakes = mistakesOf({
     RATE_LIMIT_CHAT_PER_MIN: 0,
     RATE_LIMIT_CHAT_PER_HOUR: "x",
@@ -224,6 +224,6 @@ test("every mistake is told at once, whichever variable it is in", () => {
   ]);
 });
 
-test("a token never stands in what is told about it", () => {
+test("a mistake in a token does not contain the token", () => {
   expect(mistakesOf({ LIMITER_TOKENS: "hunter2 hunter3" }).join()).not.toContain("hunter");
 });

@@ -9,7 +9,7 @@ import { lockDirectory } from "../../src/local/lock";
 
 const newDirectory = () => mkdtempSync(join(tmpdir(), "limiter-"));
 
-/** A process that listens on the lock of a directory, and then does nothing any more: as one that was stopped. */
+/** A process that listens on the lock of a directory and then blocks, like a suspended process. */
 async function startHolder(directory: string): Promise<ChildProcess> {
   const script = `require("node:net").createServer().listen({ path: "lock", backlog: 1 }, () => {
     process.stdout.write("listens");
@@ -22,7 +22,7 @@ async function startHolder(directory: string): Promise<ChildProcess> {
   return holder;
 }
 
-/** Connects until a connection is neither accepted nor refused. */
+/** Connects until the backlog is full: a connection is neither accepted nor refused. */
 async function fillBacklog(directory: string): Promise<string | undefined> {
   for (let i = 0; i < 100; i++) {
     const socket = connect(join(directory, "lock"));
@@ -36,7 +36,7 @@ async function fillBacklog(directory: string): Promise<string | undefined> {
   return undefined;
 }
 
-test("a lock whose holder is too busy to accept a connection is held, and one whose holder is gone is free", async () => {
+test("a lock is held while its holder is too busy to accept a connection, and free once the holder is gone", async () => {
   const directory = newDirectory();
   const holder = await startHolder(directory);
   expect(await fillBacklog(directory)).toBe("EAGAIN");

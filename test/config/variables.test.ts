@@ -18,7 +18,7 @@ function devVars(text?: string): string {
   return path;
 }
 
-test("the environment comes before .dev.vars, and that before wrangler.toml; what is empty does not count", () => {
+test("the environment overrides .dev.vars, which overrides wrangler.toml, and empty values do not count", () => {
   const path = devVars("RATE_LIMIT_CHAT_PER_MIN=2\nRATE_LIMIT_CHAT_PER_HOUR=2\nRATE_LIMIT_CHAT_IP_PER_MIN=\n");
   const wrangler = { RATE_LIMIT_CHAT_PER_MIN: "1", RATE_LIMIT_CHAT_PER_HOUR: "1", RATE_LIMIT_CHAT_IP_PER_MIN: "1" };
   expect(
@@ -31,7 +31,7 @@ test("the environment comes before .dev.vars, and that before wrangler.toml; wha
   });
 });
 
-test("on one machine the counters share one object, unless told otherwise", () => {
+test("on one machine all keys share one object by default", () => {
   const path = devVars();
   expect(localVariables({}, path, {}).LIMITER_PLACEMENT).toBe("shards:1");
   expect(localVariables({ LIMITER_PLACEMENT: "shards:8" }, path, {}).LIMITER_PLACEMENT).toBe("shards:8");
@@ -40,7 +40,7 @@ test("on one machine the counters share one object, unless told otherwise", () =
   );
 });
 
-test("tokens are made when there are none, and added to what .dev.vars has, for its owner's eyes alone", () => {
+test("missing tokens are generated and appended to .dev.vars, which only its owner can read", () => {
   const path = devVars("OTHER=1");
   const made = withTokens({}, path);
   expect(readFileSync(path, "utf8")).toBe(
@@ -53,7 +53,7 @@ test("tokens are made when there are none, and added to what .dev.vars has, for 
   expect(statSync(fresh).mode & 0o777).toBe(0o600);
 });
 
-test("a token that was made here is known again, and another one is not", () => {
+test("a generated token is recognised, and no other token", () => {
   const made = withTokens({}, devVars());
   expect([made.LIMITER_TOKENS, made.LIMITER_ADMIN_TOKENS].map((token) => isGeneratedToken(String(token)))).toEqual([
     true,
@@ -63,7 +63,7 @@ test("a token that was made here is known again, and another one is not", () => 
     expect([token, isGeneratedToken(token)]).toEqual([token, false]);
 });
 
-test("what the service listens at and keeps its counters in may stand in any of these places too", () => {
+test("host, port and data directory can be set in the same places", () => {
   const path = devVars("HOST=127.0.0.2\nPORT= 1234 \nLIMITER_DATA_DIR=here\nLIMITER_PLACEMENT=key\n");
   expect(localSettings({ PORT: 80 }, path, { LIMITER_DATA_DIR: "there", HOST: " " })).toEqual({
     HOST: "127.0.0.2",
@@ -71,18 +71,18 @@ test("what the service listens at and keeps its counters in may stand in any of 
     LIMITER_DATA_DIR: "there",
   });
   expect(localSettings({ PORT: 80 }, devVars(), {})).toEqual({ PORT: "80" });
-  // The Worker has no use for it.
+  // The Worker does not get them.
   expect(localVariables({}, path, {})).toEqual({ LIMITER_PLACEMENT: "key" });
 });
 
-test("a variable's place is the one that overrides the others", () => {
+test("the source of a variable is the place that overrides the others", () => {
   const path = devVars("LIMITER_TOKENS=a\nLIMITER_ADMIN_TOKENS=\n");
   expect(sourceOf("LIMITER_TOKENS", path, { LIMITER_TOKENS: "b" })).toBe("the environment");
   expect(sourceOf("LIMITER_TOKENS", path, { LIMITER_TOKENS: " " })).toBe(path);
   expect(sourceOf("LIMITER_ADMIN_TOKENS", path, {})).toBe("wrangler.toml");
 });
 
-test("the names of all variables that are set are those of every place, each once, without the empty ones", () => {
+test("the names of set variables come from all places, each once, without empty variables", () => {
   const path = devVars("B=1\nC=\n");
   expect(namesSet({ A: 1, B: {} }, path, { C: " ", D: "1" }).sort()).toEqual(["A", "B", "D"]);
 });
@@ -95,7 +95,7 @@ describe("a .dev.vars that others can read", () => {
     return path;
   };
 
-  test("is taken from them before tokens are added to it", () => {
+  test("is restricted to its owner before tokens are added", () => {
     const path = readable("OTHER=1\n");
     withTokens({}, path);
     expect(modeOf(path)).toBe(0o600);
@@ -109,14 +109,14 @@ describe("a .dev.vars that others can read", () => {
     "LIMITER_TOKENS=a\nLIMITER_TOKENS=\n",
     "LIMITER_TOKENS=\n'a'\n",
     "LIMITER_TOKENS_OLD=a\n",
-  ])("is taken from them when it has %j", (text) => {
+  ])("is restricted to its owner if it has %j", (text) => {
     const path = readable(text);
     restrictTokenFile(path);
     expect(modeOf(path)).toBe(0o600);
     expect(readFileSync(path, "utf8")).toBe(text);
   });
 
-  test("is left as it is without tokens", () => {
+  test("is left unchanged if it has no tokens", () => {
     const path = readable("RATE_LIMIT_CHAT_PER_MIN=3\nLIMITER_TOKENS=\n");
     restrictTokenFile(path);
     restrictTokenFile(devVars());
@@ -124,7 +124,7 @@ describe("a .dev.vars that others can read", () => {
   });
 });
 
-test("tokens that are set, of either kind, are left alone", () => {
+test("tokens of either kind that are set are kept", () => {
   const path = devVars("");
   for (const set of [{ LIMITER_TOKENS: "a" }, { LIMITER_ADMIN_TOKENS: "b" }])
     expect(withTokens(set, path)).toEqual(set);

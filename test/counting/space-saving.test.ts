@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { SpaceSaving } from "../../src/counting/space-saving";
 
-/** Few items that come often and many that come seldom, as keys do. */
+/** A few frequent items and many rare items, like keys. */
 const stream = fc.array(fc.oneof(fc.integer({ min: 0, max: 5 }), fc.integer({ min: 0, max: 60 })), { maxLength: 300 });
 
 function sketchOf(items: readonly number[], capacity: number): SpaceSaving {
@@ -11,7 +11,7 @@ function sketchOf(items: readonly number[], capacity: number): SpaceSaving {
   return sketch;
 }
 
-/** What the sketch promises of a stream, judged by counting all of it. */
+/** Checks the bound of a sketch against exact counts of its stream. */
 function judge(sketch: SpaceSaving, items: readonly number[]): void {
   const exact = new Map<string, number>();
   for (const item of items) exact.set(String(item), (exact.get(String(item)) ?? 0) + 1);
@@ -30,7 +30,7 @@ function judge(sketch: SpaceSaving, items: readonly number[]): void {
 }
 
 describe("the items counted most often", () => {
-  test("are counted exactly while there is room for all of them", () => {
+  test("are counted exactly while there is room for all items", () => {
     const sketch = sketchOf([1, 2, 1, 3, 1, 2], 4);
     expect(sketch.estimates()).toEqual([
       { item: "1", count: 3, error: 0 },
@@ -40,11 +40,11 @@ describe("the items counted most often", () => {
     expect(sketch.errorAtMost).toBe(0);
   });
 
-  test("are never counted too low, nor too high by more than the stream's share", () => {
+  test("are never counted too low, nor too high by more than additions / capacity", () => {
     fc.assert(fc.property(stream, fc.integer({ min: 1, max: 20 }), (items, k) => judge(sketchOf(items, k), items)));
   });
 
-  test("keep that bound however often sketches are merged, told on and counted further", () => {
+  test("keep that bound however often sketches are merged, serialized and added to", () => {
     const streams = fc.array(fc.tuple(stream, stream), { minLength: 1, maxLength: 8 });
     fc.assert(
       fc.property(streams, fc.integer({ min: 1, max: 20 }), (parts, k) => {
@@ -60,7 +60,7 @@ describe("the items counted most often", () => {
     );
   });
 
-  test("are found whatever else comes: an item that is more than its share is never left out", () => {
+  test("are never left out if they were counted more often than additions / capacity", () => {
     const items = Array.from({ length: 3_000 }, (_, i) => (i % 10 === 0 ? -1 : i));
     expect(sketchOf(items, 16).estimates()[0]).toMatchObject({ item: "-1" });
   });

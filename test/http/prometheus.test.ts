@@ -2,7 +2,7 @@ import parse from "parse-prometheus-text-format";
 import { expect, test } from "vitest";
 import { prometheusText } from "../../src/http/prometheus";
 
-test("names, help and labels of any kind are read as they were written", () => {
+test("a parser reads back names, help and labels with any characters", () => {
   const label = 'a "quoted" \\ back\\nslash\nand a line, {braces} = "x"';
   const help = 'Says "it" \\ and\nmore.';
   const text = prometheusText([

@@ -11,7 +11,7 @@ const config: Config = readConfig({});
 const subject = { user: "u_1", ip: "203.0.113.7" };
 const layers = [{ name: "login", key: "login/203.0.113.7", limits: ["5/minute"] }];
 
-/** What is said about a request that is read by one of these: each with a valid request. */
+/** The readers of requests, each with a valid request. */
 const READERS: Readonly<Record<string, readonly [read: (input: unknown) => unknown, valid: unknown]>> = {
   check: [(input) => readCheck(input, config), { policy: "chat", subject, cost: 1 }],
   consume: [
@@ -41,7 +41,7 @@ const READERS: Readonly<Record<string, readonly [read: (input: unknown) => unkno
 
 const WRONG = [undefined, null, true, -1, 1.5, Number.POSITIVE_INFINITY, "", "?", [], [null], {}, { "?": 1 }];
 
-/** The value with each of its parts, and itself, replaced by each of the wrong ones. */
+/** The variants of a value in which it, or one of its parts, is replaced by a wrong value. */
 function* spoilt(value: unknown): Generator<unknown> {
   yield* WRONG;
   if (Array.isArray(value)) {
@@ -54,7 +54,7 @@ function* spoilt(value: unknown): Generator<unknown> {
   }
 }
 
-/** What is wrong, in words; nothing where the value is fine after all. */
+/** The messages of the mistakes; empty if the value is valid after all. */
 function detailsOf(read: () => unknown): string[] {
   try {
     read();
@@ -75,18 +75,18 @@ function mistakesOf(environment: Record<string, unknown>): string[] {
 }
 
 const OURS = /^(must |missing: |unknown field|".*" is not a limit: write it like |".*": the (limit|window) must be )/;
-/** A cost above the limit, or a policy that there is not, is a refusal of its own. */
+/** Messages of refusals of other kinds: a cost above the limit, an unknown policy. */
 const OTHER_KINDS = /^(never-fits|unknown-policy): [A-Z]/;
 
-describe("a mistake is told in the service's own words", () => {
-  test.each(Object.entries(READERS))("of a request to %s", (_, [read, valid]) => {
+describe("a mistake is reported in the service's own words", () => {
+  test.each(Object.entries(READERS))("in a request to %s", (_, [read, valid]) => {
     expect(detailsOf(() => read(valid))).toEqual([]);
     const details = [...spoilt(valid)].flatMap((input) => detailsOf(() => read(input)));
     expect(details.length).toBeGreaterThan(20);
     expect(details.filter((detail) => !OURS.test(detail) && !OTHER_KINDS.test(detail))).toEqual([]);
   });
 
-  test("of a key in a path", () => {
+  test("in a key in a path", () => {
     const details = ["", " ", "\ud800", "\u0007", "x".repeat(257)].flatMap((key) =>
       detailsOf(() => readInlineKey(key)),
     );
@@ -99,7 +99,7 @@ describe("a mistake is told in the service's own words", () => {
     ]);
   });
 
-  test("of the configuration", () => {
+  test("in the configuration", () => {
     const policy = { mode: "live", layers: [{ name: "caller", by: ["user"], limits: ["5/minute"], mode: "live" }] };
     const environments = [
       ...[...spoilt({ upload: policy })].map((policies) => ({ RATE_LIMIT_POLICIES: policies })),
@@ -116,9 +116,9 @@ describe("a mistake is told in the service's own words", () => {
 });
 
 test.each([
-  ["a field that is missing", { subject }, ["missing: must be text"]],
+  ["a missing field", { subject }, ["missing: must be text"]],
   ["a field of another type", { policy: 5, subject }, ["must be text"]],
-  ["a subject that is none", { policy: "chat", subject: [] }, ["must be an object"]],
+  ["an invalid subject", { policy: "chat", subject: [] }, ["must be an object"]],
   ["an attribute of another type", { policy: "chat", subject: { ...subject, user: 5 } }, ["must be text or null"]],
   ["a cost as text", { policy: "chat", subject, cost: "1" }, ["must be a whole number"]],
 ])("says of %s what it must be", (_, input, details) => {

@@ -13,7 +13,7 @@ import { layerKeysOf as keysOfPresent, mistakeInKey, presentIn, type Subject } f
 const keysOf = (policy: Policy, subject: Subject) => keysOfPresent(policy, presentIn(subject, ["ip", "user"], 64));
 
 describe("addresses", () => {
-  /** The platform's own parser of IPv6 addresses, which shares nothing with the library that is judged. */
+  /** The platform's own parser of IPv6 addresses. It shares no code with the library under test. */
   const canonical = (text: string) => new URL(`http://[${text}]/`).hostname.slice(1, -1);
   const groups = fc.array(fc.oneof(fc.constant(0), fc.nat({ max: 0xffff })), { minLength: 8, maxLength: 8 });
   const hex = (group: number) => group.toString(16);
@@ -47,7 +47,7 @@ describe("addresses", () => {
     );
   });
 
-  test("an IPv4 address is itself, also when it was mapped into IPv6 or translated by NAT64, however that is spelt", () => {
+  test("an IPv4 address is one key, also mapped into IPv6 or translated by NAT64, in any spelling", () => {
     fc.assert(
       fc.property(fc.array(fc.nat({ max: 255 }), { minLength: 4, maxLength: 4 }), (bytes) => {
         const [a = 0, b = 0, c = 0, d = 0] = bytes;
@@ -89,7 +89,7 @@ describe("addresses", () => {
       expect(mistakeInKey(`ip:${value}`, bits)).toContain("must be in its normal form");
   });
 
-  test("what the platform's parser takes for no IPv6 address is none, and the other way round", () => {
+  test("accepts exactly the IPv6 addresses that the platform's URL parser accepts", () => {
     const piece = fc.constantFrom(":", "::", "0", "1", "ffff", "12345", "g", ".", "1.2.3.4", "255", "%", "/64", "");
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
@@ -107,12 +107,12 @@ describe("the identity of a subject", () => {
   const ask = (user: string, policies = {}) =>
     readCheck({ policy: "chat", subject: { user, ip: "1.2.3.4" } }, readConfig({ RATE_LIMIT_POLICIES: policies }));
 
-  test("is the same whichever other policies are in force, so that none of them takes a retry for a new decision", () => {
+  test("does not depend on other policies, so that a new policy does not turn a retry into a new decision", () => {
     const org = { layers: [{ name: "org", by: ["org"], limits: ["3/second"] }] };
     expect(ask("u_1", { org }).identity).toBe(ask("u_1").identity);
   });
 
-  test("is looked for as other policies see it, but for those that can't tell it from whoever shares its address", () => {
+  test("has aliases for other policies, except policies that count by its address alone", () => {
     const by = (...by: string[]) => ({ layers: [{ name: "a", by, limits: ["3/second"] }] });
     const policies = { guard: by("ip"), burst: by("user"), either: by("org", "user"), org: by("org") };
     const config = readConfig({ RATE_LIMIT_POLICIES: policies });
@@ -127,7 +127,7 @@ describe("the identity of a subject", () => {
     expect(aliasesOf("chat", {})).toEqual([]);
   });
 
-  test("is of the layers that decide: one in shadow may come, go and count by what it likes", () => {
+  test("depends on live layers only: layers in shadow can come, go and change", () => {
     const live = { name: "caller", by: ["user"], limits: ["3/second"] };
     const shadow = { name: "trial", by: ["plan", "ip"], limits: ["3/second"], mode: "shadow" };
     const identityBy = (layers: object[], subject: Record<string, string>) =>
@@ -139,7 +139,7 @@ describe("the identity of a subject", () => {
     expect(new Set(inShadow).size).toBe(3);
   });
 
-  test("is that of a subject before a layer was put live or added, and of no other", () => {
+  test("stays recognisable when a layer becomes live or is added, and matches no other subject", () => {
     const caller = { name: "caller", by: ["user"], limits: ["3/second"] };
     const ip = { name: "ip", by: ["ip"], limits: ["3/second"] };
     const org = { name: "org", by: ["org"], limits: ["3/second"] };
@@ -159,7 +159,7 @@ describe("the identity of a subject", () => {
     expect(isSameSubject(inShadow(now), now)).toBe(false);
   });
 
-  test("is another for each of so many users that one of 32 bits would be the same for some", () => {
+  test("differs for so many users that a digest of 32 bits would collide", () => {
     const users = Array.from({ length: 300_000 }, (_, i) => `user:${(i * 48271) % 65_537}-${i}-${(i * i) % 9973}`);
     expect(new Set(users.map(keyDigestOf)).size).toBe(users.length);
     expect(new Set(users.map((text) => fnv1a(text))).size).toBeLessThan(users.length);
@@ -183,7 +183,7 @@ describe("keys", () => {
     );
   });
 
-  test("an attribute that would be counted by another time is looked at now", () => {
+  test("an attribute is validated even if another attribute of the layer is counted by", () => {
     const upload = {
       name: "upload",
       layers: [{ name: "caller", by: ["user", "ip"], limits: [], mode: "live" }],
@@ -193,7 +193,7 @@ describe("keys", () => {
   });
 });
 
-test("a layer in shadow that has no attribute to count by is left out, and a mistake in one is told", () => {
+test("a layer in shadow is left out if its attributes are absent, but an invalid attribute is reported", () => {
   const layer = { name: "org", by: ["user", "ip"], limits: [], mode: "shadow" } as const;
   const trial = { name: "trial", layers: [layer, { ...layer, name: "user", by: ["user"] }] };
   expect(keysOf(trial, {})).toEqual({ keys: [undefined, undefined], errors: [] });
@@ -202,11 +202,11 @@ test("a layer in shadow that has no attribute to count by is left out, and a mis
 });
 
 describe("placement", () => {
-  test("an object a key has the key's name", () => {
+  test("with an object per key, the object has the key's name", () => {
     expect(objectOf("user:u_1", { kind: "key" })).toBe("user:u_1");
   });
 
-  test("shards share the keys about evenly, and a key always has the same one", () => {
+  test("shards share the keys about evenly, and a key always has the same shard", () => {
     const counts = new Map<string, number>();
     for (let i = 0; i < 20_000; i++) {
       const object = objectOf(`user:${i}`, { kind: "shards", count: 10 });
@@ -217,9 +217,9 @@ describe("placement", () => {
     for (const count of counts.values()) expect(Math.abs(count - 2_000)).toBeLessThan(300);
   });
 
-  test("where a key is placed does not change from one version to the next", () => {
+  test("the placement of a key does not change between versions", () => {
     const placement = { kind: "shards", count: 1_000 } as const;
-    // If these change, every counter of a service with shards starts anew.
+    // Another placement would forget the counters of every service with shards.
     expect(["user:u_1", "ip:203.0.113.7", "user:ü"].map((key) => objectOf(key, placement))).toEqual([
       "shard:363",
       "shard:913",

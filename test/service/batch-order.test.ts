@@ -4,7 +4,7 @@ import { ServiceProcess } from "../../tools/service-process";
 import { Caller, json, newSubject } from "../behaviour/target";
 import { targetOf, variables } from "./service";
 
-/** A call about one of two users at one address, by few keys, so that calls meet. */
+/** A call of one of two users with the same address and few idempotency keys, so that calls meet. */
 interface Step {
   readonly op: "consume" | "check" | "settle" | "release";
   readonly policy: string;
@@ -21,7 +21,7 @@ const step: fc.Arbitrary<Step> = fc.record({
   cost: fc.integer({ min: 1, max: 2 }),
 });
 
-/** Whoever asks: a pair of users of its own, and keys of its own. */
+/** A pair of users with keys of their own. */
 function newCrowd() {
   const { ip } = newSubject();
   const users = [newSubject().user, newSubject().user];
@@ -34,7 +34,7 @@ function newCrowd() {
     ...(op === "consume" && id !== undefined && { idempotency_key: `${run}-${id}` }),
     ...((op === "settle" || op === "release") && { id: `${run}-${id ?? 0}` }),
   });
-  // Ids that the service made are all different.
+  // Ids that the service made differ.
   const nameless = (value: unknown) =>
     [ip, ...users, run].reduce(
       (text, name, i) => text.replaceAll(name, `name ${i}`),
@@ -43,7 +43,7 @@ function newCrowd() {
   return { call, nameless };
 }
 
-// In one object: over several, what one of them admits and puts back counts there for a moment, for the calls between too.
+// In one object: over several, a charge that is rolled back counts in its object for a moment, for single calls too.
 const service = await ServiceProcess.start(variables({ LIMITER_PLACEMENT: "shards:1" }), { args: ["--test-clock"] });
 afterAll(async () => void (await service.stop()));
 const caller = new Caller(targetOf(service));
@@ -53,7 +53,7 @@ async function alone({ op, idempotency_key: key, ...body }: Record<string, unkno
   return { status: response.status, body: await json<object>(response) };
 }
 
-test("a batch answers what its calls would have been answered one after the other, whatever was denied before", async () => {
+test("a batch answers as if its calls were made one after the other, whatever was denied before", async () => {
   const history = fc.array(step, { maxLength: 8 });
   const laterSeconds = fc.constantFrom(0, 0, 1, 30);
   await fc.assert(
@@ -64,12 +64,12 @@ test("a batch answers what its calls would have been answered one after the othe
       async (before, later, steps) => {
         const [one, other] = [newCrowd(), newCrowd()];
         for (const step of before) for (const { call } of [one, other]) await alone(call(step));
-        // Decisions that can be settled and released.
-        const known = { op: "consume", user: 0, cost: 1 } as const;
+        // Decisions to settle and release.
+        const base = { op: "consume", user: 0, cost: 1 } as const;
         for (const { call } of [one, other])
           for (const [id, policy] of ["chat", "chat", "jobs", "jobs"].entries())
-            await alone(call({ ...known, policy, id }));
-        // Until they are denied; once more, because an admission makes the service for tests forget what it denied before.
+            await alone(call({ ...base, policy, id }));
+        // Until they are denied, and once more: an admission clears the denial cache of the service for tests.
         const denied = { op: "consume", policy: "chat", user: 0, id: undefined, cost: 1 } as const;
         for (const { call } of [one, other]) while ((await alone(call(denied))).status !== 429);
         for (const { call } of [one, other]) expect((await alone(call(denied))).status).toBe(429);

@@ -21,8 +21,8 @@ const errorOf = (call: Promise<unknown>) =>
     (error: unknown) => error,
   );
 
-describe.each(kinds)("the client %s, against the service", (_, limiter) => {
-  test("is given an admission with everything that was answered", async () => {
+describe.each(kinds)("the client %s", (_, limiter) => {
+  test("returns an admission with all fields of the reply", async () => {
     const subject = newSubject();
     const decision = await limiter.consume({ policy: "chat", subject, idempotencyKey: "first" });
     expect(decision).toEqual({
@@ -59,7 +59,7 @@ describe.each(kinds)("the client %s, against the service", (_, limiter) => {
     });
   });
 
-  test("is told what layers in shadow would have denied", async () => {
+  test("says what layers in shadow would have denied", async () => {
     const request = { policy: "trial", subject: newSubject(), cost: 2 };
     expect(await limiter.consume(request)).toMatchObject({ allowed: true, shadow: true, wouldDeny: false });
     expect(await limiter.consume(request)).toMatchObject({
@@ -73,7 +73,7 @@ describe.each(kinds)("the client %s, against the service", (_, limiter) => {
     });
   });
 
-  test("is given a denial as a value, with what can be handed on", async () => {
+  test("returns a denial as a value, with headers and a body to pass on", async () => {
     const subject = newSubject();
     await limiter.consume({ policy: "chat", subject, cost: 5 });
     const decision = await limiter.consume({ policy: "chat", subject });
@@ -109,7 +109,7 @@ describe.each(kinds)("the client %s, against the service", (_, limiter) => {
     });
   });
 
-  test("releases what is over, which makes room for another", async () => {
+  test("releases a consume, which makes room for another", async () => {
     const request = { policy: "jobs", subject: newSubject() };
     const { id = "", limits } = await limiter.consume(request);
     expect(limits).toMatchObject([{ concurrent: true, used: 1, remaining: 1 }, { concurrent: false }, {}]);
@@ -124,14 +124,14 @@ describe.each(kinds)("the client %s, against the service", (_, limiter) => {
     expect((await limiter.consume(request)).allowed).toBe(true);
   });
 
-  test("may name attributes that are absent", async () => {
+  test("takes absent attributes", async () => {
     const { ip } = newSubject();
     const { limits } = await limiter.check({ policy: "chat", subject: { user: undefined, ip } });
     expect(limits.map(({ key }) => key)).toEqual([`ip:${ip}`, `ip:${ip}`, `ip:${ip}`]);
   });
 });
 
-describe.each(kinds)("the client %s is refused by the service", (_, limiter) => {
+describe.each(kinds)("the client %s throws a refusal of the service", (_, limiter) => {
   test("with every mistake of a malformed request", async () => {
     const error = await errorOf(limiter.consume({ policy: "chat", subject: { ip: "nowhere" }, cost: 0 }));
     expect(error).toBeInstanceOf(InvalidRequestError);
@@ -140,7 +140,7 @@ describe.each(kinds)("the client %s is refused by the service", (_, limiter) => 
     expect(message).toContain("/subject/ip: ");
   });
 
-  test("for a cost that never fits, and a key used for something else", async () => {
+  test("for a cost that never fits, and for a reused key", async () => {
     const request = { policy: "chat", subject: newSubject(), idempotencyKey: "once" };
     await limiter.consume(request);
     const errors = [
@@ -152,15 +152,15 @@ describe.each(kinds)("the client %s is refused by the service", (_, limiter) => 
   });
 
   test.each([
-    ["a decision that it does not know", "chat", UnknownDecisionError],
-    ["a policy that there is not", "nope", InvalidRequestError],
-  ])("to settle or release by %s", async (_, policy, kind) => {
+    ["an unknown decision", "chat", UnknownDecisionError],
+    ["an unknown policy", "nope", InvalidRequestError],
+  ])("for a settle or a release by %s", async (_, policy, kind) => {
     const request = { policy, subject: newSubject(), id: "never", cost: 0 };
     for (const change of [() => limiter.settle(request), () => limiter.release(request)])
       expect(await errorOf(change())).toBeInstanceOf(kind);
   });
 
-  test("for an idempotency key in the words that the client has for it", async () => {
+  test("for an idempotency key, with the client's own message", async () => {
     const request = { policy: "chat", subject: newSubject() };
     const response = await service.fetch("/v1/consume", {
       method: "POST",
@@ -176,10 +176,10 @@ describe.each(kinds)("the client %s is refused by the service", (_, limiter) => 
   });
 });
 
-describe.each(kinds)("onError answers for a client %s", (_, limiter) => {
+describe.each(kinds)("onError decides for a client %s", (_, limiter) => {
   const request = () => ({ policy: "chat", subject: newSubject() });
 
-  test("whose token is not in force, and ready says so", async () => {
+  test("whose token is not in force, and ready throws", async () => {
     for (const onError of ["allow", "deny"] as const) {
       const stranger = strangerThat(onError);
       for (const decision of [await stranger.consume(request()), await stranger.check(request())]) {
@@ -190,7 +190,7 @@ describe.each(kinds)("onError answers for a client %s", (_, limiter) => {
     }
   });
 
-  test("that asks by a policy that there is not, and ready says so", async () => {
+  test("whose policy is unknown, and ready throws", async () => {
     const nope = { policy: "nope", subject: newSubject() };
     for (const decision of [await limiter.consume(nope), await limiter.check(nope)]) {
       expect(decision).toMatchObject({ allowed: false, degraded: true });
@@ -201,8 +201,8 @@ describe.each(kinds)("onError answers for a client %s", (_, limiter) => {
   });
 });
 
-describe.each(kinds)("what a client %s gives back", (_, limiter) => {
-  test("is given back also when its stream was cut off, so that its user is let in again", async () => {
+describe.each(kinds)("giving back by a client %s", (_, limiter) => {
+  test("works after a stream was cut off, and lets its user in again", async () => {
     const request = { policy: "jobs", subject: newSubject() };
     for (let stops = 0; stops < 4; stops++) {
       const { allowed, id = "" } = await limiter.consume(request);
@@ -217,7 +217,7 @@ describe.each(kinds)("what a client %s gives back", (_, limiter) => {
 test.each([
   ["alone", false],
   ["in a batch", true],
-])("a consume that is sent %s, admitted, and cut off before that is heard takes no place", async (_, batch) => {
+])("a consume that is sent %s, admitted, and cancelled before the answer takes no place", async (_, batch) => {
   const request = { policy: "jobs", subject: newSubject() };
   const controller = new AbortController();
   const fetch: typeof globalThis.fetch = async (url, init) => {

@@ -5,13 +5,13 @@ import { variables } from "./service";
 const service = await ServiceProcess.start(variables());
 afterAll(async () => void (await service.stop()));
 
-describe("the console is served", () => {
+describe("the service serves the console", () => {
   test.each([
     ["/console", "text/html; charset=utf-8"],
     ["/console/main.js", "text/javascript; charset=utf-8"],
     ["/console/console.css", "text/css; charset=utf-8"],
     ["/console/icon.svg", "image/svg+xml"],
-  ])("%s, with headers that let nothing else be done with it", async (path, type) => {
+  ])("at %s, with restrictive security headers", async (path, type) => {
     for (const method of ["GET", "HEAD"]) {
       const response = await service.fetch(path, { method });
       expect([response.status, response.headers.get("Content-Type")]).toEqual([200, type]);
@@ -38,7 +38,7 @@ describe("the console is served", () => {
     }
   });
 
-  test("once, and asked about after that", async () => {
+  test("with an ETag, and answers 304 to it", async () => {
     const first = await service.fetch("/console/main.js");
     const etag = first.headers.get("ETag") ?? "";
     const again = await service.fetch("/console/main.js", { headers: { "If-None-Match": etag } });
@@ -46,21 +46,21 @@ describe("the console is served", () => {
     expect(again.headers.get("Content-Security-Policy")).toBe(first.headers.get("Content-Security-Policy"));
   });
 
-  test("with however many headers it is asked for", async () => {
+  test("for a request with any number of headers", async () => {
     const headers = Array.from({ length: 3_000 }, (_, i): [string, string] => [`X-${i}`, ""]);
     expect((await service.fetch("/console/main.js", { headers })).status).toBe(200);
   });
 });
 
 test.each(["/console/", "/console/nope", "/console.html", "/console/console.html", "/console/%2e%2e%2fconsole.html"])(
-  "there is nothing of the console at %s",
+  "%s is a 404",
   async (path) => {
     const response = await service.fetch(path);
     expect([response.status, response.headers.get("Content-Type")]).toEqual([404, "application/problem+json"]);
   },
 );
 
-test("the console takes no POST", async () => {
+test("the console refuses POST", async () => {
   const response = await service.fetch("/console", { method: "POST" });
   expect([response.status, response.headers.get("Allow")]).toEqual([405, "GET, HEAD"]);
 });

@@ -6,7 +6,7 @@ import { targetOf, variables } from "./service";
 
 const boundOf = (le: string) => (le === "+Inf" ? Number.POSITIVE_INFINITY : Number(le));
 
-/** The metrics as a scraper has them, with the value of each sample by its labels. */
+/** The metrics as a scraper reads them: the value of each sample by its labels. */
 async function scrape(caller: Caller) {
   const response = await caller.admin("/metrics");
   expect(response.headers.get("Content-Type")).toBe("text/plain; version=0.0.4; charset=utf-8");
@@ -21,7 +21,7 @@ async function scrape(caller: Caller) {
   return { families, read };
 }
 
-test("Prometheus is told of every decision, layer and call, and of what there was none of", async () => {
+test("metrics have every decision, layer and call, with zeros for what was never counted", async () => {
   const shared = variables();
   const service = await ServiceProcess.start(shared);
   const caller = new Caller(targetOf(service));
@@ -65,7 +65,7 @@ test("Prometheus is told of every decision, layer and call, and of what there wa
   await again.stop();
 });
 
-test("with RATE_LIMIT_LOG_DENIALS=1 every denial is a line of JSON that does not say who it was", async () => {
+test("with RATE_LIMIT_LOG_DENIALS=1 every denial is logged as a line of JSON without the key", async () => {
   const service = await ServiceProcess.start(variables({ RATE_LIMIT_LOG_DENIALS: "1" }));
   const caller = new Caller(targetOf(service));
   const subject = newSubject();

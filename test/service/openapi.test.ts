@@ -33,7 +33,7 @@ function setOverride(key: string, body: object | string): Promise<Response> {
   });
 }
 
-/** Checks a value against a schema of the document. */
+/** Validates a value against a schema of the document. */
 function mistakes(schema: object, value: unknown): unknown {
   const ajv = new Ajv2020({ strict: false, allErrors: true });
   (addFormats as unknown as (ajv: Ajv2020) => void)(ajv);
@@ -45,7 +45,7 @@ test("is a valid OpenAPI 3.1 document", async () => {
   expect(await new Validator().validate(structuredClone(document))).toMatchObject({ valid: true });
 });
 
-test("says what every call answers", async () => {
+test("describes the reply of every call", async () => {
   const subject = newSubject();
   const valid = { policy: "chat", subject, cost: 5 };
   const inline = { layers: [{ name: "login", key: "a/b", limits: ["5/minute"] }], cost: 5 };
@@ -113,19 +113,19 @@ test("says what every call answers", async () => {
   answers.push(["/v1/consume", "post", 429, caller.post("/v1/consume", valid)]);
   for (const [path, method, status, promise] of answers) {
     const response = await promise;
-    const told = document.paths[path]?.[method]?.responses[status];
+    const documented = document.paths[path]?.[method]?.responses[status];
     const type = response.headers.get("Content-Type");
-    expect([path, response.status, told !== undefined]).toEqual([path, status, true]);
-    expect([path, status, type === null ? [] : [type]]).toEqual([path, status, Object.keys(told?.content ?? {})]);
-    const schema = told?.content?.[type ?? ""]?.schema;
+    expect([path, response.status, documented !== undefined]).toEqual([path, status, true]);
+    expect([path, status, type === null ? [] : [type]]).toEqual([path, status, Object.keys(documented?.content ?? {})]);
+    const schema = documented?.content?.[type ?? ""]?.schema;
     const body = type?.startsWith("text/") ? await response.text() : schema && (await response.json());
     if (schema) expect([path, status, mistakes(schema, body)]).toEqual([path, status, []]);
-    for (const name of Object.keys(told?.headers ?? {}))
+    for (const name of Object.keys(documented?.headers ?? {}))
       expect([path, status, name, response.headers.has(name)]).toEqual([path, status, name, true]);
   }
 });
 
-describe("says what a request must be like:", () => {
+describe("validates requests like the service:", () => {
   const check = { path: "/v1/check", method: "post", send: (body: object) => caller.post("/v1/check", body) };
   const override = {
     path: "/v1/keys/{key}/override",
@@ -153,7 +153,7 @@ describe("says what a request must be like:", () => {
     [override, { ...ban, kind: "limits" }, false],
     [override, { ...ban, kind: "other" }, false],
     [override, { ...ban, more: 1 }, false],
-  ])("$path is sent %j", async ({ path, method, send }, body, isValid) => {
+  ])("%j to $path", async ({ path, method, send }, body, isValid) => {
     const { schema = {} } = document.paths[path]?.[method]?.requestBody?.content["application/json"] ?? {};
     expect(mistakes(schema, body)).toEqual(isValid ? [] : expect.arrayContaining([expect.anything()]));
     expect((await send(body)).status).toBe(isValid ? 200 : 400);

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
 import { startProxy } from "../../scripts/example/proxy";
 
-test.each(["GET", "POST"])("a server that goes away once it has read a %s is a 502", async (method) => {
+test.each(["GET", "POST"])("a server that closes the connection after reading a %s is a 502", async (method) => {
   const server = createServer((request) => request.resume().on("end", () => request.socket.destroy()));
   await once(server.listen(0, "127.0.0.1"), "listening");
   const target = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);

@@ -9,7 +9,7 @@ import { targetOf, variables } from "./service";
 const service = await ServiceProcess.start(variables());
 afterAll(async () => void (await service.stop()));
 
-/** A request as no well-behaved client sends it. */
+/** Sends a raw request, which no well-behaved client would send. */
 function send(method: string, path: string, headers: Record<string, string>, body = ""): Promise<[number, string]> {
   return new Promise((resolve, reject) => {
     const { hostname, port } = new URL(service.url);
@@ -26,7 +26,7 @@ test.each(["x:99999", "x:8a", "[::1", "1.2.3.999"])("a Host header of %j is a 40
   expect([status, JSON.parse(body)]).toMatchObject([400, { status: 400 }]);
 });
 
-test("a HEAD with a body is answered as one without", async () => {
+test("a HEAD with a body is answered like a HEAD without", async () => {
   expect(await send("HEAD", "/healthz", { "Content-Length": "3" }, "abc")).toEqual([200, ""]);
   expect(await send("HEAD", "/v1/consume", { "Transfer-Encoding": "chunked" }, "abc")).toEqual([405, ""]);
 });
@@ -43,7 +43,7 @@ describe("on one connection,", () => {
   };
   const statuses = ({ answers }: Exchange) => answers.map(({ status }) => status);
 
-  test("a body with a length and in chunks is a 400, whichever of them is right, and what follows it is the next request", async () => {
+  test("a body with both framing headers is a 400, and what follows is the next request", async () => {
     const subject = newSubject();
     const request = consume(subject);
     const { length } = request.body;
@@ -62,8 +62,8 @@ describe("on one connection,", () => {
   test.each<[string, [string, string][], (body: string) => string]>([
     ["that ends before its length", [["Content-Length", "500"]], (body) => body],
     ["whose last chunk is missing", [["Transfer-Encoding", "chunked"]], (body) => `fff\r\n${body}`],
-    ["whose chunk is none", [["Transfer-Encoding", "chunked"]], (body) => `x\r\n${body}\r\n0\r\n\r\n`],
-  ])("a body %s is a 400, and no fault of the service", async (_, headers, make) => {
+    ["whose chunk is malformed", [["Transfer-Encoding", "chunked"]], (body) => `x\r\n${body}\r\n0\r\n\r\n`],
+  ])("a body %s is a 400, and is not logged as a fault", async (_, headers, make) => {
     const subject = newSubject();
     const request = consume(subject);
     const { answers } = await sendBytes(framed(request, headers, make(String(request.body))));
@@ -74,7 +74,7 @@ describe("on one connection,", () => {
 
   test.each<[string, [string, string][]]>([
     [
-      "twice",
+      "repeated",
       [
         ["Content-Length", "5"],
         ["Content-Length", "5"],
@@ -82,7 +82,7 @@ describe("on one connection,", () => {
     ],
     ["negative", [["Content-Length", "-1"]]],
     ["in another coding", [["Transfer-Encoding", "gzip, chunked"]]],
-  ])("a length that is told %s ends the connection, and counts nothing", async (_, headers) => {
+  ])("a body length that is %s ends the connection, and nothing is counted", async (_, headers) => {
     const subject = newSubject();
     const request = consume(subject);
     const { answers } = await sendBytes(framed(request, headers, request.body), bytesOf(consume(subject)));
@@ -90,7 +90,7 @@ describe("on one connection,", () => {
     expect(await caller.used("chat", subject)).toEqual([0, 0, 0]);
   });
 
-  test("a header that is sent twice is neither of the two", async () => {
+  test("a repeated header has neither of the two values", async () => {
     const subject = newSubject();
     const twice = (name: string, ...values: string[]) => {
       const request = consume(subject);
@@ -106,7 +106,7 @@ describe("on one connection,", () => {
     expect(await caller.used("chat", subject)).toEqual([0, 0, 0]);
   });
 
-  test("headers of over 128 KiB are refused unread", async () => {
+  test("headers of more than 128 KiB are refused unread", async () => {
     const request = consume(newSubject());
     request.headers.push(["X-Filler", "a".repeat(129 * 1_024)]);
     expect(statuses(await sendBytes(bytesOf(request)))).toEqual([431]);

@@ -14,7 +14,7 @@ import { newDirectory, targetOf, variables } from "./service";
 const PROJECT = resolve(import.meta.dirname, "../..");
 const run = promisify(execFile);
 
-/** What a fresh checkout has, so that tokens are made and kept where they disturb nobody. */
+/** A fresh checkout, so that generated tokens do not change this checkout. */
 function freshCheckout(): string {
   const project = newDirectory();
   for (const name of ["package.json", "wrangler.toml", "tsconfig.json", "src", "scripts", "console"])
@@ -26,7 +26,7 @@ function freshCheckout(): string {
 const curlOf = (service: ServiceProcess) => /curl .*/.exec(service.output)?.[0] ?? "";
 
 describe("npm start on a fresh checkout", () => {
-  test("makes tokens once, keeps them, prints a curl line that works, and is otherwise quiet", async () => {
+  test("generates tokens once, keeps them, prints a curl command that works, and nothing else", async () => {
     const project = freshCheckout();
     const first = await ServiceProcess.start({ LIMITER_DATA_DIR: newDirectory() }, { project });
     const { stdout } = await run("sh", ["-c", `${curlOf(first)} -s`]);
@@ -35,7 +35,7 @@ describe("npm start on a fresh checkout", () => {
     const kept = readFileSync(join(project, ".dev.vars"), "utf8");
     expect(kept).toMatch(/^LIMITER_TOKENS=\S{32}\nLIMITER_ADMIN_TOKENS=\S{32}\n$/);
     await first.stop();
-    // What npm has to say about itself aside.
+    // Without npm's own lines.
     expect(first.output.split("\n").filter((line) => line !== "" && !/^(>|npm )/.test(line))).toEqual([
       expect.stringMatching(/^The limiter serves on /),
       expect.stringMatching(/^curl /),
@@ -51,19 +51,16 @@ describe("npm start on a fresh checkout", () => {
   test.each([
     ["LIMITER_TOKENS", { LIMITER_TOKENS: " secret-caller , secret-caller-2", LIMITER_ADMIN_TOKENS: "secret-admin" }],
     ["LIMITER_ADMIN_TOKENS", { LIMITER_TOKENS: "", LIMITER_ADMIN_TOKENS: "secret-admin,secret-admin-2" }],
-  ])(
-    "prints no token that it did not make: the curl line names %s, and works in a shell that has it",
-    async (name, tokens) => {
-      const service = await ServiceProcess.start(variables(tokens));
-      expect(service.output).not.toContain("secret");
-      expect(curlOf(service)).toContain(name);
-      const { stdout } = await run("sh", ["-c", `${curlOf(service)} -s`], { env: { ...process.env, ...tokens } });
-      expect(stdout).toContain("200 OK");
-      await service.stop();
-    },
-  );
+  ])("prints no token that it did not generate: the curl command uses %s from the shell", async (name, tokens) => {
+    const service = await ServiceProcess.start(variables(tokens));
+    expect(service.output).not.toContain("secret");
+    expect(curlOf(service)).toContain(name);
+    const { stdout } = await run("sh", ["-c", `${curlOf(service)} -s`], { env: { ...process.env, ...tokens } });
+    expect(stdout).toContain("200 OK");
+    await service.stop();
+  });
 
-  test("takes every variable from .dev.vars too, and its tokens from the eyes of others", async () => {
+  test("takes every variable from .dev.vars too, and makes its tokens unreadable for others", async () => {
     const project = freshCheckout();
     const directory = newDirectory();
     const path = join(project, ".dev.vars");
@@ -84,7 +81,7 @@ describe("npm start on a fresh checkout", () => {
     await service.stop();
   });
 
-  test("warns of unknown variables with what was probably meant, and serves all the same", async () => {
+  test("warns about unknown variables with a suggestion, and serves", async () => {
     const service = await ServiceProcess.start(
       variables({ RATE_LIMIT_CHAT_PER_MINUTE: "3", LIMITER_OBJECTS: "x", LIMITER_TOKEN: "" }),
     );
@@ -96,7 +93,7 @@ describe("npm start on a fresh checkout", () => {
     expect(service.output).toContain("Its admin token is LIMITER_ADMIN_TOKENS in the environment.");
   });
 
-  test("a variable of the environment overrides wrangler.toml, an empty one does not", async () => {
+  test("a variable of the environment overrides wrangler.toml, unless it is empty", async () => {
     const service = await ServiceProcess.start(
       variables({ RATE_LIMIT_CHAT_PER_MIN: "3", RATE_LIMIT_CHAT_PER_HOUR: "" }),
     );
@@ -113,7 +110,7 @@ describe("npm run check-config", () => {
       env: { ...process.env, ...more },
     });
 
-  test("prints the limits in force, and warns of unknown variables", async () => {
+  test("prints the limits in force, and warns about unknown variables", async () => {
     const { stdout, stderr } = await checkConfig({ RATE_LIMIT_CHAT_PER_MINUTE: "3", LIMITER_PLACEMENT: "shards:8" });
     expect(stdout).toBe(
       "chat / caller, by user, else ip: 5 per 60 s, 60 per 3600 s\nchat / ip, by ip: 30 per 60 s\nAll keys share 8 objects.\n",
@@ -121,7 +118,7 @@ describe("npm run check-config", () => {
     expect(stderr).toBe("Unknown variable RATE_LIMIT_CHAT_PER_MINUTE. Did you mean RATE_LIMIT_CHAT_PER_MIN?\n");
   });
 
-  test("refuses a configuration that is wrong, and lists its mistakes", async () => {
+  test("refuses a wrong configuration, and lists its mistakes", async () => {
     await expect(checkConfig({ RATE_LIMIT_CHAT_PER_MIN: "0", RATE_LIMIT_INLINE: "yes" })).rejects.toMatchObject({
       code: 1,
       stderr:
@@ -131,7 +128,7 @@ describe("npm run check-config", () => {
 });
 
 describe("npm start refuses to start, and says what to do", () => {
-  test("with a configuration that is wrong, told with every mistake", async () => {
+  test("with a wrong configuration, whose mistakes it lists", async () => {
     const { code, output } = await ServiceProcess.failing(
       variables({ RATE_LIMIT_CHAT_PER_MIN: "0", RATE_LIMIT_POLICIES: "{", LIMITER_PLACEMENT: "here" }),
     );
@@ -150,7 +147,7 @@ describe("npm start refuses to start, and says what to do", () => {
     expect([code, output]).toEqual([1, expect.stringContaining(`127.0.0.1:${port} is taken`)]);
   });
 
-  test("with an option that there is not", async () => {
+  test("with an unknown option", async () => {
     const start = run(process.execPath, ["--import", "tsx", "src/local/start.ts", "--clock"], { cwd: PROJECT });
     await expect(start).rejects.toMatchObject({
       code: 1,
@@ -158,12 +155,12 @@ describe("npm start refuses to start, and says what to do", () => {
     });
   });
 
-  test("on a port that is none", async () => {
+  test("on an invalid port", async () => {
     const { code, output } = await ServiceProcess.failing(variables({ PORT: "70000" }));
     expect([code, output]).toEqual([1, expect.stringContaining("PORT=70000 is not a port")]);
   });
 
-  test.each(["/sys", "/dev/null/data"])("on the data directory %s, that can't be written to", async (directory) => {
+  test.each(["/sys", "/dev/null/data"])("on the data directory %s, which can't be written to", async (directory) => {
     const { code, output } = await ServiceProcess.failing(variables({ LIMITER_DATA_DIR: directory }));
     expect([code, output]).toEqual([1, expect.stringContaining(`${directory} can't be used (`)]);
     expect(output).not.toContain("    at ");
@@ -181,15 +178,15 @@ describe("npm start refuses to start, and says what to do", () => {
 });
 
 describe("npm start ends", () => {
-  test.each(["SIGTERM", "SIGINT"] as const)("cleanly on %s, after the requests under way", async (signal) => {
+  test.each(["SIGTERM", "SIGINT"] as const)("cleanly on %s, after the requests in flight", async (signal) => {
     const shared = variables();
     const service = await ServiceProcess.start(shared);
     const caller = new Caller(targetOf(service));
     const subject = { user: newSubject().user };
-    const underWay = Array.from({ length: 50 }, () => caller.consume("burst", subject));
-    await underWay[0];
+    const inFlight = Array.from({ length: 50 }, () => caller.consume("burst", subject));
+    await inFlight[0];
     const stopped = service.stop(signal);
-    const admitted = (await Promise.allSettled(underWay)).filter(({ status }) => status === "fulfilled").length;
+    const admitted = (await Promise.allSettled(inFlight)).filter(({ status }) => status === "fulfilled").length;
     await stopped;
     await expect(fetch(`${service.url}/healthz`)).rejects.toThrow();
 
@@ -198,7 +195,7 @@ describe("npm start ends", () => {
     await again.stop();
   });
 
-  test.each(["SIGTERM", "SIGINT"] as const)("on %s with all that it has counted written", async (signal) => {
+  test.each(["SIGTERM", "SIGINT"] as const)("on %s, after writing all counts", async (signal) => {
     const shared = variables({ RATE_LIMIT_CHAT_PER_MIN: "2" });
     const denials = async (service: ServiceProcess) => {
       const response = await new Caller(targetOf(service)).admin("/v1/stats");
@@ -215,7 +212,7 @@ describe("npm start ends", () => {
     const service = await ServiceProcess.start(shared);
     await consume(service, 3);
     expect(await denials(service)).toEqual([2, 1, [1]]);
-    // Sent to the object that adds up, and not written yet; then counted, and not sent yet.
+    // Sent to the stats object but not written, then counted but not sent.
     await consume(service, 2);
     await service.stop(signal);
     const again = await ServiceProcess.start(shared);
@@ -223,7 +220,7 @@ describe("npm start ends", () => {
     await again.stop();
   });
 
-  test("on SIGTERM under load with everything counted that was answered", async () => {
+  test("on SIGTERM under load, and has counted every reply", async () => {
     const shared = variables();
     const service = await ServiceProcess.start(shared);
     let answered = 0;
@@ -256,7 +253,7 @@ describe("npm start ends", () => {
     ["every process", (service: ServiceProcess) => service.killAll()],
     ["the service itself, its runtime left behind,", (service: ServiceProcess) => service.killOwnProcess()],
     ["npm alone", (service: ServiceProcess) => service.stop("SIGKILL").then(() => undefined)],
-  ])("by SIGKILL of %s at any moment and loses nothing that was answered", async (_, kill) => {
+  ])("by SIGKILL of %s at any moment, and loses nothing that was answered", async (_, kill) => {
     const shared = variables({
       RATE_LIMIT_POLICIES: '{"burst":{"layers":[{"name":"caller","by":["user"],"limits":["1000000/minute"]}]}}',
     });
@@ -269,7 +266,7 @@ describe("npm start ends", () => {
       const load = Array.from({ length: 20 }, async () => {
         for (let i = 0; ; i++) {
           const { allowed } = await caller.consume("burst", subject);
-          // Whoever sees its parent die stops, and refuses what still arrives.
+          // A process whose parent has died stops, and refuses new requests.
           if (allowed) answered += 1;
           if (i === 5) killed ??= kill(service);
         }
@@ -279,7 +276,7 @@ describe("npm start ends", () => {
     }
     const service = await ServiceProcess.start(shared);
     const [used = 0] = await new Caller(targetOf(service)).used("burst", subject);
-    // Recorded may be more than answered: what was on its way when the process died.
+    // More may be recorded than answered: requests in flight when the process died.
     expect(used).toBeGreaterThanOrEqual(answered);
     expect(used).toBeLessThanOrEqual(answered + 3 * 20);
     await service.stop();
@@ -298,7 +295,7 @@ describe("npm start ends", () => {
     await after.stop();
   });
 
-  test("the data directory's lock goes with the process", async () => {
+  test("and releases the lock of the data directory", async () => {
     const shared = variables();
     const service = await ServiceProcess.start(shared);
     expect(existsSync(join(shared.LIMITER_DATA_DIR as string, "lock"))).toBe(true);

@@ -30,7 +30,7 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
   behaviourSuite(`with a clock that is moved, ${placement}`, target);
   overrideSuite(`with a clock that is moved, ${placement}`, target);
 
-  test("its clock stands still until it is told to move", async () => {
+  test("the clock stands still until it is moved", async () => {
     const now = async () => (await json<{ now: string }>(await service.fetch("/test/clock"))).now;
     const before = await now();
     expect(before).toMatch(/T\d\d:\d\d:\d\d\.\d{3}Z$/);
@@ -42,7 +42,7 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
     expect(await now()).toBe(set.now);
   });
 
-  test("a reset forgets what was counted, by the time that the clock says", async () => {
+  test("a reset forgets the counts, which are by the time of the clock", async () => {
     const minutes = async () =>
       (await json<{ minutes: { at: string }[] }>(await caller.admin("/v1/stats?minutes=1"))).minutes;
     await post(service, "/test/clock", { now: "2033-01-01T00:00:30Z" });
@@ -77,7 +77,7 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
     expect(await caller.check("chat", subject)).toMatchObject({ allowed: true });
   });
 
-  test("while the clock stands still, what is denied again is told with what others have consumed since", async () => {
+  test("while the clock stands still, a repeated denial shows what others have consumed since", async () => {
     const { user, ip } = newSubject();
     await caller.consume("chat", { user, ip }, 5);
     const denied = async () => (await caller.consume("chat", { user, ip })).limits.map(({ used }) => used);
@@ -89,7 +89,7 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
     expect(await denied()).toEqual([5, 5, 30]);
   });
 
-  test("a reset forgets what overrides a key", async () => {
+  test("a reset forgets overrides", async () => {
     const subject = newSubject();
     const path = `/v1/keys/user:${subject.user}/override`;
     const headers = { Authorization: "Bearer admin-token", "Content-Type": "application/json" };
@@ -102,14 +102,14 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
   });
 
   test.each([
-    ["nothing", {}, ""],
-    ["both", { advance_seconds: 1, now: "2040-01-01T00:00:00Z" }, ""],
+    ["an empty object", {}, ""],
+    ["both fields", { advance_seconds: 1, now: "2040-01-01T00:00:00Z" }, ""],
     ["a step back", { advance_seconds: -1 }, "/advance_seconds"],
-    ["no number", { advance_seconds: "60" }, "/advance_seconds"],
-    ["a step beyond all time", { advance_seconds: 1e300 }, "/advance_seconds"],
-    ["no instant", { now: "tomorrow" }, "/now"],
-    ["something else", { advance_minutes: 1 }, "/advance_minutes"],
-  ])("a clock told %s stays where it is", async (_, body, pointer) => {
+    ["a text", { advance_seconds: "60" }, "/advance_seconds"],
+    ["a step too far", { advance_seconds: 1e300 }, "/advance_seconds"],
+    ["an invalid instant", { now: "tomorrow" }, "/now"],
+    ["an unknown field", { advance_minutes: 1 }, "/advance_minutes"],
+  ])("%s does not move the clock", async (_, body, pointer) => {
     const before = await (await service.fetch("/test/clock")).text();
     const response = await post(service, "/test/clock", body);
     const { errors } = await json<ProblemBody>(response);
@@ -118,7 +118,7 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
   });
 });
 
-test("counters of tests begin empty, in a directory that is gone when the service has ended", async () => {
+test("counters begin empty, in a directory that is deleted when the service ends", async () => {
   const parent = newDirectory();
   const service = await startWithClock({ LIMITER_DATA_DIR: parent });
   const directory = /keeps its counters in (\S+)\. Try/.exec(service.output)?.[1] ?? "";
@@ -127,18 +127,18 @@ test("counters of tests begin empty, in a directory that is gone when the servic
   expect(existsSync(directory)).toBe(false);
 });
 
-test("an argument that is not known is refused, with the one that is", async () => {
+test("an unknown argument is refused, with the name of the known argument", async () => {
   const { code, output } = await ServiceProcess.failing(variables(), { args: ["--clock"] });
   expect([code, output.includes("--test-clock")]).toEqual([1, true]);
 });
 
-describe("the Worker that is deployed", () => {
+describe("the deployed Worker", () => {
   test("has no clock for tests in its bundle", async () => {
     expect(await bundle(resolve(SOURCES, "test-clock/worker.ts"))).toContain("/test/clock");
     expect(await bundle(resolve(SOURCES, "worker.ts"))).not.toContain("/test/");
   });
 
-  test("answers 404 to whoever would move its clock", async () => {
+  test("answers 404 to calls that move the clock", async () => {
     const service = await ServiceProcess.start(variables());
     const caller = new Caller(targetOf(service));
     for (const path of ["/test/clock", "/test/reset"])

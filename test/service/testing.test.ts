@@ -18,13 +18,11 @@ describe("a limiter for tests", () => {
     expect((await limiter.client.consume(request)).allowed).toBe(true);
   });
 
-  test("begins every test with no counters", async ({ limiter }) => {
+  test("starts every test without counters", async ({ limiter }) => {
     expect((await limiter.client.check(request)).limits.map(({ used }) => used)).toEqual([0, 0, 0]);
   });
 
-  test("has a clock that stands still, and goes where it is told to but back before a decision", async ({
-    limiter,
-  }) => {
+  test("has a clock that stands still, can be moved, but not back before a decision", async ({ limiter }) => {
     const start = await limiter.now();
     await limiter.advance({ seconds: 1.5, ms: 250 });
     expect((await limiter.now()).getTime() - start.getTime()).toBe(1_750);
@@ -37,7 +35,7 @@ describe("a limiter for tests", () => {
     expect(await limiter.now()).toEqual(start);
   });
 
-  test("serves its tokens to whoever asks over HTTP", async ({ limiter }) => {
+  test("serves HTTP with its tokens", async ({ limiter }) => {
     const statusFor = async (token: string) =>
       (await fetch(`${limiter.url}/v1/keys/user:u_1`, { headers: { Authorization: `Bearer ${token}` } })).status;
     expect([await statusFor(limiter.token), await statusFor(limiter.adminToken)]).toEqual([403, 200]);
@@ -58,9 +56,9 @@ describe("a limiter for tests", () => {
 });
 
 describe("a limiter that tests share", () => {
-  /** Runs a file of tests, and returns what was printed. */
+  /** Runs a file of tests, and returns its output. */
   async function runTests(source: string): Promise<string> {
-    // Within the project, where the test runner and the kit are found.
+    // Within the project, where Vitest and the kit are found.
     const built = resolve(import.meta.dirname, "../../dist");
     mkdirSync(built, { recursive: true });
     const directory = mkdtempSync(join(built, "kit-"));
@@ -97,8 +95,8 @@ describe("a limiter that tests share", () => {
   });
 });
 
-describe("a limiter for tests ends with them:", () => {
-  /** A test runner of its own, which starts a limiter and says where it serves. */
+describe("a limiter for tests ends with its tests:", () => {
+  /** Another test run, which starts a limiter and prints its URL. */
   async function startRunner(then: string): Promise<{ runner: ChildProcess; url: string }> {
     const entry = resolve(import.meta.dirname, "../../src/testing/start.ts");
     const script = `const { startLimiter } = await import(${JSON.stringify(entry)});

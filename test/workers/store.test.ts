@@ -317,6 +317,10 @@ test("a store holds what a plain table of rows would, with a journal that is ful
               const places = new Map(step.put.map(({ key, slot }) => [`${key} ${slot}`, { key, slot }]));
               const rows = [...places.values()].map(({ key, slot }) => row(key, slot, ++atMs));
               for (const each of [store, disk]) each.put(rows);
+            } else if ("append" in step) {
+              const changes = step.append.flatMap(({ key, slot }) => appendTo([...disk.pages(key)], slot, ++atMs));
+              const places = new Map(changes.map((change) => [`${change.key} ${change.slot}`, change]));
+              for (const each of [store, disk]) each.put([...places.values()]);
             } else if ("deleteKey" in step) for (const each of [store, disk]) each.deleteKey(step.deleteKey);
             else if ("checkpoint" in step) for (let i = 0; i < step.checkpoint; i++) store.checkpoint();
             else store = new Store(storage, chars);
