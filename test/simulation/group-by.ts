@@ -1,4 +1,4 @@
-/** The items by name, in the order in which names came first. */
+/** The items by name, in the order in which names appear first. */
 export function groupBy<T>(items: readonly T[], nameOf: (item: T) => string): Map<string, T[]> {
   const groups = new Map<string, T[]>();
   for (const item of items) {
