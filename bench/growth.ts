@@ -46,7 +46,7 @@ export async function benchGrowth(extent: Extent): Promise<void> {
     title: "keys on one machine",
     kind: "line",
     categories: keys.map((each) => each.keys.toLocaleString("en")),
-    categoriesAre: "keys",
+    categoryLabel: "keys",
     series: [
       { name: "decisions a second", values: keys.map((each) => Math.round(each.perSecond)) },
       { name: "resident memory, MiB", values: keys.map((each) => Math.round(each.residentBytes / 2 ** 20)) },
@@ -56,7 +56,7 @@ export async function benchGrowth(extent: Extent): Promise<void> {
     title: "events in the log: milliseconds of a decision",
     kind: "line",
     categories: log.map((each) => each.events.toLocaleString("en")),
-    categoriesAre: "events",
+    categoryLabel: "events",
     series: [
       { name: "warm", values: log.map((each) => round(each.consumeMs)) },
       { name: "first after an eviction", values: log.map((each) => round(each.coldMs)) },
@@ -66,7 +66,7 @@ export async function benchGrowth(extent: Extent): Promise<void> {
     title: "connections: decisions a second",
     kind: "line",
     categories: connections.map((each) => String(each.connections)),
-    categoriesAre: "connections",
+    categoryLabel: "connections",
     series: [{ name: "admitted, two layers", values: connections.map((each) => Math.round(each.perSecond)) }],
   });
 

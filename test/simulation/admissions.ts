@@ -1,7 +1,7 @@
 import { type Limit, longestWindowMs } from "../../src/core/limit";
 import type { LayerLimits, OverrideKind } from "../../src/core/override";
 import type { Counter } from "../../src/object/protocol";
-import { groupBy } from "./group-by";
+import { groupBy } from "../../tools/group-by";
 
 /**
  * Judges a history by the callers' side alone: no object's verdict, execution or clock has a part in it. An admission

@@ -1,5 +1,5 @@
 import type { DecisionLimit } from "../../src/limiter/decision";
-import { groupBy } from "./group-by";
+import { groupBy } from "../../tools/group-by";
 import type { Leaving } from "./model";
 import type { AnsweredForget } from "./overrides";
 import { type AnsweredCall, type DecidedCall, type Execution, eventNameOf, hasEveryLimit } from "./record";

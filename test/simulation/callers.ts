@@ -6,7 +6,7 @@ import { readCheck, readConsume, readRelease, readSettle, type ValidRequest } fr
 import { Refusal } from "../../src/request/refusal";
 import type { Chance } from "../../tools/chance";
 import type { CallerCall, Outcome } from "./admissions";
-import { groupBy } from "./group-by";
+import { groupBy } from "../../tools/group-by";
 import type { Network } from "./network";
 import { type AnsweredCall, type BatchPosition, eventNameOf } from "./record";
 import type { Scheduler } from "./scheduler";
