@@ -1,18 +1,17 @@
 import { resolve } from "node:path";
-import type { WorkerOptions } from "miniflare";
 import { bundle } from "../src/local/bundle";
-import { startLocalService } from "../src/local/service";
 import { load, TOKEN } from "./load";
 import { showProgress } from "./measure";
+import { startWorker } from "./worker";
 import { LIMIT_VARIABLES, WORKLOADS } from "./workloads";
 
-/** What Cloudflare bills for, counted in the service itself. */
-export interface Billed {
+/** The use that Cloudflare bills, counted in the service itself. */
+export interface BilledUsage {
   readonly placement: string;
   readonly callsPerDecision: number;
-  /** Of an admitted decision, for each counter that it is charged to. */
+  /** Rows written by an admitted decision, for each of its counters. */
   readonly rowsPerCounter: number;
-  /** Calls a second of the object that is called most, while one user floods an isolate. */
+  /** Calls a second of the busiest object while one user floods an isolate. */
   readonly floodCallsPerSecond: number;
 }
 
@@ -22,34 +21,28 @@ interface Counts {
 }
 
 const DECISIONS = 1_000;
-/** Of each: the user's and the address's. */
+/** Counters of a decision: the user's and the address's. */
 const COUNTERS = 2;
 const FLOOD_SECONDS = 10;
 
-/** Counts for a placement, with the decisions one after the other: none shares a row or a call with another. */
-export async function countBilled(placement: "key" | "shards:1", dataDirectory: string): Promise<Billed> {
+/** Counts for a placement. Decisions are sent one after the other, so that none shares a row or a call. */
+export async function countBilled(placement: "key" | "shards:1", dataDirectory: string): Promise<BilledUsage> {
   showProgress(`counting rows and calls: ${placement}`);
-  const workerOptions: Partial<WorkerOptions> = {
-    compatibilityDate: "2026-04-24",
-    durableObjects: { LIMITER_OBJECTS: { className: "CountingObject", useSQLite: true } },
-  };
-  const { url, stop } = await startLocalService({
-    host: "127.0.0.1",
-    port: 0,
+  const { url, stop } = await startWorker({
     dataDirectory,
     script: await bundle(resolve(import.meta.dirname, "workers/counting.ts")),
     variables: { ...LIMIT_VARIABLES, LIMITER_TOKENS: TOKEN, LIMITER_PLACEMENT: placement },
-    workerOptions,
+    objects: { LIMITER_OBJECTS: "CountingObject" },
   });
   const counts = async () => {
     const response = await fetch(`${url.origin}/bench/counts`);
     return (await response.json()) as Counts;
   };
   const { admitted, flood } = WORKLOADS;
-  // Few, since on one machine an object a key costs open files.
+  // Few bodies, since on one machine an object for each key costs open files.
   const bodies = admitted.bodies.slice(0, 20);
   const consume = `${url.origin}/v1/consume`;
-  // The first event of a key writes more: its table.
+  // The first event of a key also writes the object's table.
   await load({ url: consume, connections: 1, amount: bodies.length, bodies });
   await load({ url: consume, connections: 1, amount: 20, bodies: flood.bodies });
 

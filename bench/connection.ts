@@ -1,8 +1,8 @@
 import { connect, type Socket } from "node:net";
 
-/** A connection that is kept, with one request at a time on it; one that the server closes is opened again. */
+/** A keep-alive connection with one request at a time. Opens again if the server closes it. */
 export class Connection {
-  /** How often the server closed it in place of an answer. */
+  /** How often the server closed the connection instead of answering. */
   lost = 0;
   #received = "";
   #request: Buffer | undefined;
@@ -20,7 +20,7 @@ export class Connection {
     return new Connection(url, await openSocket(url));
   }
 
-  /** Sends a request and gives the status of its answer. */
+  /** Sends a request. Resolves with the status of the answer. */
   send(request: Buffer): Promise<string> {
     this.#request = request;
     this.socket.write(request);
@@ -43,7 +43,7 @@ export class Connection {
       this.#request = undefined;
       this.#answered(status);
     });
-    // A close follows.
+    // A close event follows every error.
     this.socket.on("error", () => {});
     this.socket.once("close", () => this.#reopen().catch((error) => this.#failed(error)));
   }
@@ -61,16 +61,16 @@ export class Connection {
 function openSocket({ hostname, port }: URL): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host: hostname, port: Number(port), noDelay: true });
-    const refused = ({ message }: Error) => reject(new Error(`A connection was lost: ${message}`));
+    const refused = ({ message }: Error) => reject(new Error(`A connection could not be opened: ${message}`));
     socket.once("error", refused).once("connect", () => resolve(socket.off("error", refused)));
   });
 }
 
-/** Whether an answer has arrived in full; all that is measured here states its length. */
+/** Whether the whole answer has arrived. Requires Content-Length, which all measured servers send. */
 function isWhole(received: string): boolean {
   const headEnd = received.indexOf("\r\n\r\n");
   if (headEnd < 0) return false;
   const length = /\ncontent-length: *(\d+)/i.exec(received.slice(0, headEnd))?.[1];
-  if (length === undefined) throw new Error(`An answer without Content-Length: ${received.slice(0, headEnd)}`);
+  if (length === undefined) throw new Error(`An answer has no Content-Length: ${received.slice(0, headEnd)}`);
   return received.length >= headEnd + 4 + Number(length);
 }

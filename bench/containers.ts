@@ -7,9 +7,9 @@ import { temporaryFolder } from "../tools/temporary-folder";
 import { TOKEN } from "./load";
 
 /**
- * `npm run bench:containers`: one user sends through ten containers with a hundred requests at once each; the limit is
- * 5 a minute. First with a counter in each container's memory, then with this service, and again after a SIGKILL and a
- * restart within the minute.
+ * `npm run bench:containers` sends requests of one user through ten containers, a hundred at once in each. The limit is 5 a
+ * minute. First each container counts in memory, then this service counts, then again after a SIGKILL and a restart
+ * within the minute.
  */
 const CONTAINERS = 10;
 const AT_ONCE = 100;
@@ -27,7 +27,7 @@ async function fromAllContainers(containers: readonly Ask[]): Promise<{ admitted
   return total;
 }
 
-/** A container that counts by itself, as exactly as can be. */
+/** A container with an exact counter in its own memory. */
 function inMemory(): Ask {
   const counter = { log: new EventLog(), limits: [{ max: 5, windowMs: 60_000 }] };
   return async () => consume([counter], 1, Date.now()).allowed;
@@ -35,8 +35,8 @@ function inMemory(): Ask {
 
 const subject = { user: `u_${randomUUID()}`, ip: "203.0.113.7" };
 
-/** A container that asks the service, as a backend does: a connection that is lost is no decision, but asked again. */
-function asking({ url }: ServiceProcess): Ask {
+/** A container that asks the service. The client retries a lost connection. */
+function askService({ url }: ServiceProcess): Ask {
   const limiter = new Limiter({ url, token: TOKEN, deadlineMs: 60_000 });
   return async () => {
     const { allowed, error } = await limiter.consume({ policy: "chat", subject });
@@ -45,8 +45,8 @@ function asking({ url }: ServiceProcess): Ask {
   };
 }
 
-function show(what: string, { admitted, denied }: { admitted: number; denied: number }): void {
-  console.log(`${what.padEnd(52)} admitted ${String(admitted).padStart(3)}   denied ${denied}`);
+function show(name: string, { admitted, denied }: { admitted: number; denied: number }): void {
+  console.log(`${name.padEnd(52)} admitted ${String(admitted).padStart(3)}   denied ${denied}`);
 }
 
 const ten = (make: () => Ask) => Array.from({ length: CONTAINERS }, make);
@@ -58,18 +58,19 @@ show("a counter in each container's memory", await fromAllContainers(ten(inMemor
 
 const before = await ServiceProcess.start(variables);
 const startedMs = Date.now();
-const first = await fromAllContainers(ten(() => asking(before)));
+const first = await fromAllContainers(ten(() => askService(before)));
 show("this service", first);
 await before.killAll();
 
 const after = await ServiceProcess.start(variables);
-const second = await fromAllContainers(ten(() => asking(after)));
+const second = await fromAllContainers(ten(() => askService(after)));
 const elapsedMs = Date.now() - startedMs;
 show(`this service, after a SIGKILL, ${Math.round(elapsedMs / 1_000)} s later`, second);
 await after.stop();
 
-if (elapsedMs > 60_000) console.error("This took longer than the minute, so that it says nothing about the restart.");
+if (elapsedMs > 60_000)
+  console.error("The run took longer than a minute, so it says nothing about the restart. Try again.");
 else if (first.admitted !== 5 || second.admitted !== 0) {
-  console.error("Not exact: 5 must be admitted, and none after the restart.");
+  console.error("Not exact: 5 requests must be admitted before the restart, and none after it.");
   process.exitCode = 1;
 }

@@ -11,7 +11,7 @@ import { LIMIT_VARIABLES, LIMITS, WORKLOADS, type WorkloadName } from "./workloa
 
 export interface Contestant {
   readonly name: string;
-  /** What it really promises: the number beside it is worth no more. */
+  /** The guarantees behind its numbers. */
   readonly guarantees: string;
   readonly url: string;
   readonly workloads: readonly WorkloadName[];
@@ -26,7 +26,7 @@ export interface Arena {
 const ALL = Object.keys(WORKLOADS) as WorkloadName[];
 const PEERS = resolve(import.meta.dirname, "peers");
 
-/** `npm start`, with data of its own; it ends with the benchmark at the latest. */
+/** Starts `npm start` with data of its own. It ends with the benchmark at the latest. */
 export async function startLimiter(dataDirectory: string, variables: Record<string, string>): Promise<ServiceProcess> {
   const service = await ServiceProcess.start({
     LIMITER_TOKENS: TOKEN,

@@ -8,8 +8,8 @@ import { median, TOKEN } from "./load";
 import { startProgram, startRedis, stopPrograms } from "./programs";
 
 /**
- * `npm run bench:fastapi`: what a limited route costs the rest of a FastAPI backend. One worker, a store 1 ms away, and a
- * route without limits that gets all requests it can answer, while a limited one gets a steady number of them a second.
+ * `npm run bench:fastapi` measures what a limited route costs the rest of a FastAPI backend with one worker and a store
+ * 1 ms away. A route without limits gets as many requests as it can answer, a limited route a steady number a second.
  * Measured in turn: slowapi on Redis, slowapi on the limiter, the limiter's dependency, and a route that awaits 1 ms.
  */
 const ROUNDS = 3;
@@ -34,7 +34,7 @@ async function measure(url: string): Promise<{ perSecond: number; p99Ms: number;
   return { perSecond: free.requests.average, p99Ms: free.latency.p99, limitedPerSecond: requests.average };
 }
 
-// The backend has a core to itself, so that what its store costs on this machine is not taken for a cost of the backend.
+// The backend has a core of its own, so that the work of its store on this machine does not count as the backend's.
 execFileSync("taskset", ["-acp", "1", String(process.pid)]);
 const bin = ensurePython(["--editable=clients/python[fastapi,limits,test]", "uvicorn==0.54.0", "redis==8.1.0"]);
 const plenty = {

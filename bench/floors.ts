@@ -1,15 +1,14 @@
 import { resolve } from "node:path";
-import type { WorkerOptions } from "miniflare";
 import { bundle } from "../src/local/bundle";
-import { startLocalService } from "../src/local/service";
 import type { ServiceProcess } from "../tools/service-process";
 import { TOKEN } from "./load";
+import { startWorker } from "./worker";
 import { WORKLOADS } from "./workloads";
 
-/** Something that a decision can't be faster than. */
+/** Work that any decision must do at least. No decision can be faster. */
 export interface Floor {
   readonly name: FloorName;
-  readonly does: string;
+  readonly description: string;
   readonly url: string;
 }
 
@@ -24,35 +23,33 @@ const FLOORS = {
 
 export type FloorName = keyof typeof FLOORS;
 
+/** More requests than the limit of the flooding user, even if a minute ends in between. */
+const MOST_TRIES = 100;
+
 /**
- * The floors on the runtime that `npm start` uses, started as it does, data on disk. They answer what the service
- * answers now, so it must be there.
+ * Starts the floors on the runtime of `npm start`, with data on disk. They send recorded answers of the service, which must
+ * be running.
  */
 export async function startFloors(service: ServiceProcess, dataDirectory: string) {
   const { admitted, flood } = WORKLOADS;
   const ADMITTED = await record(service, admitted.bodies[0]);
   let DENIED = ADMITTED;
-  while (DENIED.status !== 429) DENIED = await record(service, flood.bodies[0]);
-  const workerOptions: Partial<WorkerOptions> = {
-    compatibilityDate: "2026-04-24",
-    durableObjects: { FLOORS: { className: "FloorObject", useSQLite: true } },
-  };
+  for (let i = 0; i < MOST_TRIES && DENIED.status !== 429; i++) DENIED = await record(service, flood.bodies[0]);
+  if (DENIED.status !== 429) throw new Error(`The service did not deny any of ${MOST_TRIES} requests of one user.`);
   const script = await bundle(resolve(import.meta.dirname, "workers/floors.ts"));
-  const { url, stop } = await startLocalService({
-    host: "127.0.0.1",
-    port: 0,
+  const { url, stop } = await startWorker({
     dataDirectory,
     script,
     variables: { ADMITTED, DENIED },
-    workerOptions,
+    objects: { FLOORS: "FloorObject" },
   });
   const floors = Object.entries(FLOORS).map(
-    ([name, does]): Floor => ({ name: name as FloorName, does, url: `${url.origin}/${name}` }),
+    ([name, description]): Floor => ({ name: name as FloorName, description, url: `${url.origin}/${name}` }),
   );
   return { floors, stop };
 }
 
-/** What the service answers, without what the runtime adds by itself. */
+/** Records an answer of the service, without the headers that the runtime adds. */
 async function record(service: ServiceProcess, body: unknown) {
   const headers = { Authorization: `Bearer ${TOKEN}`, "Content-Type": "application/json" };
   const response = await service.fetch("/v1/consume", { method: "POST", headers, body: JSON.stringify(body) });

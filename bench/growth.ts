@@ -2,16 +2,16 @@ import { join } from "node:path";
 import { drawChart } from "../tools/chart";
 import { format, table, writeSection } from "../tools/document";
 import { temporaryFolder } from "../tools/temporary-folder";
-import { type Bar, barLines, barTable } from "./bars";
 import { growConnections } from "./growth/connections";
 import { growKeys } from "./growth/keys";
 import { growLog } from "./growth/log";
 import { describeMachine } from "./machine";
 import type { Extent } from "./measure";
+import { type Target, targetLines, targetTable } from "./targets";
 
 const GIB = 2 ** 30;
 
-/** How the service behaves as keys, events in a log and connections grow. Prints the bars and writes docs/benchmarks.md. */
+/** Measures the service with growing keys, logs and connections. Prints the targets and writes docs/benchmarks.md. */
 export async function benchGrowth(extent: Extent): Promise<void> {
   const folder = temporaryFolder();
   const keys = await growKeys(join(folder, "keys"), extent);
@@ -22,31 +22,31 @@ export async function benchGrowth(extent: Extent): Promise<void> {
   const logAt = (count: number) => log.find((each) => each.events === count);
   const [short, long] = [logAt(10), logAt(100_000)];
   const files = [...keys, ...connections].map(({ openFiles }) => openFiles);
-  const bars: Bar[] = [
+  const targets: Target[] = [
     {
-      what: "consume, 100,000 events in the log against 10, warm",
+      name: "consume, 100,000 events in the log against 10, warm",
       measured: (short?.consumeMs ?? Number.NaN) / (long?.consumeMs ?? Number.NaN),
       atLeast: 0.9,
     },
     {
-      what: "check, the same, decisions a second",
+      name: "check, the same, decisions a second",
       measured: (long?.checksPerSecond ?? Number.NaN) / (short?.checksPerSecond ?? Number.NaN),
       atLeast: 0.9,
     },
-    { what: "1,000,000 keys against 1,000", measured: speedAt(1_000_000) / speedAt(1_000), atLeast: 0.7 },
+    { name: "1,000,000 keys against 1,000", measured: speedAt(1_000_000) / speedAt(1_000), atLeast: 0.7 },
     {
-      what: "most resident memory, GiB",
+      name: "most resident memory, GiB",
       measured: Math.max(...keys.map((each) => each.residentBytes)) / GIB,
       atMost: 1,
     },
-    { what: "most open files", measured: Math.max(...files), atMost: 200 },
+    { name: "most open files", measured: Math.max(...files), atMost: 200 },
   ];
 
   drawChart("bench-keys", {
     title: "keys on one machine",
     kind: "line",
     categories: keys.map((each) => each.keys.toLocaleString("en")),
-    categoriesAre: "keys",
+    categoryLabel: "keys",
     series: [
       { name: "decisions a second", values: keys.map((each) => Math.round(each.perSecond)) },
       { name: "resident memory, MiB", values: keys.map((each) => Math.round(each.residentBytes / 2 ** 20)) },
@@ -56,7 +56,7 @@ export async function benchGrowth(extent: Extent): Promise<void> {
     title: "events in the log: milliseconds of a decision",
     kind: "line",
     categories: log.map((each) => each.events.toLocaleString("en")),
-    categoriesAre: "events",
+    categoryLabel: "events",
     series: [
       { name: "warm", values: log.map((each) => round(each.consumeMs)) },
       { name: "first after an eviction", values: log.map((each) => round(each.coldMs)) },
@@ -66,7 +66,7 @@ export async function benchGrowth(extent: Extent): Promise<void> {
     title: "connections: decisions a second",
     kind: "line",
     categories: connections.map((each) => String(each.connections)),
-    categoriesAre: "connections",
+    categoryLabel: "connections",
     series: [{ name: "admitted, two layers", values: connections.map((each) => Math.round(each.perSecond)) }],
   });
 
@@ -100,10 +100,10 @@ export async function benchGrowth(extent: Extent): Promise<void> {
     [
       `\`npm run bench -- growth --rounds ${extent.rounds} --seconds ${extent.seconds}\`: medians. ${describeMachine()}.`,
       ...["keys", "log", "connections"].flatMap((name, i) => [`![${name}](images/bench-${name}.svg)`, tables[i] ?? ""]),
-      barTable(bars),
+      targetTable(targets),
     ].join("\n\n"),
   );
-  console.log(`${[...tables, barLines(bars)].join("\n\n")}\n\nWritten to docs/benchmarks.md.`);
+  console.log(`${[...tables, targetLines(targets)].join("\n\n")}\n\nWritten to docs/benchmarks.md.`);
 }
 
 const round = (value: number) => Math.round(value * 100) / 100;

@@ -5,10 +5,10 @@ import { benchThroughput } from "./throughput";
 import type { WorkloadName } from "./workloads";
 
 /**
- * `npm run bench`: this service beside its peers and the floors, some five minutes.
- * `npm run bench -- growth`: how it behaves as keys, events and connections grow, some ten.
- * `npm run bench -- profile [WORKLOAD]`: where its time goes.
- * `--rounds N --seconds N` measures for longer, or for a look.
+ * `npm run bench` measures this service, its peers and the floors side by side, in about 5 minutes.
+ * `npm run bench -- growth` measures with growing keys, logs and connections, in about 10 minutes.
+ * `npm run bench -- profile [WORKLOAD]` shows where the time goes.
+ * `--rounds N --seconds N` makes a run longer or shorter.
  */
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -26,5 +26,5 @@ if (!run || !(extent.rounds >= 1) || !(extent.seconds >= 1)) {
   process.exit(1);
 }
 await run(extent);
-// Whatever a program that was stopped still holds open is not waited for.
+// Do not wait for handles that stopped programs still hold.
 process.exit();

@@ -11,10 +11,10 @@ export interface LatencyAtLoad {
   readonly p99Ms: number;
 }
 
-/** As many as a service needs to answer what is offered; what is more waits, and its latency counts the wait. */
+/** Enough connections for the offered load. A request that finds none free waits, and its latency includes the wait. */
 const CONNECTIONS = 64;
 
-/** Admitted decisions, offered evenly and at the same pace to each in turn: medians of the rounds. */
+/** Measures latencies of admitted decisions, sent to each contestant in turn at the same even rate: medians of the rounds. */
 export async function measureLatencies(
   contestants: readonly Contestant[],
   perSecond: number,

@@ -4,14 +4,14 @@ import { Connection } from "./connection";
 export interface Load {
   readonly url: string;
   readonly connections: number;
-  /** Stop after so many requests, or after so many seconds. */
+  /** Stops after so many requests, or else after so many seconds. */
   readonly amount?: number;
   readonly seconds?: number;
-  /** What is sent, one after the other and from the start again; or what makes it, where that is too much to keep. */
+  /** The bodies, sent in turn and again from the start; or a function that makes them, if they are too many to keep. */
   readonly bodies: readonly unknown[] | ((i: number) => unknown);
   /**
-   * Send so many a second, evenly, whether earlier ones were answered or not: a latency then counts from the instant at
-   * which its request was due. When left out, a connection sends its next request when its last one was answered.
+   * Sends so many requests a second, evenly, whether earlier ones were answered or not. A latency then counts from the
+   * instant at which the request was due. By default a connection sends its next request once the last was answered.
    */
   readonly perSecond?: number;
 }
@@ -25,18 +25,19 @@ export interface LoadResult {
 
 export const TOKEN = "bench-token";
 
-/** More connections closed in place of an answer than this share of the requests are no accident. */
+/** The run fails if the server closes connections instead of answering more than this share of the requests. */
 const MOST_LOST = 0.001;
 
 /**
- * Posts JSON over connections that are kept. A client of its own, on bare sockets with requests made beforehand: it
- * shares two cores with what it measures, and takes half of what autocannon or undici take for a request.
+ * Posts JSON over keep-alive connections. A client on raw sockets with prepared requests: it shares two cores with the
+ * server that it measures, and takes half the time of autocannon or undici for a request.
  */
 export async function load({ url, connections, amount, seconds = 5, bodies, perSecond }: Load): Promise<LoadResult> {
   const target = new URL(url);
   const request = (body: unknown) => requestOf(target, JSON.stringify(body));
-  const made = typeof bodies === "function" ? [] : bodies.map(request);
-  const next = (i: number) => (typeof bodies === "function" ? request(bodies(i)) : (made[i % made.length] as Buffer));
+  const prepared = typeof bodies === "function" ? [] : bodies.map(request);
+  const next = (i: number) =>
+    typeof bodies === "function" ? request(bodies(i)) : (prepared[i % prepared.length] as Buffer);
   const opened = await Promise.all(Array.from({ length: connections }, () => Connection.open(target)));
   const latenciesMs: number[] = [];
   const byStatus: Record<string, number> = {};
@@ -50,7 +51,7 @@ export async function load({ url, connections, amount, seconds = 5, bodies, perS
       const i = sent++;
       const dueMs = perSecond === undefined ? performance.now() : startMs + (i * 1_000) / perSecond;
       if (dueMs >= endMs) return;
-      // What a timer is late is not the server's fault; that no connection was free in time is.
+      // A late timer is not the server's fault, so the latency starts now. A wait for a free connection is.
       const waitMs = dueMs - performance.now();
       if (waitMs > 0) await sleep(waitMs);
       const fromMs = waitMs > 0 ? performance.now() : dueMs;
@@ -66,8 +67,9 @@ export async function load({ url, connections, amount, seconds = 5, bodies, perS
 
   const tookSeconds = (performance.now() - startMs) / 1_000;
   const lost = opened.reduce((sum, connection) => sum + connection.lost, 0);
-  if (lost > 0) console.error(`\n${url} closed ${lost} connections; their requests were sent again.`);
-  if (lost > latenciesMs.length * MOST_LOST + 1) throw new Error(`${url} closed ${lost} connections`);
+  if (lost > 0) console.error(`\n${url} closed ${lost} connections. Their requests were sent again.`);
+  if (lost > latenciesMs.length * MOST_LOST + 1)
+    throw new Error(`${url} closed ${lost} connections instead of answering.`);
   const sorted = Float64Array.from(latenciesMs).sort();
   const at = (share: number) => sorted[Math.floor(sorted.length * share)] ?? Number.NaN;
   return { requestsPerSecond: sorted.length / tookSeconds, byStatus, p50Ms: at(0.5), p99Ms: at(0.99) };

@@ -7,9 +7,9 @@ export interface Extent {
   readonly seconds: number;
 }
 
-/** One number of one run: what was measured, and its medians. */
-export interface Measured {
-  /** Of a contestant or a floor. */
+/** The medians of one contestant or floor under one workload. */
+export interface Measurement {
+  /** The name of the contestant or the floor. */
   readonly name: string;
   readonly workload: WorkloadName;
   readonly decisionsPerSecond: number;
@@ -19,10 +19,10 @@ export interface Measured {
 const CONNECTIONS = 32;
 
 /**
- * Measures every workload with all who can do it, one right after the other, in several rounds: what the machine does
- * beside falls on all of them. A round before warms up.
+ * Measures every workload with each contestant that supports it, one right after the other in several rounds, so that
+ * disturbances of the machine fall on all of them. A round before warms up.
  */
-export async function measureAll({ contestants, floors }: Arena, { rounds, seconds }: Extent): Promise<Measured[]> {
+export async function measureAll({ contestants, floors }: Arena, { rounds, seconds }: Extent): Promise<Measurement[]> {
   const turns = (Object.keys(WORKLOADS) as WorkloadName[]).flatMap((workload) =>
     contestants
       .filter(({ workloads }) => workloads.includes(workload))
@@ -58,7 +58,7 @@ async function measure(url: string, workload: Workload, seconds: number) {
   return { perSecond: result.requestsPerSecond * decisionsPerRequest, p99Ms: result.p99Ms };
 }
 
-/** One line on the terminal, overwritten by the next. */
+/** Prints a line on the terminal that the next one overwrites. */
 export function showProgress(line: string): void {
   process.stderr.write(`\r${line.padEnd(90)}${line === "" ? "\r" : ""}`);
 }

@@ -1,4 +1,4 @@
-/** What results, charts and documents call this service and its peers. */
+/** The names of this service and its peers in results, charts and documents. */
 
 export const SERVICE = "this service";
 export const LUA_PEER = "Redis, one Lua script";

@@ -1,17 +1,16 @@
 import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import type { WorkerOptions } from "miniflare";
 import { WebSocket } from "ws";
 import { bundle } from "../src/local/bundle";
-import { startLocalService } from "../src/local/service";
 import { table } from "../tools/document";
 import { temporaryFolder } from "../tools/temporary-folder";
 import { load, TOKEN } from "./load";
 import { type Extent, showProgress } from "./measure";
 import { freePort } from "./programs";
+import { LIMITER_OBJECTS, startWorker } from "./worker";
 import { LIMIT_VARIABLES, WORKLOADS, type WorkloadName } from "./workloads";
 
-/** The CPU profile of V8, as Chrome's developer tools read it. */
+/** A CPU profile of V8, in the format of Chrome's developer tools. */
 interface Profile {
   readonly nodes: readonly {
     readonly id: number;
@@ -24,24 +23,18 @@ interface Profile {
 const MOST_FUNCTIONS = 30;
 
 /**
- * Where the service spends its time under a workload: prints the functions, and writes the whole profile for Chrome's
- * developer tools. What is not JavaScript, the runtime's own work, is `(program)`: for that take `perf record -g` of
- * the process `workerd`.
+ * Profiles the service under a workload. Prints the functions that take most of the time, and writes the whole profile for
+ * Chrome's developer tools. The runtime's own work appears as `(program)`; use `perf record -g` on the process `workerd`
+ * for that.
  */
 export async function benchProfile({ seconds }: Extent, workload: WorkloadName = "admitted"): Promise<void> {
   const { path, bodies } = WORKLOADS[workload];
   const inspectorPort = await freePort();
-  const workerOptions: Partial<WorkerOptions> = {
-    compatibilityDate: "2026-04-24",
-    durableObjects: { LIMITER_OBJECTS: { className: "LimiterObject", useSQLite: true } },
-  };
-  const { url, stop } = await startLocalService({
-    host: "127.0.0.1",
-    port: 0,
+  const { url, stop } = await startWorker({
     dataDirectory: join(temporaryFolder(), "data"),
     script: await bundle(resolve(import.meta.dirname, "../src/worker.ts")),
     variables: { ...LIMIT_VARIABLES, LIMITER_TOKENS: TOKEN, LIMITER_PLACEMENT: "shards:1" },
-    workerOptions,
+    objects: LIMITER_OBJECTS,
     inspectorPort,
   });
   const underLoad = (forSeconds: number) =>
@@ -80,7 +73,7 @@ async function profileOf(port: number, seconds: number): Promise<Profile> {
   return profile;
 }
 
-/** Of each function, how often it was running, and how often it or what it had called was. */
+/** The share of samples in each function itself, and in the function with what it calls. */
 function functionTable({ nodes, samples }: Profile): string {
   const names = new Map(nodes.map(({ id, callFrame }) => [id, callFrame.functionName || "(anonymous)"]));
   const parents = new Map(nodes.flatMap(({ id, children = [] }) => children.map((child) => [child, id])));

@@ -4,44 +4,65 @@ import { createServer } from "node:net";
 
 const running = new Set<ChildProcess>();
 
-// Nothing that a benchmark started outlives it, however it ends.
+// No program outlives the benchmark that started it, however that ends.
 process.on("exit", stopPrograms);
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
 
-interface Surroundings {
+interface SpawnSettings {
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
 }
 
 export interface Program {
-  /** The first group of what its output was waited for to match. */
-  readonly said: string;
-  /** Kills it and what it started without warning, and waits until it is gone. */
+  /** The first group of the match in the program's output. */
+  readonly match: string;
+  /** Kills the program and all that it started without warning, and waits until it has ended. */
   kill(): Promise<void>;
 }
 
-/** Starts a program and waits for what it prints to match `ready`; gives the first group of the match. */
+/** A program that can be killed and started again. */
+export interface RestartableProgram {
+  /** The match in the output of the last start. */
+  readonly match: string;
+  restart(): Promise<void>;
+}
+
+/** Starts a program, and waits until its output matches `ready`. Returns the first group of the match. */
 export async function startProgram(
   program: string,
   args: readonly string[],
   ready: RegExp,
-  surroundings: Surroundings = {},
+  settings: SpawnSettings = {},
 ): Promise<string> {
-  return (await spawnProgram(program, args, ready, surroundings)).said;
+  return (await spawnProgram(program, args, ready, settings)).match;
 }
 
-/** The same, of a program that is to be killed. */
+/** Starts a program that will be killed and restarted. */
+export async function startRestartable(spawnIt: () => Promise<Program>): Promise<RestartableProgram> {
+  let program = await spawnIt();
+  return {
+    get match() {
+      return program.match;
+    },
+    async restart() {
+      await program.kill();
+      program = await spawnIt();
+    },
+  };
+}
+
+/** Starts a program, and waits until its output matches `ready`. */
 export function spawnProgram(
   program: string,
   args: readonly string[],
   ready: RegExp,
-  { cwd, env }: Surroundings = {},
+  { cwd, env }: SpawnSettings = {},
 ): Promise<Program> {
   const child = spawn(program, args, {
     cwd,
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
-    // A group of its own: what it starts itself ends with it.
+    // A process group of its own, so that its children end with it.
     detached: true,
   });
   running.add(child);
@@ -56,9 +77,9 @@ export function spawnProgram(
       output += data;
       const match = ready.exec(output);
       if (!match) return;
-      resolve({ said: match[1] ?? "", kill });
+      resolve({ match: match[1] ?? "", kill });
       child.stdout?.off("data", read).resume();
-      // What goes wrong later is worth reading.
+      // Later errors are worth reading.
       child.stderr?.off("data", read).pipe(process.stderr);
     };
     for (const stream of [child.stdout, child.stderr]) stream?.on("data", read);
@@ -70,7 +91,7 @@ export function spawnProgram(
   });
 }
 
-/** Ends what `startProgram` started. */
+/** Ends all programs that were started here. */
 export function stopPrograms(): void {
   for (const child of running) signalGroup(child, "SIGTERM");
 }
@@ -80,7 +101,7 @@ function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
   if (child.pid !== undefined) process.kill(-child.pid, signal);
 }
 
-/** A port that nobody listens on. */
+/** Finds a port that is not in use. */
 export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -89,11 +110,11 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-/** What Redis acknowledges is on disk. */
+/** Settings with which an acknowledged write of Redis is on disk. */
 export const SYNCED_AT_EVERY_WRITE = ["--appendonly", "yes", "--appendfsync", "always", "--save", ""];
 
 /**
- * Starts Debian's redis-server, installed when it is missing, on a port of its own: what it acknowledges is on disk.
+ * Starts Debian's redis-server on a port of its own, and installs it if it is missing. Acknowledged writes are on disk.
  * @returns its port
  */
 export async function startRedis(directory: string): Promise<number> {
@@ -102,13 +123,13 @@ export async function startRedis(directory: string): Promise<number> {
   return port;
 }
 
-/** The same, at a port and with settings that the caller chooses, to be killed. */
+/** Starts a Redis at this port with these settings. */
 export function spawnRedis(directory: string, port: number, settings: readonly string[]): Promise<Program> {
   if (!existsSync("/usr/bin/redis-server"))
     execFileSync("apt-get", ["install", "-y", "--no-install-recommends", "redis-server"], {
       stdio: ["ignore", process.stderr, process.stderr],
     });
-  // A rewrite of the file in the middle of a round would be measured as if it were Redis.
+  // A rewrite of the file in the middle of a round would distort the measurement.
   const steady = ["--auto-aof-rewrite-percentage", "0"];
   const where = ["--port", String(port), "--dir", directory, "--bind", "127.0.0.1"];
   return spawnProgram("/usr/bin/redis-server", [...where, ...settings, ...steady], /Ready to accept connections/);

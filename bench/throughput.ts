@@ -2,23 +2,23 @@ import { join } from "node:path";
 import { drawChart } from "../tools/chart";
 import { format, table, writeSection } from "../tools/document";
 import { temporaryFolder } from "../tools/temporary-folder";
-import { barLines, barsOf, barTable } from "./bars";
 import { countBilled } from "./billed";
 import { type Contestant, startArena } from "./contestants";
-import { measureCounted } from "./counted";
+import { measureCountingCost } from "./counting-cost";
 import type { Floor } from "./floors";
 import { type LatencyAtLoad, measureLatencies } from "./latency";
 import { describeMachine } from "./machine";
-import { type Extent, type Measured, measureAll } from "./measure";
+import { type Extent, type Measurement, measureAll } from "./measure";
 import { LUA_PEER, SERVICE } from "./names";
 import { stopPrograms } from "./programs";
+import { targetLines, targetsOf, targetTable } from "./targets";
 import { WORKLOADS, type WorkloadName } from "./workloads";
 
 const NAMES = Object.keys(WORKLOADS) as WorkloadName[];
-/** Of what the Lua peer can do: the load at which latencies are compared. */
+/** The load at which latencies are compared, as a share of the most that the Lua peer can do. */
 const SHARE_OF_MOST = 0.6;
 
-/** The main run: this service, its peers and the floors side by side. Prints the bars and writes docs/benchmarks.md. */
+/** The main run: this service, its peers and the floors side by side. Prints the targets and writes docs/benchmarks.md. */
 export async function benchThroughput(extent: Extent): Promise<void> {
   const arena = await startArena();
   const { contestants, floors } = arena;
@@ -30,10 +30,10 @@ export async function benchThroughput(extent: Extent): Promise<void> {
   stopPrograms();
   const folder = temporaryFolder();
   const billed = [await countBilled("key", join(folder, "key")), await countBilled("shards:1", join(folder, "shards"))];
-  const counted = await measureCounted(extent, join(folder, "counts"));
-  const bars = [
-    ...barsOf(measured, latencies, billed),
-    { what: "admitted, with decisions counted, beside without", measured: counted, atLeast: 0.97 },
+  const countingCost = await measureCountingCost(extent, join(folder, "counts"));
+  const targets = [
+    ...targetsOf(measured, latencies, billed),
+    { name: "admitted, with decisions counted, beside without", measured: countingCost, atLeast: 0.97 },
   ];
 
   drawChart("bench-throughput", {
@@ -52,20 +52,20 @@ export async function benchThroughput(extent: Extent): Promise<void> {
       `\`npm run bench -- --rounds ${extent.rounds} --seconds ${extent.seconds}\`: medians. ${describeMachine()}.`,
       "![Decisions a second of each workload](images/bench-throughput.svg)",
       ...results,
-      barTable(bars),
+      targetTable(targets),
     ].join("\n\n"),
   );
-  console.log(`${[...results, barLines(bars)].join("\n\n")}\n\nWritten to docs/benchmarks.md.`);
+  console.log(`${[...results, targetLines(targets)].join("\n\n")}\n\nWritten to docs/benchmarks.md.`);
 }
 
-function perSecond(measured: readonly Measured[], name: string, workload: WorkloadName): number {
+function perSecond(measured: readonly Measurement[], name: string, workload: WorkloadName): number {
   return measured.find((each) => each.name === name && each.workload === workload)?.decisionsPerSecond ?? Number.NaN;
 }
 
 const finite = (value: number) => (Number.isNaN(value) ? null : Math.round(value));
 
-/** Decisions a second, what they are of the Lua peer's, and what they are worth. */
-function decisionTable(contestants: readonly Contestant[], measured: readonly Measured[]): string {
+/** A table of decisions a second, their ratio to the Lua peer's, and the guarantees of each contestant. */
+function decisionTable(contestants: readonly Contestant[], measured: readonly Measurement[]): string {
   const rows = contestants.map(({ name, guarantees }) => {
     const cells = NAMES.map((workload) => {
       const own = perSecond(measured, name, workload);
@@ -76,8 +76,8 @@ function decisionTable(contestants: readonly Contestant[], measured: readonly Me
   return table(["decisions/s (of the Lua peer's)", ...NAMES], rows);
 }
 
-function floorTable(floors: readonly Floor[], measured: readonly Measured[]): string {
-  const rows = floors.map(({ name, does }) => [does, format(perSecond(measured, name, "admitted"))]);
+function floorTable(floors: readonly Floor[], measured: readonly Measurement[]): string {
+  const rows = floors.map(({ name, description }) => [description, format(perSecond(measured, name, "admitted"))]);
   return table(["floors, on the runtime of `npm start`", "answers/s"], rows);
 }
 

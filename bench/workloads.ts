@@ -1,7 +1,7 @@
-/** The policy `chat` with limits that nobody reaches, and one of the same shape whose limits one user exceeds at once. */
+/** The policy `chat` with limits that nobody reaches, and the same policy with limits that one user exceeds at once. */
 export const LIMITS = { chat: [1_000_000, 1_000_000, 1_000_000], flood: [5, 60, 30] } as const;
 
-/** The same for the service, as its variables. */
+/** These limits as variables of the service. */
 export const LIMIT_VARIABLES = {
   RATE_LIMIT_CHAT_PER_MIN: String(LIMITS.chat[0]),
   RATE_LIMIT_CHAT_PER_HOUR: String(LIMITS.chat[1]),
@@ -21,10 +21,10 @@ export const LIMIT_VARIABLES = {
 };
 
 export interface Workload {
-  readonly says: string;
+  readonly description: string;
   readonly path: string;
   readonly bodies: readonly unknown[];
-  /** What an answer may be; anything else means that something else was measured. */
+  /** The statuses that answers may have. Any other status fails the run. */
   readonly statuses: readonly string[];
   readonly decisionsPerRequest: number;
 }
@@ -37,7 +37,7 @@ const PER_BATCH = 32;
 const address = (i: number) => `10.0.${i >> 8}.${i & 255}`;
 const decision = (i: number) => ({ policy: "chat", subject: { user: `u_${i}`, ip: address(i) } });
 const signedIn = Array.from({ length: USERS }, (_, i) => decision(i));
-// Strides that share no factor with the number of users: users of a batch are spread, and all of them are used.
+// A stride without a common factor with the number of users spreads a batch over the users, and uses all of them.
 const batches = Array.from({ length: USERS }, (_, batch) => ({
   requests: Array.from({ length: PER_BATCH }, (_, i) => ({
     op: "consume",
@@ -50,29 +50,29 @@ const ADMITTED = { statuses: ["200"], decisionsPerRequest: 1 };
 export const WORKLOADS: Readonly<Record<WorkloadName, Workload>> = {
   admitted: {
     ...ADMITTED,
-    says: "consume, admitted, two layers, 1,000 users and addresses",
+    description: "consume, admitted, two layers, 1,000 users and addresses",
     path: "/v1/consume",
     bodies: signedIn,
   },
   batch: {
     ...ADMITTED,
-    says: `the same in batches of ${PER_BATCH}`,
+    description: `the same in batches of ${PER_BATCH}`,
     path: "/v1/batch",
     bodies: batches,
     decisionsPerRequest: PER_BATCH,
   },
-  hot: { ...ADMITTED, says: "consume, admitted, one hot key", path: "/v1/consume", bodies: [decision(USERS)] },
+  hot: { ...ADMITTED, description: "consume, admitted, one hot key", path: "/v1/consume", bodies: [decision(USERS)] },
   flood: {
     ...ADMITTED,
-    says: "consume, one user far over the limit",
+    description: "consume, one user far over the limit",
     path: "/v1/consume",
     bodies: [{ policy: "flood", subject: { user: "flood", ip: "192.0.2.1" } }],
     statuses: ["200", "429"],
   },
-  check: { ...ADMITTED, says: "check, two layers", path: "/v1/check", bodies: signedIn },
+  check: { ...ADMITTED, description: "check, two layers", path: "/v1/check", bodies: signedIn },
   anonymous: {
     ...ADMITTED,
-    says: "consume, admitted, an address alone",
+    description: "consume, admitted, an address alone",
     path: "/v1/consume",
     bodies: Array.from({ length: USERS }, (_, i) => ({ policy: "chat", subject: { ip: address(i + USERS) } })),
   },

@@ -5,8 +5,8 @@ import { ConfigError } from "../src/config/mistake";
 import { unknownVariables } from "../src/local/unknown-variables";
 
 /**
- * `npm run check-config` validates the configuration that would be deployed, and prints its limits. Reads `wrangler.toml`,
- * and over it the variables of the environment. Secrets live at Cloudflare and are not checked.
+ * `npm run check-config` validates the configuration that would be deployed, and prints its limits. It reads
+ * `wrangler.toml`; variables of the environment override it. Secrets are stored at Cloudflare and are not checked.
  */
 const vars: Record<string, unknown> = readWranglerConfig({
   config: resolve(import.meta.dirname, "../wrangler.toml"),

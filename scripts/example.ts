@@ -4,8 +4,8 @@ import { StartFailure } from "../src/local/failure";
 import { ExampleProcesses } from "./example/processes";
 
 /**
- * `npm run example`: the chat of `examples/chat`, three processes of it, with a limiter of its own. PORT is 8000.
- * `npm run example -- --test-clock`: the same with a limiter whose clock moves when it is told to.
+ * `npm run example` runs the chat of `examples/chat`: three backend processes and a limiter of their own. PORT is 8000 by
+ * default. With `-- --test-clock` the limiter's clock stands still until a call moves it.
  */
 const project = resolve(import.meta.dirname, "..");
 
@@ -24,14 +24,14 @@ async function main(): Promise<void> {
     process.exit(code);
   };
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => stop(0));
-  example.ended.then((who) => {
+  example.ended.then((description) => {
     if (isStopping) return;
-    console.error(`Ended unexpectedly, so all of it ends. ${who}`);
+    console.error(`A process ended unexpectedly, so the example ends. ${description}`);
     stop(1);
   });
 
-  console.log(`The chat is at ${example.url}, answered by three processes in turn. The limiter is at ${example.limiter.url}.
-The sixth message within a minute has to wait; after 20 of them there is a paywall. Ctrl-C ends it.`);
+  console.log(`The chat is at ${example.url}. Three backend processes answer in turn. The limiter is at ${example.limiter.url}.
+The sixth message within a minute has to wait. After 20 messages comes the paywall. Ctrl-C ends the example.`);
   if (hasTestClock)
     console.log(`The limiter's clock stands still until you move it:
 
@@ -43,7 +43,7 @@ function readArguments(): boolean {
   try {
     return parseArgs({ options: { "test-clock": { type: "boolean", default: false } } }).values["test-clock"];
   } catch (error) {
-    throw new StartFailure(`${(error as Error).message}. There is one option: npm run example -- --test-clock`);
+    throw new StartFailure(`${(error as Error).message}. The only option is: npm run example -- --test-clock`);
   }
 }
 

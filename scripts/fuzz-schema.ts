@@ -7,20 +7,20 @@ import { ServiceProcess } from "../tools/service-process";
 import { temporaryFolder } from "../tools/temporary-folder";
 
 /**
- * `npm run fuzz:schema`: schemathesis holds the real service to its own OpenAPI document, with every check it has;
- * schemathesis.toml says how. Further arguments are passed on to it: `npm run fuzz:schema -- --seed 7`.
+ * `npm run fuzz:schema` tests the real service against its own OpenAPI document with all checks of schemathesis, as
+ * schemathesis.toml configures them. Further arguments go to schemathesis: `npm run fuzz:schema -- --seed 7`.
  */
 const TOKEN = "fuzz-token";
 
 async function main(): Promise<void> {
-  // An environment of its own: it brings a plugin for pytest that would have a say in our tests.
+  // An environment of its own: schemathesis installs a pytest plugin that would affect our tests.
   const bin = ensurePython(["schemathesis==4.32.5"], ".venv-fuzz");
   const folder = temporaryFolder();
   const service = await ServiceProcess.start({
     LIMITER_ADMIN_TOKENS: TOKEN,
     LIMITER_DATA_DIR: join(folder, "data"),
     RATE_LIMIT_INLINE: "1",
-    // So much that what the document calls valid is mostly admitted.
+    // Limits so high that most valid requests are admitted.
     RATE_LIMIT_CHAT_PER_MIN: "1000000",
     RATE_LIMIT_CHAT_PER_HOUR: "1000000",
     RATE_LIMIT_CHAT_IP_PER_MIN: "1000000",
@@ -28,7 +28,7 @@ async function main(): Promise<void> {
   const configuration = join(import.meta.dirname, "schemathesis.toml");
   const args = ["--config-file", configuration, "run", `${service.url}/openapi.json`, ...process.argv.slice(2)];
   const fuzzer = spawn(join(bin, "schemathesis"), args, {
-    // What it has learnt and found it keeps where it runs.
+    // schemathesis writes its examples and findings into its working directory.
     cwd: folder,
     stdio: "inherit",
     env: { ...process.env, TOKEN },

@@ -5,14 +5,13 @@ import { ServiceProcess } from "../tools/service-process";
 import { temporaryFolder } from "../tools/temporary-folder";
 import { type Case, caseOf, POLICY, WITNESSES, witnessOf } from "./fuzz/cases";
 import { mistakesInReading, VARIABLES } from "./fuzz/configuration";
-import { mistakesIn, usedAsTold } from "./fuzz/judge";
+import { mistakesIn, usedAsReported } from "./fuzz/judge";
 import { ADMIN_TOKEN, CALLER_TOKEN } from "./fuzz/request";
 import { exchange } from "./fuzz/wire";
 
 /**
- * `npm run fuzz -- --requests 100000`: the real service is sent what nobody should send, over sockets of our own, and
- * its configuration is read from what nobody should set. Each case is made of the seed and its number alone:
- * `--seed N --only 123` repeats one.
+ * `npm run fuzz -- --requests 100000` sends malformed requests to the real service over raw sockets, and reads as many
+ * malformed configurations. The seed and its number make a case: `--seed N --only 123` repeats one.
  */
 const { values } = parseArgs({
   options: {
@@ -24,84 +23,92 @@ const { values } = parseArgs({
 const SEED = Number(values.seed);
 const REQUESTS = Number(values.requests);
 const CONNECTIONS = 24;
-/** Cases between two looks at the service: does it still count right, how much memory does it hold? */
+/** As many calls as a batch may have. */
+const MOST_IN_BATCH = 100;
+/** How many cases a round has. After each round the counts and the memory of the service are checked. */
 const ROUND = 1_000;
-/** Half a header is waited for 15 s by the runtime, half a body 10 s by the service. */
-const BOUND_MS = 20_000;
+/** Longest time of an exchange. The runtime waits 15 s for the rest of a header, the service 10 s for the rest of a body. */
+const LONGEST_EXCHANGE_MS = 20_000;
 const MOST_GROWTH_BYTES = 128 * 2 ** 20;
-const MOST_TOLD = 20;
+const MOST_PRINTED_FAILURES = 20;
 
 const folder = temporaryFolder();
 
 const byStatus = new Map<string, number>();
 let failures = 0;
 
-function fail(mistakes: readonly string[], number: number, what: string, input: string): void {
+function fail(mistakes: readonly string[], number: number, description: string, input: string): void {
   if (mistakes.length === 0) return;
   failures++;
-  if (failures > MOST_TOLD) return;
+  if (failures > MOST_PRINTED_FAILURES) return;
   const choice = number < 0 ? `--requests ${REQUESTS}` : `--only ${number}`;
-  console.log(`\n${what}: npm run fuzz -- --seed ${SEED} ${choice}`);
+  console.log(`\n${description}: npm run fuzz -- --seed ${SEED} ${choice}`);
   for (const mistake of mistakes) console.log(`  ${mistake}`);
   console.log(`  sent: ${input.slice(0, 600)}`);
 }
 
-const sentBy = ({ parts }: Case) => inspect(Buffer.concat(parts).toString("latin1"), { breakLength: Infinity });
+const bytesAsText = ({ parts }: Case) => inspect(Buffer.concat(parts).toString("latin1"), { breakLength: Infinity });
 
 const headers = { Authorization: `Bearer ${ADMIN_TOKEN}`, "Content-Type": "application/json" };
 
 async function ask(service: ServiceProcess, path: string, body?: unknown): Promise<unknown> {
   const init = body === undefined ? { headers } : { headers, method: "POST", body: JSON.stringify(body) };
   const response = await service.fetch(path, init);
-  if (response.status !== 200) throw new Error(`${path} was answered with ${response.status}`);
+  if (response.status !== 200) throw new Error(`${path} answered with status ${response.status}`);
   return response.json();
 }
 
-interface Decided {
+interface CheckBody {
   readonly limits: readonly { readonly used: number }[];
 }
 
-/** What these users have in use by now. */
+/** The cost that each user has in use. */
 async function usedBy(service: ServiceProcess, users: readonly string[]): Promise<number[]> {
   const used: number[] = [];
-  for (let at = 0; at < users.length; at += 100) {
+  for (let first = 0; first < users.length; first += MOST_IN_BATCH) {
     const requests = users
-      .slice(at, at + 100)
+      .slice(first, first + MOST_IN_BATCH)
       .map((user) => ({ op: "check", policy: POLICY, subject: { user, ip: "198.51.100.1" } }));
-    const { results } = (await ask(service, "/v1/batch", { requests })) as { results: { body: Decided }[] };
+    const { results } = (await ask(service, "/v1/batch", { requests })) as { results: { body: CheckBody }[] };
     used.push(...results.map(({ body }) => body.limits[0]?.used ?? Number.NaN));
   }
   return used;
 }
 
-/** Every counter of every witness, with the events behind it. */
-async function witnesses(service: ServiceProcess): Promise<string> {
+/** Every counter of every witness with its events, as text to compare. */
+async function witnessCounters(service: ServiceProcess): Promise<string> {
   const states = [];
   for (let i = 0; i < WITNESSES; i++) {
     const { user, ip } = witnessOf(i);
     for (const key of [`user:${user}`, `ip:${ip}`])
       states.push(await ask(service, `/v1/keys/${encodeURIComponent(key)}`));
   }
-  // But for the time until all of it has left the window, which goes on.
+  // The time to the reset goes on by itself, so it is left out.
   return JSON.stringify(states, (name, value) => (name === "reset_seconds" ? undefined : value));
 }
 
-/** Sends a case, and tells what its user must have in use by then, if that is known. */
-async function send(service: ServiceProcess, number: number): Promise<{ asked: Case; told: number | undefined }> {
-  const asked = caseOf(SEED, number);
-  const ended = await exchange(new URL(service.url), asked, BOUND_MS);
-  fail(mistakesIn(asked, ended), number, asked.what, sentBy(asked));
-  const statuses = ended.answers.length > 0 ? ended.answers.map(({ status }) => String(status)) : ["closed"];
-  for (const status of statuses) byStatus.set(status, (byStatus.get(status) ?? 0) + 1);
-  return { asked, told: usedAsTold(asked, POLICY, ended) };
+interface SentCase {
+  readonly sent: Case;
+  readonly number: number;
+  /** The cost that the case's user must have in use afterwards, undefined if unknown. */
+  readonly expectedUse: number | undefined;
 }
 
-/** Those who say nothing for so long that nobody waits for them until all others are done. */
+async function send(service: ServiceProcess, number: number): Promise<SentCase> {
+  const sent = caseOf(SEED, number);
+  const ended = await exchange(new URL(service.url), sent, LONGEST_EXCHANGE_MS);
+  fail(mistakesIn(sent, ended), number, sent.description, bytesAsText(sent));
+  const statuses = ended.answers.length > 0 ? ended.answers.map(({ status }) => String(status)) : ["closed"];
+  for (const status of statuses) byStatus.set(status, (byStatus.get(status) ?? 0) + 1);
+  return { sent, number, expectedUse: usedAsReported(sent, POLICY, ended) };
+}
+
+/** Cases that stop in the middle and stay connected. They are waited for at the end, once all others are done. */
 const stalled: Promise<unknown>[] = [];
 
-/** Sends these cases, some at a time, and holds what is stored afterwards against what was told. */
-async function round(service: ServiceProcess, numbers: readonly number[]): Promise<void> {
-  const toldBy: { asked: Case; number: number; told: number }[] = [];
+/** Sends these cases over several connections, and compares the stored counts with the reported ones. */
+async function sendRound(service: ServiceProcess, numbers: readonly number[]): Promise<void> {
+  const toCompare: SentCase[] = [];
   let next = 0;
   const client = async () => {
     while (next < numbers.length) {
@@ -111,17 +118,18 @@ async function round(service: ServiceProcess, numbers: readonly number[]): Promi
         stalled.push(sending);
         continue;
       }
-      const { asked, told } = await sending;
-      if (told !== undefined) toldBy.push({ asked, number, told });
+      const sentCase = await sending;
+      if (sentCase.expectedUse !== undefined) toCompare.push(sentCase);
     }
   };
   await Promise.all(Array.from({ length: CONNECTIONS }, client));
   const used = await usedBy(
     service,
-    toldBy.map(({ asked }) => asked.user),
+    toCompare.map(({ sent }) => sent.user),
   );
-  toldBy.forEach(({ asked, number, told }, i) => {
-    if (used[i] !== told) fail([`in use are ${used[i]}, told were ${told}`], number, asked.what, sentBy(asked));
+  toCompare.forEach(({ sent, number, expectedUse }, i) => {
+    if (used[i] !== expectedUse)
+      fail([`${used[i]} in use, but ${expectedUse} was reported`], number, sent.description, bytesAsText(sent));
   });
 }
 
@@ -131,7 +139,7 @@ async function fuzzService(numbers: readonly number[]): Promise<string> {
     LIMITER_ADMIN_TOKENS: ADMIN_TOKEN,
     LIMITER_DATA_DIR: folder,
     RATE_LIMIT_INLINE: "1",
-    // A machine that is busy is no fault of the service.
+    // A busy machine must not cause failures.
     RATE_LIMIT_DEADLINE_MS: "20000",
     RATE_LIMIT_POLICIES: JSON.stringify({
       [POLICY]: {
@@ -148,28 +156,28 @@ async function fuzzService(numbers: readonly number[]): Promise<string> {
       headers: { ...headers, "Idempotency-Key": "witnessed" },
       body: JSON.stringify({ policy: POLICY, subject: witnessOf(i), cost: 3 }),
     });
-  const before = await witnesses(service);
+  const before = await witnessCounters(service);
   const rounds = Math.ceil(numbers.length / ROUND);
   let warmBytes = 0;
   let residentBytes = 0;
   for (let i = 0; i < rounds; i++) {
-    await round(service, numbers.slice(i * ROUND, (i + 1) * ROUND));
+    await sendRound(service, numbers.slice(i * ROUND, (i + 1) * ROUND));
     ({ residentBytes } = resourcesOf(service));
-    // The first fifth warms up: caches fill, and code is compiled.
+    // The first fifth warms up: caches fill, code is compiled.
     if (i <= rounds / 5) warmBytes = Math.max(warmBytes, residentBytes);
     process.stderr.write(`\r${Math.min((i + 1) * ROUND, numbers.length)} sent, ${failures} failures `);
   }
   await Promise.all(stalled);
   const growth = residentBytes - warmBytes;
-  if (growth > MOST_GROWTH_BYTES) fail([`memory has grown by ${growth} bytes`], -1, "all of it", "");
-  if ((await witnesses(service)) !== before) fail(["what was refused has changed a counter"], -1, "all of it", "");
+  if (growth > MOST_GROWTH_BYTES) fail([`memory grew by ${growth} bytes`], -1, "all cases", "");
+  if ((await witnessCounters(service)) !== before) fail(["a refused request changed a counter"], -1, "all cases", "");
   for (const fault of service.output.match(/a request failed[^}]*/g) ?? []) fail([fault], -1, "the service's log", "");
   await service.stop();
   const mib = (bytes: number) => Math.round(bytes / 2 ** 20);
   return `memory ${mib(warmBytes)} MiB when warm, ${mib(residentBytes)} MiB at the end`;
 }
 
-/** As many configurations as requests; of one that fails fast-check finds the simplest, and says how to repeat it. */
+/** Reads as many configurations as there are requests. fast-check shrinks a failure, and prints how to repeat it. */
 function fuzzConfiguration(): void {
   const isRight = fc.property(VARIABLES, (variables) => mistakesInReading(variables).length === 0);
   const result = fc.check(isRight, { seed: SEED, numRuns: REQUESTS });

@@ -1,7 +1,7 @@
-import { documented } from "./scale/tables";
+import { documentTables } from "./scale/tables";
 
 /**
- * `npm run scale` prints the tables of docs/scale.md. Prices are in `scale/prices.ts`; estimates, and the traffic that a bill is
- * for, in `scale/bill.ts`: change them for your own.
+ * `npm run scale` prints the tables of docs/scale.md. Prices are in `scale/prices.ts`, estimates and traffic in
+ * `scale/bill.ts`. Change them for your own bill.
  */
-console.log(documented().join("\n\n"));
+console.log(documentTables().join("\n\n"));

@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { Chance } from "../tools/chance";
 import { drawChart } from "../tools/chart";
 import { table, writeSection } from "../tools/document";
+import { groupBy } from "../tools/group-by";
 import { describeHost } from "../tools/machine";
 import { type Resources, resourcesOf } from "../tools/resources";
 import type { ServiceProcess } from "../tools/service-process";
@@ -10,12 +11,12 @@ import { Callers, HEADERS, LIMITS, TOKEN } from "./soak/callers";
 import { soakClock } from "./soak/clock";
 import { Disk } from "./soak/disk";
 import { Faults } from "./soak/faults";
-import { type Counter, judge, newVerdict, type Wish } from "./soak/observations";
+import { type Counter, judge, newVerdict, type TrackedRequest } from "./soak/judge";
 
 /**
- * `npm run soak -- --minutes 30`: the real service under mixed traffic while faults befall it, and a second one whose
- * clock takes steps. What is stored in the end is held against what callers were told. `--seed N` repeats the same
- * choices, `--write` puts the outcome into docs/soak.md.
+ * `npm run soak -- --minutes 30` runs the real service under mixed traffic and faults, and a second service on a clock that
+ * moves in steps. It compares what is stored with what callers were answered. `--seed N` repeats the same choices,
+ * `--write` writes the result to docs/soak.md.
  */
 const { values } = parseArgs({
   options: {
@@ -27,11 +28,11 @@ const { values } = parseArgs({
 const MINUTES = Number(values.minutes);
 const SEED = Number(values.seed);
 const CALLERS = 24;
-/** Users of a period are judged when the next one is over: by then everybody knows how everything ended. */
+/** Users of a period are judged at the end of the next one. By then every outcome is known. */
 const PERIOD_MS = Math.min(60_000, MINUTES * 15_000);
 const SAMPLE_MS = Math.min(10_000, MINUTES * 2_000);
 const MOST_REST_MS = 12_000;
-/** An isolate and its objects, the runtime's own, and what garbage there may be. */
+/** Room for an isolate and its objects, the runtime itself, and garbage. */
 const MOST_BYTES = 2 ** 30;
 const MOST_FILES = 200;
 
@@ -45,7 +46,7 @@ const callers = new Callers(new Chance(SEED + 1));
 const variables = {
   LIMITER_ADMIN_TOKENS: TOKEN,
   LIMITER_DATA_DIR: disk.folder,
-  // A machine that is busy is no fault of the service.
+  // A busy machine must not cause failures.
   RATE_LIMIT_DEADLINE_MS: "8000",
   RATE_LIMIT_POLICIES: JSON.stringify({
     soak: {
@@ -73,34 +74,24 @@ async function counterOf(key: string, layer: string): Promise<Counter | undefine
   }
 }
 
-function grouped(wishes: readonly Wish[], keyOf: (wish: Wish) => string): Map<string, Wish[]> {
-  const groups = new Map<string, Wish[]>();
-  for (const wish of wishes) {
-    const group = groups.get(keyOf(wish));
-    if (group) group.push(wish);
-    else groups.set(keyOf(wish), [wish]);
-  }
-  return groups;
-}
-
-async function judgeAll(wishes: readonly Wish[]): Promise<void> {
-  for (const [key, asked] of grouped(wishes, ({ user }) => `user:${user}`))
-    judge(await counterOf(key, "caller"), key, asked, !key.startsWith("user:s"), verdict);
-  for (const [key, asked] of grouped(wishes, ({ ip }) => `ip:${ip}`))
-    judge(await counterOf(key, "ip"), key, asked, !key.startsWith("ip:10.1."), verdict);
-  judged += wishes.length;
+async function judgeAll(requests: readonly TrackedRequest[]): Promise<void> {
+  for (const [key, ofKey] of groupBy(requests, ({ user }) => `user:${user}`))
+    judge(await counterOf(key, "caller"), key, ofKey, !key.startsWith("user:s"), verdict);
+  for (const [key, ofKey] of groupBy(requests, ({ ip }) => `ip:${ip}`))
+    judge(await counterOf(key, "ip"), key, ofKey, !key.startsWith("ip:10.1."), verdict);
+  judged += requests.length;
 }
 
 async function judgePeriods(): Promise<void> {
-  let last: Wish[] = [];
+  let last: TrackedRequest[] = [];
   for (let nextMs = startedMs + PERIOD_MS; nextMs < endMs; nextMs += PERIOD_MS) {
     await sleep(nextMs - Date.now());
-    const over = callers.nextPeriod();
+    const ended = callers.nextPeriod();
     await judgeAll(last);
-    last = over;
+    last = ended;
   }
   while (!callers.isOver) await sleep(200);
-  callers.wishes.push(...last);
+  callers.requests.push(...last);
 }
 
 async function watch(): Promise<void> {
@@ -108,7 +99,7 @@ async function watch(): Promise<void> {
     try {
       if (callers.service) samples.push({ atMs: Date.now() - startedMs, ...resourcesOf(callers.service) });
     } catch {
-      // It is just being killed.
+      // The service is just being killed.
     }
     const { answered, admitted, denied, retries } = callers.counts;
     const minutes = ((Date.now() - startedMs) / 60_000).toFixed(1);
@@ -118,16 +109,16 @@ async function watch(): Promise<void> {
   }
 }
 
-async function befall(): Promise<void> {
+async function injectFaults(): Promise<void> {
   while (Date.now() < endMs - 15_000) {
     await sleep(2_000 + chance.below(MOST_REST_MS));
-    await faults.one();
+    await faults.injectOne();
   }
   await sleep(endMs - Date.now());
 }
 
-/** Of the many keys those that were remembered: sent again, each must still be known. */
-async function lookForSampled(service: ServiceProcess): Promise<void> {
+/** Sends the sampled requests of the many keys again: each id must still be known. */
+async function checkSampled(service: ServiceProcess): Promise<void> {
   for (const { id, user, ip } of callers.sampled) {
     const body = JSON.stringify({ policy: "soak", subject: { user, ip }, cost: 1 });
     const init = { method: "POST", headers: { ...HEADERS, "Idempotency-Key": id }, body };
@@ -142,17 +133,17 @@ const clock = soakClock(new Chance(SEED + 2), isOver);
 const periods = judgePeriods();
 const watching = watch();
 const traffic = Promise.all(Array.from({ length: CALLERS }, () => callers.run()));
-await befall();
+await injectFaults();
 callers.isOver = true;
 await traffic;
-const { decisions, mistakes: ofClock } = await clock;
+const { decisions, mistakes: clockMistakes } = await clock;
 await Promise.all([periods, watching]);
-await judgeAll(callers.wishes);
-if (!callers.service) throw new Error("the service is not there in the end");
-await lookForSampled(callers.service);
+await judgeAll(callers.requests);
+if (!callers.service) throw new Error("the service does not run at the end");
+await checkSampled(callers.service);
 await callers.service.stop();
 
-const mistakes = [...verdict.details, ...callers.wrong, ...faults.mistakes, ...ofClock];
+const mistakes = [...verdict.details, ...callers.wrong, ...faults.mistakes, ...clockMistakes];
 const mostBytes = Math.max(...samples.map(({ residentBytes }) => residentBytes));
 const mostFiles = Math.max(...samples.map(({ openFiles }) => openFiles));
 if (mostBytes > MOST_BYTES) mistakes.push(`${mostBytes} bytes resident`);
@@ -163,18 +154,21 @@ const rows: [string, number][] = [
   ["over-admissions", verdict.overAdmissions],
   ["acknowledged and lost", verdict.lost],
   ["charged twice", verdict.chargedTwice],
-  ["denied in the end, and yet in a window", verdict.deniedYetStored],
+  ["denied in the end, and yet in a window", verdict.deniedButStored],
   ["answers that nobody should be given", wrong],
   ["faults that did not end well", faults.mistakes.length],
-  [`of ${count(decisions)} decisions on a clock in steps, those that an oracle would not have made`, ofClock.length],
+  [
+    `of ${count(decisions)} decisions on a clock in steps, those that an oracle would not have made`,
+    clockMistakes.length,
+  ],
   ["most resident memory of the runtime, MiB", Math.round(mostBytes / 2 ** 20)],
   ["most open files of the runtime", mostFiles],
 ];
-const befallen = Object.entries(faults.counts).map(([name, times]) => `${times} × ${name}`);
+const injected = Object.entries(faults.counts).map(([name, times]) => `${times} × ${name}`);
 const summary = `${MINUTES} minutes, seed ${SEED}: ${count(answered)} answers, ${count(admitted)} admitted, ${count(denied)} denied,
 ${count(retries)} sent again; ${count(judged)} requests of watched users and ${count(callers.sampled.length)} of many keys held against what is stored.
 
-Befallen: ${befallen.join(", ")}${disk.isMounted ? "" : "; no disk of its own to fill, which takes root"}.`;
+Befallen: ${injected.join(", ")}${disk.isMounted ? "" : "; no disk of its own to fill, which takes root"}.`;
 console.log(`\n\n${summary}\n\n${rows.map(([what, value]) => `${what}: ${value}`).join("\n")}\n${mistakes.join("\n")}`);
 
 if (values.write) {
@@ -182,7 +176,7 @@ if (values.write) {
     title: "the runtime under faults",
     kind: "line",
     categories: samples.map(({ atMs }) => (atMs / 60_000).toFixed(1)),
-    categoriesAre: "minutes",
+    categoryLabel: "minutes",
     series: [
       { name: "resident memory, MiB", values: samples.map(({ residentBytes }) => Math.round(residentBytes / 2 ** 20)) },
       { name: "open files", values: samples.map(({ openFiles }) => openFiles) },

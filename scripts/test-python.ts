@@ -6,14 +6,14 @@ import { StartFailure } from "../src/local/failure";
 import { ensurePython, findPythons, type Interpreter } from "../tools/python";
 
 /**
- * `npm run test:python`: the Python client. Its types and style; its tests on the newest Python of this machine with the
- * newest versions of what it works with, at the same time on the oldest with the oldest; and the storage tests of `limits`, as
- * they are, with our storage in place of memory.
+ * `npm run test:python` checks the Python client: types and style; its tests on the newest Python of this machine with the
+ * newest dependencies and, at the same time, on the oldest with the oldest; and the unchanged storage tests of `limits`
+ * with our storage in place of memory.
  */
 const PROJECT = resolve(import.meta.dirname, "..");
 const CLIENT = join(PROJECT, "clients/python");
 
-/** The newest release, whose sdist has its tests in full. */
+/** The newest release. Its sdist has all of its tests. */
 const LIMITS = "limits-5.8.0";
 const LIMITS_TESTS_NEED = [
   "limits==5.8.0",
@@ -31,7 +31,7 @@ const LIMITS_TESTS_NEED = [
   "valkey==6.2.0",
 ];
 
-/** Of the storage tests of `limits`, those that can't pass, by what must be in their names. */
+/** The storage tests of `limits` that can't pass, by a part of their names, with the reason. */
 const CANNOT_PASS = {
   test_storage_reset: "the limiter forgets one key at a time: with many objects, none knows all of the keys",
   sliding_window: "a strategy that approximates, which the limiter has no part in",
@@ -44,9 +44,9 @@ function run(bin: string, program: string, args: readonly string[], cwd = CLIENT
   execFileSync(join(bin, program), args, { cwd, stdio: "inherit", env });
 }
 
-/** The client's tests in one of the environments, at the same time as in others: what they print stands together. */
+/** Runs the client's tests in one environment. Several run at once, so the output of each is printed as a whole. */
 async function runTests(bin: string, args: readonly string[]): Promise<void> {
-  // No cache: all of them would write the same one.
+  // No cache: all runs would write to the same one.
   const all = ["-p", "no:cacheprovider", ...args];
   const title = `${join(bin, "pytest")} ${all.join(" ")}`;
   const options = { cwd: CLIENT, env: ENV, maxBuffer: Number.POSITIVE_INFINITY };
@@ -59,7 +59,7 @@ async function runTests(bin: string, args: readonly string[]): Promise<void> {
   }
 }
 
-/** The tests of `limits`, without its code, so that what is installed is what is tested. */
+/** The directory with the tests of `limits`. Its code is left out, so that the tests use the installed package. */
 function limitsTests(bin: string): string {
   const directory = join(PROJECT, ".venv-suites/suites", LIMITS);
   if (existsSync(directory)) return directory;
@@ -73,21 +73,21 @@ function limitsTests(bin: string): string {
   return directory;
 }
 
-/** The oldest Python that the client says it works with. */
+/** The minor version of the oldest Python that the client supports. */
 function oldestStated(): number {
   const stated = /^requires-python = ">=3\.(\d+)"$/m.exec(readFileSync(join(CLIENT, "pyproject.toml"), "utf8"));
   if (!stated) throw new Error("clients/python/pyproject.toml does not state the oldest Python that it needs.");
   return Number(stated[1]);
 }
 
-/** The oldest and the newest Python of this machine that the client works with. */
-function bounds(): { oldest: Interpreter; newest: Interpreter } {
+/** The oldest and the newest Python of this machine that the client supports. */
+function oldestAndNewest(): { oldest: Interpreter; newest: Interpreter } {
   const stated = oldestStated();
   const pythons = findPythons().filter(({ minor }) => minor >= stated);
   const [oldest, newest] = [pythons[0], pythons.at(-1)];
   if (!oldest || !newest)
     throw new StartFailure(
-      `Python 3.${stated} or newer with its venv module is needed; on Debian: apt-get install python3-venv.`,
+      `Install Python 3.${stated} or newer with its venv module; on Debian: apt-get install python3-venv.`,
     );
   console.error(`Pythons of this machine: ${pythons.map(({ minor }) => `3.${minor}`).join(", ")}`);
   if (oldest.minor > stated)
@@ -96,7 +96,7 @@ function bounds(): { oldest: Interpreter; newest: Interpreter } {
 }
 
 async function main(): Promise<void> {
-  const pythons = bounds();
+  const pythons = oldestAndNewest();
   const newest = ensurePython(["--editable=clients/python[fastapi,limits,test]"], ".venv-newest", pythons.newest.path);
   run(newest, "ruff", ["check", ".", "../../examples", "../../bench"]);
   run(newest, "ruff", ["format", "--check", ".", "../../examples", "../../bench"]);
@@ -107,25 +107,25 @@ async function main(): Promise<void> {
     ".venv-oldest",
     pythons.oldest.path,
   );
-  // They mostly wait, for a service each has started, so that both are done almost as soon as one.
+  // Each run mostly waits for its own service, so two at once take little longer than one.
   const results = await Promise.allSettled([
     runTests(newest, []),
-    // Warnings of old releases about new Pythons are no fault of ours.
+    // Old releases warn about new Pythons.
     runTests(oldest, ["-W", "ignore", "--ignore=tests/test_plugin.py"]),
   ]);
   const failures = results.filter((result) => result.status === "rejected").map(({ reason }) => reason as Error);
   if (failures.length > 0) throw new Error(failures.map(({ message }) => message).join("\n"));
 
-  // An environment of its own: their plugins would have a say in our tests.
+  // An environment of its own: the plugins of these tests would affect ours.
   const suites = ensurePython(["--editable=clients/python", ...LIMITS_TESTS_NEED], ".venv-suites");
   for (const [name, why] of Object.entries(CANNOT_PASS))
     console.error(`\nLeft out of the tests of limits: ${name}, ${why}`);
   const names = Object.keys(CANNOT_PASS).join(" or ");
   const options = ["-q", "-p", "no:cacheprovider", "-p", "limiter_in_place_of_memory", "-o", "addopts="];
   const choice = ["-o", "filterwarnings=default", "--ignore=tests/benchmarks", "-k", `not (${names})`, "tests"];
-  // They sleep and measure real time, which a machine that is busy has too little of: as some of them ask for themselves.
-  const tries = ["--force-flaky", "--max-runs=3"];
-  const args = [...options, ...choice, ...tries, "--disable-warnings"];
+  // Retries: these tests sleep and measure real time, so they are flaky on a busy machine. Some mark themselves as flaky.
+  const retries = ["--force-flaky", "--max-runs=3"];
+  const args = [...options, ...choice, ...retries, "--disable-warnings"];
   run(suites, "pytest", args, limitsTests(suites), { ...ENV, PYTHONPATH: join(CLIENT, "suites") });
 }
 

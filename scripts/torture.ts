@@ -5,9 +5,9 @@ import { ServiceProcess } from "../tools/service-process";
 import { temporaryFolder } from "../tools/temporary-folder";
 
 /**
- * `npm run torture -- --kills 50`: the real service with its data on disk is killed in mid-load, again and again, while
- * clients send every request with an idempotency key until they know how it ended. Then what they were told is held
- * against what is stored: no admission that was acknowledged may be lost, no key charged twice, no limit exceeded.
+ * `npm run torture -- --kills 50` kills the real service under load, again and again. Clients retry each request with its
+ * idempotency key until they know the outcome. Then the answers are compared with the stored events: no acknowledged
+ * admission may be lost, no key charged twice, no limit exceeded.
  */
 const { values } = parseArgs({
   options: { kills: { type: "string", default: "50" }, placement: { type: "string", default: "shards:1" } },
@@ -15,7 +15,7 @@ const { values } = parseArgs({
 const KILLS = Number(values.kills);
 const CLIENTS = 24;
 const USERS = 12;
-/** Few enough that the limits fill, so that one admission too many would show. */
+/** Limits that fill up, so that one admission too many shows. */
 const USER_LIMIT = 40 + 30 * KILLS;
 const ADDRESS_LIMIT = 2 * USER_LIMIT;
 const TOKEN = "torture";
@@ -38,7 +38,8 @@ const variables = {
 
 const users = Array.from({ length: USERS }, (_, i) => ({ user: `u${i}`, ip: `10.0.0.${i >> 2}` }));
 const acknowledged = new Map<string, { user: string; ip: string }>();
-const firstTold = new Map<string, number>();
+/** How many answers say that the key was charged just then. */
+const firstAnswers = new Map<string, number>();
 let service: ServiceProcess | undefined;
 let isOver = false;
 let retries = 0;
@@ -59,11 +60,11 @@ async function request(subject: { user: string; ip: string }): Promise<void> {
       if (response.status === 429) denied++;
       if (response.status === 200) {
         acknowledged.set(key, subject);
-        if (!body.replayed) firstTold.set(key, (firstTold.get(key) ?? 0) + 1);
+        if (!body.replayed) firstAnswers.set(key, (firstAnswers.get(key) ?? 0) + 1);
       }
       if (response.status === 200 || response.status === 429) return;
     } catch {
-      // The answer is lost, or nobody is there: the key makes it safe to ask again.
+      // The service is down, or the answer is lost. The key makes a retry safe.
     }
     retries++;
     await sleep(5 + Math.random() * 20);
@@ -103,7 +104,7 @@ for (let kill = 1; kill <= KILLS; kill++) {
 await sleep(300);
 isOver = true;
 await Promise.all(clients);
-// Every key that was acknowledged, once more: it must still be known, and cost nothing.
+// Sends every acknowledged key once more: each must be a replay.
 let forgotten = 0;
 for (const [key, subject] of acknowledged) {
   const body = JSON.stringify({ policy: "torture", subject });
@@ -118,7 +119,7 @@ for (const [key, subject] of acknowledged) {
 
 let lost = forgotten;
 let exceeded = 0;
-let twice = [...firstTold.values()].filter((count) => count > 1).length;
+let twice = [...firstAnswers.values()].filter((count) => count > 1).length;
 let stored = 0;
 for (const [layer, keys] of [
   ["caller", users.map(({ user }) => `user:${user}`)],
@@ -127,13 +128,13 @@ for (const [layer, keys] of [
   for (const key of keys) {
     const counter = await counterOf(key, layer);
     const ids = (counter?.events ?? []).map(({ id }) => id);
-    const mine = [...acknowledged].filter(([, { user, ip }]) => key === `user:${user}` || key === `ip:${ip}`);
+    const ofKey = [...acknowledged].filter(([, { user, ip }]) => key === `user:${user}` || key === `ip:${ip}`);
     twice += ids.length - new Set(ids).size;
-    // One event costs 1: more in use than there are events would be a charge without a key.
+    // Each event costs 1, so more use than events would be a charge without a key.
     if (counter?.limits[0] && counter.limits[0].used !== counter.events_total) twice++;
-    if (ids.length < 1_000) lost += mine.filter(([id]) => !ids.includes(id)).length;
-    if ((counter?.events_total ?? 0) < mine.length) lost += mine.length - (counter?.events_total ?? 0);
-    if (mine.length > (layer === "caller" ? USER_LIMIT : ADDRESS_LIMIT)) exceeded++;
+    if (ids.length < 1_000) lost += ofKey.filter(([id]) => !ids.includes(id)).length;
+    if ((counter?.events_total ?? 0) < ofKey.length) lost += ofKey.length - (counter?.events_total ?? 0);
+    if (ofKey.length > (layer === "caller" ? USER_LIMIT : ADDRESS_LIMIT)) exceeded++;
     if (counter?.limits.some(({ used, limit }) => used > limit)) exceeded++;
     if (layer === "caller") stored += counter?.events_total ?? 0;
   }

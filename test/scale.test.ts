@@ -2,19 +2,19 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { cloudflareMonth, kindsOf, redisMonth, shardsNeeded, typicalUsage } from "../scripts/scale/bill";
-import { documented } from "../scripts/scale/tables";
+import { documentTables } from "../scripts/scale/tables";
 
 const MILLION = 1_000_000;
 const BILLION = 1_000_000_000;
 const visiting = kindsOf(10)["admitted, signed in"];
 
-test("the tables of docs/scale.md are those that the script prints", () => {
+test("docs/scale.md has the tables that the script prints", () => {
   const document = readFileSync(join(import.meta.dirname, "../docs/scale.md"), "utf8");
   const tables = document.match(/^\|.*\|$(\n^\|.*\|$)*/gm);
-  expect(tables).toEqual(documented());
+  expect(tables).toEqual(documentTables());
 });
 
-test("bills of signed-in admissions are what they are by hand, what is included taken off", () => {
+test("a bill of signed-in admissions equals the bill by hand, without the included amounts", () => {
   const steady = kindsOf(Number.POSITIVE_INFINITY)["admitted, signed in"];
   // Requests (30 - 10) x 0.30, calls (60 - 1) x 0.15, rows (60 - 50) x 1.00, the plan; all else is included.
   expect(cloudflareMonth(steady, MILLION).usd).toBeCloseTo(6 + 8.85 + 10 + 5, 6);
@@ -28,7 +28,7 @@ test("bills of signed-in admissions are what they are by hand, what is included 
   expect(logs).toBeCloseTo(130 * 0.25 + 30 * 0.1, 6);
 });
 
-test("so are bills of a Redis in its place", () => {
+test("a bill of a Redis equals the bill by hand", () => {
   const small = redisMonth(visiting, MILLION);
   // 13 commands; 30 GB of traffic and 50 MB of data are free.
   expect(small.asYouGo).toBeCloseTo(30 * 13 * 2 + 200, 6);
@@ -41,7 +41,7 @@ test("so are bills of a Redis in its place", () => {
   expect(large.valkey.nodes).toBe(14);
 });
 
-test("an average decision, and the shards that such decisions need, are what they are by hand", () => {
+test("an average decision, and the shards that such decisions need, equal the figures by hand", () => {
   const { calls, rowsWritten, visits } = typicalUsage();
   expect(calls).toBeCloseTo(0.45 * 2 + 0.45 + 0.05 * 3 + 0.05, 9);
   expect(rowsWritten).toBeCloseTo(0.45 * 2 + 0.45 + 0.05 * 2, 9);

@@ -1,4 +1,4 @@
-/** Chance from a seed: the same seed, the same history. (mulberry32) */
+/** Random numbers from a seed (mulberry32). The same seed gives the same numbers. */
 export class Chance {
   #state: number;
 

@@ -2,33 +2,33 @@ import { writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { type EChartsOption, init } from "echarts";
 
-/** Greys and colours that are readable on white and on black alike, since the background is the reader's. */
+/** Colours that are readable on white and on black: a reader's theme decides about the background. */
 const TEXT = "#808a94";
 const LINE = "#808a9455";
 const COLOURS = ["#2f81f7", "#d1782c", "#3fa35b", "#a371d9", "#8b8f96"];
 
 export interface Series {
   readonly name: string;
-  /** One for each category, null where there is none. */
+  /** A value for each category, null for no value. */
   readonly values: readonly (number | null)[];
 }
 
 export interface Chart {
   readonly title: string;
-  /** `stack`: the series' values of a category are parts of one bar, which lies, beside a long name. */
+  /** `stack` draws one horizontal bar for each category, made of the values of all series. */
   readonly kind: "bar" | "line" | "stack";
   readonly categories: readonly string[];
-  readonly categoriesAre?: string;
+  readonly categoryLabel?: string;
   readonly series: readonly Series[];
 }
 
 /** Draws a chart into `docs/images/NAME.svg`. */
-export function drawChart(name: string, { title, kind, categories, categoriesAre, series }: Chart): void {
+export function drawChart(name: string, { title, kind, categories, categoryLabel, series }: Chart): void {
   const text = { color: TEXT, fontSize: 13 };
   const categoryAxis = {
     type: "category" as const,
     data: [...categories],
-    name: categoriesAre ?? "",
+    name: categoryLabel ?? "",
     nameLocation: "middle" as const,
     nameGap: 30,
     nameTextStyle: text,
@@ -36,7 +36,7 @@ export function drawChart(name: string, { title, kind, categories, categoriesAre
     axisLine: { lineStyle: { color: LINE } },
   };
   const valueAxis = { type: "value" as const, min: 0, axisLabel: text, splitLine: { lineStyle: { color: LINE } } };
-  const around = { top: 76, left: 12, right: 16, bottom: categoriesAre === undefined ? 12 : 36 };
+  const around = { top: 76, left: 12, right: 16, bottom: categoryLabel === undefined ? 12 : 36 };
   const option: EChartsOption = {
     animation: false,
     color: COLOURS,

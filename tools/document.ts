@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 
-/** A document, and the command that writes sections of it. */
+/** A document in `docs`, and the command that writes sections of it. */
 export interface Document {
   readonly name: string;
   readonly command: string;
@@ -9,23 +9,29 @@ export interface Document {
 
 const BENCHMARKS: Document = { name: "benchmarks.md", command: "npm run bench" };
 
-/** Replaces what stands in a document between the markers of this name; around them anybody may write. */
+/** Replaces the text between a document's markers of this name. The rest of the document is written by hand. */
 export function writeSection(name: string, markdown: string, { name: document, command } = BENCHMARKS): void {
   const path = resolve(import.meta.dirname, "../docs", document);
-  const before = readFileSync(path, "utf8");
+  const text = readFileSync(path, "utf8");
   const [start, end] = [`<!-- ${name}: written by ${command} -->`, `<!-- end of ${name} -->`];
-  const [from, to] = [before.indexOf(start), before.indexOf(end)];
-  if (from < 0 || to < from) throw new Error(`${path} has no markers of ${name}`);
-  writeFileSync(path, `${before.slice(0, from)}${start}\n\n${markdown}\n\n${before.slice(to)}`);
+  const [from, to] = [text.indexOf(start), text.indexOf(end)];
+  if (from < 0 || to < from)
+    throw new Error(`${path} has no markers of the section ${name}. Add "${start}" and "${end}".`);
+  writeFileSync(path, `${text.slice(0, from)}${start}\n\n${markdown}\n\n${text.slice(to)}`);
 }
 
-/** A table, its first column of words and the rest of numbers. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+/** A table in Markdown. All columns but the first are aligned as `aligned` says. */
+export function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  aligned: "left" | "right" = "right",
+): string {
   const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-  return [line(head), line(head.map((_, i) => (i === 0 ? "---" : "---:"))), ...rows.map(line)].join("\n");
+  const rules = head.map((_, i) => (i === 0 || aligned === "left" ? "---" : "---:"));
+  return [line(head), line(rules), ...rows.map(line)].join("\n");
 }
 
-/** A number as one reads it: three digits that count, thousands apart. */
+/** A number for readers: three significant digits, thousands separated. */
 export function format(value: number): string {
   if (Number.isNaN(value)) return "–";
   if (Math.abs(value) >= 100) return Math.round(value).toLocaleString("en");

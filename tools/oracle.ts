@@ -5,29 +5,28 @@ interface OracleEvent {
   readonly id: string;
   readonly atMs: number;
   cost: number;
-  /** What it was for is over. */
   released: boolean;
-  /** How long it is kept by itself. */
+  /** The event's own retention. */
   readonly retainMs: number;
 }
 
 /**
- * Decides by the sentences of docs/api.md, word for word, and nothing clever: keeps every event for ever and adds up.
- * It shares no code with what it judges.
+ * Decides by the sentences of docs/api.md, word for word: keeps every event for ever and adds up. Shares no code with what
+ * it judges.
  */
 export class Oracle {
   events: OracleEvent[] = [];
 
-  /** An event is kept while it, or one that is no younger, is within its own retention. */
+  /** An event is kept while it, or an event that is at least as old, is within its own retention. */
   keptAt(tMs: number): OracleEvent[] {
     const oldestMs = Math.min(...this.events.filter((e) => e.atMs + e.retainMs > tMs).map(({ atMs }) => atMs));
     return this.events.filter(({ atMs }) => atMs >= oldestMs);
   }
 
   usedAt(tMs: number, { kind, windowMs }: Limit, events = this.keptAt(tMs)): number {
-    const inside = events.filter(({ atMs }) => atMs > tMs - windowMs && atMs <= tMs);
-    if (kind === "concurrent") return inside.filter(({ released }) => !released).length;
-    return inside.reduce((sum, { cost }) => sum + cost, 0);
+    const inWindow = events.filter(({ atMs }) => atMs > tMs - windowMs && atMs <= tMs);
+    if (kind === "concurrent") return inWindow.filter(({ released }) => !released).length;
+    return inWindow.reduce((sum, { cost }) => sum + cost, 0);
   }
 
   fits(cost: number, tMs: number, limit: Limit, events = this.keptAt(tMs)): boolean {
@@ -37,7 +36,7 @@ export class Oracle {
 
   standing(limit: Limit, cost: number, nowMs: number): Standing {
     const kept = this.keptAt(nowMs);
-    // Nothing changes between the instants at which an event leaves, so the first of them that will do is the answer.
+    // Nothing changes between the instants at which events leave, so it is enough to try these.
     const instants = [nowMs, ...kept.map(({ atMs }) => atMs + limit.windowMs).filter((atMs) => atMs > nowMs)];
     instants.sort((a, b) => a - b);
     const first = (test: (tMs: number) => boolean) => (instants.find(test) ?? Number.NaN) - nowMs;

@@ -6,16 +6,16 @@ import { delimiter, join, resolve } from "node:path";
 import { StartFailure } from "../src/local/failure";
 
 const PROJECT = resolve(import.meta.dirname, "..");
-/** Says what the client needs: when it changes, what is installed may no longer do. */
+/** Names what the client needs. When this file changes, an environment may lack something. */
 const CLIENT = join(PROJECT, "clients/python/pyproject.toml");
 
-/** The client itself, as it is in this checkout, with what FastAPI's dependency needs. */
+/** The client of this checkout, with what its FastAPI dependency needs. */
 export const CLIENT_WITH_FASTAPI = "--editable=clients/python[fastapi]";
 
 interface Stamp {
   readonly client: string;
   readonly requirements: readonly string[];
-  /** The interpreter that the environment was made with. */
+  /** The interpreter of the environment. */
   readonly interpreter?: string;
 }
 
@@ -26,8 +26,8 @@ export interface Interpreter {
 }
 
 /**
- * Every Python 3 of this machine that can make an environment, from the oldest to the newest, one for each minor version: those on
- * the PATH, and those that pyenv has installed, whose `python3.N` on the PATH runs only the version that is switched on.
+ * Finds every Python 3 of this machine that can make an environment: one for each minor version, oldest first. Looks on
+ * the PATH and among the versions of pyenv, whose `python3.N` on the PATH runs only the active version.
  */
 export function findPythons(): Interpreter[] {
   const pyenv = join(process.env.PYENV_ROOT ?? join(homedir(), ".pyenv"), "versions");
@@ -54,11 +54,12 @@ function canMakeEnvironments(python: string): boolean {
 }
 
 /**
- * A Python environment of the project in which all of these are installed: `.venv`, or one beside it. Quick when they are already.
- * @param requirements as pip takes them: `uvicorn==0.54.0`, `--editable=clients/python[fastapi]`, from the project's root
- * @param interpreter the Python to make it with
- * @returns the directory of its programs
- * @throws StartFailure which says what to install on this machine
+ * Makes a Python environment in the project's root, or updates it, so that all requirements are installed. Quick if they
+ * are already.
+ * @param requirements as pip takes them: `uvicorn==0.54.0`, or `--editable=clients/python[fastapi]` from the project's root
+ * @param interpreter the Python that makes the environment
+ * @returns the directory of the environment's programs
+ * @throws StartFailure that names what to install on this machine
  */
 export function ensurePython(
   requirements: readonly string[],
@@ -76,21 +77,21 @@ export function ensurePython(
   const isCurrent = installed.client === client;
   if (isCurrent && requirements.every((requirement) => installed.requirements.includes(requirement))) return bin;
 
-  const wanted = [...new Set([...installed.requirements, ...requirements])];
-  console.error(`Installing into ${name}: ${wanted.join(" ")}`);
+  const all = [...new Set([...installed.requirements, ...requirements])];
+  console.error(`Installing into ${name}: ${all.join(" ")}`);
   run(
     python,
-    ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ...wanted],
-    "pip could not install it",
+    ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ...all],
+    "pip could not install the requirements",
   );
-  writeFileSync(stamp, JSON.stringify({ client, requirements: wanted, interpreter } satisfies Stamp));
+  writeFileSync(stamp, JSON.stringify({ client, requirements: all, interpreter } satisfies Stamp));
   return bin;
 }
 
 function makeEnvironment(directory: string, interpreter: string): void {
-  console.error(`Making a Python environment, ${directory}`);
-  const advice = "Python 3.10 or newer with its venv module is needed; on Debian: apt-get install python3-venv";
-  // Cleared: one whose Python has been removed from the machine is of no use.
+  console.error(`Making the Python environment ${directory}`);
+  const advice = "Install Python 3.10 or newer with its venv module; on Debian: apt-get install python3-venv";
+  // An environment is useless once its Python was removed from the machine, so clear it.
   run(interpreter, ["-m", "venv", "--clear", directory], advice);
 }
 

@@ -4,11 +4,11 @@ import type { ServiceProcess } from "./service-process";
 
 export interface Resources {
   readonly residentBytes: number;
-  /** Without sockets, since each connection is one. */
+  /** Sockets are left out: each connection is one. */
   readonly openFiles: number;
 }
 
-/** What the runtime holds, of all the processes of `npm start` the one that decides: workerd. */
+/** The memory and the files of workerd, the process of `npm start` that decides. */
 export function resourcesOf({ npm }: ServiceProcess): Resources {
   const pid = findWorkerd(Number(npm.pid));
   if (pid === undefined) throw new Error("npm start runs no workerd");
@@ -21,7 +21,7 @@ function isSocket(path: string): boolean {
   try {
     return readlinkSync(path).startsWith("socket:");
   } catch {
-    // Closed since it was listed.
+    // The file was closed since it was listed.
     return true;
   }
 }

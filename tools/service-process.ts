@@ -7,12 +7,12 @@ import { VARIABLE_NAMES } from "../src/config/config";
 const PROJECT = resolve(import.meta.dirname, "..");
 
 interface StartOptions {
-  /** The checkout to start; this one when left out. */
+  /** The checkout to start. This one by default. */
   readonly project?: string;
   readonly args?: readonly string[];
 }
 
-/** `npm start`, as a user has it: a process of its own, with children of its own. For tests and benchmarks. */
+/** `npm start` as a user runs it: a process of its own, with children of its own. For tests and benchmarks. */
 export class ServiceProcess {
   output = "";
   /** Set once it serves. */
@@ -22,13 +22,13 @@ export class ServiceProcess {
   private constructor(readonly npm: ChildProcess) {
     for (const stream of [npm.stdout, npm.stderr]) stream?.on("data", (chunk) => (this.output += chunk));
     this.ended = once(npm, "close").then(([code]) => code as number | null);
-    // It would go on serving when whoever started it fails.
+    // It would serve on if this process failed.
     const kill = () => npm.pid !== undefined && process.kill(-npm.pid, "SIGKILL");
     process.on("exit", kill);
     this.ended.finally(() => process.off("exit", kill));
   }
 
-  /** Starts it, and waits for it to end by itself. */
+  /** Starts the service, and waits until it ends by itself. */
   static async failing(
     variables: Record<string, string>,
     options: StartOptions = {},
@@ -37,7 +37,7 @@ export class ServiceProcess {
     return { code: await service.ended, output: service.output };
   }
 
-  /** Starts it, and waits until it serves. */
+  /** Starts the service, and waits until it serves. */
   static async start(variables: Record<string, string> = {}, options: StartOptions = {}): Promise<ServiceProcess> {
     const service = ServiceProcess.#spawn(variables, options);
     const ended = service.ended.then(() => {
@@ -56,7 +56,7 @@ export class ServiceProcess {
 
   static #spawn(variables: Record<string, string>, { project = PROJECT, args = [] }: StartOptions): ServiceProcess {
     const env: NodeJS.ProcessEnv = { ...process.env };
-    // What the developer's shell or the test runner has set must not decide what is measured.
+    // Variables of the developer's shell or of the test runner must not reach the service.
     for (const name of [...VARIABLE_NAMES, "HOST", "NODE_ENV", "VITEST"]) delete env[name];
     Object.assign(env, { PORT: "0", ...variables });
     return new ServiceProcess(
@@ -68,7 +68,7 @@ export class ServiceProcess {
     return fetch(this.url + path, init);
   }
 
-  /** Ends npm with a signal, as a shell or a supervisor does, and waits for the service to be gone. */
+  /** Ends npm with a signal, as a shell or a supervisor does, and waits until the service has ended. */
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
     this.npm.kill(signal);
     return this.ended;
@@ -80,7 +80,7 @@ export class ServiceProcess {
     await this.ended;
   }
 
-  /** Kills the process that npm started, and neither npm nor the runtime. */
+  /** Kills the process that npm started, but neither npm nor the runtime. */
   async killOwnProcess(): Promise<void> {
     const { stdout } = await promisify(execFile)("pgrep", ["-P", String(this.npm.pid)]);
     process.kill(Number(stdout.trim()), "SIGKILL");

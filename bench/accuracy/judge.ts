@@ -1,21 +1,23 @@
-import type { Limit, TraceRequest } from "./traces";
+import { groupBy } from "../../tools/group-by";
+import { keyOf, type Limit, type TraceRequest } from "./traces";
 
-/** When a denied request was told that it fits: so long after the decision, or at an instant; rounded up to so much. */
-export interface Told {
+/** The wait that a denial reports: a duration from the decision, or an instant since the epoch. */
+export interface ReportedWait {
   readonly from: "decision" | "epoch";
   readonly ms: number;
+  /** The peer rounds the wait up to a multiple of this. */
   readonly roundedUpToMs: number;
 }
 
-/** A request and what came of it. It was decided at some instant from `sentMs` to `receivedMs`, nobody outside knows which. */
+/** A request and its outcome. The peer decided it at some unknown instant from `sentMs` to `receivedMs`. */
 export interface Observed {
   readonly request: TraceRequest;
   readonly sentMs: number;
-  /** Infinity when nothing came back: it may still be decided. */
+  /** Infinity without an answer: the peer may still decide. */
   readonly receivedMs: number;
   readonly outcome: "allowed" | "denied" | "unknown";
-  readonly told?: Told | undefined;
-  /** Why it is unknown, where somebody said so. */
+  readonly reportedWait?: ReportedWait | undefined;
+  /** The error behind an unknown outcome, if there was one. */
   readonly failure?: string;
 }
 
@@ -24,35 +26,35 @@ export interface Verdict {
   readonly admitted: number;
   readonly unknown: number;
   readonly admittedTooMany: number;
-  /** Denied though everything fitted; those that a charge must explain stand in the next two instead. */
+  /** Denials of a cost that fitted. Those that only a wrong charge can explain count as one of the next two instead. */
   readonly deniedTooMany: number;
   readonly chargedAlthoughDenied: number;
   readonly chargedTwice: number;
-  /** The wait that was told most wrongly: below zero too short, above zero too long. */
+  /** The error of the most wrong wait: below zero too short, above zero too long. */
   readonly worstWaitMs: number;
 }
 
-/** What a message costs, recorded at some instant between the two. */
+/** The charge of a message, recorded at some instant between two. */
 interface Charge {
   readonly request: TraceRequest;
   readonly fromMs: number;
   readonly toMs: number;
-  /** False when nobody knows whether it was recorded. */
+  /** False if it may not have been recorded. */
   readonly isCertain: boolean;
 }
 
 /**
- * Holds a peer to the sentence of docs/api.md: at `t` a cost fits when what was recorded in `(t - w, t]`, by this peer itself,
- * leaves room for it; a denied request records nothing, and a message is charged once. Shares no code with what it judges.
- * Only what is wrong wherever the instants lie between sending and receiving is counted.
- * @param windowsSeen how many windows back the peer looks: one that estimates from the window before looks back two
+ * Judges a peer by docs/api.md: at `t` a cost fits if the charges that this peer recorded in `(t - w, t]` leave room for it; a
+ * denial records nothing; a message is charged once. Counts only what is wrong wherever the instants lie between sending
+ * and receiving. Shares no code with what it judges.
+ * @param windowsSeen how many windows back the peer looks: 2 if it estimates from the previous window
  */
 export function judge(observed: readonly Observed[], limits: readonly Limit[], windowsSeen: 1 | 2 = 1): Verdict {
   const charges = chargesOf(observed);
-  const wrongs = observed.map((each) => wrongDenial(each, { observed, charges, limits, windowsSeen }));
-  const count = (wrong: Wrong) => wrongs.filter((each) => each === wrong).length;
-  // Of a denial that is wrong itself every wait would be.
-  const waits = observed.map((each, i) => (wrongs[i] ? 0 : waitError(each, charges, limits)));
+  const wrongDenials = observed.map((each) => wrongDenial(each, { observed, charges, limits, windowsSeen }));
+  const count = (kind: WrongDenial) => wrongDenials.filter((each) => each === kind).length;
+  // No wait of a wrong denial can be right.
+  const waits = observed.map((each, i) => (wrongDenials[i] ? 0 : waitError(each, charges, limits)));
   return {
     decisions: observed.length,
     admitted: observed.filter(({ outcome }) => outcome === "allowed").length,
@@ -65,10 +67,9 @@ export function judge(observed: readonly Observed[], limits: readonly Limit[], w
   };
 }
 
-/** A message is charged by the first of its attempts that is admitted, whichever that is of those under way at once. */
+/** The charge of each message: made by its first admitted attempt, whichever that is of concurrent ones. */
 function chargesOf(observed: readonly Observed[]): Charge[] {
-  const messages = new Map<string, Observed[]>();
-  for (const each of observed) messages.set(each.request.key, [...(messages.get(each.request.key) ?? []), each]);
+  const messages = groupBy(observed, ({ request }) => request.key);
   return [...messages.values()].flatMap((attempts) => {
     const possible = attempts.filter(({ outcome }) => outcome !== "denied");
     const admitted = possible.filter(({ outcome }) => outcome === "allowed");
@@ -83,9 +84,7 @@ function chargesOf(observed: readonly Observed[]): Charge[] {
   });
 }
 
-const keyOf = ({ layer }: Limit, { user, ip }: TraceRequest): string => (layer === "caller" ? user : ip);
-
-/** Those that count by the key that this request has under this limit. */
+/** The charges that count by the same key as this request under this limit. */
 function sharing(charges: readonly Charge[], limit: Limit, request: TraceRequest): Charge[] {
   return charges.filter((charge) => keyOf(limit, charge.request) === keyOf(limit, request));
 }
@@ -93,8 +92,8 @@ function sharing(charges: readonly Charge[], limit: Limit, request: TraceRequest
 const sum = (charges: readonly Charge[]): number => charges.reduce((total, { request }) => total + request.cost, 0);
 
 /**
- * Together with what was certainly recorded within one window it costs more than the limit. One of them was admitted too
- * many, wherever their instants lie; it is put down to the one that was answered last.
+ * Whether the charge and the certain charges in one window before it exceed a limit. Then one of them was admitted too
+ * many, wherever their instants lie, and the one that was answered last counts as that one.
  */
 function isTooMuch(charge: Charge, charges: readonly Charge[], limits: readonly Limit[]): boolean {
   const at = charges.indexOf(charge);
@@ -111,9 +110,9 @@ function isTooMuch(charge: Charge, charges: readonly Charge[], limits: readonly 
   );
 }
 
-type Wrong = "denied" | "charged although denied" | "charged twice";
+type WrongDenial = "denied" | "charged although denied" | "charged twice";
 
-/** All that is known of a peer. */
+/** All that is known about a peer. */
 interface Evidence {
   readonly observed: readonly Observed[];
   readonly charges: readonly Charge[];
@@ -121,8 +120,8 @@ interface Evidence {
   readonly windowsSeen: 1 | 2;
 }
 
-/** What is wrong with a denial, if anything is, wherever the instants lie. */
-function wrongDenial(denial: Observed, evidence: Evidence): Wrong | undefined {
+/** How a denial is wrong wherever the instants lie, undefined if it may be right. */
+function wrongDenial(denial: Observed, evidence: Evidence): WrongDenial | undefined {
   if (denial.outcome !== "denied") return undefined;
   const { key } = denial.request;
   const others = evidence.charges.filter(({ request }) => request.key !== key);
@@ -133,9 +132,9 @@ function wrongDenial(denial: Observed, evidence: Evidence): Wrong | undefined {
   return mayBeRight(denial, others, evidence.limits) ? undefined : explain(denial, others, evidence);
 }
 
-/** Whether some limit had no room at some instant at which it may have been decided. */
+/** Whether some limit had no room at some instant of the possible ones. */
 function mayBeRight({ request, sentMs, receivedMs }: Observed, others: readonly Charge[], limits: readonly Limit[]) {
-  // What may be recorded only grows at these instants, so that one of them is the worst.
+  // The use can only grow at these instants, so the fullest instant is among them.
   const instants = [sentMs, ...others.map(({ fromMs }) => fromMs).filter((ms) => ms > sentMs && ms <= receivedMs)];
   return limits.some((limit) => {
     const shared = sharing(others, limit, request);
@@ -144,12 +143,12 @@ function mayBeRight({ request, sentMs, receivedMs }: Observed, others: readonly 
   });
 }
 
-/** What must have been recorded that should not have been, for a peer that looks so far back to deny this. */
+/** The wrong charge that explains the denial, for a peer that looks back so many windows. */
 function explain(
   denial: Observed,
   others: readonly Charge[],
   { observed, charges, limits, windowsSeen }: Evidence,
-): Wrong {
+): WrongDenial {
   const { request, sentMs, receivedMs } = denial;
   const isExplainedBy = (more: readonly Charge[]) =>
     limits.some((limit) => {
@@ -173,13 +172,13 @@ function explain(
   return isExplainedBy([...admittedAgain, ...attempts("denied")]) ? "charged twice" : "denied";
 }
 
-/** By how much the told wait misses the least one after which this cost fits if nobody else consumes. */
+/** The error of the reported wait against the least wait after which the cost fits if nobody else consumes. */
 function waitError(
-  { request, sentMs, receivedMs, outcome, told }: Observed,
+  { request, sentMs, receivedMs, outcome, reportedWait }: Observed,
   charges: readonly Charge[],
   limits: readonly Limit[],
 ) {
-  if (outcome !== "denied" || !told) return 0;
+  if (outcome !== "denied" || !reportedWait) return 0;
   const known = charges.filter(({ isCertain, toMs }) => isCertain && toMs <= sentMs);
   const possible = charges.filter(({ fromMs }) => fromMs <= receivedMs);
   const earliestMs = Math.max(
@@ -190,13 +189,13 @@ function waitError(
     receivedMs,
     fitsAt(request, limits, possible, ({ toMs }) => toMs),
   );
-  const byMs = told.ms + (told.from === "decision" ? receivedMs : 0);
-  const afterMs = told.ms + (told.from === "decision" ? sentMs : 0) - told.roundedUpToMs;
+  const byMs = reportedWait.ms + (reportedWait.from === "decision" ? receivedMs : 0);
+  const afterMs = reportedWait.ms + (reportedWait.from === "decision" ? sentMs : 0) - reportedWait.roundedUpToMs;
   if (byMs < earliestMs) return byMs - earliestMs;
   return Math.max(0, afterMs - latestMs);
 }
 
-/** The first instant at which it fits every limit, if these were recorded at the instants that `recordedAt` says. */
+/** The first instant at which the request fits every limit, if the charges were recorded as `recordedAt` says. */
 function fitsAt(
   request: TraceRequest,
   limits: readonly Limit[],

@@ -1,38 +1,39 @@
 import { drawChart } from "../../tools/chart";
 import { table, writeSection } from "../../tools/document";
 import { describeMachine } from "../machine";
-import type { Hurt } from "./hurt";
+import type { CrashRun } from "./crash";
 import type { Verdict } from "./judge";
 import type { Peer } from "./peers/peer";
 import type { Replayed } from "./replay";
 import type { Trace } from "./traces";
 
-/** The kinds of wrong decisions, as their columns are called. */
-const WRONGS = {
+/** The titles of the columns of wrong decisions. */
+const MISTAKE_TITLES = {
   admittedTooMany: "admitted too many",
   deniedTooMany: "denied too many",
   chargedAlthoughDenied: "charged although denied",
   chargedTwice: "charged twice on retry",
 } as const;
-type Kind = keyof typeof WRONGS;
-const KINDS = Object.keys(WRONGS) as Kind[];
+type Mistake = keyof typeof MISTAKE_TITLES;
+const MISTAKES = Object.keys(MISTAKE_TITLES) as Mistake[];
 
 const count = (value: number): string => value.toLocaleString("en");
 const sumOf = (replayed: readonly Replayed[], kind: Exclude<keyof Verdict, "worstWaitMs">): number =>
   replayed.reduce((sum, { verdict }) => sum + verdict[kind], 0);
-const wrongsOf = (replayed: readonly Replayed[]): number => KINDS.reduce((sum, kind) => sum + sumOf(replayed, kind), 0);
+const mistakesOf = (replayed: readonly Replayed[]): number =>
+  MISTAKES.reduce((sum, kind) => sum + sumOf(replayed, kind), 0);
 
-/** What must be said of this service before it may be called exact. */
+/** Whether a peer is exact: no wrong decision and no wrong wait. */
 export function isExact(replayed: readonly Replayed[]): boolean {
   return (
     sumOf(replayed, "admitted") > 0 &&
-    wrongsOf(replayed) === 0 &&
+    mistakesOf(replayed) === 0 &&
     replayed.every(({ verdict }) => Math.round(verdict.worstWaitMs) === 0)
   );
 }
 
 function worstWait(replayed: readonly Replayed[]): string {
-  if (!replayed.some(({ observed }) => observed.some(({ told }) => told))) return "tells none";
+  if (!replayed.some(({ observed }) => observed.some(({ reportedWait }) => reportedWait))) return "tells none";
   const worst = replayed.reduce(
     (worst, { verdict }) => (Math.abs(verdict.worstWaitMs) > Math.abs(worst) ? verdict.worstWaitMs : worst),
     0,
@@ -41,41 +42,41 @@ function worstWait(replayed: readonly Replayed[]): string {
   return ms === 0 ? "0" : `${count(ms)} too ${worst < 0 ? "short" : "long"}`;
 }
 
-/** A row for each peer: all traces together. */
+/** A table of wrong decisions in all traces together, a row for each peer. */
 export function mainTable(peers: readonly Peer[], replayed: readonly Replayed[]): string {
   const rows = peers.map((peer) => {
     const own = replayed.filter((each) => each.peer === peer);
     return [
-      peer.cannot ? `**${peer.name}**: ${peer.cannot}` : `**${peer.name}**`,
+      peer.shortcomings ? `**${peer.name}**: ${peer.shortcomings}` : `**${peer.name}**`,
       count(sumOf(own, "decisions")),
-      ...KINDS.map((kind) => count(sumOf(own, kind))),
+      ...MISTAKES.map((kind) => count(sumOf(own, kind))),
       worstWait(own),
     ];
   });
-  return table(["", "decisions", ...Object.values(WRONGS), "worst wait told wrongly by, ms"], rows);
+  return table(["", "decisions", ...Object.values(MISTAKE_TITLES), "worst wait told wrongly by, ms"], rows);
 }
 
-/** Wrong decisions of each trace. */
+/** A table of wrong decisions in each trace. */
 function traceTable(traces: readonly Trace[], peers: readonly Peer[], replayed: readonly Replayed[]): string {
   const rows = peers.map((peer) => {
     const cells = traces.map((trace) => {
       const own = replayed.filter((each) => each.peer === peer && each.trace === trace);
-      return own.length > 0 ? `${count(wrongsOf(own))} of ${count(sumOf(own, "decisions"))}` : "–";
+      return own.length > 0 ? `${count(mistakesOf(own))} of ${count(sumOf(own, "decisions"))}` : "–";
     });
     return [peer.name, ...cells];
   });
   return table(["wrong decisions", ...traces.map(({ name }) => name)], rows);
 }
 
-export function hurtTable(hurt: readonly Hurt[]): string {
-  const rows = hurt.map(({ peer, killed, admittedBefore, verdict }) => [
-    `**${peer.name}**, killed: ${killed}`,
+export function crashTable(crashRuns: readonly CrashRun[]): string {
+  const rows = crashRuns.map(({ peer, killedPart, admittedBefore, verdict }) => [
+    `**${peer.name}**, killed: ${killedPart}`,
     ...[admittedBefore, verdict.unknown, verdict.admittedTooMany, verdict.deniedTooMany].map(count),
   ]);
   return table(["", "admitted before", "unanswered", "admitted too many after", "denied too many"], rows);
 }
 
-/** Who is judged by which limits. */
+/** A list of the limits that each peer is judged by. */
 function limitList(peers: readonly Peer[]): string {
   const limitsOf = ({ limits }: Peer) =>
     limits
@@ -97,17 +98,17 @@ export interface Run {
   readonly traces: readonly Trace[];
   readonly peers: readonly Peer[];
   readonly replayed: readonly Replayed[];
-  readonly hurt: readonly Hurt[];
+  readonly crashRuns: readonly CrashRun[];
 }
 
 /** Writes docs/accuracy.md and its chart. */
-export function writeReport({ command, versions, traces, peers, replayed, hurt }: Run): void {
+export function writeReport({ command, versions, traces, peers, replayed, crashRuns }: Run): void {
   drawChart("accuracy", {
     title: "wrong decisions, of each 1,000",
     kind: "stack",
     categories: peers.map(({ name }) => name.replaceAll("`", "")),
-    series: KINDS.map((kind) => ({
-      name: WRONGS[kind],
+    series: MISTAKES.map((kind) => ({
+      name: MISTAKE_TITLES[kind],
       values: peers.map((peer) => {
         const own = replayed.filter((each) => each.peer === peer);
         return Math.round((1_000 * sumOf(own, kind)) / sumOf(own, "decisions"));
@@ -123,10 +124,10 @@ export function writeReport({ command, versions, traces, peers, replayed, hurt }
       "![Wrong decisions of each thousand, by kind, for each peer](images/accuracy.svg)",
       mainTable(peers, replayed),
       `Judged by the limits that each can hold:\n\n${limitList(peers)}`,
-      traces.map(({ name, says }) => `- **${name}**: ${says}`).join("\n"),
+      traces.map(({ name, description }) => `- **${name}**: ${description}`).join("\n"),
       traceTable(traces, peers, replayed),
       "### When it is hurt",
-      hurtTable(hurt),
+      crashTable(crashRuns),
     ].join("\n\n"),
     { name: "accuracy.md", command: "npm run accuracy" },
   );

@@ -7,7 +7,7 @@ export interface Limit {
   readonly windowMs: number;
 }
 
-/** Windows short enough for a run of minutes. Of each layer one of a second and one of ten: some peers know only one of them. */
+/** Windows short enough for a run of minutes: 1 s and 10 s in each layer, since some peers can hold only one of them. */
 export const LIMITS: readonly Limit[] = [
   { layer: "caller", max: 5, windowMs: 1_000 },
   { layer: "caller", max: 20, windowMs: 10_000 },
@@ -15,18 +15,18 @@ export const LIMITS: readonly Limit[] = [
   { layer: "ip", max: 40, windowMs: 10_000 },
 ];
 
-/** While something is killed: long enough that no window ends before it is back, and a period that every peer knows. */
-export const HURT_LIMITS: readonly Limit[] = [{ layer: "caller", max: 20, windowMs: 60_000 }];
+/** The limit while peers are killed. No window ends before they are back, and every peer can hold this one. */
+export const CRASH_LIMITS: readonly Limit[] = [{ layer: "caller", max: 20, windowMs: 60_000 }];
 
 export interface TraceRequest {
-  /** After the trace's start, which is a multiple of the longest window in Unix time: what is aligned to clocks is too. */
+  /** From the start of the trace, which is a multiple of the longest window in Unix time: windows aligned to clocks start there. */
   readonly atMs: number;
-  /** Which of the backend's containers it reaches. */
+  /** The container of the backend that gets the request. */
   readonly container: number;
   readonly user: string;
   readonly ip: string;
   readonly cost: number;
-  /** Names the message; its retries have the same. */
+  /** Names the message. Its retries have the same key. */
   readonly key: string;
   readonly isRetry: boolean;
 }
@@ -35,14 +35,14 @@ export const TRACE_NAMES = ["steady", "bursts", "spread", "costs", "layers", "re
 export type TraceName = (typeof TRACE_NAMES)[number];
 
 export interface Trace {
-  readonly name: TraceName | "hurt";
-  readonly says: string;
+  readonly name: TraceName | "crash";
+  readonly description: string;
   readonly limits: readonly Limit[];
   readonly requests: readonly TraceRequest[];
 }
 
 export const CONTAINERS = 10;
-/** Every trace ends before, so that the next begins with the next but one of the longest windows. */
+/** Every trace ends by then. The next one starts two of the longest windows after the start of this one. */
 export const TRACE_MS = 19_500;
 
 type Message = Omit<TraceRequest, "key" | "isRetry" | "container"> & { readonly container?: number };
@@ -61,27 +61,32 @@ class Script {
   ip = (i: number): string => `10.0.${this.network}.${i}`;
   jitterMs = (mostMs: number): number => Math.floor(this.chance.next() * mostMs);
 
-  /** Unless it says where it goes, a user's requests all go to one container. */
+  /** Without a container in the message all requests of a user go to one container. */
   send(message: Message, retriesAtMs: readonly number[] = []): void {
     const container = message.container ?? containerOf(message.user);
     const request = { ...message, container, key: `${this.name}-${this.requests.length}`, isRetry: false };
     this.requests.push(request, ...retriesAtMs.map((atMs) => ({ ...request, atMs, isRetry: true })));
   }
 
-  /** Several in a row, one every so often. */
+  /** Sends several messages, about one every `everyMs`. */
   sendMany(count: number, everyMs: number, message: Message): void {
     for (let i = 0; i < count; i++)
       this.send({ ...message, atMs: message.atMs + i * everyMs + this.jitterMs(everyMs / 4) });
   }
 }
 
+/** The key that a request counts by under a limit. */
+export function keyOf({ layer }: Limit, { user, ip }: TraceRequest): string {
+  return layer === "caller" ? user : ip;
+}
+
 function containerOf(user: string): number {
   return [...user].reduce((sum, letter) => sum * 31 + letter.charCodeAt(0), 7) % CONTAINERS;
 }
 
-const WRITERS: Readonly<Record<TraceName, { says: string; write(script: Script): void }>> = {
+const WRITERS: Readonly<Record<TraceName, { description: string; write(script: Script): void }>> = {
   steady: {
-    says: "twelve users, each somewhat faster than its limits allow, each on an address of its own",
+    description: "twelve users, each somewhat faster than its limits allow, each on an address of its own",
     write(script) {
       for (let user = 0; user < 12; user++)
         for (let atMs = script.jitterMs(600); atMs < TRACE_MS; atMs += 100 + script.jitterMs(600))
@@ -89,7 +94,7 @@ const WRITERS: Readonly<Record<TraceName, { says: string; write(script: Script):
     },
   },
   bursts: {
-    says: "one request that opens the windows, then as much as they hold just before they end and just after",
+    description: "one request that opens the windows, then as much as they hold just before they end and just after",
     write(script) {
       for (let user = 0; user < 5; user++) {
         const who = { user: script.user(user), ip: script.ip(user), cost: 1 };
@@ -108,7 +113,7 @@ const WRITERS: Readonly<Record<TraceName, { says: string; write(script: Script):
     },
   },
   spread: {
-    says: "three users whose requests go to the ten containers in turn",
+    description: "three users whose requests go to the ten containers in turn",
     write(script) {
       for (let user = 0; user < 3; user++) {
         let turn = script.chance.below(CONTAINERS);
@@ -118,7 +123,7 @@ const WRITERS: Readonly<Record<TraceName, { says: string; write(script: Script):
     },
   },
   costs: {
-    says: "costs from 1 to 5",
+    description: "costs from 1 to 5",
     write(script) {
       for (let user = 0; user < 10; user++)
         for (let atMs = script.jitterMs(400); atMs < TRACE_MS; atMs += 150 + script.jitterMs(700))
@@ -126,7 +131,7 @@ const WRITERS: Readonly<Record<TraceName, { says: string; write(script: Script):
     },
   },
   layers: {
-    says: "an address that is full while its users are not, and a user who is full while its address is not",
+    description: "an address that is full while its users are not, and a user who is full while its address is not",
     write(script) {
       for (let group = 0; group < 4; group++) {
         const startMs = group < 2 ? 50 : 10_050;
@@ -137,7 +142,7 @@ const WRITERS: Readonly<Record<TraceName, { says: string; write(script: Script):
     },
   },
   retries: {
-    says: "twenty messages that fit, whose answers are lost: each is sent up to three times again",
+    description: "twenty messages that fit, whose answers are lost: each is sent up to three times again",
     write(script) {
       for (let user = 0; user < 6; user++)
         for (let message = 0; message < 20; message++) {
@@ -148,7 +153,7 @@ const WRITERS: Readonly<Record<TraceName, { says: string; write(script: Script):
     },
   },
   nat: {
-    says: "fifteen users on each of two addresses",
+    description: "fifteen users on each of two addresses",
     write(script) {
       for (let user = 0; user < 30; user++)
         for (let atMs = script.jitterMs(1_000); atMs < TRACE_MS; atMs += 500 + script.jitterMs(1_000))
@@ -157,7 +162,7 @@ const WRITERS: Readonly<Record<TraceName, { says: string; write(script: Script):
   },
 };
 
-/** Four users fill an address; three others are denied by it, and have all that is theirs when they come from elsewhere. */
+/** Four users fill an address. It denies three others, who still have all of their own limits at another address. */
 function fullAddress(script: Script, group: number, startMs: number): void {
   const full = script.ip(10 * group);
   for (let user = 0; user < 4; user++)
@@ -169,7 +174,7 @@ function fullAddress(script: Script, group: number, startMs: number): void {
   }
 }
 
-/** A user is full and goes on; what its address has left is for others. */
+/** A user who is full goes on. The rest of the address's limit is left for others. */
 function fullUser(script: Script, group: number, startMs: number): void {
   const ip = script.ip(10 * group + 5);
   script.sendMany(42, 210, { atMs: startMs, user: script.user(`${group}full`), ip, cost: 1 });
@@ -177,7 +182,7 @@ function fullUser(script: Script, group: number, startMs: number): void {
     script.sendMany(3, 90, { atMs: startMs + 9_000 + user * 30, user: script.user(`${group}o${user}`), ip, cost: 1 });
 }
 
-/** Both again, for the limits of a second. */
+/** Both of these again, for the limits of one second. */
 function withinASecond(script: Script, group: number, startMs: number): void {
   const [full, elsewhere, shared] = [6, 7, 8].map((i) => script.ip(10 * group + i)) as [string, string, string];
   for (let user = 0; user < 4; user++)
@@ -190,24 +195,24 @@ function withinASecond(script: Script, group: number, startMs: number): void {
     script.send({ atMs: startMs + 420 + user * 40, user: script.user(`${group}so${user}`), ip: shared, cost: 1 });
 }
 
-/** The same seed, the same traces. */
+/** The same seed makes the same traces. */
 export function makeTraces(seed: number, names: readonly TraceName[] = TRACE_NAMES): Trace[] {
   return names.map((name) => {
-    const at = TRACE_NAMES.indexOf(name);
-    const script = new Script(new Chance(seed + at), name, at);
-    const { says, write } = WRITERS[name];
+    const index = TRACE_NAMES.indexOf(name);
+    const script = new Script(new Chance(seed + index), name, index);
+    const { description, write } = WRITERS[name];
     write(script);
-    return { name, says, limits: LIMITS, requests: inOrder(script.requests) };
+    return { name, description, limits: LIMITS, requests: inOrder(script.requests) };
   });
 }
 
-/** Five users fill their limit and go on; something is killed before it is full. */
-export function makeHurtTrace(seed: number): Trace {
-  const script = new Script(new Chance(seed - 1), "hurt", TRACE_NAMES.length);
+/** Five users fill their limit and go on. The peers are killed before it is full. */
+export function makeCrashTrace(seed: number): Trace {
+  const script = new Script(new Chance(seed - 1), "crash", TRACE_NAMES.length);
   for (let user = 0; user < 5; user++)
     script.sendMany(70, 200, { atMs: user * 40, user: script.user(user), ip: script.ip(user), cost: 1, container: 0 });
-  const says = "five users fill their limit and go on";
-  return { name: "hurt", says, limits: HURT_LIMITS, requests: inOrder(script.requests) };
+  const description = "five users fill their limit and go on";
+  return { name: "crash", description, limits: CRASH_LIMITS, requests: inOrder(script.requests) };
 }
 
 function inOrder(requests: readonly TraceRequest[]): TraceRequest[] {

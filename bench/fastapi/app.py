@@ -1,4 +1,4 @@
-"""One backend to be measured: a route without limits, beside one that is limited as LIMITED_BY says."""
+"""The backend to measure: a route without limits, and one that is limited as LIMITED_BY says."""
 
 import asyncio
 import os

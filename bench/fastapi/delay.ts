@@ -1,6 +1,6 @@
 import { connect, createServer } from "node:net";
 
-/** `delay.ts PORT`: passes connections on to a port of this machine, and each part of what it answers 1 ms later. */
+/** `delay.ts PORT` forwards connections to a port of this machine, and delays every part of an answer by 1 ms. */
 const target = Number(process.argv[2]);
 const server = createServer({ noDelay: true }, (near) => {
   const far = connect({ port: target, host: "127.0.0.1", noDelay: true });

@@ -13,7 +13,7 @@ export interface AtConnections extends Resources {
 
 const COUNTS = [1, 2, 8, 32, 128, 512];
 
-/** Admitted decisions over so many connections, each of which sends its next request when its last was answered. */
+/** Measures admitted decisions by the number of connections. Each connection has one request in flight. */
 export async function growConnections(dataDirectory: string, { rounds, seconds }: Extent): Promise<AtConnections[]> {
   const service = await startLimiter(dataDirectory, LIMIT_VARIABLES);
   const { path, bodies } = WORKLOADS.admitted;
@@ -26,7 +26,7 @@ export async function growConnections(dataDirectory: string, { rounds, seconds }
     for (const { connections, results, resources } of samples) {
       showProgress(`${connections} connections: round ${round} of ${rounds}`);
       const loading = load({ url: service.url + path, connections, seconds, bodies });
-      // While it is under load: its connections are open files too.
+      // Sampled under load, when all connections are open.
       setTimeout(() => resources.push(resourcesOf(service)), (seconds * 1_000) / 2);
       const result = await loading;
       // The first round warms up.

@@ -14,8 +14,8 @@ const COUNTS = [10, 1_000, 100_000, 1_000_000];
 const CONNECTIONS = 32;
 
 /**
- * Decisions of keys taken at random, admitted, with so many of them stored: a service of its own for each count, in the
- * layout of `npm start` (all keys share an object), measured in turn.
+ * Measures admitted decisions about random keys by the number of stored keys. Each count has a service of its own in the
+ * layout of `npm start`, where all keys share an object. The services are measured in turn.
  */
 export async function growKeys(folder: string, { rounds, seconds }: Extent): Promise<AtKeys[]> {
   const grown = [];

@@ -6,24 +6,24 @@ import { decisionOf, fill, GROWTH_VARIABLES } from "./fill";
 
 export interface AtEvents {
   readonly events: number;
-  /** The median of decisions that are sent one after the other. */
+  /** The median time of decisions that are sent one after the other. */
   readonly consumeMs: number;
   readonly checksPerSecond: number;
-  /** The first decision of a key that is not in memory, in a service that is warm otherwise. */
+  /** The time of the first decision of a key that is not in memory, in a service that is warm otherwise. */
   readonly coldMs: number;
 }
 
 const COUNTS = [10, 1_000, 100_000];
-/** Decisions measured in a round: each key gets as many as it has events, at most. */
+/** Decisions in a round. A key gets at most as many as it has events. */
 const DECISIONS = 100;
 const CONNECTIONS = 32;
 
-/** Keys that have so many events each, enough of them that measuring does not make their logs much longer. */
+/** The keys with so many events each. There are enough of them that measuring hardly makes their logs longer. */
 function keysOf(events: number): string[] {
   return Array.from({ length: Math.ceil(DECISIONS / events) }, (_, i) => `${events}_${i}`);
 }
 
-/** Decisions about keys with so many events in their log: warm, and the first after an eviction. */
+/** Measures decisions by the number of events in the log: warm, and the first after an eviction. */
 export async function growLog(dataDirectory: string, { rounds, seconds }: Extent): Promise<AtEvents[]> {
   let service = await startLimiter(dataDirectory, GROWTH_VARIABLES);
   for (const events of COUNTS) {
@@ -53,7 +53,7 @@ export async function growLog(dataDirectory: string, { rounds, seconds }: Extent
     await fill(service, 100, () => "another");
     for (const { events, cold } of samples) {
       showProgress(`${events.toLocaleString("en")} events, after an eviction: round ${round} of ${rounds}`);
-      cold.push(await first(service, keysOf(events)[0] as string));
+      cold.push(await firstDecisionMs(service, keysOf(events)[0] as string));
     }
   }
   await service.stop();
@@ -66,7 +66,7 @@ export async function growLog(dataDirectory: string, { rounds, seconds }: Extent
   }));
 }
 
-async function first(service: ServiceProcess, key: string): Promise<number> {
+async function firstDecisionMs(service: ServiceProcess, key: string): Promise<number> {
   const url = `${service.url}/v1/consume`;
   return (await load({ url, connections: 1, amount: 1, bodies: [decisionOf(key)] })).p50Ms;
 }

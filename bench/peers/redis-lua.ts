@@ -1,5 +1,6 @@
-import { Redis, type Result } from "ioredis";
-import { type AskedLimit, type Standing, serve } from "./server";
+import type { Result } from "ioredis";
+import { type PeerLimit, type Standing, serve } from "./server";
+import { connectRedis } from "./store";
 
 declare module "ioredis" {
   interface RedisCommander<Context> {
@@ -8,9 +9,9 @@ declare module "ioredis" {
 }
 
 /**
- * What a careful team builds on Redis: the exact log of every key in a sorted set, and one script that decides over
- * all limits of all keys and records all or nothing. KEYS has the keys of all decisions; ARGV has, for each decision, 1
- * to record it, its id, how many limits it has, and for each of them the index of its key, the most and the window.
+ * The limiter that a careful team builds on Redis: the exact log of each key in a sorted set, and one script that decides
+ * over all limits of all keys and records all or nothing. KEYS has the keys of all decisions. ARGV has for each decision:
+ * 1 to record it, its id, the number of its limits, and for each limit the index of its key, the maximum and the window.
  */
 const SCRIPT = `
 local time = redis.call('TIME')
@@ -43,36 +44,35 @@ while at < #ARGV do
 end
 return answer`;
 
-// Commands of one turn of the event loop go out together, or Node's writes would be what is measured.
-const redis = new Redis(Number(process.env.REDIS_PORT), { enableAutoPipelining: true });
+const redis = connectRedis();
 redis.defineCommand("decide", { lua: SCRIPT });
 
 interface Decision {
   readonly record: boolean;
   readonly id: string;
-  readonly asked: readonly AskedLimit[];
+  readonly limits: readonly PeerLimit[];
 }
 
 async function decideAll(decisions: readonly Decision[]): Promise<Standing[][]> {
   const keys: string[] = [];
   const args: (string | number)[] = [];
-  for (const { record, id, asked } of decisions) {
+  for (const { record, id, limits } of decisions) {
     const indexes = new Map<string, number>();
-    args.push(record ? 1 : 0, id, asked.length);
-    for (const { layer, key, max, windowMs } of asked) {
+    args.push(record ? 1 : 0, id, limits.length);
+    for (const { layer, key, max, windowMs } of limits) {
       const log = `${layer}:${key}`;
       const index = indexes.get(log) ?? keys.push(log);
       indexes.set(log, index);
       args.push(index, max, windowMs);
     }
   }
-  const answer = await redis.decide(keys.length, ...keys, ...args);
-  let at = 0;
-  return decisions.map(({ asked }) => asked.map(() => ({ used: answer[at++] ?? 0, waitMs: answer[at++] ?? 0 })));
+  const numbers = await redis.decide(keys.length, ...keys, ...args);
+  let i = 0;
+  return decisions.map(({ limits }) => limits.map(() => ({ used: numbers[i++] ?? 0, waitMs: numbers[i++] ?? 0 })));
 }
 
 serve({
-  decide: async (op, asked, id) => (await decideAll([{ record: op === "consume", id, asked }]))[0] ?? [],
-  // One call of the script: a pipeline of a call each was measured, and takes a third longer.
-  decideAll: (all) => decideAll(all.map((asked) => ({ record: true, id: crypto.randomUUID(), asked }))),
+  decide: async (op, limits, id) => (await decideAll([{ record: op === "consume", id, limits }]))[0] ?? [],
+  // One call of the script for all. A pipeline of single calls takes a third longer.
+  decideAll: (all) => decideAll(all.map((limits) => ({ record: true, id: crypto.randomUUID(), limits }))),
 });

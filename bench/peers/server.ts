@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 
 /** One limit of a decision, and the key that it counts by. */
-export interface AskedLimit {
+export interface PeerLimit {
   readonly layer: string;
   readonly key: string;
   readonly max: number;
@@ -14,13 +14,13 @@ export interface Standing {
   readonly waitMs: number;
 }
 
-/** What a peer makes of a decision: how every limit stands, in the order asked. It is denied by those with a wait. */
-export type Decide = (op: "consume" | "check", asked: readonly AskedLimit[], id: string) => Promise<Standing[]>;
+/** Decides over limits. Resolves with the standing of each, in their order. Any wait above 0 is a denial. */
+export type Decide = (op: "consume" | "check", limits: readonly PeerLimit[], id: string) => Promise<Standing[]>;
 
 export interface Peer {
   readonly decide: Decide;
-  /** Several consumes in the fewest calls of the store; without it there are no batches. */
-  readonly decideAll?: (asked: readonly (readonly AskedLimit[])[]) => Promise<Standing[][]>;
+  /** Decides several consumes in as few calls of the store as possible. Without it the peer has no batches. */
+  readonly decideAll?: (decisions: readonly (readonly PeerLimit[])[]) => Promise<Standing[][]>;
 }
 
 interface DecisionBody {
@@ -28,7 +28,7 @@ interface DecisionBody {
   readonly subject: { readonly user?: string; readonly ip: string };
 }
 
-/** Called as the service is, answering as it does, on the fastest server that Node brings. Prints its URL. */
+/** Serves a peer with the API of the service on Node's fastest server. Prints its URL. */
 export function serve({ decide, decideAll }: Peer): void {
   const server = createServer(async (request, response) => {
     try {
@@ -36,16 +36,16 @@ export function serve({ decide, decideAll }: Peer): void {
       const body: unknown = JSON.parse(await textOf(request));
       if (request.url === "/v1/batch" && decideAll) {
         const { requests } = body as { requests: DecisionBody[] };
-        const asked = requests.map(askedOf);
-        const standings = await decideAll(asked);
-        const results = requests.map((each, i) => answerOf(each, asked[i] ?? [], standings[i] ?? []));
+        const limits = requests.map(limitsOf);
+        const standings = await decideAll(limits);
+        const results = requests.map((each, i) => replyOf(each, limits[i] ?? [], standings[i] ?? []));
         return send(response, 200, {}, { results: results.map(({ status, body }) => ({ status, body })) });
       }
       const op = request.url === "/v1/check" ? "check" : "consume";
       const decision = body as DecisionBody;
-      const asked = askedOf(decision);
-      const { status, headers, body: answer } = answerOf(decision, asked, await decide(op, asked, crypto.randomUUID()));
-      send(response, op === "check" ? 200 : status, headers, answer);
+      const limits = limitsOf(decision);
+      const reply = replyOf(decision, limits, await decide(op, limits, crypto.randomUUID()));
+      send(response, op === "check" ? 200 : reply.status, reply.headers, reply.body);
     } catch (error) {
       console.error(error);
       response.writeHead(500).end();
@@ -65,10 +65,10 @@ function textOf(request: IncomingMessage): Promise<string> {
   });
 }
 
-/** The three limits of the policy: LIMITS gives each policy's `[per minute, per hour, per minute and address]`. */
+/** The limits of each policy: `[per minute, per hour, per minute and address]`. */
 const LIMITS = JSON.parse(process.env.LIMITS ?? "{}") as Record<string, [number, number, number]>;
 
-function askedOf({ policy, subject: { user, ip } }: DecisionBody): AskedLimit[] {
+function limitsOf({ policy, subject: { user, ip } }: DecisionBody): PeerLimit[] {
   const [perMinute, perHour, addressPerMinute] = LIMITS[policy] ?? [5, 60, 30];
   const caller = user === undefined ? `ip:${ip}` : `user:${user}`;
   return [
@@ -78,10 +78,10 @@ function askedOf({ policy, subject: { user, ip } }: DecisionBody): AskedLimit[] 
   ];
 }
 
-function answerOf({ policy }: DecisionBody, asked: readonly AskedLimit[], standings: readonly Standing[]) {
+function replyOf({ policy }: DecisionBody, peerLimits: readonly PeerLimit[], standings: readonly Standing[]) {
   const waitMs = Math.max(...standings.map((standing) => standing.waitMs));
   const retryAfter = waitMs > 0 ? Math.ceil(waitMs / 1_000) : null;
-  const limits = asked.map(({ layer, key, max, windowMs }, i) => {
+  const limits = peerLimits.map(({ layer, key, max, windowMs }, i) => {
     const used = standings[i]?.used ?? 0;
     const window = windowMs / 1_000;
     const remaining = Math.max(0, max - used);
@@ -94,11 +94,11 @@ function answerOf({ policy }: DecisionBody, asked: readonly AskedLimit[], standi
   };
   if (retryAfter !== null) headers["Retry-After"] = String(retryAfter);
   const id = retryAfter === null ? { id: crypto.randomUUID() } : {};
-  const decided = { policy, cost: 1, replayed: false, degraded: false, retry_after_seconds: retryAfter, limits };
+  const rest = { policy, cost: 1, replayed: false, degraded: false, retry_after_seconds: retryAfter, limits };
   return {
     status: retryAfter === null ? 200 : 429,
     headers,
-    body: { allowed: retryAfter === null, ...id, ...decided },
+    body: { allowed: retryAfter === null, ...id, ...rest },
   };
 }
 

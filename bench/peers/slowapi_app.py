@@ -1,4 +1,4 @@
-"""FastAPI with slowapi on Redis, as its documentation has it, with the strategy that is exact: moving-window."""
+"""FastAPI with slowapi on Redis by its documentation, with its exact strategy: moving-window."""
 
 import json
 import os

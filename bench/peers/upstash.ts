@@ -1,37 +1,27 @@
 import { Ratelimit } from "@upstash/ratelimit";
-import { Redis } from "ioredis";
-import { type AskedLimit, serve } from "./server";
+import { serve } from "./server";
+import { connectRedis, decideEach } from "./store";
 import { upstashClient } from "./upstash-client";
 
 /**
- * The algorithm of `@upstash/ratelimit`: its own scripts, on the same Redis as the others in place of Upstash's REST,
- * which would be measured by its network. Like its own client it keeps who was denied in memory until the window ends.
+ * The algorithm of `@upstash/ratelimit`: its own scripts on the Redis of the other peers. Upstash's REST would measure the
+ * network. As with its own client, denials stay in a cache until the window ends.
  */
-const redis = new Redis(Number(process.env.REDIS_PORT), { enableAutoPipelining: true });
+const redis = upstashClient(connectRedis());
 
-const client = upstashClient(redis);
-const limiters = new Map<string, Ratelimit>();
-
-function limiterOf({ layer, max, windowMs }: AskedLimit): Ratelimit {
-  const name = `${layer}/${windowMs}/${max}`;
-  const limiter =
-    limiters.get(name) ??
-    new Ratelimit({ redis: client, prefix: name, limiter: Ratelimit.slidingWindow(max, `${windowMs} ms`), timeout: 0 });
-  limiters.set(name, limiter);
-  return limiter;
-}
+const waitMs = (reset: number) => Math.max(1, reset - Date.now());
 
 serve({
-  decide: (op, asked) =>
-    Promise.all(
-      asked.map(async (limit) => {
-        const limiter = limiterOf(limit);
-        if (op === "check") {
-          const { remaining, reset } = await limiter.getRemaining(limit.key);
-          return { used: limit.max - remaining, waitMs: remaining > 0 ? 0 : Math.max(1, reset - Date.now()) };
-        }
-        const { success, remaining, reset } = await limiter.limit(limit.key);
-        return { used: limit.max - remaining, waitMs: success ? 0 : Math.max(1, reset - Date.now()) };
-      }),
-    ),
+  decide: decideEach(
+    ({ max, windowMs }, name) =>
+      new Ratelimit({ redis, prefix: name, limiter: Ratelimit.slidingWindow(max, `${windowMs} ms`), timeout: 0 }),
+    async (limiter, { key, max }, op) => {
+      if (op === "check") {
+        const { remaining, reset } = await limiter.getRemaining(key);
+        return { used: max - remaining, waitMs: remaining > 0 ? 0 : waitMs(reset) };
+      }
+      const { success, remaining, reset } = await limiter.limit(key);
+      return { used: max - remaining, waitMs: success ? 0 : waitMs(reset) };
+    },
+  ),
 });

@@ -2,7 +2,7 @@ import { LimiterObject } from "../../src/object/object";
 import type { Env } from "../../src/service";
 import worker from "../../src/worker";
 
-/** The Worker of the service, which also counts what is billed: `GET /bench/counts`. */
+/** The Worker of the service with counts of what Cloudflare bills: `GET /bench/counts`. */
 const objects = new Set<CountingObject>();
 const callsByObject = new Map<string, number>();
 
@@ -12,11 +12,11 @@ export class CountingObject extends LimiterObject {
     objects.add(this);
   }
 
-  // Not a method: over RPC only those of the class can be called, and this is none of its calls.
+  // A property, not a method: methods of the class can be called over RPC.
   readonly rows = (): number => this.store.rowsWritten;
 }
 
-/** The object's stub, with every call of it counted. */
+/** The stub of an object, with its calls counted. */
 function counted<Stub extends object>(object: string, stub: Stub): Stub {
   return new Proxy(stub, {
     get(target, name) {

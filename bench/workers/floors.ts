@@ -1,8 +1,8 @@
 import { DurableObject } from "cloudflare:workers";
 
 /**
- * The least that a Worker of this shape must do, as floors to measure the service against. ADMITTED and DENIED are
- * answers of the service, recorded before the run, so that a floor moves the same bytes.
+ * Floors: the least that a Worker of this shape must do. ADMITTED and DENIED are answers of the service, recorded before
+ * the run, so that a floor moves the same bytes.
  */
 interface Recorded {
   readonly status: number;
@@ -22,8 +22,8 @@ interface Waiting {
 }
 
 /**
- * Calls are answered together with those that arrived at the same time, in one later turn: answered one by one, even
- * empty ones are half as fast. The `-alone` ones do that, for comparison.
+ * Answers calls that arrive at the same time together, in one later turn. Answering one by one halves the rate even of
+ * empty calls; the `-alone` floors do so for comparison.
  */
 export class FloorObject extends DurableObject {
   #waiting: Waiting[] = [];
@@ -33,7 +33,7 @@ export class FloorObject extends DurableObject {
     ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS floor_rows (id INTEGER PRIMARY KEY, text TEXT)");
   }
 
-  /** One row if there is a text. Answered once it is durable. */
+  /** Writes one row if there is a text. Resolves once the row is durable. */
   together(text: string | undefined): Promise<void> {
     return new Promise((done) => {
       if (this.#waiting.push({ text, done }) === 1) setTimeout(() => this.#turn(), 0);
@@ -47,7 +47,7 @@ export class FloorObject extends DurableObject {
   #turn(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
-    // Writes without an await between them are one transaction; the output gate holds the answers until it is on disk.
+    // Writes without an await between them are one transaction. The output gate holds the answers until it is durable.
     for (const { text, done } of waiting) {
       this.alone(text);
       done();

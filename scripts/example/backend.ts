@@ -15,8 +15,8 @@ export class BackendProcess {
   readonly #process: ChildProcess;
 
   private constructor(bin: string, variables: Readonly<Record<string, string>>) {
-    // Its addresses come from the limiter's dependency, which knows how many proxies to trust. A group of its own, so
-    // that a Ctrl-C in a terminal reaches it through whoever started it.
+    // The limiter's dependency reads the client's address, since it knows how many proxies to trust. A process group of its
+    // own keeps a terminal's Ctrl-C away: the process that started the backend stops it.
     const args = ["backend:app", "--port", "0", "--no-proxy-headers", "--no-access-log"];
     this.#process = spawn(join(bin, "uvicorn"), args, {
       cwd: DIRECTORY,
@@ -31,8 +31,8 @@ export class BackendProcess {
   }
 
   /**
-   * Starts it, and waits until it serves.
-   * @throws StartFailure with what it printed, when it ends before.
+   * Starts a backend, and waits until it serves.
+   * @throws StartFailure with the output of the backend, if it ends before
    */
   static async start(bin: string, variables: Readonly<Record<string, string>>): Promise<BackendProcess> {
     const backend = new BackendProcess(bin, variables);

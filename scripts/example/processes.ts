@@ -6,25 +6,25 @@ import { ServiceProcess } from "../../tools/service-process";
 import { BackendProcess } from "./backend";
 import { startProxy } from "./proxy";
 
-/** What the chat's backend runs on. */
+/** The Python packages of the chat's backend. */
 export const REQUIREMENTS = [CLIENT_WITH_FASTAPI, "uvicorn==0.54.0"];
 
 const BACKENDS = 3;
 
 export interface ExampleOptions {
-  /** Where the chat is served; any free port when left out. */
+  /** The port of the chat. Any free port by default. */
   readonly port?: number;
   readonly hasTestClock?: boolean;
   readonly freeMessages?: number;
-  /** What the backends do about a message when the limiter is down. */
+  /** What the backends decide about a message while the limiter is down. */
   readonly onError?: "deny" | "allow";
-  /** Of the limiter, as the README lists them. */
+  /** The limiter's variables, as the README lists them. */
   readonly variables?: Readonly<Record<string, string>>;
 }
 
 /** The chat of `examples/chat`: a limiter, several processes of the backend, and one port in front of them. */
 export class ExampleProcesses {
-  /** Resolves with the name of the first that has ended. */
+  /** Resolves with the name and the output of the first process that ends. */
   readonly ended: Promise<string>;
 
   private constructor(
@@ -40,8 +40,8 @@ export class ExampleProcesses {
   }
 
   /**
-   * Starts them, and waits until they serve.
-   * @throws StartFailure when that can't be; what has started by then ends with this process.
+   * Starts all processes, and waits until they serve.
+   * @throws StartFailure if one does not start. Those that have started end with this process.
    */
   static async start(options: ExampleOptions = {}): Promise<ExampleProcesses> {
     const { port = 0, hasTestClock = false, freeMessages = 20, onError = "deny", variables = {} } = options;
@@ -71,7 +71,7 @@ export class ExampleProcesses {
   }
 }
 
-/** Messages that are free, for who is signed in and for an address otherwise. */
+/** The policy of free messages: counted by the user, and by the address without a user. */
 function trial(freeMessages: number) {
   return { trial: { layers: [{ name: "caller", by: ["user", "ip"], limits: [`${freeMessages} per 31 days`] }] } };
 }

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { pipeline } from "node:stream/promises";
 import { StartFailure } from "../../src/local/failure";
 
-/** One port in front of several servers: each request goes to the next, with its sender's address appended. */
+/** Starts a proxy in front of several servers. Each request goes to the next one, with its sender's address appended. */
 export async function startProxy(targets: readonly URL[], port: number): Promise<{ server: Server; url: string }> {
   let sent = 0;
   const server = createServer((request, response) => {
@@ -12,28 +12,30 @@ export async function startProxy(targets: readonly URL[], port: number): Promise
     const { method, url: path, socket } = request;
     const forwardedFor = [request.headers["x-forwarded-for"], socket.remoteAddress].filter(Boolean).join(", ");
     const headers = { ...endToEnd(request.headers), "x-forwarded-for": forwardedFor };
-    // A connection each: a kept one that its server is just closing would lose a message.
-    const passedOn = send({ hostname, port, method, path, headers, agent: false });
-    passedOn.on("response", (answer) => {
+    // A connection for each request: a kept connection that its server is just closing would lose a message.
+    const forwarded = send({ hostname, port, method, path, headers, agent: false });
+    forwarded.on("response", (answer) => {
       response.writeHead(answer.statusCode as number, endToEnd(answer.headers));
-      // Either side may go away in mid-answer, and the other is told by the end of its connection.
+      // If one side goes away during the answer, the end of the connection tells the other.
       pipeline(answer, response).catch(() => {});
     });
-    // A server may go away before it has read the request, or after.
+    // The server may go away before or after it has read the request.
     const fail = () => (response.headersSent ? response.destroy() : response.writeHead(502).end());
-    passedOn.on("error", fail);
-    pipeline(request, passedOn).catch(() => {});
-    response.on("close", () => passedOn.destroy());
+    forwarded.on("error", fail);
+    pipeline(request, forwarded).catch(() => {});
+    response.on("close", () => forwarded.destroy());
   });
   try {
     await once(server.listen(port, "127.0.0.1"), "listening");
   } catch (error) {
-    throw new StartFailure(`Port ${port} can't be used (${(error as NodeJS.ErrnoException).code}): set PORT.`);
+    throw new StartFailure(
+      `Port ${port} can't be used (${(error as NodeJS.ErrnoException).code}). Set PORT to another.`,
+    );
   }
   return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
 }
 
-/** Without what concerns one connection only. */
+/** The headers without those that concern one connection only. */
 function endToEnd({ connection, "keep-alive": _, ...headers }: IncomingHttpHeaders): IncomingHttpHeaders {
   for (const name of connection?.toLowerCase().split(/\s*,\s*/) ?? []) delete headers[name];
   return headers;

@@ -5,15 +5,15 @@ import { mutatedBytes, randomBytes } from "./hostile";
 import { bytesOf, CALLER_TOKEN, type RawRequest, requestTo } from "./request";
 import type { Sent } from "./wire";
 
-/** One thing that is sent, made of nothing but a seed and its number. */
+/** What is sent over one connection. The seed and the number alone make it. */
 export interface Case extends Sent {
-  /** What was made wrong. */
-  readonly what: string;
-  /** The user that it is about, unless what was made wrong is that: nobody else is. */
+  /** Names the defects. */
+  readonly description: string;
+  /** A user of this case alone. A defect may have changed the user in the request. */
   readonly user: string;
-  /** Whether it must be refused: it then names a witness, a subject whose counters must not change. */
+  /** The request must be refused. It names a witness, a subject whose counters must not change. */
   readonly isDoomed: boolean;
-  /** Whether it may not be HTTP at all, so that the runtime answers before the service sees it. */
+  /** The bytes may not be valid HTTP, so that the runtime answers before the service sees them. */
   readonly breaksHttp: boolean;
 }
 
@@ -25,32 +25,32 @@ const ONE_IN_STALLS = 500;
 
 export function caseOf(seed: number, number: number): Case {
   const chance = new Chance(Math.imul(seed, 0x9e3779b1) ^ Math.imul(number + 1, 0x85ebca6b));
-  // Nothing that a mutation makes of one is another.
+  // The suffix keeps a mutated user from being the user of another case.
   const user = `f${number}-${chance.below(2 ** 31).toString(36)}`;
   if (number % ONE_IN_STALLS === 1) return stalled(user, chance);
   if (chance.is(0.25)) return doomed(user, chance);
   if (chance.is(0.05)) return garbage(user, chance);
-  return wild(user, chance);
+  return defective(user, chance);
 }
 
 function stalled(user: string, chance: Chance): Case {
   const whole = bytesOf(requestOf(user, chance));
   const parts = [whole.subarray(0, 1 + chance.below(whole.length - 1))];
-  return { what: "stalled", user, isDoomed: false, breaksHttp: true, parts, ending: "stall" };
+  return { description: "stalled", user, isDoomed: false, breaksHttp: true, parts, ending: "stall" };
 }
 
 function doomed(user: string, chance: Chance): Case {
-  const { what, request, breaksHttp } = doomedRequest(witnessOf(chance.below(WITNESSES)), chance);
-  return { what, user, isDoomed: true, breaksHttp, parts: inParts(bytesOf(request), chance), ending: "end" };
+  const { description, request, breaksHttp } = doomedRequest(witnessOf(chance.below(WITNESSES)), chance);
+  return { description, user, isDoomed: true, breaksHttp, parts: inParts(bytesOf(request), chance), ending: "end" };
 }
 
 function garbage(user: string, chance: Chance): Case {
   const parts = inParts(randomBytes(chance, 1 + chance.below(400)), chance);
-  return { what: "garbage", user, isDoomed: false, breaksHttp: true, parts, ending: "end" };
+  return { description: "garbage", user, isDoomed: false, breaksHttp: true, parts, ending: "end" };
 }
 
-/** A request with a defect or two, sometimes followed by another on the same connection, sometimes cut off. */
-function wild(user: string, chance: Chance): Case {
+/** A request with up to two defects, sometimes followed by another on the same connection, sometimes cut off. */
+function defective(user: string, chance: Chance): Case {
   const requests = Array.from({ length: chance.is(0.1) ? 2 : 1 }, () => requestOf(user, chance));
   const names: string[] = [];
   let breaksHttp = false;
@@ -71,7 +71,7 @@ function wild(user: string, chance: Chance): Case {
   const isCut = chance.is(0.05);
   if (isCut) bytes = bytes.subarray(0, chance.below(bytes.length));
   return {
-    what: names.join(", ") || "nothing",
+    description: names.join(", ") || "nothing",
     user,
     isDoomed: false,
     breaksHttp: breaksHttp || isCut || names.includes("line ends") || names.includes("bytes of the request mutated"),
@@ -80,7 +80,7 @@ function wild(user: string, chance: Chance): Case {
   };
 }
 
-/** A call as it should be, about this user. */
+/** A valid request about this user. */
 function requestOf(user: string, chance: Chance): RawRequest {
   const subject = { user, ip: `10.${chance.below(256)}.${chance.below(256)}.${chance.below(256)}` };
   const about = { policy: chance.is(0.9) ? POLICY : "chat", subject };

@@ -6,7 +6,7 @@ import { TEXTS } from "./hostile";
 
 const SECRET = "s3cr3t";
 
-/** The values of a variable in an environment or in `wrangler.toml`, right or wrong. */
+/** Values of a variable in the environment or in `wrangler.toml`, valid or not. */
 const VALUE = fc.oneof(
   fc.constantFrom(...TEXTS, "5", "5.5", "-0", "1e3", " 7 ", "٣", "1_000", "allow", "deny", "weur"),
   fc.constantFrom("key", "shards:4", "shards:0", "shards:99999"),
@@ -47,21 +47,21 @@ const TABLE = fc.dictionary(
   ),
   { maxKeys: 2 },
 );
-/** A table of policies, and as JSON: whole, cut short or with something in it. */
+/** Policies: as a table, as JSON, and as JSON that is cut short or has something inserted. */
 const POLICIES = fc.oneof(
   { weight: 4, arbitrary: TABLE },
   { weight: 4, arbitrary: TABLE.map((table) => JSON.stringify(table)) },
   wrong,
   fc
     .tuple(TABLE, fc.nat(), fc.constantFrom("}", ",", "\u0000", "{}", '"__proto__":1,', "1e999"), fc.boolean())
-    .map(([table, place, more, isCut]) => {
+    .map(([table, position, inserted, isCut]) => {
       const json = JSON.stringify(table);
-      const at = place % (json.length + 1);
-      return json.slice(0, at) + (isCut ? "" : more + json.slice(at));
+      const index = position % (json.length + 1);
+      return json.slice(0, index) + (isCut ? "" : inserted + json.slice(index));
     }),
 );
 
-/** Variables, most of them set to something that is rarely right. */
+/** Variables. Most are set to a value that is rarely valid. */
 export const VARIABLES: fc.Arbitrary<Record<string, unknown>> = fc
   .tuple(
     fc.record(Object.fromEntries(VARIABLE_NAMES.map((name) => [name, SELDOM])), { requiredKeys: [] }),
@@ -75,20 +75,20 @@ export const VARIABLES: fc.Arbitrary<Record<string, unknown>> = fc
     ...(admins && { LIMITER_ADMIN_TOKENS: admins }),
   }));
 
-/** What is wrong with how these variables are read: a refusal lists mistakes, and there is no other end. */
+/** The mistakes in how these variables are read. They are valid, or the error lists their mistakes: nothing else is right. */
 export function mistakesInReading(variables: Readonly<Record<string, unknown>>): string[] {
   try {
     const { policies } = readConfig(variables);
-    return policies.has("chat") ? [] : ["a configuration without the policy chat"];
+    return policies.has("chat") ? [] : ["the configuration has no policy chat"];
   } catch (error) {
-    if (!(error instanceof ConfigError)) return [`not a ConfigError: ${inspect(error)}`];
+    if (!(error instanceof ConfigError)) return [`an error that is not a ConfigError: ${inspect(error)}`];
     const { mistakes, message } = error;
-    const isTold = mistakes.every(
+    const isClear = mistakes.every(
       ({ where, what }) => VARIABLE_NAMES.includes(where.split("/")[0] ?? "") && what !== "",
     );
     return [
-      ...(mistakes.length > 0 && isTold ? [] : [`a refusal that does not say what is wrong: ${message}`]),
-      ...(message.includes(SECRET) ? ["a refusal that tells a token"] : []),
+      ...(mistakes.length > 0 && isClear ? [] : [`an error that does not say what is wrong: ${message}`]),
+      ...(message.includes(SECRET) ? ["an error that leaks a token"] : []),
     ];
   }
 }

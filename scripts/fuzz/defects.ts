@@ -1,12 +1,18 @@
 import type { Chance } from "../../tools/chance";
 import { hostileJson, mutatedBytes, TEXTS } from "./hostile";
-import { AUTHORIZATIONS, CODINGS, HOSTS, KEYS, LENGTHS, QUERIES, TARGETS, TYPES } from "./lists";
+import {
+  AUTHORIZATIONS,
+  CONTENT_TYPES,
+  contentLengths,
+  HOST_HEADERS,
+  KEYS,
+  QUERIES,
+  TARGETS,
+  TRANSFER_CODINGS,
+} from "./lists";
 import { type RawRequest, setHeader } from "./request";
 
-/**
- * Makes a request wrong, or merely strange. What breaks HTTP itself is answered by the runtime, before the service
- * sees it.
- */
+/** Makes a request wrong, or merely strange. The runtime itself answers a request that breaks HTTP. */
 export interface Defect {
   readonly name: string;
   readonly breaksHttp: boolean;
@@ -14,7 +20,7 @@ export interface Defect {
 }
 
 const latin1 = (text: string) => Buffer.from(text, "utf8").toString("latin1");
-/** Text that can stand in a header without ending it. */
+/** The text without the characters that end a header. */
 const inLine = (text: string) => latin1(text).replace(/[\r\n\0]/g, "?");
 
 const body = (name: string, make: (text: string, chance: Chance) => Buffer | string): Defect => ({
@@ -40,7 +46,7 @@ const target = (name: string, make: (target: string, chance: Chance) => string):
   },
 });
 
-/** Lies about where a body ends. */
+/** Lies about where the body ends. */
 const framing = (name: string, headers: (length: number, chance: Chance) => [string, string][]): Defect => ({
   name,
   breaksHttp: true,
@@ -74,7 +80,9 @@ export const DEFECTS: readonly Defect[] = [
   ),
   body("no body", () => ""),
   header("token", "Authorization", (chance) => chance.of(AUTHORIZATIONS)),
-  header("type", "Content-Type", (chance) => chance.of([[chance.of(TYPES)], [], ["application/json", "text/plain"]])),
+  header("type", "Content-Type", (chance) =>
+    chance.of([[chance.of(CONTENT_TYPES)], [], ["application/json", "text/plain"]]),
+  ),
   header("idempotency key", "Idempotency-Key", (chance) => [
     inLine(chance.of([...TEXTS, '"k"', "k", '"a"b"', "k, k", '"k";a=b', "a".repeat(128), "a".repeat(129)])),
   ]),
@@ -96,7 +104,7 @@ export const DEFECTS: readonly Defect[] = [
   header(
     "host",
     "Host",
-    (chance) => chance.of([[], ["a", "b"], [latin1(chance.of(HOSTS))], [latin1(chance.of(HOSTS))]]),
+    (chance) => chance.of([[], ["a", "b"], [latin1(chance.of(HOST_HEADERS))], [latin1(chance.of(HOST_HEADERS))]]),
     true,
   ),
   {
@@ -116,15 +124,15 @@ export const DEFECTS: readonly Defect[] = [
       ]);
     },
   },
-  framing("Content-Length", (length, chance) => [["Content-Length", chance.of(LENGTHS(length))]]),
+  framing("Content-Length", (length, chance) => [["Content-Length", chance.of(contentLengths(length))]]),
   framing("Content-Length twice", (length, chance) => [
-    ["Content-Length", chance.of(LENGTHS(length))],
-    ["Content-Length", chance.of(LENGTHS(length))],
+    ["Content-Length", chance.of(contentLengths(length))],
+    ["Content-Length", chance.of(contentLengths(length))],
   ]),
-  framing("Transfer-Encoding", (_, chance) => [["Transfer-Encoding", chance.of(CODINGS)]]),
+  framing("Transfer-Encoding", (_, chance) => [["Transfer-Encoding", chance.of(TRANSFER_CODINGS)]]),
   framing("both lengths", (length, chance) => [
-    ["Content-Length", chance.of(LENGTHS(length))],
-    ["Transfer-Encoding", chance.of(CODINGS)],
+    ["Content-Length", chance.of(contentLengths(length))],
+    ["Transfer-Encoding", chance.of(TRANSFER_CODINGS)],
   ]),
   framing("space before a colon", (length, chance) => [
     [chance.of(["Transfer-Encoding ", "Content-Length "]), chance.of(["chunked", String(length)])],

@@ -2,59 +2,68 @@ import type { Chance } from "../../tools/chance";
 import { ADMIN_TOKEN, bytesOf, CALLER_TOKEN, type RawRequest, requestTo, setHeader } from "./request";
 
 interface Doomed {
-  readonly what: string;
+  readonly description: string;
   readonly request: RawRequest;
   readonly breaksHttp: boolean;
 }
 
-/** A change that leaves no doubt that a request is refused, whatever else there is to it. */
-interface Doom {
-  readonly what: string;
+/** A defect for which any request must be refused. */
+interface FatalDefect {
+  readonly description: string;
   readonly breaksHttp?: boolean;
   apply(request: RawRequest, chance: Chance): void;
 }
 
-const DOOMS: readonly Doom[] = [
-  { what: "no token", apply: (request) => setHeader(request, "Authorization") },
+const FATAL_DEFECTS: readonly FatalDefect[] = [
+  { description: "no token", apply: (request) => setHeader(request, "Authorization") },
   {
-    what: "a wrong token",
+    description: "a wrong token",
     apply: (request) => setHeader(request, "Authorization", `Bearer ${CALLER_TOKEN.slice(0, -1)}x`),
   },
   {
-    what: "the beginning of a token",
+    description: "the beginning of a token",
     apply: (request) => setHeader(request, "Authorization", `Bearer ${ADMIN_TOKEN.slice(0, -1)}`),
   },
   {
-    what: "two tokens",
+    description: "two tokens",
     apply: (request) => setHeader(request, "Authorization", `Bearer ${ADMIN_TOKEN}`, `Bearer ${CALLER_TOKEN}`),
   },
-  { what: "another scheme", apply: (request) => setHeader(request, "Authorization", `Basic ${ADMIN_TOKEN}`) },
-  { what: "no type", apply: (request) => setHeader(request, "Content-Type") },
+  { description: "another scheme", apply: (request) => setHeader(request, "Authorization", `Basic ${ADMIN_TOKEN}`) },
+  { description: "no type", apply: (request) => setHeader(request, "Content-Type") },
   {
-    what: "a form's type",
+    description: "a form's type",
     apply: (request) => setHeader(request, "Content-Type", "application/x-www-form-urlencoded"),
   },
-  { what: "two types", apply: (request) => setHeader(request, "Content-Type", "application/json", "text/plain") },
-  { what: "an encoding", apply: (request) => setHeader(request, "Content-Encoding", "gzip") },
-  { what: "too large", apply: (request, chance) => pad(request, chance.of([65_537, 100_000, 400_000]), chance) },
-  { what: "more after the end", apply: (request) => (request.body = Buffer.concat([request.body, Buffer.from("{}")])) },
-  { what: "cut short", apply: (request) => (request.body = request.body.subarray(0, -1)) },
   {
-    what: "invalid UTF-8",
+    description: "two types",
+    apply: (request) => setHeader(request, "Content-Type", "application/json", "text/plain"),
+  },
+  { description: "an encoding", apply: (request) => setHeader(request, "Content-Encoding", "gzip") },
+  { description: "too large", apply: (request, chance) => pad(request, chance.of([65_537, 100_000, 400_000]), chance) },
+  {
+    description: "more after the end",
+    apply: (request) => (request.body = Buffer.concat([request.body, Buffer.from("{}")])),
+  },
+  { description: "cut short", apply: (request) => (request.body = request.body.subarray(0, -1)) },
+  {
+    description: "invalid UTF-8",
     apply: (request) => (request.body = Buffer.concat([Buffer.from('{"\xff":1,', "latin1"), request.body.subarray(1)])),
   },
   {
-    what: "an unknown field",
+    description: "an unknown field",
     apply: (request) => (request.body = Buffer.from(request.body.toString().replace("{", '{"more":1,'))),
   },
-  { what: "another path", apply: (request, chance) => (request.target += chance.of(["/", "x", "/x", "%2F", ";a"])) },
   {
-    what: "another method",
+    description: "another path",
+    apply: (request, chance) => (request.target += chance.of(["/", "x", "/x", "%2F", ";a"])),
+  },
+  {
+    description: "another method",
     apply: (request, chance) => (request.method = chance.of(["PUT", "PATCH", "GET", "DELETE", "OPTIONS"])),
   },
-  { what: "a method that is none", breaksHttp: true, apply: (request) => (request.method = "CONSUME") },
+  { description: "a method that is none", breaksHttp: true, apply: (request) => (request.method = "CONSUME") },
   {
-    what: "a length and chunks",
+    description: "a length and chunks",
     breaksHttp: true,
     apply(request) {
       request.framing = "chunked";
@@ -62,7 +71,7 @@ const DOOMS: readonly Doom[] = [
     },
   },
   {
-    what: "a length and chunks, the length right",
+    description: "a length and chunks, the length right",
     breaksHttp: true,
     apply(request) {
       request.framing = "chunked";
@@ -70,7 +79,7 @@ const DOOMS: readonly Doom[] = [
     },
   },
   {
-    what: "a length that the body does not have",
+    description: "a length that the body does not have",
     breaksHttp: true,
     apply(request, chance) {
       request.framing = "none";
@@ -78,12 +87,12 @@ const DOOMS: readonly Doom[] = [
     },
   },
   {
-    what: "a length twice",
+    description: "a length twice",
     breaksHttp: true,
     apply: (request) => request.headers.push(["Content-Length", String(request.body.length)]),
   },
   {
-    what: "a chunk that is none",
+    description: "a chunk that is none",
     breaksHttp: true,
     apply(request, chance) {
       request.framing = "none";
@@ -96,9 +105,9 @@ const DOOMS: readonly Doom[] = [
   },
 ];
 
-/** A call that would change a witness's counters, were it not for what is wrong with it. */
+/** A request with a fatal defect. Without the defect it would change a witness's counters. */
 export function doomedRequest(subject: { user: string; ip: string }, chance: Chance): Doomed {
-  const { what, breaksHttp = false, apply } = chance.of(DOOMS);
+  const { description, breaksHttp = false, apply } = chance.of(FATAL_DEFECTS);
   const about = { policy: "fuzz", subject };
   const batch = {
     requests: [
@@ -112,7 +121,7 @@ export function doomedRequest(subject: { user: string; ip: string }, chance: Cha
     () => requestTo("POST", "/v1/batch", batch),
   ])();
   apply(request, chance);
-  return { what: `refused for ${what}`, request, breaksHttp };
+  return { description: `refused for ${description}`, request, breaksHttp };
 }
 
 function pad(request: RawRequest, length: number, chance: Chance): void {

@@ -1,6 +1,6 @@
 import type { Chance } from "../../tools/chance";
 
-/** Text that programs have stumbled over. */
+/** Text that programs are known to mishandle. */
 export const TEXTS: readonly string[] = [
   "",
   " ",
@@ -46,7 +46,7 @@ export const TEXTS: readonly string[] = [
   "1000000 per 31 days",
 ];
 
-/** JSON that no serializer writes, and text that is nearly JSON: what a body generated from a schema never is. */
+/** JSON that no serializer writes, and text that is almost JSON. A body generated from a schema is never like that. */
 export function hostileJson(text: string, chance: Chance): string {
   const depth = chance.of([100, 1_000, 4_000]);
   const value = chance.of([
@@ -72,7 +72,7 @@ export function hostileJson(text: string, chance: Chance): string {
   const name = chance.of(["cost", "policy", "subject", "requests", "layers", "id", "__proto__"]);
   return chance.of([
     value,
-    // In the place of a number, in a field of its own, and in one that is there twice.
+    // The value in place of a number, in a field of its own, and in a duplicate field.
     text.replace(/(?<=:)\d+/, () => value),
     text.replace("{", () => `{"${name}":${value},`),
     text.replace(/}$/, () => `,"${name}":${value}}`),
@@ -81,7 +81,7 @@ export function hostileJson(text: string, chance: Chance): string {
   ]);
 }
 
-/** Bytes with a few of them changed, cut out or put in. */
+/** The bytes with up to four changes: some cut out, some inserted. */
 export function mutatedBytes(bytes: Buffer, chance: Chance): Buffer {
   let mutated = bytes;
   for (let i = 1 + chance.below(4); i > 0; i--) {
@@ -94,7 +94,7 @@ export function mutatedBytes(bytes: Buffer, chance: Chance): Buffer {
 }
 
 export function randomBytes(chance: Chance, length: number): Buffer {
-  // Those that mean something to somebody, more often than others.
+  // Bytes with a meaning in HTTP, JSON or URLs are more frequent.
   const special = Buffer.from('\r\n\0 :;,"\\/%?#{}[]\u007f', "latin1");
   return Buffer.from(
     Array.from({ length }, () =>

@@ -2,57 +2,56 @@ import type { Case } from "./cases";
 import { ADMIN_TOKEN, CALLER_TOKEN } from "./request";
 import type { Answer, Exchange } from "./wire";
 
-/** What the runtime answers by itself to what is no HTTP, or none that it knows, before the service sees it. */
-const OF_THE_RUNTIME = /^(400 (ERROR: .*|Bad Request)|431 ERROR: .*|500 Internal Server Error|501 ERROR: .*)$/;
+/** Answers of the runtime itself, to bytes that are not valid HTTP or use a feature that it lacks. */
+const RUNTIME_ANSWER = /^(400 (ERROR: .*|Bad Request)|431 ERROR: .*|500 Internal Server Error|501 ERROR: .*)$/;
 
-const FILE_OF_THE_CONSOLE = /^(text\/(html|javascript|css); charset=utf-8|image\/svg\+xml)$/;
+const CONSOLE_FILE_TYPE = /^(text\/(html|javascript|css); charset=utf-8|image\/svg\+xml)$/;
 
-/** What must never leave the service: where its code is, and what it is trusted with. */
-const INSIDE = new RegExp(`worker\\.js|node_modules|    at |${ADMIN_TOKEN}|${CALLER_TOKEN}`);
+/** What must never leave the service: stack traces, paths of its code, tokens. */
+const INTERNALS = new RegExp(`worker\\.js|node_modules|    at |${ADMIN_TOKEN}|${CALLER_TOKEN}`);
 
-/** What is wrong with how a case ended: nothing, if all is well. */
-export function mistakesIn(asked: Case, { answers, rest, isHung, isWhole }: Exchange): string[] {
+/** The mistakes in how the service answered a case. Empty if all is well. */
+export function mistakesIn(sent: Case, { answers, rest, isHung, isWhole }: Exchange): string[] {
   const mistakes: string[] = [];
   if (isHung) mistakes.push("neither answered nor closed");
-  if (isWhole && rest !== "" && !isHeadOf(asked, rest)) mistakes.push(`half an answer, or none: ${rest.slice(0, 200)}`);
-  if (isWhole && !isHung && !asked.breaksHttp && answers.length === 0) mistakes.push("closed without an answer");
+  if (isWhole && rest !== "" && !isHeadOf(sent, rest)) mistakes.push(`an incomplete answer: ${rest.slice(0, 200)}`);
+  if (isWhole && !isHung && !sent.breaksHttp && answers.length === 0) mistakes.push("closed without an answer");
   for (const answer of answers) {
-    const told = mistakesInAnswer(asked, answer).map(
-      (what) => `${what}: ${answer.status} ${answer.body.slice(0, 300)}`,
-    );
-    mistakes.push(...told);
+    const own = mistakesInAnswer(sent, answer);
+    mistakes.push(...own.map((mistake) => `${mistake}: ${answer.status} ${answer.body.slice(0, 300)}`));
   }
-  if (asked.isDoomed && answers[0] && answers[0].status < 400) mistakes.push(`admitted what must be refused`);
+  if (sent.isDoomed && answers[0] && answers[0].status < 400) mistakes.push("a request that must be refused was not");
   return mistakes;
 }
 
-/** The runtime's own answer to a HEAD announces a body, and rightly has none. */
+/** The runtime's own answer to a HEAD announces a body and rightly has none. */
 function isHeadOf({ parts, breaksHttp }: Case, rest: string): boolean {
   return breaksHttp && Buffer.concat(parts).includes("HEAD ") && rest.endsWith("\r\n\r\n");
 }
 
-function mistakesInAnswer(asked: Case, { status, headers, body }: Answer): string[] {
-  if (INSIDE.test(body) || INSIDE.test([...headers.values()].join("\n"))) return ["an answer tells what is inside"];
-  if (asked.breaksHttp && !headers.get("content-type")?.includes("json") && OF_THE_RUNTIME.test(`${status} ${body}`))
+function mistakesInAnswer(sent: Case, { status, headers, body }: Answer): string[] {
+  if (INTERNALS.test(body) || INTERNALS.test([...headers.values()].join("\n"))) return ["an answer leaks internals"];
+  if (sent.breaksHttp && !headers.get("content-type")?.includes("json") && RUNTIME_ANSWER.test(`${status} ${body}`))
     return [];
-  if (status >= 500) return ["a fault"];
-  if (status === 204 || !headers.has("content-length")) return body === "" ? [] : ["a body where there is none"];
+  if (status >= 500) return ["a server error"];
+  if (status === 204 || !headers.has("content-length"))
+    return body === "" ? [] : ["a body that the headers do not announce"];
   const type = headers.get("content-type");
-  // What Prometheus reads, and what a browser does: the only answers that are no JSON.
+  // Metrics for Prometheus and files for browsers are the only answers that are not JSON.
   if (status === 200 && type?.startsWith("text/plain; version=")) return [];
-  if (status === 200 && FILE_OF_THE_CONSOLE.test(type ?? ""))
-    return headers.has("content-security-policy") ? [] : ["a file of the console that may run anything"];
-  const content = parsed(body);
-  if (content === undefined) return ["a body that is no JSON object"];
+  if (status === 200 && CONSOLE_FILE_TYPE.test(type ?? ""))
+    return headers.has("content-security-policy") ? [] : ["a console file without a content security policy"];
+  const content = parseObject(body);
+  if (content === undefined) return ["a body that is not a JSON object"];
   if (status < 400) return type === "application/json" ? [] : [`a body of type ${type}`];
   return [
     ...(type === "application/problem+json" ? [] : [`a problem of type ${type}`]),
-    ...(isProblem(content, status) ? [] : ["no problem as RFC 9457 has it"]),
-    ...(hasWhatItNeeds(status, headers, content) ? [] : ["a header is missing, or is not what the body says"]),
+    ...(isProblem(content, status) ? [] : ["a problem that is not as RFC 9457 has it"]),
+    ...(hasRequiredHeaders(status, headers, content) ? [] : ["a header is missing, or differs from the body"]),
   ];
 }
 
-function parsed(body: string): Record<string, unknown> | undefined {
+function parseObject(body: string): Record<string, unknown> | undefined {
   try {
     const content: unknown = JSON.parse(body);
     return typeof content === "object" && content !== null ? (content as Record<string, unknown>) : undefined;
@@ -61,44 +60,48 @@ function parsed(body: string): Record<string, unknown> | undefined {
   }
 }
 
-function isProblem({ type, title, status, detail, errors = [] }: Record<string, unknown>, told: number): boolean {
+function isProblem(
+  { type, title, status, detail, errors = [] }: Record<string, unknown>,
+  expectedStatus: number,
+): boolean {
   const isText = (value: unknown) => typeof value === "string" && value !== "";
   const isError = (error: unknown) => {
     const { pointer, detail } = Object(error) as Record<string, unknown>;
     return typeof pointer === "string" && /^(\/|$)/.test(pointer) && isText(detail);
   };
-  return [type, title, detail].every(isText) && status === told && Array.isArray(errors) && errors.every(isError);
+  return (
+    [type, title, detail].every(isText) && status === expectedStatus && Array.isArray(errors) && errors.every(isError)
+  );
 }
 
-function hasWhatItNeeds(status: number, headers: Answer["headers"], body: Record<string, unknown>): boolean {
+function hasRequiredHeaders(status: number, headers: Answer["headers"], body: Record<string, unknown>): boolean {
   if (status === 401) return headers.get("www-authenticate") === "Bearer";
   if (status === 405) return headers.has("allow");
   if (status === 429) return headers.get("retry-after") === String(body.retry_after_seconds);
   return true;
 }
 
-interface Told {
+interface DecisionBody {
+  readonly policy?: string;
   readonly limits?: readonly { readonly layer: string; readonly key: string; readonly used: number }[];
 }
 
 /**
- * What a user's counter was last said to have in use: what must be stored then. Nothing, where nothing was said of it;
- * undefined where answers were lost, so that nobody knows.
+ * The use of a user's counter as reported last, which must be the stored one: 0 if no answer reports it, undefined if
+ * answers were lost.
  */
-export function usedAsTold({ user, ending }: Case, policy: string, exchange: Exchange): number | undefined {
+export function usedAsReported({ user, ending }: Case, policy: string, exchange: Exchange): number | undefined {
   const { answers, isWhole, isHung } = exchange;
   if (!isWhole || isHung || ending === "drop") return undefined;
-  // Which of the keys was forgotten, the one or the other, an answer does not say.
+  // With two answers, a 204 does not say whether the user's key was forgotten before or after its counter was reported.
   if (answers.length > 1 && answers.some(({ status }) => status === 204)) return undefined;
   let used = 0;
   for (const { body } of answers) {
-    const content = parsed(body) as
-      | (Told & { policy?: string; results?: { body: Told & { policy?: string } }[] })
-      | undefined;
+    const content = parseObject(body) as (DecisionBody & { results?: { body: DecisionBody }[] }) | undefined;
     for (const decision of [content, ...(content?.results ?? []).map((result) => result.body)])
       if (decision?.policy === policy)
-        for (const { layer, key, used: now } of decision.limits ?? [])
-          if (layer === "caller" && key === `user:${user}`) used = now;
+        for (const limit of decision.limits ?? [])
+          if (limit.layer === "caller" && limit.key === `user:${user}`) used = limit.used;
   }
   return used;
 }

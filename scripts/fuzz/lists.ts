@@ -1,7 +1,7 @@
 import { CALLER_TOKEN } from "./request";
 
-/** What is put in the place of a part of a request. */
-export const TYPES = [
+/** Replacements for parts of a request. */
+export const CONTENT_TYPES = [
   "text/plain",
   "application/json;charset=utf-7",
   "APPLICATION/JSON ; x=y",
@@ -85,7 +85,7 @@ export const KEYS = [
   "user:a%0D%0Ab",
   "ip:%31.2.3.4",
 ];
-export const HOSTS = [
+export const HOST_HEADERS = [
   "",
   "a",
   "a:0",
@@ -108,7 +108,7 @@ export const HOSTS = [
   "a\tb",
 ];
 
-export const LENGTHS = (length: number) => [
+export const contentLengths = (length: number) => [
   "",
   "-1",
   "+1",
@@ -126,7 +126,7 @@ export const LENGTHS = (length: number) => [
   `${length},1`,
   `0${length}`,
 ];
-export const CODINGS = [
+export const TRANSFER_CODINGS = [
   "chunked",
   "Chunked",
   "gzip, chunked",

@@ -1,18 +1,18 @@
-/** A request before it is bytes, so that any part of it can be made wrong. */
+/** A request before it becomes bytes, so that any part of it can be made wrong. */
 export interface RawRequest {
   method: string;
   target: string;
   version: string;
   headers: [name: string, value: string][];
   body: Buffer;
-  /** Whether the body is announced by its length, sent in chunks, or neither. */
+  /** How the body is framed: by its length, in chunks, or not at all. */
   framing: "length" | "chunked" | "none";
 }
 
 export const CALLER_TOKEN = "fuzz-caller-token";
 export const ADMIN_TOKEN = "fuzz-admin-token";
 
-/** A request as it should be. */
+/** A valid request. */
 export function requestTo(method: string, target: string, body?: unknown, token = ADMIN_TOKEN): RawRequest {
   const hasBody = body !== undefined;
   return {
@@ -38,7 +38,7 @@ export function bytesOf({ method, target, version, headers, body, framing }: Raw
   return Buffer.concat([Buffer.from(lines.join(lineEnd), "latin1"), content]);
 }
 
-/** A body in two chunks, and the one that ends it. */
+/** The body in two chunks, and the last chunk. */
 function chunksOf(body: Buffer): Buffer {
   const middle = body.length >> 1;
   const pieces = [body.subarray(0, middle), body.subarray(middle)].filter(({ length }) => length > 0);

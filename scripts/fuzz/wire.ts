@@ -1,10 +1,10 @@
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** What is written to a socket, bit by bit, and how it ends. */
+/** What is written to a socket, part by part, and how it ends. */
 export interface Sent {
   readonly parts: readonly Buffer[];
-  /** `end`: nothing more is sent, and all answers are read. `drop`: gone in the middle. `stall`: silent, and there. */
+  /** `end` sends no more and reads all answers, `drop` disconnects, `stall` sends no more and stays connected. */
   readonly ending: "end" | "drop" | "stall";
 }
 
@@ -16,17 +16,18 @@ export interface Answer {
 
 export interface Exchange {
   readonly answers: readonly Answer[];
-  /** What came after the last whole answer. */
+  /** Bytes after the last complete answer. */
   readonly rest: string;
+  /** The server neither answered nor closed in time. */
   readonly isHung: boolean;
-  /** Whether all that was answered has been read: not after a reset, or when we went away ourselves. */
+  /** All that the server sent was read. False after a reset, and when this side disconnected. */
   readonly isWhole: boolean;
 }
 
 const PAUSE_MS = 2;
 
-/** Sends bytes over a connection of their own, and reads what is answered until the server closes it. */
-export function exchange({ hostname, port }: URL, { parts, ending }: Sent, boundMs: number): Promise<Exchange> {
+/** Sends bytes over a new connection, and reads answers until the server closes it. */
+export function exchange({ hostname, port }: URL, { parts, ending }: Sent, longestMs: number): Promise<Exchange> {
   return new Promise((resolve) => {
     const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true, noDelay: true });
     const received: Buffer[] = [];
@@ -35,9 +36,9 @@ export function exchange({ hostname, port }: URL, { parts, ending }: Sent, bound
     const timer = setTimeout(() => {
       isHung = true;
       socket.destroy();
-    }, boundMs);
+    }, longestMs);
     socket.on("data", (data) => received.push(data));
-    // A server that has refused what is still being sent may close: that is an end like any other.
+    // A server may refuse a request while it is being sent, and close.
     socket.on("error", () => (isWhole = false));
     socket.on("end", () => socket.end());
     socket.on("close", () => {
@@ -57,7 +58,7 @@ export function exchange({ hostname, port }: URL, { parts, ending }: Sent, bound
   });
 }
 
-/** Answers one after the other, as HTTP/1.1 has them; a body is as long as it says, none when it says nothing. */
+/** The answers in a stream of HTTP/1.1. A body is as long as Content-Length says, and empty without it. */
 function answersIn(text: string): { answers: Answer[]; rest: string } {
   const answers: Answer[] = [];
   let at = 0;

@@ -1,10 +1,10 @@
 import { CLOUDFLARE, costOf, costOfMore, PLAN, UPSTASH, UPSTASH_AS_YOU_GO, UPSTASH_PLANS, VALKEY } from "./prices";
 
-/** The traffic of the bill in all its items. Shares are from 0 to 1. */
+/** The traffic of the itemized bill. Shares are from 0 to 1. */
 export const TRAFFIC = {
   signedIn: 0.5,
   admitted: 0.9,
-  /** Decisions about a key from its first event until it has been idle for so long that it is forgotten. */
+  /** Decisions about a key in one visit: from its first event until it has been idle and is forgotten. */
   perVisit: 10,
   /** The busiest second, as a multiple of the mean. */
   peak: 3,
@@ -12,42 +12,42 @@ export const TRAFFIC = {
   hottest: 0.001,
 };
 
-/** Measured or estimated as each comment tells, and rather too high than too low. */
+/** Measured or estimated figures, as each comment says. Estimates are rather too high than too low. */
 export const ASSUMED = {
   daysAMonth: 30,
-  /** Worker CPU of a decision, of the `chat` policy. Estimated. */
+  /** Worker CPU of a decision by the policy `chat`. Estimated. */
   cpuMs: 1,
-  /** How long a call keeps its object active, alone. Estimated: docs/scale.md cites 10 to 13 ms for a commit. */
+  /** How long a call by itself keeps its object active. Estimated: docs/scale.md cites 10 to 13 ms for a commit. */
   activeMs: { writing: 15, reading: 2 },
   /** An object is billed for 128 MB, whatever it uses. */
   objectGb: 0.128,
-  /** Estimated: an account that is in memory reads only what its upsert looks up. */
+  /** Estimated: with the account in memory a call reads only the rows that its upsert looks up. */
   rowsReadACall: 2,
   /**
-   * What a key costs from its first event until it is forgotten, beside its decisions: its table (2 rows), its alarm (1),
-   * an alarm an hour later that sets another (a call, a row), and the last, which deletes its page (a call, a row).
+   * Cost of a visit beside its decisions: the object's table (2 rows), its alarm (1 row), an alarm an hour later that sets
+   * another (a call, a row), and the last alarm, which deletes the page (a call, a row).
    */
   visit: { rows: 5, calls: 2, storedHours: 2, storedKb: 16 },
-  /** Events on a page of 2,000 characters (docs/storage.md): how many of a batch share one row. */
+  /** Events on a page of 2,000 characters (docs/storage.md). So many events of a batch share one row. */
   eventsAPage: 25,
   batch: 32,
-  /** A flood on one key while it lasts, and how many isolates it reaches. */
+  /** A flood on one key, and the number of isolates that it reaches. */
   flood: { perSecond: 1_000, isolates: 10, denyCacheMs: 1_000 },
-  /** An invocation's log with its request and headers, one a Worker request and one an object call. Estimated. */
+  /** The log of an invocation with its request and headers: one for each Worker request and object call. Estimated. */
   log: { kb: 2, keptDays: 7 },
   /**
-   * A Lua script that decides as exactly as we do over the two counters of `chat`, which have three limits.
-   * Admitted: EVALSHA; per counter prune, look for the id, add, expire; count per limit; WAITAOF. Denied: the same without add and
-   * expire, and when it will fit. Checked: EVALSHA; count per limit.
+   * Commands of a Lua script that decides as exactly as this service over the two counters of `chat`, with three limits.
+   * Admitted: EVALSHA; for each counter prune, look up the id, add, expire; for each limit count; WAITAOF. Denied: the same
+   * without add and expire, plus a lookup of the wait. Checked: EVALSHA; for each limit count.
    */
   redis: { admitted: 13, denied: 9, checked: 4, trafficKb: 1, eventKb: 0.2, keptHours: 1, writtenKb: 0.5 },
-  /** Decisions a second on one cache.r7g.large primary, every one a script of a dozen commands. Estimated. */
+  /** Decisions a second on one cache.r7g.large primary. Each is a script of a dozen commands. Estimated. */
   shard: { decisionsPerSecond: 5_000, nodes: 2, usableGb: 10 },
-  /** Calls a second that Cloudflare says one object takes: 200 to 500 with storage writes, a soft limit of 1,000. */
+  /** Calls a second of one object, according to Cloudflare: 200 to 500 with storage writes, a soft limit of 1,000. */
   callsPerSecond: [200, 500, 1_000],
-  /** Decisions a second of one object, many to a commit, as measured on two cores of ours. */
+  /** Decisions a second of one object with many decisions a commit. Measured on two cores. */
   decisionsPerSecond: 12_500,
-  /** Milliseconds: backend to edge, edge to object, commit, and the first pause before a call is tried again. */
+  /** Milliseconds: backend to Worker, Worker to object, commit, the pause before the first retry, and the deadline. */
   latency: { near: { edge: 5, object: 10 }, far: { edge: 5, object: 120 }, commit: 12, pause: 20, deadline: 1_000 },
 } as const;
 
@@ -57,9 +57,9 @@ const NOTHING = {
   rowsWritten: 0,
   /** Calls that end in a commit. */
   commits: 0,
-  /** Keys that it wakes from idleness, and that are forgotten again. */
+  /** Visits that begin with this decision. */
   visits: 0,
-  /** Commands of a Redis in our place, decisions that reach it, and those that it writes. */
+  /** On a Redis instead: commands, decisions that reach it, and decisions that it writes. */
   commands: 0,
   asked: 0,
   redisWrites: 0,
@@ -68,7 +68,7 @@ const NOTHING = {
 /** The use of one decision, on average over its kind. */
 export type Usage = typeof NOTHING;
 
-/** The use of a decision that is of each kind with some share. */
+/** The average use of decisions of several kinds, by their shares. */
 function mixed(...kinds: readonly [share: number, usage: Usage][]): Usage {
   const total = { ...NOTHING };
   for (const [share, usage] of kinds)
@@ -81,16 +81,16 @@ const ONE: Usage = { ...NOTHING, requests: 1, calls: 1, asked: 1 };
 const DENIED: Usage = { ...ONE, commands: redis.denied };
 const ADMITTED: Usage = { ...ONE, rowsWritten: 1, commits: 1, commands: redis.admitted, redisWrites: 1 };
 
-/** The kinds of decision of the `chat` policy, an object a key, when keys come for so many decisions and go. */
+/** The kinds of decision by the policy `chat` with one object per key. A key is used for `perVisit` decisions a visit. */
 export function kindsOf(perVisit: number) {
   const anonymous = { ...ADMITTED, visits: 1 / perVisit };
   const signedIn = { ...ADMITTED, calls: 2, rowsWritten: 2, commits: 2, visits: 2 / perVisit };
-  // Reserved in the other object, then put back there: two rows, and a third call.
+  // The other object charges and rolls back: two rows, and a third call.
   const deniedByOne = { ...DENIED, calls: 3, rowsWritten: 2, commits: 2, visits: 1 / perVisit };
-  // Each isolate asks once while it remembers a denial, and answers the rest by itself.
+  // Each isolate asks once for each lifetime of a cached denial, and answers the rest from its cache.
   const asking = (flood.isolates * 1_000) / flood.denyCacheMs / flood.perSecond;
   const inBatch = { ...signedIn, requests: 1 / batch, commands: redis.admitted - 1 + 1 / batch };
-  // A call to either object, and a row a page that the events fill.
+  // A call to each object, and a row for each page that the events fill.
   const rowsWritten = (2 * (1 + (batch - 1) / ASSUMED.eventsAPage)) / batch;
   const shared = { calls: 2 / batch, commits: 2 / batch, rowsWritten, visits: 2 / Math.max(perVisit, batch) };
   return {
@@ -117,7 +117,7 @@ export function typicalUsage(): Usage {
   );
 }
 
-/** Everything that Cloudflare bills for so many decisions. `logged`: the share of invocations whose log is kept. */
+/** The items that Cloudflare bills for so many decisions. `logged`: the share of invocations whose log is kept. */
 export function itemsOf(usage: Usage, decisions: number, logged: number) {
   const { visit, activeMs, log, daysAMonth } = ASSUMED;
   const calls = decisions * (usage.calls + usage.visits * visit.calls);
@@ -143,17 +143,17 @@ const sum = (values: readonly number[]) => values.reduce((total, value) => total
 const monthly = (perDay: number) => perDay * ASSUMED.daysAMonth;
 export const peakPerSecond = (perDay: number) => (perDay / 86_400) * TRAFFIC.peak;
 
-/** A month of so many decisions a day on Cloudflare. */
+/** The bill of a month on Cloudflare, for so many decisions a day. */
 export function cloudflareMonth(usage: Usage, perDay: number, logged = 0) {
   const items = itemsOf(usage, monthly(perDay), logged);
   return { items, usd: PLAN.usd + sum(items.map(({ price, count }) => costOf(price, count))) };
 }
 
-/** A million decisions more on Cloudflare, once all that is included is used up. */
+/** The price of a million decisions on Cloudflare, once the included amounts are used up. */
 export const cloudflareMillion = (usage: Usage, logged = 0) =>
   sum(itemsOf(usage, 1_000_000, logged).map(({ price, count }) => costOfMore(price, count)));
 
-/** The same month on a Redis: on Upstash as you go and by the cheapest fixed plan, and on ElastiCache for Valkey. */
+/** The bill of a month on Redis: Upstash as you go, the cheapest fixed plan of Upstash, and ElastiCache for Valkey. */
 export function redisMonth(usage: Usage, perDay: number) {
   const writesPerSecond = peakPerSecond(perDay) * usage.redisWrites;
   const gb = (writesPerSecond * 2 * redis.keptHours * 3_600 * redis.eventKb) / 1e6;
@@ -185,18 +185,18 @@ export function redisMonth(usage: Usage, perDay: number) {
   };
 }
 
-/** Decisions a day until the hottest address has so many calls in the busiest second. */
+/** Decisions a day at which the hottest address has `callsPerSecond` calls in the busiest second. */
 export function decisionsPerDayUntilFull(callsPerSecond: number): number {
   const { signedIn, admitted, peak, hottest } = TRAFFIC;
-  // A signed-in one that its user denies is reserved at the address, and put back.
+  // If the user's object denies, the address's object charges and rolls back.
   const callsAtAddress = admitted + (1 - admitted) * (1 + signedIn);
   return (callsPerSecond * 86_400) / (peak * hottest * callsAtAddress);
 }
 
-/** Objects that must share all keys so that none has more calls than so many in the busiest second. */
+/** The least number of shards with which no shard has more than `callsPerSecond` calls in the busiest second. */
 export function shardsNeeded(perDay: number, callsPerSecond: number): number {
   const { signedIn, admitted } = TRAFFIC;
-  // Two keys of a decision live apart but for one time in so many; a denial by one of two then costs two calls more.
+  // The two keys of a decision share a shard once in `shards` times. Otherwise a denial by one of them costs two calls more.
   const callsOver = (shards: number) =>
     peakPerSecond(perDay) * (1 + signedIn * (1 - 1 / shards) * (admitted + 2 * (1 - admitted)));
   let shards = 1;

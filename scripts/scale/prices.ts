@@ -1,16 +1,15 @@
 /**
- * Public list prices, and nothing else: change one here and `npm run scale` and the test of docs/scale.md follow.
- * Each names the page that says it and when it said so.
+ * Public list prices, each with its page and its date. `npm run scale` and the test of docs/scale.md follow a change here.
  */
 export interface Price {
   readonly what: string;
   readonly usd: number;
-  /** The unit of the price, as in "$0.3 a million": its first word may be a number of things. */
+  /** The unit of the price, as in "$0.3 a million". It may begin with a number. */
   readonly unit: string;
-  /** Things a month that cost nothing. */
+  /** The amount that costs nothing in a month. */
   readonly included: number;
   readonly source: string;
-  /** When the page said so; "not confirmed" where we could not read it. */
+  /** When the page named the price. "not confirmed" if the page could not be read. */
   readonly asOf: string;
 }
 
@@ -47,7 +46,7 @@ export const UPSTASH = {
   replicas: upstash("Upstash Prod Pack, a database", 200, "month"),
 } as const;
 
-/** The most that one database takes when it is paid as you go, then Upstash's fixed plans; the same page and month. */
+/** The most that one database takes, pay as you go and in the fixed plans. From the same page and month. */
 export const UPSTASH_AS_YOU_GO = { gb: 100, bandwidthGb: Number.POSITIVE_INFINITY, commandsPerSecond: 10_000 };
 export const UPSTASH_PLANS = [
   { name: "250 MB", usd: 10, gb: 0.25, bandwidthGb: 50, commandsPerSecond: 10_000 },
@@ -74,11 +73,11 @@ export const VALKEY = {
 
 export const ALL_PRICES = [PLAN, ...[CLOUDFLARE, UPSTASH, VALKEY].flatMap((prices): Price[] => Object.values(prices))];
 
-/** How many things the price is for. */
+/** How many things the price pays for. */
 export const per = ({ unit }: Price) => (unit.startsWith("million") ? MILLION : unit === "100,000" ? 100_000 : 1);
 
-/** The cost of so many things a month, beyond those that are included. */
+/** The cost of `count` things in a month. Included things cost nothing. */
 export const costOf = (price: Price, count: number) => costOfMore(price, Math.max(0, count - price.included));
 
-/** The cost of so many more once the included ones are used up. */
+/** The cost of `count` things once the included amount is used up. */
 export const costOfMore = (price: Price, count: number) => (count / per(price)) * price.usd;

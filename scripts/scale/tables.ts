@@ -1,3 +1,4 @@
+import { table as markdownTable } from "../../tools/document";
 import {
   ASSUMED,
   cloudflareMillion,
@@ -17,7 +18,7 @@ const PER_DAY = [MILLION, BILLION];
 const ELSEWHERE = ["Upstash, as you go", "Upstash, fixed", "ElastiCache for Valkey"];
 
 /** The tables of docs/scale.md. */
-export function documented(): string[] {
+export function documentTables(): string[] {
   return [kindsTable(), monthTable(), billTable(), objectsTable(), latencyTable(), pricesTable()];
 }
 
@@ -25,15 +26,15 @@ function kindsTable(): string {
   const steady: Readonly<Record<string, Usage>> = kindsOf(Number.POSITIVE_INFINITY);
   const rows = Object.entries(kindsOf(TRAFFIC.perVisit)).map(([kind, visiting]) => {
     const usage = steady[kind] ?? visiting;
-    const coming = cloudflareMillion(visiting);
-    const usd = [cloudflareMillion(usage), coming, cloudflareMillion(visiting, 1) - coming].map(cents);
+    const visitingUsd = cloudflareMillion(visiting);
+    const usd = [cloudflareMillion(usage), visitingUsd, cloudflareMillion(visiting, 1) - visitingUsd].map(cents);
     return [kind, short(usage.calls), short(usage.rowsWritten), ...usd];
   });
   const visiting = `keys come for ${TRAFFIC.perVisit} and go`;
   return table(["$ a million", "object calls", "rows written", "keys in steady use", visiting, "logs of all"], rows);
 }
 
-/** Each cell for the first of the volumes, then for the second. */
+/** Bills of a month. A cell has the bill of the first volume, then that of the second. */
 function monthTable(): string {
   const rows = Object.entries(kindsOf(TRAFFIC.perVisit)).map(([kind, usage]) => {
     const bills = PER_DAY.map((perDay) => {
@@ -45,7 +46,7 @@ function monthTable(): string {
   return table([`${PER_DAY.map(amount).join(" / ")} a day`, "Cloudflare", ...ELSEWHERE], rows);
 }
 
-/** A bill in all its items, each volume in two columns. */
+/** A bill with all of its items. Each volume has two columns. */
 function billTable(): string {
   const usage = typicalUsage();
   const columns = PER_DAY.map((perDay) => {
@@ -120,18 +121,14 @@ function pricesTable(): string {
   return table(["what", "price", "included a month", "page", "as of"], rows);
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-  return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
-}
-
+const table = (head: readonly string[], rows: readonly (readonly string[])[]) => markdownTable(head, rows, "left");
 const cents = (usd: number) => `$${usd.toFixed(2)}`;
-/** Three digits of large amounts: the estimates are no better. */
+/** Three significant digits of large amounts: the estimates are no better. */
 const dollars = (usd: number) => (usd === 0 ? "$0" : usd < 100 ? cents(usd) : `$${round(usd)}`);
 const short = (count: number) => String(Number(count.toFixed(2)));
 const round = (count: number) => Number(count.toPrecision(3)).toLocaleString("en");
 
-/** Three digits, the rest as words: 30 million, 1.5 billion. */
+/** Three significant digits, and a word for the size: 30 million, 1.5 billion. */
 function amount(count: number): string {
   if (count >= BILLION) return `${round(count / BILLION)} billion`;
   return count >= MILLION ? `${round(count / MILLION)} million` : round(count);

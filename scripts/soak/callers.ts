@@ -1,34 +1,34 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Chance } from "../../tools/chance";
 import type { ServiceProcess } from "../../tools/service-process";
-import type { Wish } from "./observations";
+import type { TrackedRequest } from "./judge";
 
 export const TOKEN = "soak-token";
 export const HEADERS = { Authorization: `Bearer ${TOKEN}`, "Content-Type": "application/json" };
 export const LIMITS = { caller: ["10 per 10 seconds", "900 per day"], ip: ["60 per 10 seconds", "900000 per day"] };
 
-/** Users of one period: some whose costs nobody changes, some who settle, one who floods. */
-const PLAIN = 12;
-const SETTLING = 6;
-const FLOOD = 60;
+/** Users of one period: some whose costs are never changed, some who settle. One more user floods. */
+const PLAIN_USERS = 12;
+const SETTLING_USERS = 6;
+const FLOOD_REQUESTS = 60;
 const MANY_KEYS = 200_000;
-/** Of those many keys, one in so many is remembered and looked for at the end. */
-const ONE_IN_REMEMBERED = 50;
+/** One in so many requests of the many keys is sampled, and looked for at the end. */
+const ONE_IN_SAMPLED = 50;
 const LONGEST_MS = 10_000;
 
 interface Decision {
   readonly replayed: boolean;
 }
 
-/** Callers who send everything with an idempotency key, and again until they know how it ended. */
+/** Callers who send each request with an idempotency key, and retry until they know its outcome. */
 export class Callers {
-  /** While it is started again there is none. */
+  /** Undefined while the service restarts. */
   service: ServiceProcess | undefined;
   isOver = false;
-  /** While a fault is on, a 503 is the right answer. */
+  /** During a fault a 503 is a right answer. */
   isFaulty = false;
-  wishes: Wish[] = [];
-  readonly sampled: Wish[] = [];
+  requests: TrackedRequest[] = [];
+  readonly sampled: TrackedRequest[] = [];
   readonly counts = { answered: 0, admitted: 0, denied: 0, retries: 0, wrong: 0 };
   readonly wrong: string[] = [];
   #period = 0;
@@ -36,20 +36,20 @@ export class Callers {
 
   constructor(private readonly chance: Chance) {}
 
-  /** Hands over all that was asked by the users of this period; from now on there are others. */
-  nextPeriod(): Wish[] {
-    const { wishes } = this;
-    this.wishes = [];
+  /** Returns all requests of this period. From now on other users send. */
+  nextPeriod(): TrackedRequest[] {
+    const { requests } = this;
+    this.requests = [];
     this.#period++;
-    return wishes;
+    return requests;
   }
 
-  /** Sends one thing after the other. */
+  /** Sends one request after the other until it is over. */
   async run(): Promise<void> {
     while (!this.isOver) {
       await this.chance.of([
-        () => this.#consume(this.#wish("p", PLAIN)),
-        () => this.#consume(this.#wish("p", PLAIN)),
+        () => this.#consume(this.#newRequest("p", PLAIN_USERS)),
+        () => this.#consume(this.#newRequest("p", PLAIN_USERS)),
         () => this.#batch(),
         () => this.#consumeAndSettle(),
         () => this.#consumeOfMany(),
@@ -60,105 +60,110 @@ export class Callers {
     }
   }
 
-  #wish(kind: string, users: number, cost = 1 + this.chance.below(2)): Wish {
+  #newRequest(kind: string, users: number, cost = 1 + this.chance.below(2)): TrackedRequest {
     const i = this.chance.below(users);
-    const wish: Wish = {
+    const request: TrackedRequest = {
       id: `w${this.#ids++}`,
       user: `${kind}${this.#period}-${i}`,
       ip: `10.${kind === "s" ? 1 : 0}.${this.#period % 256}.${i % 4}`,
       cost,
-      firsts: 0,
+      firstAnswers: 0,
     };
-    this.wishes.push(wish);
-    return wish;
+    this.requests.push(request);
+    return request;
   }
 
-  async #consume(wish: Wish, isFirst = true): Promise<void> {
+  async #consume(request: TrackedRequest, isFirst = true): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       const more = isFirst && attempt === 1 ? { "Idempotency-Attempt": "1" } : {};
-      const body = { policy: "soak", subject: subjectOf(wish), cost: wish.cost };
-      const answer = await this.#post("/v1/consume", body, { "Idempotency-Key": wish.id, ...more });
-      if (answer) this.#hear(wish, answer);
+      const body = { policy: "soak", subject: subjectOf(request), cost: request.cost };
+      const answer = await this.#post("/v1/consume", body, { "Idempotency-Key": request.id, ...more });
+      if (answer) this.#noteAnswer(request, answer);
       if (answer?.status === 200 || answer?.status === 429) return;
       await this.#again();
     }
   }
 
-  #hear(wish: Wish, { status, body }: { status: number; body: unknown }): void {
+  #noteAnswer(request: TrackedRequest, { status, body }: { status: number; body: unknown }): void {
     if (status === 200) {
-      if (wish.outcome !== "admitted") this.counts.admitted++;
-      wish.outcome = "admitted";
-      if (!(body as Decision).replayed) wish.firsts++;
+      if (request.outcome !== "admitted") this.counts.admitted++;
+      request.outcome = "admitted";
+      if (!(body as Decision).replayed) request.firstAnswers++;
     }
     if (status === 429) {
       this.counts.denied++;
-      wish.outcome ??= "denied";
+      request.outcome ??= "denied";
     }
   }
 
-  /** The same id several times at once: as callers do who are impatient. */
+  /** Sends the same id several times at once, as an impatient caller does. */
   async #sameAtOnce(): Promise<void> {
-    const wish = this.#wish("p", PLAIN);
-    await Promise.all(Array.from({ length: 3 }, () => this.#consume(wish, false)));
+    const request = this.#newRequest("p", PLAIN_USERS);
+    await Promise.all(Array.from({ length: 3 }, () => this.#consume(request, false)));
   }
 
   async #consumeAndSettle(): Promise<void> {
-    const wish = this.#wish("s", SETTLING, 3);
-    await this.#consume(wish);
-    if (wish.outcome !== "admitted") return;
+    const request = this.#newRequest("s", SETTLING_USERS, 3);
+    await this.#consume(request);
+    if (request.outcome !== "admitted") return;
     const cost = this.chance.below(6);
-    wish.settled = Number.NaN;
+    request.settledCost = Number.NaN;
     for (;;) {
-      const answer = await this.#post("/v1/settle", { policy: "soak", subject: subjectOf(wish), id: wish.id, cost });
-      if (answer?.status === 200) wish.settled = cost;
-      if (answer?.status === 404) this.#blame(`settling ${wish.id}, which was acknowledged, is a 404`);
+      const answer = await this.#post("/v1/settle", {
+        policy: "soak",
+        subject: subjectOf(request),
+        id: request.id,
+        cost,
+      });
+      if (answer?.status === 200) request.settledCost = cost;
+      if (answer?.status === 404) this.#blame(`a settle of ${request.id}, which was acknowledged, answered with 404`);
       if (answer?.status === 200 || answer?.status === 404) return;
       await this.#again();
     }
   }
 
   async #batch(): Promise<void> {
-    const wishes = Array.from({ length: 1 + this.chance.below(5) }, () => this.#wish("p", PLAIN));
+    const requests = Array.from({ length: 1 + this.chance.below(5) }, () => this.#newRequest("p", PLAIN_USERS));
     for (;;) {
-      const requests = wishes.map((wish) => ({
+      const calls = requests.map((request) => ({
         op: "consume",
         policy: "soak",
-        subject: subjectOf(wish),
-        cost: wish.cost,
-        idempotency_key: wish.id,
+        subject: subjectOf(request),
+        cost: request.cost,
+        idempotency_key: request.id,
       }));
-      const answer = await this.#post("/v1/batch", { requests });
+      const answer = await this.#post("/v1/batch", { requests: calls });
       const { results = [] } = (answer?.body ?? {}) as { results?: { status: number; body: unknown }[] };
-      for (const [i, result] of results.entries()) this.#hear(wishes[i] as Wish, result);
+      for (const [i, result] of results.entries()) this.#noteAnswer(requests[i] as TrackedRequest, result);
       if (results.length > 0 && results.every(({ status }) => status === 200 || status === 429)) return;
       await this.#again();
     }
   }
 
-  /** So many keys that their accounts do not fit in memory. */
+  /** Uses so many keys that their accounts do not fit in memory. */
   async #consumeOfMany(): Promise<void> {
-    const wish: Wish = {
+    const request: TrackedRequest = {
       id: `m${this.#ids++}`,
       user: `many-${this.chance.below(MANY_KEYS)}`,
       ip: `10.${64 + this.chance.below(64)}.${this.chance.below(256)}.${this.chance.below(256)}`,
       cost: 1,
-      firsts: 0,
+      firstAnswers: 0,
     };
-    await this.#consume(wish);
-    if (wish.outcome === "admitted" && this.chance.is(1 / ONE_IN_REMEMBERED)) this.sampled.push(wish);
+    await this.#consume(request);
+    if (request.outcome === "admitted" && this.chance.is(1 / ONE_IN_SAMPLED)) this.sampled.push(request);
   }
 
   async #check(): Promise<void> {
-    const i = this.chance.below(PLAIN);
+    const i = this.chance.below(PLAIN_USERS);
     await this.#post("/v1/check", { policy: "soak", subject: { user: `p${this.#period}-${i}`, ip: "10.0.0.1" } });
   }
 
-  /** One user who sends all at once what is mostly denied. */
+  /** One user sends many requests at once. Most are denied. */
   async #flood(): Promise<void> {
-    await Promise.all(Array.from({ length: FLOOD }, () => this.#consume(this.#wish("f", 1, 1))));
+    await Promise.all(Array.from({ length: FLOOD_REQUESTS }, () => this.#consume(this.#newRequest("f", 1, 1))));
   }
 
-  /** An answer, undefined when there was none; one that nobody should be given is written down. */
+  /** Resolves with the answer, undefined if there was none. Notes an unexpected status. */
   async #post(
     path: string,
     body: unknown,
@@ -171,10 +176,10 @@ export class Callers {
       const answer = { status: response.status, body: await response.json() };
       this.counts.answered++;
       if (![200, 404, 429].includes(answer.status) && !(answer.status === 503 && this.isFaulty))
-        this.#blame(`${path} was answered with ${answer.status}`);
+        this.#blame(`${path} answered with ${answer.status}`);
       return answer;
     } catch {
-      // Nobody is there, or the answer is lost: the id makes it safe to ask again.
+      // The service is down, or the answer is lost. The id makes a retry safe.
       return undefined;
     }
   }
@@ -190,6 +195,6 @@ export class Callers {
   }
 }
 
-function subjectOf({ user, ip }: Wish): { user: string; ip: string } {
+function subjectOf({ user, ip }: TrackedRequest): { user: string; ip: string } {
   return { user, ip };
 }

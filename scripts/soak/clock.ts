@@ -7,10 +7,10 @@ const LIMITS = [
   { max: 5, windowMs: 60_000 },
   { max: 40, windowMs: 3_600_000 },
 ];
-/** The longest window, and the margin of the clock for which an id is remembered. */
+/** The longest window, and the clock margin for which an id is held longer. */
 const RETAIN_MS = 3_600_000 + 60_000;
 const USERS = 8;
-/** What an oracle adds up anew each time should not grow for ever. */
+/** An oracle adds all of its events up for each decision, so their number is bounded. */
 const MOST_EVENTS = 200;
 
 interface Decision {
@@ -20,9 +20,9 @@ interface Decision {
 }
 
 /**
- * A second service, on a clock that takes steps from a millisecond to hours, and an oracle that keeps every event: each
- * decision, wait and count is compared. Runs until it is told that all is over.
- * @returns how many decisions were compared, and what was wrong
+ * Runs a second service on a clock that moves in steps from a millisecond to an hour, and compares each decision, wait and
+ * count with an oracle. Runs until `isOver`.
+ * @returns how many decisions were compared, and the first mistakes
  */
 export async function soakClock(
   chance: Chance,
@@ -50,7 +50,7 @@ export async function soakClock(
     oracles.set(user, oracle);
     const fits = LIMITS.every((limit) => oracle.fits(cost, nowMs, limit));
     const waitMs = Math.max(...LIMITS.map((limit) => oracle.standing(limit, cost, nowMs).fitsInMs));
-    const told = await post<Decision>("/v1/consume", { policy: "steps", subject: { user }, cost });
+    const decision = await post<Decision>("/v1/consume", { policy: "steps", subject: { user }, cost });
     if (fits) oracle.record(nowMs, cost, RETAIN_MS);
     const expected = {
       allowed: fits,
@@ -60,10 +60,10 @@ export async function soakClock(
         return [used, Math.ceil(resetsInMs / 1_000)];
       }),
     };
-    const { allowed, retry_after_seconds: wait, limits } = told;
-    const got = { allowed, wait, limits: limits?.map((limit) => [limit.used, limit.reset_seconds]) };
-    if (JSON.stringify(got) !== JSON.stringify(expected) && mistakes.length < 20)
-      mistakes.push(`at ${nowMs} ${user} was told ${JSON.stringify(got)}, not ${JSON.stringify(expected)}`);
+    const { allowed, retry_after_seconds: wait, limits } = decision;
+    const actual = { allowed, wait, limits: limits?.map((limit) => [limit.used, limit.reset_seconds]) };
+    if (JSON.stringify(actual) !== JSON.stringify(expected) && mistakes.length < 20)
+      mistakes.push(`at ${nowMs} ${user} got ${JSON.stringify(actual)}, not ${JSON.stringify(expected)}`);
     decisions++;
     if (oracle.events.length > MOST_EVENTS) oracle.events = oracle.keptAt(nowMs);
   }

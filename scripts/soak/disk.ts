@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 const SIZE_MIB = 512;
 const REMOUNT_MS = 20_000;
 
-/** A disk of its own in memory, which can be filled and made read-only: only root may have one. */
+/** A disk in memory that can be filled and made read-only. Only root can mount it; `isMounted` says whether it is. */
 export class Disk {
   readonly folder = mkdtempSync(join(tmpdir(), "limiter-soak-"));
   readonly isMounted: boolean;
@@ -20,7 +20,7 @@ export class Disk {
     });
   }
 
-  /** Leaves not a byte. */
+  /** Fills the disk to the last byte. */
   fill(): void {
     const { bavail, bsize } = statfsSync(this.folder);
     const piece = Buffer.alloc(bsize * 256);
@@ -37,11 +37,11 @@ export class Disk {
     rmSync(this.#filler, { force: true });
   }
 
-  /** A process that was killed may hold its files a while longer, and then it can't be read-only yet. */
+  /** Retries for 20 s: a killed process may hold its files a while, and the disk can't become read-only before. */
   async setWritable(isWritable: boolean): Promise<void> {
     for (const giveUpAtMs = Date.now() + REMOUNT_MS; Date.now() < giveUpAtMs; await sleep(100))
       if (this.#mount(["-o", `remount,${isWritable ? "rw" : "ro"}`])) return;
-    throw new Error(`${this.folder} can't be mounted again`);
+    throw new Error(`${this.folder} can't be remounted. Does a process still hold files there?`);
   }
 
   get #filler(): string {

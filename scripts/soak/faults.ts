@@ -9,7 +9,7 @@ import type { Disk } from "./disk";
 const DROPPED = 200;
 const MOST_RECOVERY_MS = 10_000;
 
-/** What befalls the service, one thing after the other, while callers go on. */
+/** Injects faults into the service, one after the other, while callers go on. */
 export class Faults {
   readonly counts: Record<string, number> = {};
   readonly mistakes: string[] = [];
@@ -25,8 +25,8 @@ export class Faults {
     this.callers.service = await ServiceProcess.start(this.variables);
   }
 
-  /** One of them, by chance, and its end. */
-  async one(): Promise<void> {
+  /** Injects a random fault, ends it, and waits until the service decides again. */
+  async injectOne(): Promise<void> {
     const [name, fault] = this.chance.of<[string, () => Promise<void>]>([
       ["SIGKILL of every process", () => this.#kill()],
       ["SIGTERM and a new start", () => this.#stop()],
@@ -42,7 +42,7 @@ export class Faults {
     this.callers.isFaulty = true;
     await fault();
     await this.#recovers(name);
-    // What was sent while it was on may be answered a little later.
+    // A request sent during the fault may be answered a little later.
     await sleep(1_500);
     this.callers.isFaulty = false;
     this.counts[name] = (this.counts[name] ?? 0) + 1;
@@ -67,7 +67,7 @@ export class Faults {
     if (service) await end(service);
   }
 
-  /** Callers that go away: before their request is whole, and before they are answered. */
+  /** Callers disconnect in the middle of their request, or before the answer. */
   async #dropConnections(): Promise<void> {
     const { hostname, port } = new URL(this.callers.service?.url ?? "");
     const body = { policy: "soak", subject: { user: "dropped", ip: "10.2.0.1" } };
@@ -92,7 +92,7 @@ export class Faults {
     if (isKilled) await this.start();
   }
 
-  /** It must not start on what it can't write to, and say so in plain words. */
+  /** The service must refuse to start on a read-only directory, in plain words. */
   async #readOnly(): Promise<void> {
     await this.#down((service) => service.killAll());
     await this.disk.setWritable(false);
@@ -103,7 +103,7 @@ export class Faults {
     await this.start();
   }
 
-  /** By itself, once what was wrong is mended. */
+  /** Waits until the service decides again, without any help. */
   async #recovers(name: string): Promise<void> {
     const body = JSON.stringify({ policy: "soak", subject: { user: `after-${this.chance.next()}`, ip: "10.3.0.1" } });
     for (const giveUpAtMs = Date.now() + MOST_RECOVERY_MS; Date.now() < giveUpAtMs; await sleep(100)) {
@@ -112,6 +112,6 @@ export class Faults {
         .catch(() => undefined);
       if (response?.status === 200 || response?.status === 429) return;
     }
-    this.mistakes.push(`after ${name} nothing was decided for ${MOST_RECOVERY_MS} ms`);
+    this.mistakes.push(`no decision within ${MOST_RECOVERY_MS} ms after ${name}`);
   }
 }

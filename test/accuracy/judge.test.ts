@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { judge, type Observed, type Told, type Verdict } from "../../bench/accuracy/judge";
+import { judge, type Observed, type ReportedWait, type Verdict } from "../../bench/accuracy/judge";
 import {
-  HURT_LIMITS,
+  CRASH_LIMITS,
   LIMITS,
   type Limit,
   makeTraces,
@@ -19,7 +19,7 @@ const AND_THREE_AN_ADDRESS: readonly Limit[] = [...TWO_A_SECOND, { layer: "ip", 
 
 let sequence = 0;
 
-/** A request that is decided at the very instant, unless it says how long that took. */
+/** A request that is decided at once, unless `rest` says otherwise. */
 function observe(
   atMs: number,
   outcome: Observed["outcome"],
@@ -30,7 +30,7 @@ function observe(
   return { request, sentMs: atMs, receivedMs: atMs, outcome, ...observed };
 }
 
-/** What an exact limiter answers over a network that takes its time, both ways. */
+/** The answers of an exact limiter over a network with random delays in both directions. */
 function answeredExactly(
   requests: readonly TraceRequest[],
   limits: readonly Limit[],
@@ -55,21 +55,21 @@ function answeredExactly(
       return { request, sentMs: request.atMs, receivedMs, outcome: "allowed" };
     }
     const waitMs = Math.max(...decision.standings.flat().map(({ fitsInMs }) => fitsInMs));
-    const told: Told = chance.is(0.5)
+    const reportedWait: ReportedWait = chance.is(0.5)
       ? { from: "decision", ms: Math.ceil(waitMs / 1_000) * 1_000, roundedUpToMs: 1_000 }
       : { from: "epoch", ms: decidedMs + waitMs, roundedUpToMs: 1 };
-    return { request, sentMs: request.atMs, receivedMs, outcome: "denied", told };
+    return { request, sentMs: request.atMs, receivedMs, outcome: "denied", reportedWait };
   });
 }
 
 const flip = (each: Observed): Observed => ({
   ...each,
   outcome: each.outcome === "allowed" ? "denied" : "allowed",
-  told: undefined,
+  reportedWait: undefined,
 });
 
-describe("who is exact", () => {
-  test.each(TRACE_NAMES)("is blamed for nothing in the trace %s, however slow the network is", (name) => {
+describe("an exact limiter", () => {
+  test.each(TRACE_NAMES)("is judged exact in the trace %s, however slow the network is", (name) => {
     for (const [seed, mostDelayMs] of [0, 1, 30, 400].entries()) {
       const [trace] = makeTraces(seed, [name]);
       const observed = answeredExactly(trace?.requests ?? [], LIMITS, seed, mostDelayMs);
@@ -78,7 +78,7 @@ describe("who is exact", () => {
     }
   });
 
-  test("is blamed for nothing in any other traffic, and its answers that were lost change nothing", () => {
+  test("is judged exact in random traffic, also when every third answer is lost", () => {
     const request = fc.record({
       user: fc.nat(2),
       ip: fc.nat(1),
@@ -96,14 +96,16 @@ describe("who is exact", () => {
         expect(judge(observed, LIMITS)).toMatchObject(RIGHT);
         const lost = observed.map(
           (each, i): Observed =>
-            i % 3 === 0 ? { ...each, outcome: "unknown", receivedMs: Number.POSITIVE_INFINITY, told: undefined } : each,
+            i % 3 === 0
+              ? { ...each, outcome: "unknown", receivedMs: Number.POSITIVE_INFINITY, reportedWait: undefined }
+              : each,
         );
         expect(judge(lost, LIMITS)).toMatchObject(RIGHT);
       }),
     );
   });
 
-  test("may admit at exactly the instant at which a window ends", () => {
+  test("may admit at exactly the instant at which an event leaves the window", () => {
     expect(
       judge(
         [0, 0, 1_000].map((atMs) => observe(atMs, "allowed")),
@@ -113,41 +115,41 @@ describe("who is exact", () => {
   });
 });
 
-describe("a lie", () => {
+describe("a mistake", () => {
   const cases: readonly [string, readonly Observed[], Partial<Verdict>][] = [
     [
-      "an admission a millisecond too early",
+      "an admission one millisecond too early",
       [0, 0, 999].map((atMs) => observe(atMs, "allowed")),
       { admittedTooMany: 1 },
     ],
     [
-      "an admission too many of those that are under way at once",
+      "one admission too many among concurrent requests",
       [0, 1, 2].map((atMs) => observe(atMs, "allowed", { receivedMs: 500 })),
       { admittedTooMany: 1 },
     ],
     [
-      "a cost that is more than was left",
+      "an admitted cost above the rest of the limit",
       [observe(0, "allowed"), observe(1, "allowed", { cost: 2 })],
       { admittedTooMany: 1 },
     ],
-    ["a denial of what fits", [observe(0, "allowed"), observe(1, "denied")], { deniedTooMany: 1 }],
+    ["a denial of a cost that fits", [observe(0, "allowed"), observe(1, "denied")], { deniedTooMany: 1 }],
     [
-      "a denial at exactly the instant at which a window ends",
+      "a denial at exactly the instant at which an event leaves the window",
       [observe(0, "allowed"), observe(0, "allowed"), observe(1_000, "denied")],
       { deniedTooMany: 1 },
     ],
     [
-      "a message that is denied after it was admitted",
+      "a denial of a message that was admitted before",
       [observe(0, "allowed", { key: "m" }), observe(1, "allowed"), observe(2, "denied", { key: "m", isRetry: true })],
       { chargedTwice: 1 },
     ],
     [
-      "another that has no room because a retry was charged",
+      "a denial of another message because a retry was charged",
       [observe(0, "allowed", { key: "m" }), observe(1, "allowed", { key: "m", isRetry: true }), observe(2, "denied")],
       { chargedTwice: 1 },
     ],
     [
-      "the same where others, admitted too many, have used all there is",
+      "a denial of a retry while over-admissions use the whole limit",
       [
         observe(0, "allowed", { key: "n" }),
         ...[1, 2].map((atMs) => observe(atMs, "allowed")),
@@ -156,7 +158,7 @@ describe("a lie", () => {
       { admittedTooMany: 1, chargedTwice: 1 },
     ],
     [
-      "two others that have no room, of which the first denial could explain the second",
+      "two denials because a retry was charged, of which the first could explain the second",
       [
         ...[0, 1].map((atMs) => observe(atMs, "allowed", { key: "o", isRetry: atMs > 0 })),
         ...[2, 3].map((atMs) => observe(atMs, "denied")),
@@ -164,7 +166,7 @@ describe("a lie", () => {
       { chargedTwice: 2 },
     ],
     [
-      "a message whose retry keeps it in the window for longer",
+      "a retry that keeps its message in the window for longer",
       [
         ...[0, 900].map((atMs) => observe(atMs, "allowed", { key: "p", cost: 2, isRetry: atMs > 0 })),
         observe(1_000, "denied"),
@@ -172,36 +174,36 @@ describe("a lie", () => {
       { chargedTwice: 1 },
     ],
     [
-      "a wait a millisecond too short",
+      "a wait one millisecond too short",
       [
         observe(0, "allowed", { cost: 2 }),
-        observe(300, "denied", { told: { from: "decision", ms: 699, roundedUpToMs: 1 } }),
+        observe(300, "denied", { reportedWait: { from: "decision", ms: 699, roundedUpToMs: 1 } }),
       ],
       { worstWaitMs: -1 },
     ],
     [
-      "a wait a millisecond too long",
+      "a wait one millisecond too long",
       [
         observe(0, "allowed", { cost: 2 }),
-        observe(300, "denied", { told: { from: "epoch", ms: 1_002, roundedUpToMs: 1 } }),
+        observe(300, "denied", { reportedWait: { from: "epoch", ms: 1_002, roundedUpToMs: 1 } }),
       ],
       { worstWaitMs: 1 },
     ],
     [
-      "a wait of a second too many, rounded up to seconds",
+      "a wait one second too long, rounded up to seconds",
       [
         observe(0, "allowed", { cost: 2 }),
-        observe(300, "denied", { told: { from: "decision", ms: 2_000, roundedUpToMs: 1_000 } }),
+        observe(300, "denied", { reportedWait: { from: "decision", ms: 2_000, roundedUpToMs: 1_000 } }),
       ],
       { worstWaitMs: 300 },
     ],
   ];
 
-  test.each(cases)("is caught: %s", (_, observed, wrong) => {
+  test.each(cases)("is found: %s", (_, observed, wrong) => {
     expect(judge(observed, TWO_A_SECOND)).toMatchObject({ ...RIGHT, ...wrong });
   });
 
-  test("is caught: a user has no room because the address denied it", () => {
+  test("is found: a user is charged although the address denies", () => {
     const observed = [
       ...["a", "b", "c"].map((user) => observe(0, "allowed", { user })),
       ...[1, 2].map((atMs) => observe(atMs, "denied")),
@@ -210,7 +212,7 @@ describe("a lie", () => {
     expect(judge(observed, AND_THREE_AN_ADDRESS)).toMatchObject({ ...RIGHT, chargedAlthoughDenied: 1 });
   });
 
-  test("is not taken for a charge where the peer's own estimate from the window before explains it", () => {
+  test("is not a charge if the peer's estimate from the previous window explains the denial", () => {
     const observed = [
       ...[0, 900, 901].map((atMs) => observe(atMs, atMs ? "denied" : "allowed", { cost: atMs ? 1 : 2 })),
       observe(1_500, "denied"),
@@ -219,7 +221,7 @@ describe("a lie", () => {
     expect(judge(observed, TWO_A_SECOND, 2)).toMatchObject({ ...RIGHT, deniedTooMany: 1 });
   });
 
-  test("is caught wherever in a trace one answer is turned around", () => {
+  test("is found wherever in a trace one answer is flipped", () => {
     const [trace] = makeTraces(1, ["spread"]);
     const observed = answeredExactly(trace?.requests ?? [], LIMITS, 1, 0);
     for (let i = 0; i < observed.length; i += 29) {
@@ -232,8 +234,8 @@ describe("a lie", () => {
   });
 });
 
-describe("the network's delay", () => {
-  test("is nobody's lie: an admission that may have come after the window's end", () => {
+describe("a delay of the network", () => {
+  test("excuses an admission that may have happened after the event left the window", () => {
     const early = [observe(0, "allowed"), observe(0, "allowed")];
     expect(judge([...early, observe(990, "allowed", { receivedMs: 1_000 })], TWO_A_SECOND)).toMatchObject(RIGHT);
     expect(judge([...early, observe(990, "allowed", { receivedMs: 999 })], TWO_A_SECOND)).toMatchObject({
@@ -241,7 +243,7 @@ describe("the network's delay", () => {
     });
   });
 
-  test("is nobody's lie: a denial while another was under way that may have come first", () => {
+  test("excuses a denial if a concurrent request may have come first", () => {
     const other = (sentMs: number) => observe(sentMs, "allowed", { receivedMs: 60, cost: 2 });
     expect(judge([other(50), observe(40, "denied", { receivedMs: 50 })], TWO_A_SECOND)).toMatchObject(RIGHT);
     expect(judge([other(51), observe(40, "denied", { receivedMs: 50 })], TWO_A_SECOND)).toMatchObject({
@@ -250,14 +252,14 @@ describe("the network's delay", () => {
   });
 });
 
-describe("what nobody knows", () => {
-  test("is nobody's lie: a request without an answer may have been charged, or not", () => {
+describe("an unknown outcome", () => {
+  test("excuses both: a request without an answer may have been charged, or not", () => {
     const unknown = observe(0, "unknown", { receivedMs: 1 });
     expect(judge([unknown, observe(2, "allowed"), observe(3, "allowed")], TWO_A_SECOND)).toMatchObject(RIGHT);
     expect(judge([unknown, observe(2, "allowed"), observe(3, "denied")], TWO_A_SECOND)).toMatchObject(RIGHT);
   });
 
-  test("is nobody's lie: of two attempts under way the later one may have come first", () => {
+  test("excuses a denied retry: of two concurrent attempts the later may have come first", () => {
     const others = [0, 0].map((atMs) => observe(atMs, "allowed"));
     const first = observe(990, "allowed", { key: "q", receivedMs: 1_010 });
     const retry = (sentMs: number) => observe(sentMs, "denied", { key: "q", isRetry: true, receivedMs: sentMs + 4 });
@@ -266,7 +268,7 @@ describe("what nobody knows", () => {
   });
 });
 
-test("what was forgotten is admitted again", () => {
+test("a peer that forgets its counters over-admits", () => {
   const users = Array.from({ length: 25 }, (_, i) => observe(i, "allowed"));
-  expect(judge(users, HURT_LIMITS)).toMatchObject({ ...RIGHT, admitted: 25, admittedTooMany: 5 });
+  expect(judge(users, CRASH_LIMITS)).toMatchObject({ ...RIGHT, admitted: 25, admittedTooMany: 5 });
 });

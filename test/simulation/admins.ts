@@ -3,15 +3,15 @@ import { readInlineKey } from "../../src/request/inline";
 import { readOverrideRequest } from "../../src/request/override-request";
 import { Refusal } from "../../src/request/refusal";
 import type { Chance } from "../../tools/chance";
-import type { KeyOrder } from "./admissions";
+import type { AdminCall } from "./admissions";
 import type { Range } from "./callers";
 import type { Network } from "./network";
-import type { ToldForgetting, ToldOrder } from "./orders";
+import type { AnsweredForget, AnsweredOverride } from "./overrides";
 import type { Scheduler } from "./scheduler";
 import type { Isolate } from "./system";
 
-/** Lower ones and higher, narrower and wider, some wider than any of the policies, and one on what is under way. */
-const OTHER_LIMITS = [
+/** Lower and higher limits, shorter and longer windows, some longer than in any policy, and a concurrent limit. */
+const OVERRIDING_LIMITS = [
   ["1 per 2 seconds"],
   ["12 per 2 seconds", "30 per 20 seconds"],
   ["3 per second", "8 per 25 seconds"],
@@ -20,39 +20,41 @@ const OTHER_LIMITS = [
 const KEYS = ["user:u0", "user:u1", "ip:10.0.0.0", "ip:10.0.0.1"];
 const INLINE_KEYS = ["k0", "k1"].map(readInlineKey);
 
-/** What admins do. */
+/** How admins behave. Shares are from 0 to 1. */
 export interface Duties {
-  /** How many there are, and how many orders each gives. */
   readonly admins: number;
-  readonly orders: Range;
-  /** The keys that they set overrides of. */
+  /** How many tasks an admin has: each sets or lifts an override, or has a key forgotten. */
+  readonly tasks: Range;
+  /** The keys whose overrides they set. */
   readonly keys: readonly string[];
-  /** The limits that they set, each for a layer. */
+  /** The limits that they set, each list for one layer. */
   readonly limits: readonly (readonly string[])[];
-  /** The share of those who do nothing but set limits of one key, lift them, and set them again. */
-  readonly stubborn: number;
-  /** The share of orders that have a key forgotten, from 0 to 1. */
-  readonly forgets: number;
-  /** How long they rest between orders, at most. */
+  /** The share of admins who only set and lift the limits of one key, over and over. */
+  readonly stubbornShare: number;
+  /** The share of tasks that have a key forgotten. */
+  readonly forgetShare: number;
+  /** How long an admin rests between tasks, at most. */
   readonly restMs: number;
 }
 
 export const USUAL_DUTIES: Duties = {
   admins: 0,
-  orders: [1, 5],
+  tasks: [1, 5],
   keys: KEYS,
-  limits: OTHER_LIMITS,
-  stubborn: 0,
-  forgets: 0,
+  limits: OVERRIDING_LIMITS,
+  stubbornShare: 0,
+  forgetShare: 0,
   restMs: 6_000,
 };
 
-/** Admins, each of whom bans and exempts keys, gives them other limits, lifts all that, and has keys forgotten. */
+/** Admins who ban and exempt keys, override their limits, lift all that, and have keys forgotten. */
 export class Admins {
-  readonly told: ToldOrder[] = [];
-  readonly toldForgettings: ToldForgetting[] = [];
-  readonly orders: KeyOrder[] = [];
-  #number = 0;
+  readonly overrides: AnsweredOverride[] = [];
+  readonly forgets: AnsweredForget[] = [];
+  /** All calls, answered or not. */
+  readonly calls: AdminCall[] = [];
+  /** Gives each override a reason of its own, so that it can be told apart. */
+  #reasons = 0;
 
   constructor(
     private readonly config: Config,
@@ -63,42 +65,50 @@ export class Admins {
     private readonly duties: Duties,
   ) {}
 
-  async run(orders: number): Promise<void> {
+  async run(tasks: number): Promise<void> {
     const { chance, scheduler, duties } = this;
-    const own = chance.is(duties.stubborn) ? this.#lastingLimits(chance.of(duties.keys)) : undefined;
-    for (let order = 0; order < orders; order++) {
-      await scheduler.sleep(chance.below(own || chance.is(0.2) ? duties.restMs : 800));
-      const isForgetting = chance.is(duties.forgets);
-      const key = own?.key ?? chance.of(isForgetting ? [...KEYS, ...INLINE_KEYS] : duties.keys);
-      const isLifting = own ? order % 2 === 1 || chance.is(0.1) : chance.is(0.25);
-      const body = isLifting ? undefined : (own?.body ?? this.#override(key));
-      // Not every admin who hears nothing tries again.
+    const only = chance.is(duties.stubbornShare) ? this.#lastingLimits(chance.of(duties.keys)) : undefined;
+    for (let task = 0; task < tasks; task++) {
+      await scheduler.sleep(chance.below(only || chance.is(0.2) ? duties.restMs : 800));
+      const isForget = chance.is(duties.forgetShare);
+      const key = only?.key ?? chance.of(isForget ? [...KEYS, ...INLINE_KEYS] : duties.keys);
+      const isLift = only ? task % 2 === 1 || chance.is(0.1) : chance.is(0.25);
+      const body = isLift ? undefined : (only?.body ?? this.#overrideBody(key));
+      // Some admins give up when they get no answer, some retry.
       for (let tries = 0; tries < 3; tries++)
-        if ((await (isForgetting ? this.#forget(key) : this.#order(key, body))) || chance.is(0.5)) break;
+        if ((await (isForget ? this.#forget(key) : this.#override(key, body))) || chance.is(0.5)) break;
     }
   }
 
-  /** True if the admin knows that it is done. */
-  async #order(key: string, body: object | undefined): Promise<boolean> {
+  /** Sets an override, or lifts it. Resolves with whether the admin knows that it is done. */
+  async #override(key: string, body: object | undefined): Promise<boolean> {
     const { network, scheduler, config } = this;
     const { keys, number: isolate } = this.chance.of(this.isolates);
-    const [askedAtMs, before] = [scheduler.nowMs, network.orders.length];
-    const what = body ? "override" : "lift";
+    const [sentAtMs, changesBefore] = [scheduler.nowMs, network.overrideChanges.length];
+    const op = body ? "override" : "lift";
     try {
-      const asked = body && readOverrideRequest(body, key, config, scheduler.nowMs);
-      const told = await orUndefined(async () => {
-        return asked ? (await keys.setOverride(key, asked)).override : void (await keys.liftOverride(key));
+      const requested = body && readOverrideRequest(body, key, config, scheduler.nowMs);
+      const acknowledged = await orUnreachable(async () => {
+        return requested ? (await keys.setOverride(key, requested)).override : void (await keys.liftOverride(key));
       });
-      const [toldAtMs, after, deedsBefore] = [scheduler.nowMs, network.orders.length, network.deeds.length];
-      const span = { askedAtMs, endedAtMs: toldAtMs };
-      const endsAtMs = told?.done ? Date.parse(told.done.expires_at) : undefined;
-      this.orders.push({ key, what, override: asked, endsAtMs, ...span, isTold: told !== undefined });
-      if (!told) return false;
-      const order = { isolate, key, asked, told: told.done ?? undefined };
-      this.told.push({ ...order, askedAtMs, toldAtMs, before, after, deedsBefore });
+      const answeredAtMs = scheduler.nowMs;
+      const [changesAfter, executionsBefore] = [network.overrideChanges.length, network.executions.length];
+      const answered = acknowledged?.answer ?? undefined;
+      this.calls.push({
+        key,
+        op,
+        override: requested,
+        endsAtMs: answered ? Date.parse(answered.expires_at) : undefined,
+        sentAtMs,
+        endedAtMs: answeredAtMs,
+        isAcknowledged: acknowledged !== undefined,
+      });
+      if (!acknowledged) return false;
+      const span = { sentAtMs, answeredAtMs, changesBefore, changesAfter, executionsBefore };
+      this.overrides.push({ isolate, key, requested, answered, ...span });
       return true;
     } catch (error) {
-      // One that ends at an instant may be sent again when that has passed.
+      // A retry is refused when the instant at which the override ends has passed.
       if (error instanceof Refusal && error.kind === "invalid") return false;
       throw error;
     }
@@ -107,20 +117,19 @@ export class Admins {
   async #forget(key: string): Promise<boolean> {
     const { scheduler } = this;
     const { keys, number: isolate } = this.chance.of(this.isolates);
-    const askedAtMs = scheduler.nowMs;
-    const isTold = (await orUndefined(() => keys.forget(key))) !== undefined;
+    const sentAtMs = scheduler.nowMs;
+    const isAcknowledged = (await orUnreachable(() => keys.forget(key))) !== undefined;
     const endedAtMs = scheduler.nowMs;
-    this.orders.push({ key, what: "forget", askedAtMs, endedAtMs, isTold });
-    if (isTold) this.toldForgettings.push({ isolate, key, askedAtMs, toldAtMs: endedAtMs });
-    return isTold;
+    this.calls.push({ key, op: "forget", sentAtMs, endedAtMs, isAcknowledged });
+    if (isAcknowledged) this.forgets.push({ isolate, key, sentAtMs, answeredAtMs: endedAtMs });
+    return isAcknowledged;
   }
 
-  /** As it is sent: each is for a reason of its own, by which it can be told from others. */
-  #override(key: string): object {
+  #overrideBody(key: string): object {
     const { chance } = this;
     const kind = chance.of(["ban", "exempt", "limits"]);
     if (kind === "limits") return this.#limits(key).body;
-    return { kind, reason: `order ${this.#number++}`, ...this.#ends() };
+    return { kind, reason: this.#newReason(), ...this.#ends() };
   }
 
   #lastingLimits(key: string): { key: string; body: object } {
@@ -129,9 +138,13 @@ export class Admins {
 
   #limits(key: string, ends: object = this.#ends()): { key: string; body: object } {
     const { chance, duties } = this;
-    const counted = key.startsWith("ip:") ? chance.of([["caller"], ["ip"], ["caller", "ip"]]) : ["caller"];
-    const limits = counted.map((layer) => ({ policy: "small", layer, limits: chance.of(duties.limits) }));
-    return { key, body: { kind: "limits", reason: `order ${this.#number++}`, ...ends, limits } };
+    const layers = key.startsWith("ip:") ? chance.of([["caller"], ["ip"], ["caller", "ip"]]) : ["caller"];
+    const limits = layers.map((layer) => ({ policy: "small", layer, limits: chance.of(duties.limits) }));
+    return { key, body: { kind: "limits", reason: this.#newReason(), ...ends, limits } };
+  }
+
+  #newReason(): string {
+    return `order ${this.#reasons++}`;
   }
 
   #ends(): object {
@@ -142,10 +155,10 @@ export class Admins {
   }
 }
 
-/** What was done; undefined where nobody was told whether it was. */
-async function orUndefined<T>(order: () => Promise<T>): Promise<{ done: T } | undefined> {
+/** The answer of a call; undefined if the admin is told that an object is unreachable. */
+async function orUnreachable<T>(call: () => Promise<T>): Promise<{ answer: T } | undefined> {
   try {
-    return { done: await order() };
+    return { answer: await call() };
   } catch (error) {
     if (error instanceof Refusal && error.kind === "unreachable") return undefined;
     throw error;

@@ -1,365 +1,374 @@
 import { type Limit, longestWindowMs } from "../../src/core/limit";
 import type { LayerLimits, OverrideKind } from "../../src/core/override";
-import { groupBy } from "./groups";
+import type { Counter } from "../../src/object/protocol";
+import { groupBy } from "../../tools/group-by";
 
 /**
- * Judges by what callers were told alone: no object's word, deed or clock has a part in it. An admission counts from some
- * instant between the sending of its first attempt that was not told a denial, and its first allowing answer. Whatever
- * these instants were, no window may hold more than its limit: a mistake is what no choice of them can explain.
+ * Judges a history by the callers' side alone: no object's verdict, execution or clock has a part in it. An admission
+ * counts from some instant between the sending of its first call that was not denied and its first allowing answer. No
+ * window may hold more than its limit, wherever in these spans the instants lie. So only what no choice of instants can
+ * explain is a mistake.
  */
 
 /** How a call ended for its caller. */
-export type Ending = "admitted" | "replayed" | "denied" | "changed" | "unknown decision" | "reused id" | "unreachable";
+export type Outcome = "admitted" | "replayed" | "denied" | "changed" | "unknown decision" | "reused id" | "unreachable";
 
-/** A layer of the request that decides, its key, and its limits as the caller knows them. */
-export interface Counted {
-  readonly layer: string;
-  readonly key: string;
-  readonly limits: readonly Limit[];
-}
-
-export interface Attempt {
+/** One call of a caller, who may send several for one decision. */
+export interface CallerCall {
   readonly op: "consume" | "settle" | "release";
   readonly policy: string;
   /** Names the decision: policy, subject and id. */
-  readonly decision: string;
+  readonly decisionName: string;
   readonly cost: number;
-  readonly counted: readonly Counted[];
-  /** Layers in shadow count it too, which may know it for longer. */
+  /** The counters of live layers, with their limits as the caller knows them. */
+  readonly counters: readonly Counter[];
+  /** Layers in shadow count the call too. They may know its id for longer. */
   readonly hasShadow: boolean;
-  readonly askedAtMs: number;
+  readonly sentAtMs: number;
   readonly endedAtMs: number;
-  readonly ending: Ending;
-  /** What an allowing answer says of the limits on costs that decide. */
-  readonly said: readonly Said[];
+  readonly outcome: Outcome;
+  /** What an allowing answer reports of the live limits on costs. */
+  readonly standings: readonly ReportedStanding[];
 }
 
-/** How a limit stands: when all of it comes back is when the newest event leaves its window. */
-export interface Said {
+/** The reset of a limit, as reported: the newest event leaves the window then. */
+export interface ReportedStanding {
   readonly layer: string;
   readonly key: string;
   readonly windowMs: number;
   readonly resetsInMs: number;
 }
 
-/** What an admin asked of a key. */
-export interface KeyOrder {
+/** A call of an admin about a key. */
+export interface AdminCall {
   readonly key: string;
-  readonly what: "override" | "lift" | "forget";
+  readonly op: "override" | "lift" | "forget";
   readonly override?: { readonly kind: OverrideKind; readonly layers?: readonly LayerLimits[] | undefined } | undefined;
-  /** By its object's clock, as it was told. */
+  /** By the object's clock, as the answer reports it. */
   readonly endsAtMs?: number | undefined;
-  readonly askedAtMs: number;
+  readonly sentAtMs: number;
   readonly endedAtMs: number;
-  /** The admin knows that it was done. */
-  readonly isTold: boolean;
+  readonly isAcknowledged: boolean;
 }
 
-/** What the history itself makes uncertain. */
+/** What the history itself leaves uncertain. */
 export interface Margins {
-  /** How far an object's clock is from running evenly: its jumps and its ticks. */
+  /** How far an object's clock may be from running evenly: its jumps and its ticks. */
   readonly clockMs: number;
   /** The least and the most that objects' clocks are ahead of the true time. */
   readonly offsetsMs: readonly [least: number, most: number];
-  /** How long after a call has ended a message of it may still arrive. */
+  /** How long after its end a message of a call may still arrive. */
   readonly lateMs: number;
-  /** How long an attempt may be under way. */
+  /** How long an attempt may be in flight. */
   readonly attemptMs: number;
 }
 
-/** A decision that was admitted, at some instant of a span of time. */
+/** An admission: it happened at some instant of a span. */
 interface Admission {
-  readonly decision: string;
+  readonly decisionName: string;
   readonly policy: string;
   readonly cost: number;
-  readonly counted: readonly Counted[];
+  readonly counters: readonly Counter[];
   readonly fromMs: number;
   toMs: number;
-  /** An answer of it was no replay. */
-  isTold: boolean;
+  /** Some answer about it was not a replay. */
+  hasFirstAnswer: boolean;
 }
 
-/** An admission as one of its layers counts it. */
-interface Entry extends Admission {
-  readonly settles: readonly Attempt[];
-  /** When a release of it was first asked for. */
+/** An admission as one of its counters holds it. */
+interface CountedAdmission extends Admission {
+  readonly settles: readonly CallerCall[];
+  /** When the first release was sent. */
   readonly releasedMs: number;
-  /** The limits that decided about it, undefined where nobody can tell which were in force. */
-  readonly rule: Rule | undefined;
-  /** For how long it counts at least. */
-  readonly keptMs: number;
+  /** The limits that decided, undefined where the callers can't tell which were in force. */
+  readonly decidedBy: DecidingLimits | undefined;
+  /** How long the admission counts at least. */
+  readonly retainMs: number;
 }
 
-interface Rule {
+interface DecidingLimits {
   readonly limits: readonly Limit[];
-  /** The override that they are of. */
-  readonly order?: KeyOrder;
+  /** The call that set the override in force. */
+  readonly override?: AdminCall;
 }
 
 export function mistakesInAdmissions(
-  attempts: readonly Attempt[],
-  orders: readonly KeyOrder[],
+  calls: readonly CallerCall[],
+  adminCalls: readonly AdminCall[],
   margins: Margins,
 ): string[] {
-  const history = new Told(attempts, orders, margins);
-  return [...history.mistakes, ...history.overAdmitted()];
+  const history = new CallerHistory(calls, adminCalls, margins);
+  return [...history.mistakes, ...history.overAdmissions()];
 }
 
-class Told {
+class CallerHistory {
   readonly mistakes: string[] = [];
   readonly #admissions: Admission[] = [];
-  readonly #byDecision: Map<string, Attempt[]>;
-  readonly #forgettings: Map<string, KeyOrder[]>;
-  readonly #overrides: Map<string, KeyOrder[]>;
+  readonly #callsByDecision: Map<string, CallerCall[]>;
+  readonly #forgetsByKey: Map<string, AdminCall[]>;
+  /** The calls that set or lift overrides, in the order of their ends. */
+  readonly #overridesByKey: Map<string, AdminCall[]>;
 
   constructor(
-    attempts: readonly Attempt[],
-    orders: readonly KeyOrder[],
+    calls: readonly CallerCall[],
+    adminCalls: readonly AdminCall[],
     private readonly margins: Margins,
   ) {
-    this.#byDecision = groupBy(attempts, ({ decision }) => decision);
-    this.#forgettings = groupBy(
-      orders.filter(({ what }) => what === "forget"),
+    this.#callsByDecision = groupBy(calls, ({ decisionName }) => decisionName);
+    this.#forgetsByKey = groupBy(
+      adminCalls.filter(({ op }) => op === "forget"),
       ({ key }) => key,
     );
-    this.#overrides = groupBy(
-      orders.filter(({ what }) => what !== "forget").sort((a, b) => a.endedAtMs - b.endedAtMs),
+    this.#overridesByKey = groupBy(
+      adminCalls.filter(({ op }) => op !== "forget").sort((a, b) => a.endedAtMs - b.endedAtMs),
       ({ key }) => key,
     );
-    for (const own of this.#byDecision.values()) this.#follow(own);
+    for (const ofDecision of this.#callsByDecision.values()) this.#judgeDecision(ofDecision);
   }
 
-  /** One decision, as often as its id came back. */
-  #follow(attempts: readonly Attempt[]): void {
+  /** Judges all calls about one decision, which is admitted anew each time its id has been forgotten. */
+  #judgeDecision(calls: readonly CallerCall[]): void {
     const admissions: Admission[] = [];
-    const consumes = attempts.filter(({ op, counted }) => op === "consume" && counted.length > 0);
-    for (const one of consumes.filter(isAllowed).sort((a, b) => a.endedAtMs - b.endedAtMs)) {
+    const consumes = calls.filter(({ op, counters }) => op === "consume" && counters.length > 0);
+    for (const consume of consumes.filter(isAllowed).sort((a, b) => a.endedAtMs - b.endedAtMs)) {
       const last = admissions.at(-1);
-      if (last && this.#belongsTo(last, one)) continue;
-      const fromMs = this.#earliestMs(one, last, consumes);
-      this.#isCounted(one, fromMs, attempts);
+      if (last && this.#belongsTo(last, consume)) continue;
+      const fromMs = this.#earliestMs(consume, last, consumes);
+      this.#checkCounted(consume, fromMs, calls);
       admissions.push({
-        ...one,
+        ...consume,
         fromMs,
-        toMs: one.endedAtMs,
-        isTold: one.ending === "admitted",
+        toMs: consume.endedAtMs,
+        hasFirstAnswer: consume.outcome === "admitted",
       });
-      if (one.ending === "replayed" && !this.#isAttempted(consumes, one)) this.#mistake("a replay of nothing", one);
+      if (consume.outcome === "replayed" && !this.#mayBeSentBefore(consumes, consume))
+        this.#mistake("a replay of nothing", consume);
     }
     this.#admissions.push(...admissions);
-    for (const one of attempts.filter(({ op }) => op !== "consume")) this.#change(one, admissions, consumes);
-    for (const one of consumes.filter(({ ending }) => ending === "reused id"))
-      if (!this.#isAttempted(consumes, one, ({ cost }) => cost !== one.cost))
-        this.#mistake("a conflict with nothing", one);
+    for (const change of calls.filter(({ op }) => op !== "consume")) this.#checkChange(change, admissions, consumes);
+    for (const conflict of consumes.filter(({ outcome }) => outcome === "reused id"))
+      if (!this.#mayBeSentBefore(consumes, conflict, ({ cost }) => cost !== conflict.cost))
+        this.#mistake("a conflict with nothing", conflict);
   }
 
-  /** An admission is the newest event of every layer, or another is newer still. */
-  #isCounted(one: Attempt, fromMs: number, attempts: readonly Attempt[]): void {
-    const mayBeSettled = attempts.some(({ op, askedAtMs, endedAtMs }) => {
-      return op === "settle" && endedAtMs + this.margins.lateMs >= fromMs && askedAtMs <= one.endedAtMs;
+  /** Every counter holds the admission as its newest event, or holds a newer one. */
+  #checkCounted(consume: CallerCall, fromMs: number, calls: readonly CallerCall[]): void {
+    const mayBeSettled = calls.some(({ op, sentAtMs, endedAtMs }) => {
+      return op === "settle" && endedAtMs + this.margins.lateMs >= fromMs && sentAtMs <= consume.endedAtMs;
     });
-    if (mayBeSettled || this.#isForgotten(one.counted, fromMs, one.endedAtMs)) return;
-    const oldestMs = one.endedAtMs - fromMs + this.margins.clockMs;
-    for (const { layer, key, windowMs, resetsInMs } of one.said)
-      if (resetsInMs < windowMs - oldestMs) this.#mistake(`admitted, and not counted by ${layer} of ${key}`, one);
+    if (mayBeSettled || this.#mayBeForgotten(consume.counters, fromMs, consume.endedAtMs)) return;
+    const mostAgeMs = consume.endedAtMs - fromMs + this.margins.clockMs;
+    for (const { layer, key, windowMs, resetsInMs } of consume.standings)
+      if (resetsInMs < windowMs - mostAgeMs) this.#mistake(`admitted, but not counted by ${layer} of ${key}`, consume);
   }
 
-  /** The answer is of an admission that was told before; or it is one of its own. */
-  #belongsTo(last: Admission, one: Attempt): boolean {
-    const isReset = this.#isForgotten(one.counted, last.fromMs, one.endedAtMs);
-    if (!isReset && this.#isKnown(last, one)) {
-      if (one.cost !== last.cost) this.#mistake("admitted under an id that was used with another cost", one);
-      else if (one.ending === "admitted" && (last.isTold || one.askedAtMs > last.toMs))
-        this.#mistake("charged twice", one);
+  /** Whether the allowing answer is about the last admission. Otherwise it is about a new one. */
+  #belongsTo(last: Admission, consume: CallerCall): boolean {
+    const isForgotten = this.#mayBeForgotten(consume.counters, last.fromMs, consume.endedAtMs);
+    if (!isForgotten && this.#isIdKnown(last, consume)) {
+      if (consume.cost !== last.cost) this.#mistake("admitted under an id that was used with another cost", consume);
+      else if (consume.outcome === "admitted" && (last.hasFirstAnswer || consume.sentAtMs > last.toMs))
+        this.#mistake("charged twice", consume);
       else {
-        last.isTold ||= one.ending === "admitted";
+        last.hasFirstAnswer ||= consume.outcome === "admitted";
         return true;
       }
       return false;
     }
     const { clockMs, lateMs, attemptMs } = this.margins;
-    if (one.ending === "replayed") return one.askedAtMs < last.toMs + windowOf(one) + clockMs + lateMs;
-    // An id that is sent again just after a reset may be taken for the attempt of before.
-    const isAtOnce = one.endedAtMs < last.toMs + 2 * attemptMs + clockMs + lateMs;
-    if (isReset && isAtOnce) last.toMs = one.endedAtMs;
-    return isReset && isAtOnce;
+    if (consume.outcome === "replayed") return consume.sentAtMs < last.toMs + idWindowMs(consume) + clockMs + lateMs;
+    // An id that is sent again just after its key was forgotten may join an attempt from before.
+    const isAtOnce = consume.endedAtMs < last.toMs + 2 * attemptMs + clockMs + lateMs;
+    if (isForgotten && isAtOnce) last.toMs = consume.endedAtMs;
+    return isForgotten && isAtOnce;
   }
 
-  /** By any clock, when the answer was given. */
-  #isKnown(last: Admission, { endedAtMs }: Attempt): boolean {
-    return endedAtMs < last.fromMs + windowOf(last) - this.margins.clockMs;
+  /** Whether the id was known by any clock when the answer was given. */
+  #isIdKnown(last: Admission, { endedAtMs }: CallerCall): boolean {
+    return endedAtMs < last.fromMs + idWindowMs(last) - this.margins.clockMs;
   }
 
-  /** When the first attempt was sent that this admission may be of. */
-  #earliestMs(one: Attempt, last: Admission | undefined, consumes: readonly Attempt[]): number {
+  /** When the first call was sent that may have made this admission. */
+  #earliestMs(consume: CallerCall, last: Admission | undefined, consumes: readonly CallerCall[]): number {
     const { clockMs, lateMs } = this.margins;
-    const reachMs = windowOf(one) + clockMs + lateMs;
-    const forgottenMs = last ? last.fromMs + windowOf(last) - clockMs : Number.NEGATIVE_INFINITY;
-    const mayBeOf = ({ ending, askedAtMs, endedAtMs }: Attempt) =>
-      ending !== "denied" &&
-      ending !== "reused id" &&
-      askedAtMs <= one.endedAtMs &&
-      askedAtMs + reachMs >= one.askedAtMs &&
-      (!last || askedAtMs > last.toMs || endedAtMs + lateMs >= forgottenMs);
-    return Math.min(one.askedAtMs, ...consumes.filter(mayBeOf).map(({ askedAtMs }) => askedAtMs));
+    const reachMs = idWindowMs(consume) + clockMs + lateMs;
+    const lastKnownUntilMs = last ? last.fromMs + idWindowMs(last) - clockMs : Number.NEGATIVE_INFINITY;
+    const mayHaveMadeIt = ({ outcome, sentAtMs, endedAtMs }: CallerCall) =>
+      outcome !== "denied" &&
+      outcome !== "reused id" &&
+      sentAtMs <= consume.endedAtMs &&
+      sentAtMs + reachMs >= consume.sentAtMs &&
+      (!last || sentAtMs > last.toMs || endedAtMs + lateMs >= lastKnownUntilMs);
+    return Math.min(consume.sentAtMs, ...consumes.filter(mayHaveMadeIt).map(({ sentAtMs }) => sentAtMs));
   }
 
-  /** Some attempt, whatever it was told, may be what this one found. */
-  #isAttempted(consumes: readonly Attempt[], one: Attempt, isMeant: (other: Attempt) => boolean = () => true): boolean {
+  /** Whether another consume, whatever its outcome, may be the one that this call found. */
+  #mayBeSentBefore(
+    consumes: readonly CallerCall[],
+    call: CallerCall,
+    isCandidate: (other: CallerCall) => boolean = () => true,
+  ): boolean {
     const { clockMs, lateMs } = this.margins;
     return consumes.some(
       (other) =>
-        other !== one &&
-        isMeant(other) &&
-        other.askedAtMs <= one.endedAtMs &&
-        other.endedAtMs + lateMs + windowOf(other) + clockMs >= one.askedAtMs,
+        other !== call &&
+        isCandidate(other) &&
+        other.sentAtMs <= call.endedAtMs &&
+        other.endedAtMs + lateMs + idWindowMs(other) + clockMs >= call.sentAtMs,
     );
   }
 
-  /** A settle or a release finds what is known, and nothing else. */
-  #change(one: Attempt, admissions: readonly Admission[], consumes: readonly Attempt[]): void {
-    if (one.counted.length === 0) return;
-    if (one.ending === "changed" && !one.hasShadow && !this.#isAttempted(consumes, one))
-      this.#mistake("changed, though forgotten", one);
-    if (one.ending !== "unknown decision") return;
+  /** A settle or a release finds its decision exactly while the id is known. */
+  #checkChange(change: CallerCall, admissions: readonly Admission[], consumes: readonly CallerCall[]): void {
+    if (change.counters.length === 0) return;
+    if (change.outcome === "changed" && !change.hasShadow && !this.#mayBeSentBefore(consumes, change))
+      this.#mistake("changed, though forgotten", change);
+    if (change.outcome !== "unknown decision") return;
     const isLost = admissions.some(
       (admission) =>
-        admission.toMs <= one.askedAtMs &&
-        this.#isKnown(admission, one) &&
-        !this.#isForgotten(one.counted, admission.fromMs, one.endedAtMs),
+        admission.toMs <= change.sentAtMs &&
+        this.#isIdKnown(admission, change) &&
+        !this.#mayBeForgotten(change.counters, admission.fromMs, change.endedAtMs),
     );
-    if (isLost) this.#mistake("unknown, though admitted", one);
+    if (isLost) this.#mistake("unknown, though admitted", change);
   }
 
-  #isForgotten(counted: readonly Pick<Counted, "key">[], fromMs: number, toMs: number): boolean {
-    return counted.some(({ key }) =>
-      (this.#forgettings.get(key) ?? []).some(
-        ({ askedAtMs, endedAtMs }) => askedAtMs <= toMs && endedAtMs + this.margins.lateMs >= fromMs,
+  /** Whether an admin may have had one of the keys forgotten between two instants. */
+  #mayBeForgotten(counters: readonly Pick<Counter, "key">[], fromMs: number, toMs: number): boolean {
+    return counters.some(({ key }) =>
+      (this.#forgetsByKey.get(key) ?? []).some(
+        ({ sentAtMs, endedAtMs }) => sentAtMs <= toMs && endedAtMs + this.margins.lateMs >= fromMs,
       ),
     );
   }
 
   /** The windows that hold more than their limits. */
-  overAdmitted(): string[] {
-    const entries = groupBy(
-      this.#admissions.flatMap((admission) => admission.counted.map((counted) => ({ admission, counted }))),
-      ({ admission, counted: { layer, key } }) => `${admission.policy} ${layer} ${key}`,
+  overAdmissions(): string[] {
+    const byCounter = groupBy(
+      this.#admissions.flatMap((admission) => admission.counters.map((counter) => ({ admission, counter }))),
+      ({ admission, counter: { layer, key } }) => `${admission.policy} ${layer} ${key}`,
     );
-    return [...entries].flatMap(([name, own]) => {
-      const key = own[0]?.counted.key ?? "";
-      const all = own.map(({ admission, counted }) => this.#entry(admission, counted));
-      const rules = groupBy(
-        all.filter(({ rule }) => rule),
-        ({ rule }) => `${JSON.stringify(rule?.limits)} ${rule?.order?.askedAtMs}`,
+    return [...byCounter].flatMap(([name, ofCounter]) => {
+      const key = ofCounter[0]?.counter.key ?? "";
+      const all = ofCounter.map(({ admission, counter }) => this.#countedAdmission(admission, counter));
+      const byLimits = groupBy(
+        all.filter(({ decidedBy }) => decidedBy),
+        ({ decidedBy }) => `${JSON.stringify(decidedBy?.limits)} ${decidedBy?.override?.sentAtMs}`,
       );
-      return [...rules.values()].flatMap((decided) =>
-        (decided[0]?.rule?.limits ?? []).flatMap((limit) => this.#exceeded(name, key, limit, decided, all)),
+      return [...byLimits.values()].flatMap((sameLimits) =>
+        (sameLimits[0]?.decidedBy?.limits ?? []).flatMap((limit) =>
+          this.#overAdmission(name, key, limit, sameLimits, all),
+        ),
       );
     });
   }
 
-  #entry(admission: Admission, { layer, key, limits }: Counted): Entry {
-    const { decision, fromMs, toMs, policy } = admission;
-    const changes = (this.#byDecision.get(decision) ?? []).filter(({ askedAtMs }) => askedAtMs >= fromMs);
-    const rule = this.#ruleOf(key, policy, layer, limits, fromMs, toMs);
+  #countedAdmission(admission: Admission, counter: Counter): CountedAdmission {
+    const { decisionName, fromMs, toMs, policy } = admission;
+    const changes = (this.#callsByDecision.get(decisionName) ?? []).filter(({ sentAtMs }) => sentAtMs >= fromMs);
+    const releases = changes.filter(({ op }) => op === "release");
+    const decidedBy = this.#limitsDuring(policy, counter, fromMs, toMs);
     return {
       ...admission,
       settles: changes.filter(({ op }) => op === "settle"),
-      releasedMs: Math.min(
-        Number.POSITIVE_INFINITY,
-        ...changes.filter(({ op }) => op === "release").map(({ askedAtMs }) => askedAtMs),
-      ),
-      rule,
-      keptMs: Math.max(windowOf(admission), rule?.order ? longestWindowMs(rule.limits) : 0),
+      releasedMs: Math.min(Number.POSITIVE_INFINITY, ...releases.map(({ sentAtMs }) => sentAtMs)),
+      decidedBy,
+      retainMs: Math.max(idWindowMs(admission), decidedBy?.override ? longestWindowMs(decidedBy.limits) : 0),
     };
   }
 
-  /** The limits that were in force all the time, if that is certain: none under an exemption or a ban. */
-  #ruleOf(
-    key: string,
+  /** The limits that were certainly in force from `fromMs` to `toMs`: no limits under an exemption or a ban. */
+  #limitsDuring(
     policy: string,
-    layer: string,
-    own: readonly Limit[],
+    { layer, key, limits }: Counter,
     fromMs: number,
     toMs: number,
-  ): Rule | undefined {
+  ): DecidingLimits | undefined {
     const { lateMs, clockMs, offsetsMs } = this.margins;
-    const orders = (this.#overrides.get(key) ?? []).filter(({ askedAtMs }) => askedAtMs <= toMs);
-    const order = orders.filter(({ isTold }) => isTold).findLast(({ endedAtMs }) => endedAtMs <= fromMs);
-    const isDisturbed = orders.some(
-      (other) => other !== order && (!order || other.endedAtMs + lateMs >= order.askedAtMs),
-    );
-    if (isDisturbed) return undefined;
-    const { override, endsAtMs = 0 } = order ?? {};
-    if (!order || !override || fromMs + offsetsMs[0] - clockMs >= endsAtMs + lateMs) return { limits: own };
+    const calls = (this.#overridesByKey.get(key) ?? []).filter(({ sentAtMs }) => sentAtMs <= toMs);
+    const last = calls.filter(({ isAcknowledged }) => isAcknowledged).findLast(({ endedAtMs }) => endedAtMs <= fromMs);
+    const isUncertain = calls.some((other) => other !== last && (!last || other.endedAtMs + lateMs >= last.sentAtMs));
+    if (isUncertain) return undefined;
+    const { override, endsAtMs = 0 } = last ?? {};
+    if (!last || !override || fromMs + offsetsMs[0] - clockMs >= endsAtMs + lateMs) return { limits };
     if (toMs + offsetsMs[1] >= endsAtMs) return undefined;
-    if (override.kind !== "limits") return { limits: [], order };
-    const other = override.layers?.find((one) => one.policy === policy && one.layer === layer);
-    return other ? { limits: other.limits, order } : { limits: own };
+    if (override.kind !== "limits") return { limits: [], override: last };
+    const overriding = override.layers?.find((named) => named.policy === policy && named.layer === layer);
+    return overriding ? { limits: overriding.limits, override: last } : { limits };
   }
 
   /**
-   * Whoever of `decided` was the last was decided by `limit`, with all of those in its window that were before: more than
-   * one is told of a counter once.
+   * Whichever of `sameLimits` was decided last, `limit` decided it, with every earlier one in the window. Reports the
+   * first window that holds too much for any choice of the last one.
    */
-  #exceeded(name: string, key: string, limit: Limit, decided: readonly Entry[], all: readonly Entry[]): string[] {
-    if (sumOf(all, (entry) => Math.max(entry.cost, ...entry.settles.map(({ cost }) => cost))) <= limit.max) return [];
-    for (const { toMs: untilMs, rule } of decided) {
-      const isIn = (entry: Entry) =>
-        entry.toMs <= untilMs &&
-        untilMs - entry.fromMs < this.#countsForMs(entry, limit, rule?.order) - this.margins.clockMs &&
-        !this.#isForgotten([{ key }], entry.fromMs, untilMs);
-      const rivals = decided.filter(isIn);
-      const lastFromMs = Math.max(...rivals.map(({ fromMs }) => fromMs));
-      const earlier = all.filter((entry) => entry.toMs <= lastFromMs && !rivals.includes(entry) && isIn(entry));
-      const inWindow = [...rivals, ...earlier];
-      const used = sumOf(inWindow, (entry) => this.#leastWeight(entry, limit, lastFromMs, untilMs));
+  #overAdmission(
+    name: string,
+    key: string,
+    limit: Limit,
+    sameLimits: readonly CountedAdmission[],
+    all: readonly CountedAdmission[],
+  ): string[] {
+    // Quick check: all of them together fit.
+    const mostWeight = ({ cost, settles }: CountedAdmission) => Math.max(cost, ...settles.map((settle) => settle.cost));
+    if (sumOf(all, mostWeight) <= limit.max) return [];
+    for (const { toMs: untilMs, decidedBy } of sameLimits) {
+      const isInWindow = (admission: CountedAdmission) =>
+        admission.toMs <= untilMs &&
+        untilMs - admission.fromMs < this.#countsForMs(admission, limit, decidedBy?.override) - this.margins.clockMs &&
+        !this.#mayBeForgotten([{ key }], admission.fromMs, untilMs);
+      const candidates = sameLimits.filter(isInWindow);
+      const lastFromMs = Math.max(...candidates.map(({ fromMs }) => fromMs));
+      const earlier = all.filter(
+        (admission) => admission.toMs <= lastFromMs && !candidates.includes(admission) && isInWindow(admission),
+      );
+      const inWindow = [...candidates, ...earlier];
+      const used = sumOf(inWindow, (admission) => this.#leastWeight(admission, limit, lastFromMs, untilMs));
       if (used > limit.max)
         return [
           `too much was admitted by ${name}: ${used} under ${JSON.stringify(limit)}, ` +
-            inWindow.map(({ decision, fromMs, toMs }) => `${decision} at ${fromMs} to ${toMs}`).join(", "),
+            inWindow.map(({ decisionName, fromMs, toMs }) => `${decisionName} at ${fromMs} to ${toMs}`).join(", "),
         ];
     }
     return [];
   }
 
-  /** What a longer window sees is what was kept; an override keeps, from when it is set, what counts then. */
-  #countsForMs({ fromMs, keptMs }: Entry, { windowMs }: Limit, order: KeyOrder | undefined): number {
-    const isHeld = order && order.endedAtMs + this.margins.clockMs < fromMs + keptMs;
-    return isHeld ? windowMs : Math.min(windowMs, keptMs);
+  /** How long an admission counts in a limit: no longer than it is kept. An override keeps what counts when it is set. */
+  #countsForMs({ fromMs, retainMs }: CountedAdmission, { windowMs }: Limit, override: AdminCall | undefined): number {
+    const isKeptByOverride = override && override.endedAtMs + this.margins.clockMs < fromMs + retainMs;
+    return isKeptByOverride ? windowMs : Math.min(windowMs, retainMs);
   }
 
-  /** What it counts at least, to a decision between two instants. */
+  /** The least that an admission may weigh to a decision between two instants. */
   #leastWeight(
-    { cost, settles, releasedMs, fromMs, toMs, ...entry }: Entry,
+    { cost, settles, releasedMs, fromMs, toMs, ...admission }: CountedAdmission,
     limit: Limit,
     afterMs: number,
     untilMs: number,
   ): number {
     if (limit.kind === "concurrent") return releasedMs <= untilMs ? 0 : 1;
-    const costs = settles.filter(({ askedAtMs }) => askedAtMs <= untilMs).map((settle) => settle.cost);
-    const knownUntilMs = fromMs + windowOf(entry) - this.margins.clockMs;
+    const costs = settles.filter(({ sentAtMs }) => sentAtMs <= untilMs).map((settle) => settle.cost);
+    const knownUntilMs = fromMs + idWindowMs(admission) - this.margins.clockMs;
     const isSettled = settles.some(
-      ({ ending, askedAtMs, endedAtMs }) =>
-        ending === "changed" && askedAtMs >= toMs && endedAtMs <= Math.min(afterMs, knownUntilMs),
+      ({ outcome, sentAtMs, endedAtMs }) =>
+        outcome === "changed" && sentAtMs >= toMs && endedAtMs <= Math.min(afterMs, knownUntilMs),
     );
     return isSettled ? Math.min(...costs) : Math.min(cost, ...costs);
   }
 
-  #mistake(what: string, { op, decision, askedAtMs, endedAtMs, ending }: Attempt): void {
-    this.mistakes.push(`${what}: ${op} ${decision}, asked at ${askedAtMs}, ${ending} at ${endedAtMs}`);
+  #mistake(text: string, { op, decisionName, sentAtMs, endedAtMs, outcome }: CallerCall): void {
+    this.mistakes.push(`${text}: ${op} ${decisionName}, sent at ${sentAtMs}, ${outcome} at ${endedAtMs}`);
   }
 }
 
-function isAllowed({ ending }: Attempt): boolean {
-  return ending === "admitted" || ending === "replayed";
+function isAllowed({ outcome }: CallerCall): boolean {
+  return outcome === "admitted" || outcome === "replayed";
 }
 
-/** For how long an id is known: the longest window of the limits that decide, whatever overrides them. */
-function windowOf({ counted }: { readonly counted: readonly Counted[] }): number {
-  return Math.max(...counted.map(({ limits }) => longestWindowMs(limits)));
+/** How long an id is known: the longest window of the policy's own limits, whatever overrides them. */
+function idWindowMs({ counters }: Pick<CallerCall, "counters">): number {
+  return Math.max(...counters.map(({ limits }) => longestWindowMs(limits)));
 }
 
-function sumOf<T>(items: readonly T[], weight: (item: T) => number): number {
-  return items.reduce((sum, item) => sum + weight(item), 0);
+function sumOf<T>(items: readonly T[], weightOf: (item: T) => number): number {
+  return items.reduce((sum, item) => sum + weightOf(item), 0);
 }

@@ -5,38 +5,37 @@ import { readInlineCheck, readInlineConsume, readInlineRelease, readInlineSettle
 import { readCheck, readConsume, readRelease, readSettle, type ValidRequest } from "../../src/request/read";
 import { Refusal } from "../../src/request/refusal";
 import type { Chance } from "../../tools/chance";
-import type { Attempt, Ending } from "./admissions";
-import { groupBy } from "./groups";
+import { groupBy } from "../../tools/group-by";
+import type { CallerCall, Outcome } from "./admissions";
 import type { Network } from "./network";
-import { nameOf, type Place, type Told } from "./record";
+import { type AnsweredCall, type BatchPosition, eventNameOf } from "./record";
 import type { Scheduler } from "./scheduler";
 import type { Isolate } from "./system";
 
 export type Range = readonly [least: number, most: number];
 
-/** What callers do. Shares are from 0 to 1. */
+/** How callers behave. Shares are from 0 to 1. */
 export interface Habits {
-  /** How many requests each of them has. */
+  /** How many requests a caller has. */
   readonly requests: Range;
   /** The share of requests that are batches, and how many calls a batch has. */
-  readonly batches: number;
+  readonly batchShare: number;
   readonly batchSize: Range;
-  /** How often an id comes back, about when it is forgotten. */
-  readonly returns: number;
-  /** How many of a caller's ids come back at most. */
-  readonly returning: number;
+  /** The share of requests that reuse an earlier id, mostly around the instant at which it is forgotten. */
+  readonly returnShare: number;
+  /** How many ids of a caller are reused at most. */
+  readonly mostReturning: number;
   /** The share of requests that name limits of their own, and those limits. */
-  readonly inline: number;
+  readonly inlineShare: number;
   readonly inlineLimits: readonly (readonly string[])[];
-  /** How often a request is followed by many more like it at once, and by how many. */
-  readonly bursts: number;
+  /** The share of requests that are followed by a burst of similar requests, and how many a burst has. */
+  readonly burstShare: number;
   readonly burstSize: Range;
-  /** How many users there are. */
   readonly users: number;
-  /** A cost is from 1 to this. */
+  /** Costs are from 1 to this. */
   readonly mostCost: number;
-  /** How often they rest for long between requests, and how long at most. */
-  readonly rests: number;
+  /** The share of requests before which the caller rests for long, and how long at most. */
+  readonly restShare: number;
   readonly restMs: number;
 }
 
@@ -45,27 +44,28 @@ interface Subject {
   readonly ip: string;
 }
 
-/** What a caller consumes under one id, however often it has to ask. */
-interface Wish {
+/** What a caller wants to consume under one id, however many calls that takes. */
+interface Intent {
   readonly id: string;
-  /** What it goes by: a subject that a policy counts, or limits that it names. */
-  readonly whose: { readonly policy: string; readonly subject: Subject } | { readonly layers: readonly object[] };
+  /** A subject of a policy, or layers that the caller names inline. */
+  readonly countedBy: { readonly policy: string; readonly subject: Subject } | { readonly layers: readonly object[] };
   readonly cost: number;
-  /** What it is settled at, if it is: one cost each, since of two settles the last to arrive holds. */
+  /** The cost of a settle, if there is one. The same in every settle, since the last settle to arrive wins. */
   readonly settledCost: number;
 }
 
-/** A call, of which a caller may send many at once. */
-interface Ask {
-  readonly op: Told["op"];
-  readonly wish: Wish;
-  readonly asked: Told["asked"];
+interface CallToSend {
+  readonly op: AnsweredCall["op"];
+  readonly intent: Intent;
+  readonly request: AnsweredCall["request"];
 }
 
-/** Callers, each with requests of its own: one by one, in many attempts at once, and in batches. */
+/** Callers with requests of their own: one by one, in several concurrent calls, and in batches. */
 export class Callers {
-  readonly told: Told[] = [];
-  readonly attempts: Attempt[] = [];
+  /** The calls that got a decision, as the judge of both sides needs them. */
+  readonly answered: AnsweredCall[] = [];
+  /** All calls but checks, as the judge of the callers' side needs them. */
+  readonly calls: CallerCall[] = [];
 
   constructor(
     private readonly config: Config,
@@ -78,215 +78,225 @@ export class Callers {
 
   async run(name: number, requests: number): Promise<void> {
     const { chance, scheduler, habits } = this;
-    const admitted: Wish[] = [];
-    const known: Wish[] = [];
-    for (let request = 0; request < requests; request++) {
-      const id = `${name}-${request}`;
-      const back = chance.is(habits.returns)
-        ? known[chance.below(Math.min(habits.returning, known.length))]
+    const admitted: Intent[] = [];
+    const used: Intent[] = [];
+    for (let i = 0; i < requests; i++) {
+      const id = `${name}-${i}`;
+      const returning = chance.is(habits.returnShare)
+        ? used[chance.below(Math.min(habits.mostReturning, used.length))]
         : undefined;
-      if (back) await this.#comeBack(back, `${id}-beside`);
+      if (returning) await this.#reuseId(returning, `${id}-beside`);
       else {
-        await scheduler.sleep(chance.below(chance.is(habits.rests) ? habits.restMs : 400));
-        if (chance.is(habits.batches)) known.push(...(await this.#batch(id, admitted)));
-        else known.push(await this.#alone(this.#wish(id), admitted));
+        await scheduler.sleep(chance.below(chance.is(habits.restShare) ? habits.restMs : 400));
+        if (chance.is(habits.batchShare)) used.push(...(await this.#batch(id, admitted)));
+        else used.push(await this.#single(this.#newIntent(id), admitted));
       }
-      const last = known.at(-1);
-      if (last && chance.is(habits.bursts)) await this.#burst(last, id);
+      const last = used.at(-1);
+      if (last && chance.is(habits.burstShare)) await this.#burst(last, id);
     }
   }
 
-  /** The same ids round after round, each time after their window, among many that are used once. */
+  /** Sends the same ids round after round, after their window has passed, among many ids that are used once. */
   async runJobs(rounds: number): Promise<void> {
     const { chance, scheduler } = this;
     const jobs = Array.from({ length: 14 }, (_, i) => this.#job(`job-${i}`));
     for (let round = 0; round < rounds; round++) {
-      const wishes = Array.from({ length: 100 }, (_, i) => jobs[i] ?? this.#job(`${round}-${i}`));
-      for (let i = wishes.length; i > 1; ) wishes.push(...wishes.splice(chance.below(i--), 1));
-      const again = chance.of([(job: Wish) => this.#consume(job, 2), (job: Wish) => this.#settle(job)]);
+      const intents = Array.from({ length: 100 }, (_, i) => jobs[i] ?? this.#job(`${round}-${i}`));
+      for (let i = intents.length; i > 1; ) intents.push(...intents.splice(chance.below(i--), 1));
+      const again = chance.of([(job: Intent) => this.#consume(job, 2), (job: Intent) => this.#settle(job)]);
       await this.#sendBatch(
         `${round}`,
-        wishes.map((wish) => this.#consume(wish, 2)),
+        intents.map((intent) => this.#consume(intent, 2)),
       );
       await this.#sendBatch(`${round} again`, jobs.map(again));
       await scheduler.sleep(1_500 + chance.below(10_000));
     }
   }
 
-  #job(id: string): Wish {
-    return { id, whose: { policy: "small", subject: { user: "u0", ip: "10.0.0.0" } }, cost: 1, settledCost: 0 };
+  #job(id: string): Intent {
+    return { id, countedBy: { policy: "small", subject: { user: "u0", ip: "10.0.0.0" } }, cost: 1, settledCost: 0 };
   }
 
-  async #alone(wish: Wish, admitted: Wish[]): Promise<Wish> {
+  /** Sends one intent in up to three calls, then perhaps settles or releases it. */
+  async #single(intent: Intent, admitted: Intent[]): Promise<Intent> {
     const { chance, scheduler } = this;
-    if (chance.is(0.15)) await this.#send(this.#check(wish));
+    if (chance.is(0.15)) await this.#send(this.#check(intent));
     const attempts = 1 + chance.below(3);
-    const underWay: Promise<boolean>[] = [];
+    const inFlight: Promise<boolean>[] = [];
     for (let attempt = 1; attempt <= attempts; attempt++) {
-      const one = this.#send(this.#consume(wish, attempt));
-      underWay.push(one);
-      // Some wait for the answer, some hang up and try again, some never wait at all.
-      if (chance.is(0.5)) await Promise.race([one, scheduler.sleep(chance.below(100))]);
-      else if (chance.is(0.7) && (await one)) break;
+      const isAnswered = this.#send(this.#consume(intent, attempt));
+      inFlight.push(isAnswered);
+      // Some callers wait for the answer, some hang up and retry, some do not wait at all.
+      if (chance.is(0.5)) await Promise.race([isAnswered, scheduler.sleep(chance.below(100))]);
+      else if (chance.is(0.7) && (await isAnswered)) break;
     }
-    await Promise.all(underWay);
-    if (!this.#isAdmitted(wish)) return wish;
+    await Promise.all(inFlight);
+    if (!this.#isAdmitted(intent)) return intent;
     if (chance.is(0.5)) {
-      admitted.push(wish);
-      return wish;
+      admitted.push(intent);
+      return intent;
     }
-    if (chance.is(0.5)) await this.#repeat(() => this.#settle(wish));
-    if (chance.is(0.7)) await this.#repeat(() => this.#release(wish));
-    // One that was over long ago, in the eyes of its caller.
-    if (chance.is(0.2)) await this.#send(this.#consume(wish, attempts + 1));
-    return wish;
+    if (chance.is(0.5)) await this.#repeat(() => this.#settle(intent));
+    if (chance.is(0.7)) await this.#repeat(() => this.#release(intent));
+    // A late retry of a decision that the caller has finished.
+    if (chance.is(0.2)) await this.#send(this.#consume(intent, attempts + 1));
+    return intent;
   }
 
   /**
-   * The same id again: about when it is forgotten, or before. Somebody who shares a key may ask at once, or when what the
-   * id was charged first has left its window.
+   * Sends the same id again, around the instant at which it is forgotten, or before. Another subject that shares a key may
+   * then send at once, or when the id's first charge has left a window.
    */
-  async #comeBack(wish: Wish, beside: string): Promise<void> {
+  async #reuseId(intent: Intent, besideId: string): Promise<void> {
     const { chance, scheduler, habits } = this;
-    const calls = this.attempts.filter(({ decision }) => decision === decisionOf(wish));
+    const calls = this.calls.filter(({ decisionName }) => decisionName === decisionNameOf(intent));
     const call = chance.of([calls.at(-1), calls[0]]);
-    const windows = this.#check(wish).asked.policy.layers.flatMap(({ limits }) =>
+    const windows = this.#check(intent).request.policy.layers.flatMap(({ limits }) =>
       limits.map(({ windowMs }) => windowMs),
     );
     const windowMs = Math.max(...windows);
-    const leavesMs = (calls[0]?.askedAtMs ?? scheduler.nowMs) + chance.of(windows);
-    const edgeMs = (chance.is(0.8) ? call?.askedAtMs : call?.endedAtMs) ?? scheduler.nowMs;
+    const leavesMs = (calls[0]?.sentAtMs ?? scheduler.nowMs) + chance.of(windows);
+    const edgeMs = (chance.is(0.8) ? call?.sentAtMs : call?.endedAtMs) ?? scheduler.nowMs;
     const nearMs = chance.is(0.7) ? chance.below(30) - 15 : chance.below(chance.of([600, 3_000]));
-    const isEarly = chance.is(call?.ending === "denied" ? 0.6 : 0.15);
+    const isEarly = chance.is(call?.outcome === "denied" ? 0.6 : 0.15);
     await scheduler.sleep(isEarly ? chance.below(windowMs) : edgeMs + windowMs + nearMs - scheduler.nowMs);
-    // Not every caller remembers what it has used an id for.
-    const again = chance.is(0.05) ? { ...wish, cost: (wish.cost % habits.mostCost) + 1 } : wish;
+    // A careless caller uses the id with another cost.
+    const again = chance.is(0.05) ? { ...intent, cost: (intent.cost % habits.mostCost) + 1 } : intent;
     await this.#send(this.#consume(again, 2));
     if (chance.is(0.8)) {
       await scheduler.sleep(chance.of([0, 0, chance.below(30), leavesMs + chance.below(60) - scheduler.nowMs]));
-      await this.#send(this.#consume(this.#neighbour(wish, beside), 1));
+      await this.#send(this.#consume(this.#neighbour(intent, besideId), 1));
     }
-    if (chance.is(0.2)) await this.#repeat(() => chance.of([() => this.#settle(wish), () => this.#release(wish)])());
+    if (chance.is(0.2))
+      await this.#repeat(() => chance.of([() => this.#settle(intent), () => this.#release(intent)])());
   }
 
-  /** Another request by one of its keys. */
-  #neighbour({ whose, ...wish }: Wish, id: string): Wish {
-    if ("layers" in whose) return { ...wish, whose, id };
+  /** An intent that shares a key with this one. */
+  #neighbour({ countedBy, ...intent }: Intent, id: string): Intent {
+    if ("layers" in countedBy) return { ...intent, countedBy, id };
     const other = this.#subject();
-    const subject = this.chance.is(0.5) ? { ...other, ip: whose.subject.ip } : { ...whose.subject, ip: other.ip };
-    return { ...wish, whose: { ...whose, subject }, id };
+    const subject = this.chance.is(0.5)
+      ? { ...other, ip: countedBy.subject.ip }
+      : { ...countedBy.subject, ip: other.ip };
+    return { ...intent, countedBy: { ...countedBy, subject }, id };
   }
 
-  /** Many requests at once that are counted as the first is. */
-  async #burst(like: Wish, name: string): Promise<void> {
+  /** Sends many requests at once that count by the keys of the first. */
+  async #burst(first: Intent, name: string): Promise<void> {
     const { chance, habits } = this;
-    const size = within(habits.burstSize, chance);
-    const wishes = Array.from({ length: size }, (_, i) => ({ ...like, id: `${name}-like-${i}`, cost: 1 }));
-    if ("layers" in like.whose) await Promise.all(wishes.map((wish) => this.#send(this.#consume(wish, 2))));
+    const size = numberIn(habits.burstSize, chance);
+    const intents = Array.from({ length: size }, (_, i) => ({ ...first, id: `${name}-like-${i}`, cost: 1 }));
+    if ("layers" in first.countedBy) await Promise.all(intents.map((intent) => this.#send(this.#consume(intent, 2))));
     else
       await this.#sendBatch(
         `${name} burst`,
-        wishes.map((wish) => this.#consume(wish, 2)),
+        intents.map((intent) => this.#consume(intent, 2)),
       );
   }
 
-  /** Until it is acknowledged or tried often enough, and sometimes once more. */
-  async #repeat(ask: () => Ask): Promise<void> {
-    for (let tries = 0; tries < 6; tries++) if ((await this.#send(ask())) && this.chance.is(0.7)) return;
+  /** Sends a call until it is acknowledged, at most six times, and sometimes once more. */
+  async #repeat(nextCall: () => CallToSend): Promise<void> {
+    for (let tries = 0; tries < 6; tries++) if ((await this.#send(nextCall())) && this.chance.is(0.7)) return;
   }
 
-  /** A batch, which may be sent again: as a whole, or what was not answered. */
-  async #batch(name: string, admitted: Wish[]): Promise<Wish[]> {
+  /** Sends a batch, and retries the whole batch or its unanswered calls. */
+  async #batch(name: string, admitted: Intent[]): Promise<Intent[]> {
     const { chance } = this;
-    const wishes: Wish[] = [];
-    const asks = Array.from({ length: within(this.habits.batchSize, chance) }, (_, i) => {
+    const intents: Intent[] = [];
+    const callsOf = Array.from({ length: numberIn(this.habits.batchSize, chance) }, (_, i) => {
       const earlier = admitted[chance.below(admitted.length)];
       if (earlier && chance.is(0.2)) return () => this.#settle(earlier);
       if (earlier && chance.is(0.3)) return () => this.#release(earlier);
-      if (chance.is(0.15)) return () => this.#check(this.#wish("", 0));
-      const known = wishes[chance.below(wishes.length)];
-      if (known && chance.is(0.1)) return () => this.#settle(known);
-      const isRepeated = known !== undefined && chance.is(0.15);
-      const wish = isRepeated ? known : this.#wish(`${name}-${i}`, 0);
-      if (!isRepeated) wishes.push(wish);
-      return (attempt: number) => this.#consume(wish, isRepeated ? attempt + 1 : attempt);
+      if (chance.is(0.15)) return () => this.#check(this.#newIntent("", 0));
+      const sibling = intents[chance.below(intents.length)];
+      if (sibling && chance.is(0.1)) return () => this.#settle(sibling);
+      const isRepeated = sibling !== undefined && chance.is(0.15);
+      const intent = isRepeated ? sibling : this.#newIntent(`${name}-${i}`, 0);
+      if (!isRepeated) intents.push(intent);
+      return (attempt: number) => this.#consume(intent, isRepeated ? attempt + 1 : attempt);
     });
-    for (let attempt = 1, left = asks; attempt <= 3 && left.length > 0; attempt++) {
-      const answered = await this.#sendBatch(
+    for (let attempt = 1, left = callsOf; attempt <= 3 && left.length > 0; attempt++) {
+      const isAnswered = await this.#sendBatch(
         `${name} ${attempt}`,
-        left.map((ask) => ask(attempt)),
+        left.map((callOf) => callOf(attempt)),
         attempt === 1,
       );
-      if (chance.is(0.7)) left = left.filter((_, i) => !answered[i]);
+      if (chance.is(0.7)) left = left.filter((_, i) => !isAnswered[i]);
     }
-    admitted.push(...wishes.filter((wish) => this.#isAdmitted(wish)));
-    return wishes;
+    admitted.push(...intents.filter((intent) => this.#isAdmitted(intent)));
+    return intents;
   }
 
-  /** Which of them were answered. */
-  #sendBatch(batch: string, asks: readonly Ask[], isFirst = true): Promise<boolean[]> {
+  /** Resolves with whether each call was answered. */
+  #sendBatch(batch: string, toSend: readonly CallToSend[], isFirst = true): Promise<boolean[]> {
     const { limiter, number } = this.chance.of(this.isolates);
     const limiterOf = limiter.forBatch();
-    const named = groupBy(asks, ({ op, asked }) => `${op} ${nameOf(asked)}`);
-    const isOnly = ({ op, asked }: Ask) => named.get(`${op} ${nameOf(asked)}`)?.length === 1;
+    const alike = groupBy(toSend, ({ op, request }) => `${op} ${eventNameOf(request)}`);
+    const isOnly = ({ op, request }: CallToSend) => alike.get(`${op} ${eventNameOf(request)}`)?.length === 1;
     return Promise.all(
-      asks.map((ask, index) =>
-        this.#ask(ask, limiterOf(index), number, { batch, index, isFirst: isFirst && isOnly(ask) }),
+      toSend.map((call, index) =>
+        this.#sendTo(call, limiterOf(index), number, { batch, index, isFirst: isFirst && isOnly(call) }),
       ),
     );
   }
 
-  #send(ask: Ask): Promise<boolean> {
+  #send(call: CallToSend): Promise<boolean> {
     const { limiter, number } = this.chance.of(this.isolates);
-    return this.#ask(ask, limiter, number);
+    return this.#sendTo(call, limiter, number);
   }
 
-  /** True if the caller knows how it ended. */
-  async #ask(ask: Ask, limiter: Limiter, isolate: number, place?: Place): Promise<boolean> {
+  /** Resolves with whether the caller got an answer that settles the matter. */
+  async #sendTo(call: CallToSend, limiter: Limiter, isolate: number, batchPosition?: BatchPosition): Promise<boolean> {
     const { scheduler, network } = this;
-    const { op, asked } = ask;
-    const askedAtMs = scheduler.nowMs;
-    const before = network.deeds.length;
+    const { op, request } = call;
+    const sentAtMs = scheduler.nowMs;
+    const executionsBefore = network.executions.length;
     try {
-      const decided =
+      const decision =
         op === "check"
-          ? await limiter.check(asked)
+          ? await limiter.check(request)
           : op === "settle" || op === "release"
-            ? { allowed: true, replayed: false, ...(await limiter[op](asked)) }
-            : await limiter.consume({ ...asked, isNew: asked.isNew ?? false, aliases: [] }, () => {});
-      const [toldAtMs, after] = [scheduler.nowMs, network.deeds.length];
-      this.told.push({ op, isolate, asked, decided, askedAtMs, toldAtMs, before, after, ...(place && { place }) });
-      this.#note(ask, askedAtMs, endingOf(op, decided), decided);
+            ? { allowed: true, replayed: false, ...(await limiter[op](request)) }
+            : await limiter.consume({ ...request, isNew: request.isNew ?? false, aliases: [] }, () => {});
+      const [answeredAtMs, executionsAfter] = [scheduler.nowMs, network.executions.length];
+      const span = { sentAtMs, answeredAtMs, executionsBefore, executionsAfter };
+      this.answered.push({ op, isolate, request, decision, ...span, ...(batchPosition && { batchPosition }) });
+      this.#note(call, sentAtMs, outcomeOf(op, decision), decision);
       return true;
     } catch (error) {
-      // An event is unknown once its window has passed, and an id is free for another cost.
-      const ending = error instanceof Refusal ? ENDINGS.get(error.kind) : undefined;
-      if (!ending) throw error;
-      this.#note(ask, askedAtMs, ending);
-      return ending === "reused id";
+      // Refusals that a history may run into: an id may be forgotten, or be in use with another cost.
+      const outcome = error instanceof Refusal ? OUTCOMES.get(error.kind) : undefined;
+      if (!outcome) throw error;
+      this.#note(call, sentAtMs, outcome);
+      return outcome === "reused id";
     }
   }
 
-  #note({ op, wish, asked }: Ask, askedAtMs: number, ending: Ending, decided?: Told["decided"]): void {
+  #note(
+    { op, intent, request }: CallToSend,
+    sentAtMs: number,
+    outcome: Outcome,
+    decision?: AnsweredCall["decision"],
+  ): void {
     if (op === "check") return;
-    const { cost, counters: counted, policy, shadow } = asked;
-    const named = { op, policy: policy.name, decision: decisionOf(wish), hasShadow: shadow.length > 0 };
-    const said = (decided ? liveLimits(decided) : []).flatMap(({ layer, key, limit, standing }) =>
+    const { cost, counters, policy, shadow } = request;
+    const about = { op, policy: policy.name, decisionName: decisionNameOf(intent), hasShadow: shadow.length > 0 };
+    const standings = (decision ? liveLimits(decision) : []).flatMap(({ layer, key, limit, standing }) =>
       limit.kind ? [] : { layer, key, windowMs: limit.windowMs, resetsInMs: standing.resetsInMs },
     );
-    this.attempts.push({ ...named, cost, counted, askedAtMs, endedAtMs: this.scheduler.nowMs, ending, said });
+    this.calls.push({ ...about, cost, counters, sentAtMs, endedAtMs: this.scheduler.nowMs, outcome, standings });
   }
 
-  #wish(id: string, inline = this.habits.inline): Wish {
+  #newIntent(id: string, inlineShare = this.habits.inlineShare): Intent {
     const { chance, habits } = this;
     const costs = { cost: 1 + chance.below(habits.mostCost), settledCost: chance.below(6) };
-    if (chance.is(inline)) {
+    if (chance.is(inlineShare)) {
       const which = chance.below(habits.inlineLimits.length);
       const keys = chance.of([["k0"], ["k0"], ["k1"], ["k0", "k1"]]);
       const layers = keys.map((key, i) => ({ name: `login${i}`, key, limits: habits.inlineLimits[which] }));
-      return { id, whose: { layers }, ...costs };
+      return { id, countedBy: { layers }, ...costs };
     }
-    return { id, whose: { policy: "small", subject: this.#subject() }, ...costs };
+    return { id, countedBy: { policy: "small", subject: this.#subject() }, ...costs };
   }
 
   #subject(): Subject {
@@ -295,64 +305,66 @@ export class Callers {
     return chance.is(0.6) ? { user: `u${chance.below(habits.users)}`, ip } : { ip };
   }
 
-  #check(wish: Wish): Ask {
-    const { whose, cost } = wish;
-    const asked: ValidRequest =
-      "layers" in whose ? readInlineCheck({ ...whose, cost }) : readCheck({ ...whose, cost }, this.config);
-    return { op: "check", wish, asked: { ...asked, id: "" } };
+  #check(intent: Intent): CallToSend {
+    const { countedBy, cost } = intent;
+    const request: ValidRequest =
+      "layers" in countedBy ? readInlineCheck({ ...countedBy, cost }) : readCheck({ ...countedBy, cost }, this.config);
+    return { op: "check", intent, request: { ...request, id: "" } };
   }
 
-  /** Not every caller says which attempt it is. */
-  #consume(wish: Wish, attempt: number): Ask {
-    const { id, whose, cost } = wish;
-    const known = { key: id, ...(this.chance.is(0.7) && { attempt }) };
-    const asked =
-      "layers" in whose
-        ? readInlineConsume({ ...whose, cost }, known)
-        : readConsume({ ...whose, cost }, known, this.config);
-    return { op: "consume", wish, asked };
+  /** Some callers send no attempt number. */
+  #consume(intent: Intent, attempt: number): CallToSend {
+    const { id, countedBy, cost } = intent;
+    const idempotency = { key: id, ...(this.chance.is(0.7) && { attempt }) };
+    const request =
+      "layers" in countedBy
+        ? readInlineConsume({ ...countedBy, cost }, idempotency)
+        : readConsume({ ...countedBy, cost }, idempotency, this.config);
+    return { op: "consume", intent, request };
   }
 
-  #settle(wish: Wish): Ask {
-    const { id, whose, settledCost: cost } = wish;
-    const request = { ...whose, id, cost };
-    const asked = "layers" in whose ? readInlineSettle(request) : readSettle(request, this.config);
-    return { op: "settle", wish, asked };
+  #settle(intent: Intent): CallToSend {
+    const { id, countedBy, settledCost: cost } = intent;
+    const body = { ...countedBy, id, cost };
+    const request = "layers" in countedBy ? readInlineSettle(body) : readSettle(body, this.config);
+    return { op: "settle", intent, request };
   }
 
-  #release(wish: Wish): Ask {
-    const { id, whose } = wish;
-    const request = { ...whose, id };
-    const asked = "layers" in whose ? readInlineRelease(request) : readRelease(request, this.config);
-    return { op: "release", wish, asked };
+  #release(intent: Intent): CallToSend {
+    const { id, countedBy } = intent;
+    const body = { ...countedBy, id };
+    const request = "layers" in countedBy ? readInlineRelease(body) : readRelease(body, this.config);
+    return { op: "release", intent, request };
   }
 
-  #isAdmitted(wish: Wish): boolean {
-    const decision = decisionOf(wish);
-    return this.attempts.some(
-      (attempt) => attempt.decision === decision && (attempt.ending === "admitted" || attempt.ending === "replayed"),
+  #isAdmitted(intent: Intent): boolean {
+    const decisionName = decisionNameOf(intent);
+    return this.calls.some(
+      (call) => call.decisionName === decisionName && (call.outcome === "admitted" || call.outcome === "replayed"),
     );
   }
 }
 
-export function within([least, most]: Range, chance: Chance): number {
+/** A number of the range, by chance. */
+export function numberIn([least, most]: Range, chance: Chance): number {
   return least + chance.below(most - least + 1);
 }
 
-const ENDINGS = new Map<string, Ending>([
+/** The outcomes of refused calls, by the kind of the refusal. */
+const OUTCOMES = new Map<string, Outcome>([
   ["unreachable", "unreachable"],
   ["unknown-decision", "unknown decision"],
   ["reused-id", "reused id"],
 ]);
 
-function endingOf(op: Told["op"], { allowed, replayed }: Told["decided"]): Ending {
+function outcomeOf(op: AnsweredCall["op"], { allowed, replayed }: AnsweredCall["decision"]): Outcome {
   if (op !== "consume") return "changed";
   if (!allowed) return "denied";
   return replayed ? "replayed" : "admitted";
 }
 
-/** As its caller names it, not as the service does. */
-function decisionOf({ id, whose }: Wish): string {
-  if ("policy" in whose) return `${whose.policy} ${JSON.stringify(whose.subject)} ${id}`;
-  return `inline ${JSON.stringify(whose.layers)} ${id}`;
+/** Names the decision as its caller does, not as the service does. */
+function decisionNameOf({ id, countedBy }: Intent): string {
+  if ("policy" in countedBy) return `${countedBy.policy} ${JSON.stringify(countedBy.subject)} ${id}`;
+  return `inline ${JSON.stringify(countedBy.layers)} ${id}`;
 }

@@ -2,31 +2,32 @@ import type { OverrideRow, PageChange, PageRow, PageStore } from "../../src/obje
 
 export const DISK_FULL = "the disk is full";
 
-/** A store, as an object knows it. */
+/** The store as an object uses it. */
 export type WokenStore = PageStore & { readonly isEmpty: boolean; deleteAll(): Promise<void> };
 
-/** What an object keeps its rows on. */
+/** The durable storage of one object. */
 export interface ObjectDisk {
-  /** The store, as an object that wakes finds it. */
+  /** The store, as an object finds it on waking. */
   open(): WokenStore;
   commit(): void;
   crash(): void;
-  /** Does the work, and takes back what it wrote. */
+  /** Does the work, and rolls its writes back. */
   trial<T>(work: () => T): T;
   close(): void;
 }
 
 /**
- * A disk for pages: writes are seen at once and are durable once they are committed. A crash takes back what was not.
- * Each row's text is kept as it is, so nothing of the memory of an object survives in it.
+ * A disk for pages. Writes are visible at once and durable once they are committed; a crash rolls back the others. Rows
+ * are kept as text, so nothing in the memory of an object survives on the disk.
  */
 export class Disk implements WokenStore, ObjectDisk {
   readonly rows = new Map<string, PageRow>();
   readonly overrideRows = new Map<string, OverrideRow>();
-  #uncommitted: (() => void)[] = [];
+  /** Roll back the uncommitted writes, in the order of the writes. */
+  #rollbacks: (() => void)[] = [];
   #isTrial = false;
 
-  /** `isFull` is asked before each write, which then fails as a whole. */
+  /** `isFullNow` is asked before each write. If it says so, the whole write fails. */
   constructor(private readonly isFullNow: () => boolean = () => false) {}
 
   get isEmpty(): boolean {
@@ -37,20 +38,20 @@ export class Disk implements WokenStore, ObjectDisk {
     return this;
   }
 
-  /** An empty one has nothing more to delete. */
+  /** Nothing to do: only an empty disk is deleted. */
   async deleteAll(): Promise<void> {}
 
   close(): void {}
 
-  /** Does the work on a disk that is never full, and takes back what it wrote. */
+  /** Does the work on a disk that is never full, and rolls its writes back. */
   trial<T>(work: () => T): T {
-    const before = this.#uncommitted.length;
+    const before = this.#rollbacks.length;
     this.#isTrial = true;
     try {
       return work();
     } finally {
       this.#isTrial = false;
-      for (const undo of this.#uncommitted.splice(before).reverse()) undo();
+      for (const rollBack of this.#rollbacks.splice(before).reverse()) rollBack();
     }
   }
 
@@ -77,12 +78,12 @@ export class Disk implements WokenStore, ObjectDisk {
   }
 
   pagesAfter(key: string, slot: number, count: number, byMs = Number.POSITIVE_INFINITY): PageRow[] {
-    const there = [...this.rows.values()].filter(({ lastAtMs }) => lastAtMs <= byMs);
-    const rows = there.sort((a, b) => (a.key === b.key ? a.slot - b.slot : a.key < b.key ? -1 : 1));
+    const inTime = [...this.rows.values()].filter(({ lastAtMs }) => lastAtMs <= byMs);
+    const rows = inTime.sort((a, b) => (a.key === b.key ? a.slot - b.slot : a.key < b.key ? -1 : 1));
     return rows.filter((row) => row.key > key || (row.key === key && row.slot > slot)).slice(0, count);
   }
 
-  // There is no journal here.
+  // This disk has no journal.
   readonly newestTurn = 0;
 
   checkpoint(): boolean {
@@ -104,7 +105,7 @@ export class Disk implements WokenStore, ObjectDisk {
     },
   };
 
-  /** Another disk that holds the same. */
+  /** Another disk with the same rows. */
   copy(): Disk {
     const copy = new Disk();
     for (const [name, row] of this.rows) copy.rows.set(name, row);
@@ -112,17 +113,12 @@ export class Disk implements WokenStore, ObjectDisk {
     return copy;
   }
 
-  /** How many writes are not durable yet: an answer that depends on them waits until as many are committed. */
-  get pending(): number {
-    return this.#uncommitted.length;
-  }
-
   commit(): void {
-    this.#uncommitted = [];
+    this.#rollbacks = [];
   }
 
   crash(): void {
-    for (const undo of this.#uncommitted.splice(0).reverse()) undo();
+    for (const rollBack of this.#rollbacks.splice(0).reverse()) rollBack();
   }
 
   #isFull(): boolean {
@@ -133,7 +129,7 @@ export class Disk implements WokenStore, ObjectDisk {
     const old = table.get(name);
     if (row) table.set(name, row);
     else table.delete(name);
-    this.#uncommitted.push(() => {
+    this.#rollbacks.push(() => {
       if (old) table.set(name, old);
       else table.delete(name);
     });

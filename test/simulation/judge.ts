@@ -7,290 +7,328 @@ import type {
   ObjectVerdict,
   Question,
 } from "../../src/object/protocol";
+import { answersWithoutSource, batchesOutOfOrder, type LeavingsByExecution } from "./answers";
 import { mistakesOnDisks } from "./disks";
-import { type Event, Model, placeOf } from "./model";
+import { locationOf, Model, type ModelEvent } from "./model";
 import type { Network } from "./network";
-import { type Leavings, outOfOrder, untruthsIn } from "./observations";
-import { admittedInSpiteOfBans, mistakesInEnds, type ToldForgetting, type ToldOrder, undoneIn } from "./orders";
-import { type Deed, type Forgetting, nameOf, type Order, type Told } from "./record";
-import { isCountedInShadow, mistakesInShadow, shadowNameOf } from "./shadows";
+import {
+  type AnsweredForget,
+  type AnsweredOverride,
+  admittedDespiteBan,
+  overridesNotMade,
+  overridesWithWrongEnd,
+} from "./overrides";
+import { type AnsweredCall, type Execution, eventNameOf, type ForgottenKey, type OverrideChange } from "./record";
+import { isCountedInShadow, mistakesInShadow, shadowEventNameOf } from "./shadows";
 import { CLOCK_MARGIN_MS } from "./system";
 
-/** Judges a history from what objects did, and callers and admins were told, by a model of the objects. */
+/**
+ * Judges a history from both sides: what objects executed, and what callers and admins were answered. Executions are
+ * applied to a model in their order, and every verdict must be the one that the model gives.
+ */
 export class Judge {
   readonly mistakes: string[] = [];
   readonly #model = new Model();
-  /** What every limit counted that a denial may tell of. */
-  readonly #leavings: Leavings = new Map();
+  /** What each limit counted at every execution whose denial may be cached. */
+  readonly #leavings: LeavingsByExecution = new Map();
 
   constructor(
     private readonly network: Network,
-    private readonly told: readonly Told[],
-    private readonly toldOrders: readonly ToldOrder[],
-    private readonly toldForgettings: readonly ToldForgetting[],
+    private readonly answered: readonly AnsweredCall[],
+    private readonly overrides: readonly AnsweredOverride[],
+    private readonly forgets: readonly AnsweredForget[],
     private readonly denyCacheMs: number,
   ) {}
 
-  /** `isFaultless`: nothing was lost, crashed or slow, and nobody hung up. */
+  /** `isFaultless`: nothing was lost, slow or crashed, and no caller hung up. */
   judge(isFaultless: boolean): string[] {
-    const told = [...this.told];
-    const orders = [...this.network.orders];
-    const forgettings = [...this.network.forgettings];
-    this.network.deeds.forEach((deed, i) => {
-      while ((forgettings[0]?.at ?? Number.POSITIVE_INFINITY) <= i) this.#forget(forgettings.shift() as Forgetting);
-      while ((orders[0]?.at ?? Number.POSITIVE_INFINITY) <= i) this.#obey(orders.shift() as Order);
-      while ((told[0]?.after ?? Number.POSITIVE_INFINITY) <= i) this.#stored(told.shift() as Told);
-      if (deed.committed) this.#replay(deed, i);
-    });
-    for (const order of orders) this.#obey(order);
-    for (const forgetting of forgettings) this.#forget(forgetting);
-    for (const one of told) this.#stored(one);
-    this.mistakes.push(...mistakesOnDisks(this.network, this.#model));
-    this.#changed();
-    const makingRoom = [...this.toldOrders, ...this.toldForgettings];
-    this.mistakes.push(...untruthsIn(this.told, makingRoom, this.network.deeds, this.denyCacheMs, this.#leavings));
-    this.mistakes.push(...mistakesInShadow(this.told, isFaultless));
-    this.mistakes.push(...undoneIn(this.toldOrders, this.network.orders));
-    this.mistakes.push(...mistakesInEnds(this.network));
-    this.mistakes.push(...admittedInSpiteOfBans(this.told, this.toldOrders, this.network));
-    if (isFaultless) this.#nothingLeftOver();
-    // Of a message that is repeated, a full disk may have refused one call the first time.
-    if (this.network.faults.diskFull === 0) this.mistakes.push(...outOfOrder(this.told, this.network.deeds));
-    if (this.network.pushed > 0) this.#mistake("an overloaded object was asked again");
+    const { network, answered, overrides, forgets } = this;
+    this.#applyAll();
+    this.mistakes.push(...mistakesOnDisks(network, this.#model));
+    this.#checkChanges();
+    const adminCalls = [...overrides, ...forgets];
+    this.mistakes.push(
+      ...answersWithoutSource(answered, adminCalls, network.executions, this.denyCacheMs, this.#leavings),
+    );
+    this.mistakes.push(...mistakesInShadow(answered, isFaultless));
+    this.mistakes.push(...overridesNotMade(overrides, network.overrideChanges));
+    this.mistakes.push(...overridesWithWrongEnd(network));
+    this.mistakes.push(...admittedDespiteBan(answered, overrides, network));
+    if (isFaultless) this.#checkNothingLeftOver();
+    // A full disk may refuse one call of a message, and take it when the message is repeated.
+    if (network.faults.diskFull === 0) this.mistakes.push(...batchesOutOfOrder(answered, network.executions));
+    if (network.retriesAfterOverload > 0) this.#mistake("an overloaded object was asked again");
     return this.mistakes;
   }
 
-  #replay({ object, wallMs, what, isEnded }: Deed, deed: number): void {
-    const { method, question, verdict: answer } = what;
-    if (answer.atMs < wallMs) this.#mistake(`${object} decided before the time on its clock`);
-    if (isEnded && answer.allowed && method === "consume")
-      this.#mistake(`${object} admitted an attempt that it had denied or rolled back: ${JSON.stringify(question)}`);
-    // Of an attempt that has ended nothing is charged any more.
-    if (method === "consume") {
-      if (!isEnded) this.#consume(object, question, answer, deed);
-    } else if (method === "rollBack") this.#undo(object, question);
-    else if (method === "settle") this.#settle(object, question, answer);
-    else if (method === "release") this.#release(object, question, answer);
-    else this.#decides(object, question, answer);
-    if (method !== "settle" && method !== "release") this.#note(this.network.deeds[deed] as Deed);
-    this.#counts(object, question, method === "settle" || method === "release" ? 1 : question.cost, answer);
+  /** Applies everything that happened to the model, in the order in which it happened. */
+  #applyAll(): void {
+    const answered = [...this.answered];
+    const changes = [...this.network.overrideChanges];
+    const forgotten = [...this.network.forgottenKeys];
+    const isDue = (executionsBefore: number | undefined, i: number) =>
+      (executionsBefore ?? Number.POSITIVE_INFINITY) <= i;
+    this.network.executions.forEach((execution, i) => {
+      while (isDue(forgotten[0]?.executionsBefore, i)) this.#applyForget(forgotten.shift() as ForgottenKey);
+      while (isDue(changes[0]?.executionsBefore, i)) this.#applyOverride(changes.shift() as OverrideChange);
+      while (isDue(answered[0]?.executionsAfter, i)) this.#checkStored(answered.shift() as AnsweredCall);
+      if (execution.isCommitted) this.#apply(execution, i);
+    });
+    for (const change of changes) this.#applyOverride(change);
+    for (const key of forgotten) this.#applyForget(key);
+    for (const call of answered) this.#checkStored(call);
   }
 
-  #note(deed: Deed): void {
-    const { object, what } = deed;
-    const { policy, counters } = what.question;
-    const { atMs } = what.verdict;
+  #apply(execution: Execution, index: number): void {
+    const { object, wallMs, call, isOfEndedAttempt } = execution;
+    const { method, question, verdict } = call;
+    if (verdict.atMs < wallMs) this.#mistake(`${object} decided before the time on its clock`);
+    if (isOfEndedAttempt && verdict.allowed && method === "consume")
+      this.#mistake(`${object} admitted an attempt that it had denied or rolled back: ${JSON.stringify(question)}`);
+    // An attempt that has ended charges nothing any more.
+    if (method === "consume") {
+      if (!isOfEndedAttempt) this.#applyConsume(object, question, verdict, index);
+    } else if (method === "rollBack") this.#applyRollback(object, question);
+    else if (method === "settle") this.#applySettle(object, question, verdict);
+    else if (method === "release") this.#applyRelease(object, question, verdict);
+    else this.#checkAllowed(object, question, verdict);
+    if (method !== "settle" && method !== "release") this.#noteLeavings(execution);
+    const cost = method === "settle" || method === "release" ? 1 : question.cost;
+    this.#checkStandings(object, question, cost, verdict);
+  }
+
+  #noteLeavings(execution: Execution): void {
+    const { object, call } = execution;
+    const { policy, counters } = call.question;
+    const { atMs } = call.verdict;
     const leavings = counters.map((counter) =>
       this.#model
-        .ruleOf(object, policy, counter, atMs)
+        .limitsInForce(object, policy, counter, atMs)
         .limits.map((limit) => this.#model.leavings(object, policy, counter, limit, atMs)),
     );
-    this.#leavings.set(deed, leavings);
+    this.#leavings.set(execution, leavings);
   }
 
-  #forget({ object, key, committed }: Forgetting): void {
-    if (committed) this.#model.forget(placeOf(object, key));
+  #applyForget({ object, key, isCommitted }: ForgottenKey): void {
+    if (isCommitted) this.#model.forget(locationOf(object, key));
   }
 
-  #obey({ object, key, set, committed }: Order): void {
-    if (!committed) return;
-    if (set) this.#model.overrides.set(placeOf(object, key), set);
-    else this.#model.overrides.delete(placeOf(object, key));
+  #applyOverride({ object, key, stored, isCommitted }: OverrideChange): void {
+    if (!isCommitted) return;
+    if (stored) this.#model.overrides.set(locationOf(object, key), stored);
+    else this.#model.overrides.delete(locationOf(object, key));
   }
 
-  /** Nothing is admitted that does not fit, and nothing denied that fits. */
-  #decides(object: string, question: Question, { allowed, atMs }: ObjectVerdict): void {
+  /** An object admits a cost that fits, and denies a cost that does not. */
+  #checkAllowed(object: string, question: Question, { allowed, atMs }: ObjectVerdict): void {
     if (this.#model.fits(object, question, atMs) === allowed) return;
     this.#mistake(`${object} ${allowed ? "admitted" : "denied"} at ${atMs}: ${JSON.stringify(question)}`);
   }
 
-  /** What was told about the limits in force is so, how long `cost` has to wait, and what overrides them. */
-  #counts(object: string, { policy, counters }: Question, cost: number, answer: ObjectVerdict): void {
-    if (answer.overrides?.every((one) => one === null))
-      this.#mistake(`${object} said that something is overridden, and nothing is`);
+  /** A verdict has every limit in force, with its right use and its right wait for `cost`, and the override. */
+  #checkStandings(object: string, { policy, counters }: Question, cost: number, verdict: ObjectVerdict): void {
+    if (verdict.overrides?.every((override) => override === null))
+      this.#mistake(`${object} reported overrides, but there is none`);
     counters.forEach((counter, c) => {
       const { layer, key } = counter;
-      const { atMs, standings } = answer;
-      const { limits } = this.#model.ruleOf(object, policy, counter, atMs);
-      if (standings[c]?.length !== limits.length)
-        this.#mistake(`${object} said nothing of a limit of ${layer} of ${key}`);
-      this.#overridden(object, policy, counter, cost, atMs, answer.overrides?.[c] ?? null);
+      const { atMs, standings } = verdict;
+      const { limits } = this.#model.limitsInForce(object, policy, counter, atMs);
+      if (standings[c]?.length !== limits.length) this.#mistake(`${object} left out a limit of ${layer} of ${key}`);
+      this.#checkOverride(object, policy, counter, cost, atMs, verdict.overrides?.[c] ?? null);
       limits.forEach((limit, l) => {
         const used = this.#model.used(object, policy, counter, limit, atMs);
-        const said = standings[c]?.[l];
-        if (said?.used !== used)
-          this.#mistake(`${object} said that ${layer} of ${key} has ${said?.used} in use, and it has ${used}`);
+        const standing = standings[c]?.[l];
+        if (standing?.used !== used)
+          this.#mistake(`${object} reported ${standing?.used} in use of ${layer} of ${key}, not ${used}`);
         const fitsInMs = this.#model.waitMs(object, policy, counter, limit, cost, atMs);
-        if (said?.fitsInMs !== fitsInMs)
-          this.#mistake(`${object} said that ${cost} fits ${layer} of ${key} in ${said?.fitsInMs}, not ${fitsInMs}`);
+        if (standing?.fitsInMs !== fitsInMs)
+          this.#mistake(
+            `${object} reported that ${cost} fits ${layer} of ${key} in ${standing?.fitsInMs} ms, not ${fitsInMs} ms`,
+          );
       });
     });
   }
 
-  #overridden(
+  #checkOverride(
     object: string,
     policy: string,
     counter: Counter,
     cost: number,
     atMs: number,
-    said: NonNullable<ObjectVerdict["overrides"]>[number],
+    reported: NonNullable<ObjectVerdict["overrides"]>[number],
   ): void {
-    const { kind, limits, endsAtMs } = this.#model.ruleOf(object, policy, counter, atMs);
+    const { kind, limits, endsAtMs } = this.#model.limitsInForce(object, policy, counter, atMs);
     const ownFitsInMs = this.#model.ownWaitMs(object, policy, counter, cost, atMs);
-    const others = kind === "limits" && { limits };
-    const expected = kind ? { kind, ...others, endsInMs: endsAtMs - atMs, ownFitsInMs } : null;
-    if (JSON.stringify(said) !== JSON.stringify(expected))
-      this.#mistake(`${object} said of ${counter.key} ${JSON.stringify(said)}, not ${JSON.stringify(expected)}`);
+    const ownLimits = kind === "limits" && { limits };
+    const expected = kind ? { kind, ...ownLimits, endsInMs: endsAtMs - atMs, ownFitsInMs } : null;
+    if (JSON.stringify(reported) !== JSON.stringify(expected))
+      this.#mistake(
+        `${object} reported the override ${JSON.stringify(reported)} of ${counter.key}, not ${JSON.stringify(expected)}`,
+      );
   }
 
-  #consume(object: string, charge: Charge, answer: ChargeVerdict, deed: number): void {
-    const { atMs, charged, allowed, conflicts } = answer;
+  #applyConsume(object: string, charge: Charge, verdict: ChargeVerdict, index: number): void {
+    const { atMs, charged, allowed, conflicts } = verdict;
     const { attempt, recognition } = charge;
     const keys = [...new Set(charge.counters.map(({ key }) => key))];
     const holdings = keys
       .map((key) => ({ key, held: this.#model.held(object, key, charge, atMs, CLOCK_MARGIN_MS)[0] }))
       .filter(({ held }) => !(held?.makers.has(attempt) && held.claims.has(attempt)));
-    const rely = () => {
+    const claimHeld = () => {
       for (const { held } of holdings)
-        if (held && !(charge.isOnlyPart && isOfAsked(held, charge))) held.claims.add(attempt);
+        if (held && !(charge.isOnlyPart && isOnlyOf(held, charge))) held.claims.add(attempt);
     };
     if (conflicts) return;
     if (allowed && !charged) {
-      rely();
+      claimHeld();
       return;
     }
-    const open = recognition === "known" ? holdings.filter(({ held }) => !held) : holdings;
-    const earlier = this.#earlier(object, charge, atMs);
-    const young = open.flatMap(({ held }) => (held && isYoung(held, charge, earlier, atMs) ? held : []));
-    for (const { held } of open) if (held && !young.includes(held)) this.#lift(held, attempt);
-    for (const event of young) this.#model.remove(event);
-    const counters = charge.counters.filter(({ key }) => open.some((one) => one.key === key));
-    this.#decides(object, { ...charge, counters }, answer);
+    const toCharge = recognition === "known" ? holdings.filter(({ held }) => !held) : holdings;
+    const earlierMakers = this.#earlierMakers(object, charge, atMs);
+    const inFlight = toCharge.flatMap(({ held }) =>
+      held && mayBeInFlight(held, charge, earlierMakers, atMs) ? held : [],
+    );
+    for (const { held } of toCharge) if (held && !inFlight.includes(held)) this.#liftClaim(held, attempt);
+    for (const event of inFlight) this.#model.remove(event);
+    const counters = charge.counters.filter(({ key }) => toCharge.some((holding) => holding.key === key));
+    this.#checkAllowed(object, { ...charge, counters }, verdict);
     if (!allowed) {
-      for (const event of young) this.#model.add(event);
-      this.#undo(object, charge);
+      for (const event of inFlight) this.#model.add(event);
+      this.#applyRollback(object, charge);
       return;
     }
-    if (recognition === "known") rely();
-    for (const { key, held } of open) {
-      const place = placeOf(object, key);
-      if ((this.#model.events.get(place) ?? []).some((other) => other.atMs > atMs))
-        this.#mistake(`${object}: time ran backwards for ${key}`);
-      const event = this.#eventOf(object, key, charge, atMs, deed);
-      if (!held || !young.includes(held)) {
-        this.#model.add(event);
-        continue;
-      }
-      for (const claim of held.claims) event.claims.add(claim);
-      for (const maker of held.makers) event.makers.add(maker);
-      const { windowMs, retainMs, counters } = held;
-      this.#model.add({ ...event, windowMs, retainMs, counters });
+    if (recognition === "known") claimHeld();
+    for (const { key, held } of toCharge) {
+      const event = this.#eventOf(object, key, charge, atMs, index);
+      this.#record(object, key, held && inFlight.includes(held) ? joined(event, held) : event);
     }
   }
 
-  /** The attempts of the decision before this one, where its object alone has judged. */
-  #earlier(object: string, charge: Charge, atMs: number): readonly string[] {
+  #record(object: string, key: string, event: ModelEvent): void {
+    if ((this.#model.events.get(locationOf(object, key)) ?? []).some((other) => other.atMs > event.atMs))
+      this.#mistake(`${object}: time ran backwards for ${key}`);
+    this.#model.add(event);
+  }
+
+  /** The attempts that made the id's previous decision. An only part finds them itself. */
+  #earlierMakers(object: string, charge: Charge, atMs: number): readonly string[] {
     if (charge.recognition || !charge.isOnlyPart) return charge.earlierMakers ?? [];
     const [newest, ...older] = this.#model.held(object, charge.counters[0]?.key ?? "", charge, atMs, CLOCK_MARGIN_MS);
     const isKnown = newest !== undefined && atMs - newest.atMs < newest.windowMs;
     return [...(newest && !isKnown ? [newest] : []), ...older.slice(0, 1)].flatMap(({ makers }) => [...makers]);
   }
 
-  #eventOf(object: string, key: string, charge: Charge, atMs: number, deed: number): Event {
+  #eventOf(object: string, key: string, charge: Charge, atMs: number, execution: number): ModelEvent {
     const { policy, cost, attempt, id, windowMs, identity } = charge;
     const counters = charge.counters.filter((counter) => counter.key === key);
-    // Limits that override the policy's may have longer windows; the policy's own may hold again before these end.
+    // Limits of an override may have longer windows than the policy's own, which may be in force again before those end.
     const windows = counters.flatMap((counter) =>
-      [...counter.limits, ...this.#model.ruleOf(object, policy, counter, atMs).limits].map(({ windowMs }) => windowMs),
+      [...counter.limits, ...this.#model.limitsInForce(object, policy, counter, atMs).limits].map(
+        ({ windowMs }) => windowMs,
+      ),
     );
-    const retainMs = Math.max(windowMs + CLOCK_MARGIN_MS, ...windows);
-    const changes = { cost, isOver: false, claims: new Set([attempt]), makers: new Set([attempt]) };
-    const place = placeOf(object, key);
-    const what = { name: nameOf(charge), id, identity, place, policy, admittedCost: cost };
-    return { ...what, atMs, windowMs, retainMs, deed, counters, ...changes };
+    return {
+      name: eventNameOf(charge),
+      id,
+      identity,
+      location: locationOf(object, key),
+      policy,
+      admittedCost: cost,
+      atMs,
+      windowMs,
+      retainMs: Math.max(windowMs + CLOCK_MARGIN_MS, ...windows),
+      execution,
+      counters,
+      cost,
+      isReleased: false,
+      claims: new Set([attempt]),
+      makers: new Set([attempt]),
+    };
   }
 
-  #undo(object: string, charge: Charge): void {
+  #applyRollback(object: string, charge: Charge): void {
     for (const key of new Set(charge.counters.map(({ key }) => key)))
       for (const event of this.#model.held(object, key, charge, 0, Number.POSITIVE_INFINITY))
-        this.#lift(event, charge.attempt);
+        this.#liftClaim(event, charge.attempt);
   }
 
-  #lift(event: Event, attempt: string): void {
+  #liftClaim(event: ModelEvent, attempt: string): void {
     if (event.claims.delete(attempt) && event.claims.size === 0) this.#model.remove(event);
   }
 
-  #settle(object: string, question: EventQuestion, { found, atMs }: ChangeVerdict): void {
-    const events = this.#model.named(object, question, atMs);
-    if (found && events.length === 0) this.#mistake(`${object} settled ${nameOf(question)}, which there is not`);
+  #applySettle(object: string, question: EventQuestion, { found, atMs }: ChangeVerdict): void {
+    const events = this.#model.eventsOf(object, question, atMs);
+    if (found && events.length === 0) this.#mistake(`${object} settled ${eventNameOf(question)}, which does not exist`);
     if (found) for (const event of events) event.cost = question.cost;
   }
 
-  #release(object: string, question: EventQuestion, { found, atMs }: ChangeVerdict): void {
-    const events = this.#model.named(object, question, atMs);
-    if (found && events.length === 0) this.#mistake(`${object} released ${nameOf(question)}, which there is not`);
-    if (found) for (const event of events) event.isOver = true;
+  #applyRelease(object: string, question: EventQuestion, { found, atMs }: ChangeVerdict): void {
+    const events = this.#model.eventsOf(object, question, atMs);
+    if (found && events.length === 0)
+      this.#mistake(`${object} released ${eventNameOf(question)}, which does not exist`);
+    if (found) for (const event of events) event.isReleased = true;
   }
 
-  /** What was acknowledged is stored, in every layer that the objects were asked about. */
-  #stored(one: Told): void {
+  /** An acknowledged admission is recorded at every location that was ever asked to charge it. */
+  #checkStored(call: AnsweredCall): void {
     const names = [
-      ...(isAdmission(one) ? [nameOf(one.asked)] : []),
-      ...(isCountedInShadow(one) ? [shadowNameOf(one)] : []),
+      ...(isLiveAdmission(call) ? [eventNameOf(call.request)] : []),
+      ...(isCountedInShadow(call) ? [shadowEventNameOf(call)] : []),
     ];
     for (const name of names) {
-      const asked = this.#askedAbout(name);
-      if (asked.size === 0) this.#mistake(`${name} was admitted, and nobody was asked`);
-      for (const place of asked)
-        if (!this.#model.has(place, name)) this.#mistake(`${name} was acknowledged, and ${place} has it not`);
+      const locations = this.#locationsOf(name);
+      if (locations.size === 0) this.#mistake(`${name} was admitted, but no object was asked`);
+      for (const location of locations)
+        if (!this.#model.has(location, name)) this.#mistake(`${name} was acknowledged, but is not at ${location}`);
     }
   }
 
-  /** Every object and key that a decision was ever to be charged to. */
-  #askedAbout(name: string): Set<string> {
-    const places = new Set<string>();
-    for (const { object, what } of this.network.deeds)
-      if (what.method === "consume" && nameOf(what.question) === name)
-        for (const { key } of what.question.counters) places.add(placeOf(object, key));
-    return places;
+  /** Every object and key that was ever asked to charge the event. */
+  #locationsOf(name: string): Set<string> {
+    const locations = new Set<string>();
+    for (const { object, call } of this.network.executions)
+      if (call.method === "consume" && eventNameOf(call.question) === name)
+        for (const { key } of call.question.counters) locations.add(locationOf(object, key));
+    return locations;
   }
 
-  /** What a settle or a release that was acknowledged said is so everywhere. */
-  #changed(): void {
-    for (const { op, asked } of this.told)
-      for (const [place, events] of this.#model.events)
+  /** An acknowledged settle or release changed the event at every location. */
+  #checkChanges(): void {
+    for (const { op, request } of this.answered)
+      for (const [location, events] of this.#model.events)
         for (const event of events) {
-          if (event.name !== nameOf(asked) || this.#isMissed(place, event)) continue;
-          if (op === "settle" && event.cost !== asked.cost)
-            this.#mistake(`${event.name} is settled at ${asked.cost}, at ${place} ${event.cost}`);
-          if (op === "release" && !event.isOver) this.#mistake(`${event.name} is released, and under way at ${place}`);
+          if (event.name !== eventNameOf(request) || this.#mayMissChange(location, event)) continue;
+          if (op === "settle" && event.cost !== request.cost)
+            this.#mistake(`${event.name} was settled at ${request.cost}, but is ${event.cost} at ${location}`);
+          if (op === "release" && !event.isReleased)
+            this.#mistake(`${event.name} was released, but still takes a place at ${location}`);
         }
   }
 
   /**
-   * An object had forgotten the event when it was asked to change it, its clock being ahead of the others', and perhaps
-   * recorded it anew after that, for an attempt that came late.
+   * Whether the object may have missed the change: its clock was ahead, so that it did not know the id any more. It may
+   * have recorded the event anew afterwards, for a late attempt.
    */
-  #isMissed(place: string, { name, atMs, windowMs, deed }: Event): boolean {
-    return this.network.deeds.some(
-      ({ object, committed, what }, i) =>
-        committed &&
-        (what.method === "settle" || what.method === "release") &&
-        nameOf(what.question) === name &&
-        place.startsWith(`${object} `) &&
-        (what.verdict.atMs >= atMs + windowMs || i < deed),
+  #mayMissChange(location: string, { name, atMs, windowMs, execution }: ModelEvent): boolean {
+    return this.network.executions.some(
+      ({ object, isCommitted, call }, i) =>
+        isCommitted &&
+        (call.method === "settle" || call.method === "release") &&
+        eventNameOf(call.question) === name &&
+        location.startsWith(`${object} `) &&
+        (call.verdict.atMs >= atMs + windowMs || i < execution),
     );
   }
 
-  /** When nothing failed, only what was acknowledged is charged. */
-  #nothingLeftOver(): void {
+  /** In a faultless history only acknowledged admissions are charged. */
+  #checkNothingLeftOver(): void {
     const acknowledged = new Set([
-      ...this.told.filter(isAdmission).map(({ asked }) => nameOf(asked)),
-      ...this.told.filter(isCountedInShadow).map(shadowNameOf),
+      ...this.answered.filter(isLiveAdmission).map(({ request }) => eventNameOf(request)),
+      ...this.answered.filter(isCountedInShadow).map(shadowEventNameOf),
     ]);
-    for (const [place, events] of this.#model.events)
+    for (const [location, events] of this.#model.events)
       for (const { name } of events)
-        if (!acknowledged.has(name)) this.#mistake(`${name} was denied, and is charged at ${place}`);
+        if (!acknowledged.has(name)) this.#mistake(`${name} was denied, but is charged at ${location}`);
   }
 
   #mistake(text: string): void {
@@ -298,21 +336,34 @@ export class Judge {
   }
 }
 
-/** By live layers: without any, everything is admitted. */
-function isAdmission({ op, asked, decided }: Told): boolean {
-  return op === "consume" && decided.allowed && asked.counters.length > 0;
+/** Whether live layers admitted a consume. Without live layers everything is admitted, and nothing is recorded. */
+function isLiveAdmission({ op, request, decision }: AnsweredCall): boolean {
+  return op === "consume" && decision.allowed && request.counters.length > 0;
 }
 
-/** It may be of an attempt that is being made just now, and is of no decision before this one. */
-function isYoung(event: Event, charge: Charge, earlier: readonly string[], atMs: number): boolean {
+/** Whether the event may belong to an attempt that is in flight, and belongs to no earlier decision. */
+function mayBeInFlight(event: ModelEvent, charge: Charge, earlierMakers: readonly string[], atMs: number): boolean {
   const ageMs = atMs - event.atMs;
   const isSame = event.policy === charge.policy && event.admittedCost === charge.cost;
-  const isEarlier = [...event.makers].some((maker) => earlier.includes(maker));
+  const isEarlier = [...event.makers].some((maker) => earlierMakers.includes(maker));
   return isSame && !isEarlier && ageMs < event.windowMs && ageMs <= (charge.attemptMs ?? 0);
 }
 
-/** No other object had a part in it. */
-function isOfAsked({ identity }: Event, { counters }: Charge): boolean {
+/** The event as of now, with the claims of the attempts in flight that recorded it before. */
+function joined(event: ModelEvent, held: ModelEvent): ModelEvent {
+  const { windowMs, retainMs, counters } = held;
+  return {
+    ...event,
+    windowMs,
+    retainMs,
+    counters,
+    claims: new Set([...event.claims, ...held.claims]),
+    makers: new Set([...event.makers, ...held.makers]),
+  };
+}
+
+/** Whether no object but this one had a part in the event. */
+function isOnlyOf({ identity }: ModelEvent, { counters }: Charge): boolean {
   const layers = identity.split(",").flatMap((pair) => pair.split("=").slice(0, -1));
   return layers.every((layer) => layer === "" || counters.some((counter) => counter.layer === layer));
 }

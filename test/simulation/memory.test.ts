@@ -22,8 +22,8 @@ const counter = (key: string, layer = "l", windowMs = 1_000): Counter => ({
   limits: [{ max: 1_000_000, windowMs }],
 });
 
-describe("memory", () => {
-  test("the accounts of several objects share one budget, and the one used last stays", () => {
+describe("a memory budget", () => {
+  test("is shared by the accounts of several objects, and keeps the account used last", () => {
     const memory = new MemoryBudget(200_000);
     const ledgers = Array.from({ length: 4 }, () => new Ledger(new Disk(), memory));
     for (let round = 0; round < 3; round++)
@@ -37,7 +37,7 @@ describe("memory", () => {
     expect(ledgers[3]?.weightBytes).toBeGreaterThan(100_000);
   });
 
-  test("asking about layers and windows leaves nothing in memory, and layers whose events have left neither", () => {
+  test("is not used by checks of other layers and windows, nor by layers whose events have left", () => {
     const ledger = new Ledger(new Disk());
     decide(ledger, "consume", [counter("k:1")]);
     const weightBytes = ledger.weightBytes;
@@ -50,12 +50,12 @@ describe("memory", () => {
 
 test.each([
   ["after a sweep", (ledger: Ledger, nowMs: number) => void [...ledger.sweep(nowMs)]],
-  ["when it is set again", (ledger: Ledger, nowMs: number) => void override(ledger, nowMs)],
+  ["after it is set again", (ledger: Ledger, nowMs: number) => void override(ledger, nowMs)],
   [
-    "under a check of a shorter window",
+    "after a check with a shorter window",
     (ledger: Ledger, nowMs: number) => void decide(ledger, "check", [counter(KEY)], nowMs),
   ],
-])("keeps what counts when it is set, for as long as its window reaches: %s", (_, disturb) => {
+])("an override keeps the events that count when it is set, as long as its window reaches: %s", (_, disturb) => {
   const disk = new Disk();
   let ledger = new Ledger(disk, undefined, 150);
   const own = [{ layer: "l", key: KEY, limits: [{ max: 60, windowMs: HOUR_MS }] }];

@@ -1,18 +1,18 @@
 import type { KeyOverride } from "../../src/core/override";
 import { GroupCommit } from "../../src/object/group-commit";
-import type { Ledger } from "../../src/object/ledger";
 import type { Call, CallResult, Method, OverrideToSet } from "../../src/object/protocol";
 import type { ObjectNamespace, ObjectStub } from "../../src/objects/binding";
 import type { Chance } from "../../tools/chance";
-import { DISK_FULL, type ObjectDisk, type WokenStore } from "./disk";
-import { attemptOf, type Deed, type Done, type Forgetting, type Order } from "./record";
-import { differenceIn } from "./reopened";
+import { DISK_FULL } from "./disk";
+import { attemptNameOf, type DecidedCall, type Execution, type ForgottenKey, type OverrideChange } from "./record";
+import { compareWithReopened } from "./reopened";
 import type { Scheduler } from "./scheduler";
-import { CLOCK_MARGIN_MS, type Machine, newDisk, newLedger } from "./system";
+import { SimulatedObject } from "./simulated-object";
+import { CLOCK_MARGIN_MS, type Machine } from "./system";
 
 export const LONGEST_DELAY_MS = 3_000;
 
-/** How often things go wrong, each from 0 to 1. */
+/** How often each fault happens, from 0 to 1. */
 export interface Faults {
   readonly lost: number;
   readonly repeated: number;
@@ -33,91 +33,26 @@ export const NO_FAULTS: Faults = {
   clockJump: 0,
 };
 
-/** An object: its ledger in memory, its disk, and a clock of its own that need not be right. */
-export class SimulatedObject {
-  readonly disk: ObjectDisk;
-  store: WokenStore;
-  ledger: Ledger;
-  group: GroupCommit;
-  /** The least and the most that its clock has ever been ahead of the true time. */
-  readonly offsetsMs: [least: number, most: number];
-  /** The latest time that its clock has ever shown. */
-  latestMs = 0;
-  /** And until the last sweep. */
-  sweptMs = 0;
-  /** The latest time that it is known to have used since it was opened. */
-  usedMs = 0;
-  uncommitted: { committed: boolean }[] = [];
-  /** Goes up with every crash: what was under way before it gets no answer. */
-  life = 0;
-  /** The attempts that it has denied or rolled back in this life: their calls charge nothing more. */
-  readonly ended = new Set<string>();
-  /** When calls to it were slow, lost or failed. */
-  readonly disturbedMs: number[] = [];
+type OverrideResult = { readonly stored: KeyOverride | undefined } | { readonly error: string };
 
-  constructor(
-    readonly name: string,
-    isDiskFull: () => boolean,
-    private readonly machine: Machine,
-    public clockOffsetMs: number,
-    private readonly newGroup: (object: SimulatedObject) => GroupCommit,
-  ) {
-    this.offsetsMs = [clockOffsetMs, clockOffsetMs];
-    this.disk = newDisk(machine, isDiskFull);
-    this.store = this.disk.open();
-    this.ledger = newLedger(this.store, machine);
-    this.group = newGroup(this);
-  }
-
-  /** How far its clock has ever been from the true time. */
-  get furthestOffsetMs(): number {
-    return Math.max(...this.offsetsMs.map(Math.abs));
-  }
-
-  /** Puts its clock forward, or back. */
-  moveClock(byMs: number): void {
-    this.clockOffsetMs += byMs;
-    const [least, most] = this.offsetsMs;
-    this.offsetsMs[0] = Math.min(least, this.clockOffsetMs);
-    this.offsetsMs[1] = Math.max(most, this.clockOffsetMs);
-  }
-
-  crash(): void {
-    this.life++;
-    this.disk.crash();
-    this.store = this.disk.open();
-    this.ledger = newLedger(this.store, this.machine);
-    this.group = this.newGroup(this);
-    this.usedMs = 0;
-    this.ended.clear();
-    this.uncommitted = [];
-  }
-
-  /** An object of which nothing is stored occupies nothing. */
-  emptied(): void {
-    if (this.store.isEmpty) void this.store.deleteAll();
-  }
-}
-
-/** What became of an order. */
-type Ordered = { readonly set: KeyOverride | undefined } | { readonly error: string };
-
-/** Between edge and objects: delays, reorders, loses and repeats calls and answers, and crashes objects in the middle. */
+/**
+ * The network between the isolates and the objects. It delays, reorders, loses and repeats calls and answers, crashes
+ * objects in the middle of a call, and records what they execute.
+ */
 export class Network implements ObjectNamespace {
   readonly objects = new Map<string, SimulatedObject>();
-  readonly deeds: Deed[] = [];
-  /** What objects were ordered about overrides, and did: in its order too. */
-  readonly orders: Order[] = [];
-  /** The keys that objects were made to forget, likewise. */
-  readonly forgettings: Forgetting[] = [];
-  /** What objects failed with that was no fault of their disks, each once. */
+  readonly executions: Execution[] = [];
+  /** In the order in which objects made them, as the executions are. */
+  readonly overrideChanges: OverrideChange[] = [];
+  readonly forgottenKeys: ForgottenKey[] = [];
+  /** Errors of objects that no full disk explains, each once. */
   readonly failures = new Set<string>();
-  /** What objects decided otherwise than they would have if they had just been opened. */
+  /** Results of objects that differ from those of the same objects read back from storage. */
   readonly differences: string[] = [];
-  /** Questions that were refused by an object that had too much to do, and by which methods. */
-  readonly #overloaded = new WeakMap<object, Set<Method>>();
-  /** Calls that were repeated although their object had said that it is overloaded. */
-  pushed = 0;
+  /** How often a call was repeated although its object had said that it is overloaded. */
+  retriesAfterOverload = 0;
+  /** The questions that overloaded objects refused, and by which methods they were asked. */
+  readonly #refused = new WeakMap<object, Set<Method>>();
 
   constructor(
     private readonly scheduler: Scheduler,
@@ -128,28 +63,27 @@ export class Network implements ObjectNamespace {
 
   getByName(name: string): ObjectStub {
     const object = this.#object(name);
-    const ordered = async (key: string, override?: OverrideToSet) => {
-      // As it would be sent.
-      const asked = override && (JSON.parse(JSON.stringify(override)) as OverrideToSet);
-      const done = await this.#send(object, async () => this.#order(object, key, asked));
-      if ("error" in done) throw new Error(done.error);
-      return done.set;
+    const changeOverride = async (key: string, override?: OverrideToSet) => {
+      const requested = override && asSent(override);
+      const result = await this.#send(object, async () => this.#changeOverride(object, key, requested));
+      if ("error" in result) throw new Error(result.error);
+      return result.stored;
     };
-    // Keys are not inspected here.
+    // The simulation inspects no keys.
     return {
-      decide: (calls) => this.#decided(object, calls),
+      decide: (calls) => this.#decide(object, calls),
       forget: async (key) => {
-        const done = await this.#send(object, async () => this.#forget(object, key));
-        if (done) throw new Error(done.error);
+        const failure = await this.#send(object, async () => this.#forget(object, key));
+        if (failure) throw new Error(failure.error);
       },
-      setOverride: (key, override) => ordered(key, override),
-      liftOverride: (key) => ordered(key),
+      setOverride: (key, override) => changeOverride(key, override),
+      liftOverride: (key) => changeOverride(key),
     } as ObjectStub;
   }
 
   #object(name: string): SimulatedObject {
-    const known = this.objects.get(name);
-    if (known) return known;
+    const existing = this.objects.get(name);
+    if (existing) return existing;
     const isDiskFull = () => this.chance.is(this.faults.diskFull);
     const { skewMs } = this.machine;
     const offsetMs = skewMs > 0 ? this.chance.below(skewMs) - Math.floor(skewMs / 2) : 0;
@@ -159,30 +93,30 @@ export class Network implements ObjectNamespace {
     return object;
   }
 
-  #decided(object: SimulatedObject, calls: readonly Call[]): Promise<CallResult[]> {
-    // As they would be sent: the object shares nothing with the edge.
-    const work = () => object.group.add(JSON.parse(JSON.stringify(calls)) as Call[]);
-    return this.#send(object, work, calls).then((results) => results.map(sent));
+  async #decide(object: SimulatedObject, calls: readonly Call[]): Promise<CallResult[]> {
+    const work = () => object.group.add(asSent(calls));
+    const results = await this.#send(object, work, calls);
+    return results.map((result) => ("verdict" in result ? asSent(result) : result));
   }
 
-  /** `work` is what the object does when this arrives, which may be more than once. */
+  /** Sends a message. `work` is what the object does when it arrives, which may happen more than once. */
   #send<T>(object: SimulatedObject, work: () => Promise<T>, calls: readonly Call[] = []): Promise<T> {
-    // The edge sends the same question again when it tries again, and another when its caller does.
-    const refused = ({ method, question }: Call) => this.#overloaded.get(question)?.has(method);
-    if (calls.some(refused)) this.pushed++;
+    // A retry by the Worker carries the same question object. A retry by the caller carries a new one.
+    const isRefused = ({ method, question }: Call) => this.#refused.get(question)?.has(method);
+    if (calls.some(isRefused)) this.retriesAfterOverload++;
     const { faults, chance } = this;
     return new Promise((resolve, reject) => {
       if (chance.is(faults.overloaded)) {
         for (const { method, question } of calls)
-          this.#overloaded.set(question, new Set(this.#overloaded.get(question)).add(method));
+          this.#refused.set(question, new Set(this.#refused.get(question)).add(method));
         this.#fail(object, reject, { overloaded: true, retryable: true });
         return;
       }
-      const { life } = object;
-      const deliver = (answer: (done: T) => void, isCopy = false) =>
+      const { incarnation } = object;
+      const deliver = (answer: (result: T) => void, isCopy = false) =>
         this.scheduler.after(this.#delayMs(object), () => {
-          // A connection ends with the life of its object: what is sent once does not arrive in two of them.
-          if (!isCopy || object.life === life) void this.#arrive(object, work, answer, reject);
+          // A connection ends when its object crashes, so a repeated message never reaches two incarnations.
+          if (!isCopy || object.incarnation === incarnation) void this.#arrive(object, work, answer, reject);
         });
       if (chance.is(faults.repeated)) deliver(() => {}, true);
       if (chance.is(faults.lost)) this.#fail(object, reject, { retryable: true });
@@ -193,114 +127,115 @@ export class Network implements ObjectNamespace {
   async #arrive<T>(
     object: SimulatedObject,
     work: () => Promise<T>,
-    answer: (done: T) => void,
+    answer: (result: T) => void,
     reject: (error: unknown) => void,
   ): Promise<void> {
     const { faults, chance, scheduler } = this;
-    const { life } = object;
+    const { incarnation } = object;
     if (chance.is(faults.crash)) {
-      this.#disturb(object);
+      this.#noteFault(object);
       scheduler.after(chance.below(3), () => object.crash());
     }
-    if (chance.is(this.machine.sweeps)) this.#sweep(object);
-    const done = await work();
-    // The output gate: answers leave when what was written is durable. A crash before that loses both.
+    if (chance.is(this.machine.sweepShare)) this.#sweep(object);
+    const result = await work();
+    // The output gate: answers leave when the writes are durable. A crash before that loses both.
     scheduler.after(chance.below(3), () => {
-      const hasCrashed = object.life !== life;
+      const hasCrashed = object.incarnation !== incarnation;
       if (!hasCrashed) object.disk.commit();
-      if (!hasCrashed) for (const deed of object.uncommitted.splice(0)) deed.committed = true;
+      if (!hasCrashed) for (const record of object.uncommitted.splice(0)) record.isCommitted = true;
       if (hasCrashed || chance.is(faults.lost)) return this.#fail(object, reject, { retryable: true });
-      scheduler.after(this.#delayMs(object), () => answer(done));
+      scheduler.after(this.#delayMs(object), () => answer(result));
     });
   }
 
   #fail(object: SimulatedObject, reject: (error: Error) => void, properties: object): void {
-    this.#disturb(object);
+    this.#noteFault(object);
     this.scheduler.after(this.#delayMs(object), () => reject(Object.assign(new Error("simulated"), properties)));
   }
 
-  /** Whoever asks it now, or has asked it, may have to wait. */
-  #disturb(object: SimulatedObject): void {
-    object.disturbedMs.push(this.scheduler.nowMs);
+  /** Calls that are in flight now, or are sent soon, may have to wait for the object. */
+  #noteFault(object: SimulatedObject): void {
+    object.faultsAtMs.push(this.scheduler.nowMs);
   }
 
-  /** What arrives at an object, in one of its lives, is decided together when the timer of the group is due. */
+  /** Calls that arrive in one incarnation are decided together when the timer of their group is due. */
   #newGroup(object: SimulatedObject): GroupCommit {
-    const { life } = object;
+    const { incarnation } = object;
     return new GroupCommit(
       (calls) => {
-        if (object.life !== life) return calls.map(() => ({ error: "simulated" }));
-        return this.#decide(object, calls);
+        if (object.incarnation !== incarnation) return calls.map(() => ({ error: "simulated" }));
+        return this.#execute(object, calls);
       },
       (work) => this.scheduler.after(this.chance.below(3), work),
     );
   }
 
-  #decide(object: SimulatedObject, calls: readonly Call[]): CallResult[] {
+  #execute(object: SimulatedObject, calls: readonly Call[]): CallResult[] {
     const wallMs = this.#wallMs(object);
     const decide = () => object.ledger.decide(calls, wallMs);
-    const isCompared = this.chance.is(this.machine.reopenings);
+    const isCompared = this.chance.is(this.machine.reopenShare);
     const { results, difference } = isCompared
-      ? differenceIn(object, calls, wallMs, this.machine, decide)
+      ? compareWithReopened(object, calls, wallMs, this.machine, decide)
       : { results: decide(), difference: undefined };
     if (difference) this.differences.push(difference);
     for (const result of results) if ("verdict" in result) object.usedMs = Math.max(object.usedMs, result.verdict.atMs);
-    for (const [i, call] of calls.entries()) this.#note(object, wallMs, call, results[i] as CallResult);
+    for (const [i, call] of calls.entries()) this.#record(object, wallMs, call, results[i] as CallResult);
     return results;
   }
 
-  /** Sets a key's override, or lifts it; it does so at once, in a turn of its own. */
-  #order(object: SimulatedObject, key: string, asked: OverrideToSet | undefined): Ordered {
+  /** Sets a key's override, or lifts it, at once and in a turn of its own. */
+  #changeOverride(object: SimulatedObject, key: string, requested: OverrideToSet | undefined): OverrideResult {
     const wallMs = this.#wallMs(object);
-    let set: KeyOverride | undefined;
+    let stored: KeyOverride | undefined;
     try {
-      if (asked) set = object.ledger.setOverride(key, asked, wallMs);
+      if (requested) stored = object.ledger.setOverride(key, requested, wallMs);
       else object.ledger.liftOverride(key, wallMs);
     } catch (error) {
-      return this.#failed(object, error);
+      return this.#failure(object, error);
     }
     object.usedMs = Math.max(object.usedMs, wallMs);
-    if (!asked) object.emptied();
-    const order = { object: object.name, key, wallMs, asked, set, at: this.deeds.length, committed: false };
-    this.orders.push(order);
-    object.uncommitted.push(order);
-    return { set };
+    if (!requested) object.deleteIfEmpty();
+    const executionsBefore = this.executions.length;
+    const change = { object: object.name, key, wallMs, requested, stored, executionsBefore, isCommitted: false };
+    this.overrideChanges.push(change);
+    object.uncommitted.push(change);
+    return { stored };
   }
 
-  /** What was admitted for a key, or an error. */
+  /** Forgets a key. Returns an error if the disk is full. */
   #forget(object: SimulatedObject, key: string): { error: string } | undefined {
     try {
       object.ledger.forget(key);
     } catch (error) {
-      return this.#failed(object, error);
+      return this.#failure(object, error);
     }
-    object.emptied();
-    const forgetting = { object: object.name, key, at: this.deeds.length, committed: false };
-    this.forgettings.push(forgetting);
-    object.uncommitted.push(forgetting);
+    object.deleteIfEmpty();
+    const forgotten = { object: object.name, key, executionsBefore: this.executions.length, isCommitted: false };
+    this.forgottenKeys.push(forgotten);
+    object.uncommitted.push(forgotten);
     return undefined;
   }
 
-  /** A full disk is a fault of the history's own, anything else is one of the object. */
-  #failed(object: SimulatedObject, thrown: unknown): { error: string } {
+  /** A full disk is a fault of the history. Any other error is a failure of the object. */
+  #failure(object: SimulatedObject, thrown: unknown): { error: string } {
     const error = thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown);
-    this.#disturb(object);
+    this.#noteFault(object);
     if (!error.includes(DISK_FULL)) this.failures.add(`${object.name} failed: ${error}`);
     return { error };
   }
 
-  #note(object: SimulatedObject, wallMs: number, call: Call, result: CallResult): void {
-    if ("error" in result) return void this.#failed(object, result.error);
-    const what = { ...call, verdict: result.verdict } as Done;
-    const isEnded = object.ended.has(attemptOf(call) ?? "");
-    const deed = { object: object.name, wallMs, what, isEnded, committed: false };
-    this.deeds.push(deed);
-    object.uncommitted.push(deed);
+  #record(object: SimulatedObject, wallMs: number, call: Call, result: CallResult): void {
+    if ("error" in result) return void this.#failure(object, result.error);
+    const decided = { ...call, verdict: result.verdict } as DecidedCall;
+    const isOfEndedAttempt = object.endedAttempts.has(attemptNameOf(call) ?? "");
+    const execution = { object: object.name, wallMs, call: decided, isOfEndedAttempt, isCommitted: false };
+    this.executions.push(execution);
+    object.uncommitted.push(execution);
     if (call.method === "rollBack" || (call.method === "consume" && !result.verdict.allowed))
-      object.ended.add(attemptOf(call) ?? "");
+      object.endedAttempts.add(attemptNameOf(call) ?? "");
   }
 
-  /** Its alarm: what has expired is deleted. */
+  /** The object's alarm: deletes what has expired. */
   #sweep(object: SimulatedObject): void {
     const wallMs = this.#wallMs(object);
     object.sweptMs = object.latestMs - CLOCK_MARGIN_MS;
@@ -308,15 +243,15 @@ export class Network implements ObjectNamespace {
     try {
       for (const _ of object.ledger.sweep(wallMs));
     } catch (error) {
-      this.#failed(object, error);
+      this.#failure(object, error);
     } finally {
-      object.emptied();
+      object.deleteIfEmpty();
     }
   }
 
   /**
-   * The time on the object's clock, which may just have been put forward or back: not back by more than the margin behind
-   * a sweep, which has deleted what would count again then.
+   * The time on the object's clock, which may just have jumped. It never jumps back further than the margin behind a
+   * sweep: the sweep has deleted events that would count again then.
    */
   #wallMs(object: SimulatedObject): number {
     const { faults, chance } = this;
@@ -332,11 +267,12 @@ export class Network implements ObjectNamespace {
 
   #delayMs(object: SimulatedObject): number {
     if (!this.chance.is(this.faults.slow)) return 1 + this.chance.below(20);
-    this.#disturb(object);
+    this.#noteFault(object);
     return this.chance.below(LONGEST_DELAY_MS);
   }
 }
 
-function sent(result: CallResult): CallResult {
-  return "verdict" in result ? { verdict: JSON.parse(JSON.stringify(result.verdict)) } : result;
+/** The value as it arrives on the other side: a copy, so that Worker and object share nothing. */
+function asSent<T>(value: T): T {
+  return JSON.parse(JSON.stringify(value)) as T;
 }

@@ -11,8 +11,10 @@ import type {
 } from "../../src/object/protocol";
 import type { ValidChange } from "../../src/request/read";
 
-/** A call that was answered. */
-export type Done = {
+/** What a history leaves for its judges: on the side of the objects, and on the side of the callers. */
+
+/** A call with the verdict of its object. */
+export type DecidedCall = {
   [M in Method]: {
     readonly method: M;
     readonly question: M extends "release" ? EventQuestion : QuestionOf<M>;
@@ -20,79 +22,79 @@ export type Done = {
   };
 }[Method];
 
-/** What objects did, in the order in which they did it: for the judge. */
-export interface Deed {
+/** One call that an object executed. All executions of a history stand in the order in which they happened. */
+export interface Execution {
   readonly object: string;
   readonly wallMs: number;
-  readonly what: Done;
-  /** It is a consume whose attempt the object has denied or rolled back before. */
-  readonly isEnded: boolean;
-  /** Set when what was written is durable; of what never is, nothing counts. */
-  committed: boolean;
+  readonly call: DecidedCall;
+  /** The call is a consume of an attempt that the object had denied or rolled back before. */
+  readonly isOfEndedAttempt: boolean;
+  /** Set once the writes are durable. An execution that is never committed counts for nothing. */
+  isCommitted: boolean;
 }
 
-/** What an object was ordered about the override of a key, and did. */
-export interface Order {
+/** An override that an object set or lifted. */
+export interface OverrideChange {
   readonly object: string;
   readonly key: string;
   readonly wallMs: number;
-  /** Undefined lifts what there is. */
-  readonly asked: OverrideToSet | undefined;
-  readonly set: KeyOverride | undefined;
-  /** How many deeds were done before it. */
-  readonly at: number;
-  /** Set when it is durable; of what never is, nothing counts. */
-  committed: boolean;
+  /** Undefined lifts the override. */
+  readonly requested: OverrideToSet | undefined;
+  readonly stored: KeyOverride | undefined;
+  /** How many executions happened before. */
+  readonly executionsBefore: number;
+  /** Set once the write is durable. A change that is never committed counts for nothing. */
+  isCommitted: boolean;
 }
 
-/** A key that an object was made to forget. */
-export interface Forgetting {
+/** A key that an object forgot, because an admin wanted it to. */
+export interface ForgottenKey {
   readonly object: string;
   readonly key: string;
-  /** How many deeds were done before it. */
-  readonly at: number;
-  /** Set when it is durable; of what never is, nothing counts. */
-  committed: boolean;
+  /** How many executions happened before. */
+  readonly executionsBefore: number;
+  /** Set once the deletion is durable. A deletion that is never committed counts for nothing. */
+  isCommitted: boolean;
 }
 
 /** Where a call stands in a batch. */
-export interface Place {
+export interface BatchPosition {
   readonly batch: string;
   readonly index: number;
-  /** Its caller has not sent it before, nor twice in this batch. */
+  /** The caller sends this call for the first time, and only once in this batch. */
   readonly isFirst: boolean;
 }
 
-/** A call that was answered: what was asked, when and of which isolate, and what its caller was told. */
-export interface Told {
+/** A call that got an answer: the request, the isolate that decided it, and the decision as its caller received it. */
+export interface AnsweredCall {
   readonly op: "consume" | "check" | "settle" | "release";
   readonly isolate: number;
   /** The id of a check is empty. */
-  readonly asked: ValidChange & { readonly isNew?: boolean };
-  readonly decided: Pick<Decision, "allowed" | "replayed" | "limits"> &
+  readonly request: ValidChange & { readonly isNew?: boolean };
+  readonly decision: Pick<Decision, "allowed" | "replayed" | "limits"> &
     Partial<Pick<Decision, "wouldDeny" | "isCached">>;
-  readonly askedAtMs: number;
-  readonly toldAtMs: number;
-  /** How many deeds of the objects there were when it was asked, and when it was told. */
-  readonly before: number;
-  readonly after: number;
-  /** Of a call in a batch: which batch, and where in it. */
-  readonly place?: Place;
+  readonly sentAtMs: number;
+  readonly answeredAtMs: number;
+  /** How many executions had happened when the call was sent, and when it was answered. */
+  readonly executionsBefore: number;
+  readonly executionsAfter: number;
+  /** Set for a call of a batch. */
+  readonly batchPosition?: BatchPosition;
 }
 
-/** Of an event, or of the call that asks about it. */
-export function nameOf({ id, identity }: Pick<EventQuestion, "id" | "identity">): string {
+/** Names an event, or the event that a call is about. */
+export function eventNameOf({ id, identity }: Pick<EventQuestion, "id" | "identity">): string {
   return `${id} ${identity}`;
 }
 
-/** Every limit in force of a counter was told. */
-export function isWhole({ layer, key, limits }: Counter, told: readonly DecisionLimit[]): boolean {
-  const mine = told.filter((limit) => limit.layer === layer && limit.key === key);
-  return mine.length === (mine[0]?.override?.limits ?? limits).length;
+/** Whether `reported` has every limit in force of the counter. */
+export function hasEveryLimit({ layer, key, limits }: Counter, reported: readonly DecisionLimit[]): boolean {
+  const own = reported.filter((limit) => limit.layer === layer && limit.key === key);
+  return own.length === (own[0]?.override?.limits ?? limits).length;
 }
 
-/** Which attempt to charge an id it is. */
-export function attemptOf(call: Call): string | undefined {
+/** Names the attempt that a consume or its rollback belongs to. */
+export function attemptNameOf(call: Call): string | undefined {
   return call.method === "consume" || call.method === "rollBack"
     ? `${call.question.attempt} ${call.question.id}`
     : undefined;

@@ -8,7 +8,7 @@ import { Disk } from "./disk";
 
 const CLOCK_MARGIN_MS = 2_000;
 const KEY = "user:u";
-/** Windows from far below what is kept to far above it. */
+/** Windows from far below the retention to far above it. */
 const WINDOWS_MS = [1_000, 3_000, 20_000, 100_000];
 
 const limits = fc
@@ -36,10 +36,10 @@ const step = fc.record({
   policy: fc.constantFrom("p", "q"),
   method: fc.constantFrom("consume", "consume", "consume", "check", "rollBack", "settle", "release"),
   cost: fc.integer({ min: 1, max: 3 }),
-  /** Few, so that they come back within their window and after it. */
+  /** Few ids, so that they return within their window and after it. */
   id: fc.nat({ max: 8 }),
   identity: fc.constantFrom("a=1,b=1", "a=1,b=1", "a=1,b=1", "a=1", "b=1", "a=2,b=1", "a=1~shadow"),
-  /** Which of the attempts before it is rolled back, or asked again. */
+  /** How many steps back the attempt is that is rolled back or retried. */
   back: fc.integer({ min: 1, max: 6 }),
   isRetry: fc.boolean(),
   windowMs: fc.constantFrom(1_000, 5_000, 20_000),
@@ -57,7 +57,7 @@ const step = fc.record({
 });
 
 test.each([1, 150, 2_000])(
-  "an account in memory and the same account read back from storage decide and tell the same, on pages of %d characters",
+  "an account in memory and the same account read back from storage give the same verdicts, on pages of %d characters",
   (pageChars) => {
     let [admitted, replayed, found] = [0, 0, 0];
     fc.assert(
@@ -66,33 +66,33 @@ test.each([1, 150, 2_000])(
         const open = (from: Disk) => new Ledger(from, new MemoryBudget(10_000_000), pageChars, CLOCK_MARGIN_MS);
         const ledger = open(disk);
         let nowMs = 1_800_000_000_000;
-        // An object remembers which attempts it has denied or rolled back, and not those of before it was opened.
-        const ended = new Set<number>();
+        // A ledger knows the attempts that it has denied or rolled back, but not those from before it was opened.
+        const endedAttempts = new Set<number>();
         for (const [i, step] of history.entries()) {
-          const { before, override, overrideMs, advanceMs, method, counters, id, back, isRetry, ...asked } = step;
-          const isAgain = method === "rollBack" || (isRetry && !ended.has(i - back));
-          const attempt = isAgain ? i - back : i;
+          const { before, override, overrideMs, advanceMs, method, counters, id, back, isRetry, ...rest } = step;
+          const isEarlierAttempt = method === "rollBack" || (isRetry && !endedAttempts.has(i - back));
+          const attempt = isEarlierAttempt ? i - back : i;
           nowMs += advanceMs;
           const ends = { inMs: overrideMs };
-          const layers = [{ policy: asked.policy, layer: "a", limits: override }];
+          const layers = [{ policy: rest.policy, layer: "a", limits: override }];
           if (before === "override") ledger.setOverride(KEY, { kind: "limits", reason: "r", ends, layers }, nowMs);
           if (before === "exempt") ledger.setOverride(KEY, { kind: "exempt", reason: "r", ends }, nowMs);
           if (before === "lift") ledger.liftOverride(KEY, nowMs);
           if (before === "sweep") for (const _ of ledger.sweep(nowMs));
-          const onCosts = counters.flatMap(({ limits }) => limits.filter(({ kind }) => kind === undefined));
-          const cost = Math.min(asked.cost, ...onCosts.map(({ max }) => max));
-          const question: Charge = { ...asked, attempt: `${attempt}`, id: `id-${id}`, cost, counters, attemptMs: 500 };
+          const costLimits = counters.flatMap(({ limits }) => limits.filter(({ kind }) => kind === undefined));
+          const cost = Math.min(rest.cost, ...costLimits.map(({ max }) => max));
+          const question: Charge = { ...rest, attempt: `${attempt}`, id: `id-${id}`, cost, counters, attemptMs: 500 };
           const call = { method, question } as Call;
-          const other = open(disk.copy());
-          const told = ledger.decide([call], nowMs);
-          expect(told).toEqual(other.decide([call], nowMs));
-          const [result] = told;
+          const reopened = open(disk.copy());
+          const results = ledger.decide([call], nowMs);
+          expect(results).toEqual(reopened.decide([call], nowMs));
+          const [result] = results;
           if (!result || !("verdict" in result)) throw new Error(result?.error);
-          const { verdict: answer } = result;
-          if (method === "rollBack" || (method === "consume" && !answer.allowed)) ended.add(attempt);
-          if ("charged" in answer && answer.charged) admitted++;
-          if ("replayed" in answer && answer.replayed) replayed++;
-          if ("found" in answer && answer.found) found++;
+          const { verdict } = result;
+          if (method === "rollBack" || (method === "consume" && !verdict.allowed)) endedAttempts.add(attempt);
+          if ("charged" in verdict && verdict.charged) admitted++;
+          if ("replayed" in verdict && verdict.replayed) replayed++;
+          if ("found" in verdict && verdict.found) found++;
         }
       }),
       { numRuns: 60 },

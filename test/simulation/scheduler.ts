@@ -8,7 +8,7 @@ interface Task {
   readonly work: () => void;
 }
 
-/** Virtual time: what is due runs in the order of its time, and everything that follows from it before the next. */
+/** Virtual time. Tasks run in the order of their times. Everything that a task sets off runs before the next task. */
 export class Scheduler implements Timing {
   nowMs = 1_800_000_000_000;
   readonly #tasks: Task[] = [];
@@ -26,8 +26,8 @@ export class Scheduler implements Timing {
     while (i > 0 && (this.#tasks[i - 1] as Task).atMs > task.atMs) i--;
     this.#tasks.splice(i, 0, task);
     return () => {
-      const at = this.#tasks.indexOf(task);
-      if (at >= 0) this.#tasks.splice(at, 1);
+      const index = this.#tasks.indexOf(task);
+      if (index >= 0) this.#tasks.splice(index, 1);
     };
   }
 
@@ -35,10 +35,10 @@ export class Scheduler implements Timing {
     return new Promise((resolve) => this.after(ms, resolve));
   }
 
-  /** Runs until nothing is left to do. */
+  /** Runs until no task is left. */
   async run(): Promise<void> {
     for (;;) {
-      // All that is settled by now, however long the chain of promises.
+      // Lets every promise settle that can: they may add tasks.
       await setImmediate();
       if (this.#tasks.length === 0) return;
       for (let task = this.#tasks.shift(); task; task = this.#tasks.shift()) {
@@ -50,7 +50,7 @@ export class Scheduler implements Timing {
   }
 }
 
-/** Everything that a task sets off, however long the chain of promises: ticks run once no promise is left to settle. */
+/** Waits for everything that a task set off: Node runs `nextTick` once no promise is left to settle. */
 function settled(): Promise<void> {
   return new Promise((resolve) => process.nextTick(resolve));
 }

@@ -1,32 +1,38 @@
 import type { Counter } from "../../src/object/protocol";
-import { isWhole, nameOf, type Told } from "./record";
+import { type AnsweredCall, eventNameOf, hasEveryLimit } from "./record";
 
-/** What layers in shadow record is another event than that of the live ones, which may be of the same key. */
-export function shadowNameOf({ asked }: Told): string {
-  return `${nameOf(asked)}~shadow`;
+/** Names the event that layers in shadow record. It differs from the event of the live layers, even in the same key. */
+export function shadowEventNameOf({ request }: AnsweredCall): string {
+  return `${eventNameOf(request)}~shadow`;
 }
 
-/** A consume that layers in shadow would have admitted too, none of which was silent: they have counted it. */
-export function isCountedInShadow({ op, asked, decided }: Told): boolean {
-  const isSaid = (counter: Counter) => isWhole(counter, decided.limits);
+/** Whether all layers in shadow recorded the consume: each was reachable and would have admitted it. */
+export function isCountedInShadow({ op, request, decision }: AnsweredCall): boolean {
+  const isReported = (counter: Counter) => hasEveryLimit(counter, decision.limits);
   return (
-    op === "consume" && decided.allowed && !decided.wouldDeny && asked.shadow.length > 0 && asked.shadow.every(isSaid)
+    op === "consume" &&
+    decision.allowed &&
+    !decision.wouldDeny &&
+    request.shadow.length > 0 &&
+    request.shadow.every(isReported)
   );
 }
 
-/** What is wrong with what callers were told of layers in shadow. `isFaultless`: none of them had a reason to be silent. */
-export function mistakesInShadow(told: readonly Told[], isFaultless: boolean): string[] {
-  return told.filter((one) => !isTrue(one, isFaultless)).map((one) => `told of shadow: ${JSON.stringify(one.decided)}`);
+/** Answers that are wrong about layers in shadow. In a faultless history no such layer may be left out. */
+export function mistakesInShadow(answered: readonly AnsweredCall[], isFaultless: boolean): string[] {
+  return answered
+    .filter((call) => !isRight(call, isFaultless))
+    .map(({ decision }) => `wrong about layers in shadow: ${JSON.stringify(decision)}`);
 }
 
-function isTrue({ op, asked, decided }: Told, isFaultless: boolean): boolean {
-  const { limits, wouldDeny, allowed, isCached } = decided;
-  const inShadow = asked.policy.layers.filter(({ mode }) => mode === "shadow").map(({ name }) => name);
-  if (limits.some(({ layer, isShadow }) => isShadow !== inShadow.includes(layer))) return false;
-  if ((wouldDeny === undefined) !== (inShadow.length === 0)) return op === "settle" || op === "release";
-  const isTold = asked.shadow.every((counter) => isWhole(counter, limits));
-  if (isFaultless && !isTold && !isCached) return false;
-  // What was recorded is in use already: then it says nothing of the cost itself that it would not fit again.
+function isRight({ op, request, decision }: AnsweredCall, isFaultless: boolean): boolean {
+  const { limits, wouldDeny, allowed, isCached } = decision;
+  const shadowLayers = request.policy.layers.filter(({ mode }) => mode === "shadow").map(({ name }) => name);
+  if (limits.some(({ layer, isShadow }) => isShadow !== shadowLayers.includes(layer))) return false;
+  if ((wouldDeny === undefined) !== (shadowLayers.length === 0)) return op === "settle" || op === "release";
+  const isReported = request.shadow.every((counter) => hasEveryLimit(counter, limits));
+  if (isFaultless && !isReported && !isCached) return false;
+  // A cost that was just recorded is in use already, so its waits do not tell whether it fitted before.
   const fits = limits.every(({ isShadow, standing }) => !isShadow || standing.fitsInMs === 0);
   return wouldDeny ? !fits : fits || (allowed && op !== "check");
 }

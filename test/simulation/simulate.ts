@@ -2,16 +2,17 @@ import { parseArgs } from "node:util";
 import { runHistory } from "./history";
 
 /**
- * `npm run simulate -- --seconds 600`: histories from fresh seeds for so long; `--seed N` repeats one.
- * Every failure prints the seed that repeats it.
+ * `npm run simulate -- --seconds 600` runs histories from new seeds for 600 s. `--seed N` repeats one history. Every
+ * failure prints its seed.
  */
 const { values } = parseArgs({
   options: { seconds: { type: "string", default: "60" }, seed: { type: "string" } },
 });
 
-// The edge logs every call that was lost: that is what is wanted here.
+// The service logs every lost call. A history loses calls on purpose.
 console.error = () => {};
 
+/** Resolves with whether the history is sound. */
 async function run(seed: number): Promise<boolean> {
   const mistakes = await runHistory(seed);
   if (mistakes.length > 0) console.log(`\nseed ${seed}:\n  ${mistakes.join("\n  ")}`);

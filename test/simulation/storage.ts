@@ -2,7 +2,7 @@ import { createRequire } from "node:module";
 import type { Database, Statement } from "node-sqlite3-wasm";
 import { DISK_FULL } from "./disk";
 
-/** A CommonJS module whose exports Node does not see by name. */
+/** A CommonJS module: Node does not see its exports by name. */
 const sqlite: typeof import("node-sqlite3-wasm") = createRequire(import.meta.url)("node-sqlite3-wasm");
 
 const WRITES = /^\s*(INSERT|CREATE)/i;
@@ -10,8 +10,8 @@ const WRITES = /^\s*(INSERT|CREATE)/i;
 type Value = string | number;
 
 /**
- * The storage of an object on a real SQLite in memory: as much of it as the store uses. What is written is seen at once, and
- * durable when it is committed; a crash takes back the rest.
+ * The part of a Durable Object's storage that the store uses, on a real SQLite in memory. Writes are visible at once and
+ * durable once they are committed; a crash rolls back the others.
  */
 export class SqliteStorage {
   readonly #database: Database = new sqlite.Database(":memory:");
@@ -19,7 +19,7 @@ export class SqliteStorage {
   #depth = 0;
   #isTrial = false;
 
-  /** `isFull` is asked before each statement that needs room, which then fails. */
+  /** `isFull` is asked before each statement that needs room. If it says so, the statement fails. */
   constructor(private readonly isFull: () => boolean) {}
 
   readonly sql = {
@@ -34,9 +34,9 @@ export class SqliteStorage {
   transactionSync<T>(work: () => T): T {
     const name = this.#savepoint();
     try {
-      const done = work();
+      const result = work();
       this.#run(`RELEASE ${name}`);
-      return done;
+      return result;
     } catch (error) {
       this.#rollBackTo(name);
       throw error;
@@ -51,7 +51,7 @@ export class SqliteStorage {
       this.#run(`DROP TABLE ${table.name}`);
   }
 
-  /** Does the work on a disk that is never full, and takes back what it wrote. */
+  /** Does the work on a disk that is never full, and rolls its writes back. */
   trial<T>(work: () => T): T {
     const name = this.#savepoint();
     this.#isTrial = true;
@@ -102,15 +102,15 @@ export class SqliteStorage {
     try {
       return statement.all(bindings) as Record<string, Value>[];
     } catch (error) {
-      // One that failed would tell its error again when it is used again.
+      // A statement that failed reports the same error when it is used again.
       this.#statements.delete(query);
       throw error;
     }
   }
 
   #prepared(query: string): Statement {
-    const known = this.#statements.get(query) ?? this.#database.prepare(query);
-    this.#statements.set(query, known);
-    return known;
+    const statement = this.#statements.get(query) ?? this.#database.prepare(query);
+    this.#statements.set(query, statement);
+    return statement;
   }
 }

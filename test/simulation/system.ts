@@ -12,26 +12,26 @@ import { Disk, type ObjectDisk } from "./disk";
 import type { Scheduler } from "./scheduler";
 import { SqliteStorage } from "./storage";
 
-/** How the simulation makes the parts of the service that it runs, and reads what they store: nothing else here knows. */
+/** Builds the parts of the service that the simulation runs, and reads what they store. No other file here knows how. */
 
-/** So far a clock is put back behind a sweep: histories are short. */
+/** How far a clock may jump back behind a sweep. Shorter than in production, since histories are short. */
 export const CLOCK_MARGIN_MS = 2_000;
 
-/** What all objects of a history run on. */
+/** The machine that all objects of a history run on. Shares are from 0 to 1. */
 export interface Machine {
-  /** How coarse the objects' clocks are: on a coarse one events meet the ends of windows to the millisecond. */
+  /** How coarse the clocks are. On a coarse clock events meet the ends of windows to the millisecond. */
   readonly tickMs: number;
-  /** How far the objects' clocks are apart, at most, all the time. */
+  /** How far the clocks are apart at first, at most. */
   readonly skewMs: number;
   readonly memoryBytes: number;
-  /** With small pages a few events are many pages. */
+  /** On small pages a few events fill many pages. */
   readonly pageChars: number;
-  /** How often an alarm comes with a call, from 0 to 1. */
-  readonly sweeps: number;
-  /** How long the journal may get; undefined where pages are kept in maps, which is faster, and there is no journal. */
+  /** The share of messages with which an alarm arrives. */
+  readonly sweepShare: number;
+  /** The longest journal. Undefined keeps pages in maps, which is faster, without a journal. */
   readonly journalChars?: number | undefined;
-  /** How often a turn is decided by an object that was opened anew, too. */
-  readonly reopenings: number;
+  /** The share of turns that an object opened anew decides too. */
+  readonly reopenShare: number;
 }
 
 export function newDisk({ journalChars }: Machine, isFull: () => boolean): ObjectDisk {
@@ -50,14 +50,14 @@ export function newLedger(store: PageStore, { memoryBytes, pageChars }: Machine)
   return new Ledger(store, new MemoryBudget(memoryBytes), pageChars, CLOCK_MARGIN_MS);
 }
 
-/** Where callers are answered: a limiter with a memory of its own for denials. */
+/** An isolate of the Worker: a limiter with a denial cache of its own. */
 export interface Isolate {
   readonly number: number;
   readonly limiter: Limiter;
   readonly keys: Keys;
 }
 
-/** Nobody's clock is anybody else's. */
+/** `offsetMs`: how far the isolate's clock is ahead of the true time. */
 export function newIsolate(
   number: number,
   config: Config,
@@ -79,7 +79,7 @@ interface StoredEvent {
   readonly atMs: number;
 }
 
-/** Every event that is stored, wherever it is. */
+/** Every stored event, whether in a page or in the journal. */
 export function storedEvents(disk: ObjectDisk): StoredEvent[] {
   return disk.trial(() => {
     const store = disk.open();

@@ -1,6 +1,6 @@
 import { Miniflare } from "miniflare";
 
-/** A Worker with Cloudflare's rate limiting bindings, one for each limit that BINDINGS names. Prints its URL. */
+/** Serves a Worker with a rate limiting binding of Cloudflare for each limit in BINDINGS. Prints its URL. */
 const worker = `export default {
   async fetch(request, env) {
     for (const [binding, key] of new URL(request.url).searchParams) {

@@ -1,8 +1,8 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { freePort, startProgram } from "../../programs";
-import type { Limit } from "../traces";
-import { keyOf, longestOf, type Peer } from "./peer";
+import { keyOf, type Limit } from "../traces";
+import { longestOf, type Peer } from "./peer";
 
 const UNITS: Readonly<Record<number, string>> = { 1000: "second", 60000: "minute" };
 
@@ -11,7 +11,7 @@ interface Reply {
   readonly statuses: readonly { readonly code: string; readonly durationUntilReset?: string }[];
 }
 
-/** The service that Envoy asks, asked over its JSON instead; a limit is so much a second, minute, hour or day. */
+/** Starts the rate limit service of Envoy, and calls it over its JSON endpoint. Its limits are per second or minute here. */
 export async function startEnvoy(
   program: string,
   folder: string,
@@ -40,7 +40,7 @@ export async function startEnvoy(
   return {
     name: "envoyproxy/ratelimit",
     limits: own,
-    cannot: "whole seconds, minutes, hours and days alone; each limit decided by itself; no idempotency key",
+    shortcomings: "whole seconds, minutes, hours and days alone; each limit decided by itself; no idempotency key",
     windowsSeen: 1,
     async decide(request) {
       const descriptors = own.map((limit) => ({ entries: [{ key: limit.layer, value: keyOf(limit, request) }] }));
@@ -49,11 +49,11 @@ export async function startEnvoy(
       if (response.status !== 200 && response.status !== 429) throw new Error(await response.text());
       const { overallCode, statuses } = (await response.json()) as Reply;
       const denied = statuses.filter(({ code }) => code === "OVER_LIMIT");
-      const told = denied.map(({ durationUntilReset }) => {
+      const reportedWait = denied.map(({ durationUntilReset }) => {
         const seconds = Number.parseFloat(durationUntilReset ?? "0");
         return { from: "decision", ms: seconds * 1_000, roundedUpToMs: 1_000 } as const;
       });
-      return { allowed: overallCode === "OK", told: longestOf(told) };
+      return { allowed: overallCode === "OK", reportedWait: longestOf(reportedWait) };
     },
   };
 }

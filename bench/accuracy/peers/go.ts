@@ -8,8 +8,8 @@ export const GUBERNATOR = "github.com/gubernator-io/gubernator/v2/cmd/gubernator
 export const ENVOY_RATELIMIT = "github.com/envoyproxy/ratelimit/src/service_cmd@v1.4.1-0.20260122083618-3fb702589d36";
 
 /**
- * Builds a Go program into `.bench-go`, unless it is there.
- * @returns its path; nothing, and why on the terminal, when it can't be built here
+ * Builds a Go program into `.bench-go`, unless it is there already.
+ * @returns its path, or undefined if it can't be built here; the reason is printed
  */
 export function ensureGo(module: string): string | undefined {
   const [path, version] = module.split("@") as [string, string];
@@ -22,7 +22,7 @@ export function ensureGo(module: string): string | undefined {
     execFileSync("go", ["install", module], { env, stdio: ["ignore", "ignore", "pipe"], timeout: 900_000 });
     return program;
   } catch (error) {
-    console.error(`Left out, since it can't be built: ${(error as Error).message}`);
+    console.error(`Left out, because it can't be built: ${(error as Error).message}`);
     return undefined;
   }
 }

@@ -1,6 +1,6 @@
-import { freePort, type Program, spawnProgram } from "../../programs";
-import type { Limit } from "../traces";
-import { keyOf, longestOf, type Victim } from "./peer";
+import { freePort, spawnProgram, startRestartable } from "../../programs";
+import { keyOf, type Limit } from "../traces";
+import { type CrashablePeer, longestOf } from "./peer";
 
 interface Reply {
   readonly responses: readonly {
@@ -10,8 +10,8 @@ interface Reply {
   }[];
 }
 
-/** A cluster of one, with its token bucket; all limits travel in one call. */
-export async function startGubernator(program: string, limits: readonly Limit[]): Promise<Victim> {
+/** Starts gubernator as a cluster of one, with its token bucket. All limits travel in one call. */
+export async function startGubernator(program: string, limits: readonly Limit[]): Promise<CrashablePeer> {
   const [http, grpc, members] = await Promise.all([freePort(), freePort(), freePort()]);
   const address = (port: number) => `127.0.0.1:${port}`;
   const env = {
@@ -24,12 +24,11 @@ export async function startGubernator(program: string, limits: readonly Limit[])
     OTEL_TRACES_EXPORTER: "none",
     GUBER_LOG_LEVEL: "info",
   };
-  const start = (): Promise<Program> => spawnProgram(program, [], /HTTP Gateway Listening/, { env });
-  let server = await start();
+  const server = await startRestartable(() => spawnProgram(program, [], /HTTP Gateway Listening/, { env }));
   return {
     name: "gubernator",
     limits,
-    cannot: "each limit decided by itself; no idempotency key",
+    shortcomings: "each limit decided by itself; no idempotency key",
     windowsSeen: 1,
     async decide(request) {
       const requests = limits.map((limit) => ({
@@ -46,15 +45,12 @@ export async function startGubernator(program: string, limits: readonly Limit[])
       const { responses } = (await response.json()) as Reply;
       for (const { error } of responses) if (error) throw new Error(error);
       const denied = responses.filter(({ status }) => status === "OVER_LIMIT");
-      const told = denied.map(
+      const reportedWait = denied.map(
         ({ reset_time }) => ({ from: "epoch", ms: Number(reset_time), roundedUpToMs: 1 }) as const,
       );
-      return { allowed: denied.length === 0, told: longestOf(told) };
+      return { allowed: denied.length === 0, reportedWait: longestOf(reportedWait) };
     },
-    killed: "gubernator",
-    async hurt() {
-      await server.kill();
-      server = await start();
-    },
+    killedPart: "gubernator",
+    killAndRestart: () => server.restart(),
   };
 }

@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { resolve } from "node:path";
 import { createInterface } from "node:readline";
-import type { Limit, TraceRequest } from "../traces";
-import { type Answer, keyOf, type Peer } from "./peer";
+import { keyOf, type Limit, type TraceRequest } from "../traces";
+import type { Peer, PeerDecision } from "./peer";
 
 const WORKER = resolve(import.meta.dirname, "limits_worker.py");
 
@@ -14,7 +14,7 @@ export interface Strategy {
 
 type Reply = { readonly id: number; readonly error?: string; readonly allowed: boolean; readonly reset?: number };
 
-/** A container of a backend in Python: a process that decides with `limits`. */
+/** A container of a Python backend: a process that decides with `limits`. */
 export class Container {
   #process: ChildProcess;
   readonly #waiting = new Map<number, (reply: Reply) => void>();
@@ -27,29 +27,36 @@ export class Container {
     this.#process = this.#start();
   }
 
-  async decide({ storage, strategy }: Strategy, limits: readonly Limit[], request: TraceRequest): Promise<Answer> {
+  async decide(
+    { storage, strategy }: Strategy,
+    limits: readonly Limit[],
+    request: TraceRequest,
+  ): Promise<PeerDecision> {
     const id = this.#sent++;
-    const asked = limits.map((limit) => [limit.layer, keyOf(limit, request), limit.max, limit.windowMs / 1_000]);
+    const items = limits.map((limit) => [limit.layer, keyOf(limit, request), limit.max, limit.windowMs / 1_000]);
     const reply = new Promise<Reply>((resolve) => this.#waiting.set(id, resolve));
-    this.#process.stdin?.write(`${JSON.stringify({ id, storage, strategy, limits: asked, cost: request.cost })}\n`);
+    this.#process.stdin?.write(`${JSON.stringify({ id, storage, strategy, limits: items, cost: request.cost })}\n`);
     const { error, allowed, reset } = await reply;
     if (error !== undefined) throw new Error(error);
-    return { allowed, told: reset === undefined ? undefined : { from: "epoch", ms: reset * 1_000, roundedUpToMs: 1 } };
+    return {
+      allowed,
+      reportedWait: reset === undefined ? undefined : { from: "epoch", ms: reset * 1_000, roundedUpToMs: 1 },
+    };
   }
 
-  /** Kills the process without warning, and starts it again. */
-  async hurt(): Promise<void> {
+  /** Kills the process without warning, and restarts it. */
+  async killAndRestart(): Promise<void> {
     const ended = once(this.#process, "exit");
     this.#process.kill("SIGKILL");
     await ended;
-    for (const [id, answer] of this.#waiting) answer({ id, error: "the container was killed", allowed: false });
+    for (const [id, settle] of this.#waiting) settle({ id, error: "the container was killed", allowed: false });
     this.#waiting.clear();
     this.#process = this.#start();
   }
 
   #start(): ChildProcess {
     const env = { ...process.env, REDIS_PORT: String(this.redisPort) };
-    // It ends when its input does, at the latest with this process.
+    // The process ends with its input, so at the latest with this process.
     const child = spawn(this.python, [WORKER], { env, stdio: ["pipe", "pipe", "inherit"] });
     child.stdin.on("error", () => {});
     createInterface({ input: child.stdout }).on("line", (line) => {
@@ -66,12 +73,12 @@ const NAMES: Readonly<Record<Strategy["storage"], string>> = {
   redis: "`limits` on Redis",
 };
 
-/** A backend in Python: each request is decided in the container that it reached. */
+/** A Python backend: the container that gets a request decides it. */
 export function limitsPeer(containers: readonly Container[], strategy: Strategy, limits: readonly Limit[]): Peer {
   return {
     name: `${NAMES[strategy.storage]}, ${strategy.strategy}`,
     limits,
-    cannot: "one limit after the other; no idempotency key",
+    shortcomings: "one limit after the other; no idempotency key",
     windowsSeen: strategy.strategy === "sliding-window-counter" ? 2 : 1,
     decide: (request) => (containers[request.container] as Container).decide(strategy, limits, request),
   };

@@ -1,6 +1,6 @@
-"""One container of a Python backend: decides with `limits`, in the order and with the wait that slowapi takes from it.
+"""One container of a Python backend: decides with `limits` as slowapi uses it, with the same order and wait.
 
-Reads a JSON line for each request, writes one for each answer.
+Reads one JSON line for each request and writes one for each answer.
 """
 
 import json
@@ -24,12 +24,12 @@ def limiter_of(storage: str, strategy: str) -> RateLimiter:
     return limiters[name]
 
 
-def decide(asked: dict[str, Any]) -> dict[str, Any]:
-    limiter = limiter_of(asked["storage"], asked["strategy"])
-    for layer, key, most, seconds in asked["limits"]:
-        item = RateLimitItemPerSecond(most, seconds, namespace=asked["strategy"])
-        if not limiter.hit(item, layer, key, cost=asked["cost"]):
-            # The limits that come after it are not asked, those before it stay charged.
+def decide(request: dict[str, Any]) -> dict[str, Any]:
+    limiter = limiter_of(request["storage"], request["strategy"])
+    for layer, key, most, seconds in request["limits"]:
+        item = RateLimitItemPerSecond(most, seconds, namespace=request["strategy"])
+        if not limiter.hit(item, layer, key, cost=request["cost"]):
+            # Later limits are not asked, and earlier ones stay charged.
             return {"allowed": False, "reset": limiter.get_window_stats(item, layer, key).reset_time}
     return {"allowed": True}
 
@@ -38,6 +38,6 @@ for line in sys.stdin:
     request = json.loads(line)
     try:
         answer = decide(request)
-    except Exception as error:  # The store that cannot be reached is what is looked at, among others.
+    except Exception as error:  # Such as a store that is unreachable.
         answer = {"error": repr(error)}
     print(json.dumps({"id": request["id"], **answer}), flush=True)

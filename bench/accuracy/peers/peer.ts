@@ -1,41 +1,37 @@
-import type { Told } from "../judge";
+import type { ReportedWait } from "../judge";
 import type { Limit, TraceName, TraceRequest } from "../traces";
 
-export interface Answer {
+export interface PeerDecision {
   readonly allowed: boolean;
-  readonly told?: Told | undefined;
+  readonly reportedWait?: ReportedWait | undefined;
 }
 
-/** Something that decides, called as its documentation recommends. */
+/** A limiter, called as its documentation recommends. */
 export interface Peer {
   readonly name: string;
-  /** What it can be told to hold; it is judged by these alone. */
+  /** The limits that it can hold. It is judged by these alone. */
   readonly limits: readonly Limit[];
-  /** What it can't do of all this, in a few words. */
-  readonly cannot: string;
-  readonly leavesOut?: readonly TraceName[];
-  /** An estimate made of this window and the one before sees two of them. */
+  /** What it can't do, in a few words. */
+  readonly shortcomings: string;
+  readonly skippedTraces?: readonly TraceName[];
+  /** How many windows a decision looks back: 2 for an estimate from this window and the one before. */
   readonly windowsSeen: 1 | 2;
-  /** Throws when it does not know. */
-  decide(request: TraceRequest): Promise<Answer>;
-  /** Ends what does not end with this process by itself. */
+  /** Throws if there is no decision. */
+  decide(request: TraceRequest): Promise<PeerDecision>;
+  /** Stops whatever does not end with this process. */
   stop?(): Promise<unknown>;
 }
 
-/** A peer whose state can be hurt: killed without warning, and started again at once. */
-export interface Victim extends Peer {
-  /** What is killed. */
-  readonly killed: string;
-  hurt(): Promise<void>;
+/** A peer that can be killed without warning, and restarted at once. */
+export interface CrashablePeer extends Peer {
+  /** Names what is killed. */
+  readonly killedPart: string;
+  killAndRestart(): Promise<void>;
 }
 
-export function keyOf({ layer }: Limit, { user, ip }: TraceRequest): string {
-  return layer === "caller" ? user : ip;
-}
-
-/** A wait that is the longest of several. */
-export function longestOf(told: readonly Told[]): Told | undefined {
-  return told.reduce<Told | undefined>(
+/** The longest of several waits. */
+export function longestOf(reportedWait: readonly ReportedWait[]): ReportedWait | undefined {
+  return reportedWait.reduce<ReportedWait | undefined>(
     (longest, each) => (longest && longest.ms >= each.ms ? longest : each),
     undefined,
   );

@@ -1,10 +1,10 @@
 import { Redis } from "ioredis";
 import { RateLimiterRedis, RateLimiterRes, RateLimiterUnion } from "rate-limiter-flexible";
 import { FLEXIBLE } from "../../names";
-import { CONTAINERS, type Limit } from "../traces";
-import { keyOf, longestOf, type Peer } from "./peer";
+import { CONTAINERS, keyOf, type Limit } from "../traces";
+import { longestOf, type Peer } from "./peer";
 
-/** As its documentation has it: the limits of a key are a union, which consumes of all of them at once. */
+/** rate-limiter-flexible by its documentation: a union of the limits of a key consumes from all of them at once. */
 export function startFlexible(redisPort: number, limits: readonly Limit[]): Peer {
   const layers = [...new Set(limits.map(({ layer }) => layer))].map((layer) =>
     limits.filter((limit) => limit.layer === layer),
@@ -18,7 +18,7 @@ export function startFlexible(redisPort: number, limits: readonly Limit[]): Peer
   return {
     name: FLEXIBLE,
     limits,
-    cannot: "one key after the other; no idempotency key",
+    shortcomings: "one key after the other; no idempotency key",
     windowsSeen: 1,
     async decide(request) {
       const unions = containers[request.container] as RateLimiterUnion[];
@@ -27,12 +27,12 @@ export function startFlexible(redisPort: number, limits: readonly Limit[]): Peer
           await unions[i]?.consume(keyOf(first as Limit, request), request.cost);
         } catch (denied) {
           const results = Object.values(denied as Record<string, unknown>);
-          // It rejects with the results of those that deny, and with an error in their place when the store failed.
-          const told = results.map((result) => {
+          // The union rejects with the results of the limits that deny, or with an error if the store failed.
+          const reportedWait = results.map((result) => {
             if (!(result instanceof RateLimiterRes)) throw result;
             return { from: "decision", ms: result.msBeforeNext, roundedUpToMs: 1 } as const;
           });
-          return { allowed: false, told: longestOf(told) };
+          return { allowed: false, reportedWait: longestOf(reportedWait) };
         }
       return { allowed: true };
     },

@@ -2,7 +2,7 @@ import { ServiceProcess } from "../../../tools/service-process";
 import { TOKEN } from "../../load";
 import { SERVICE } from "../../names";
 import type { Limit, TraceRequest } from "../traces";
-import type { Answer, Victim } from "./peer";
+import type { CrashablePeer, PeerDecision } from "./peer";
 
 const POLICY = "accuracy";
 
@@ -17,8 +17,8 @@ function policyOf(limits: readonly Limit[]): string {
   return JSON.stringify({ [POLICY]: { layers } });
 }
 
-/** `npm start`, called over HTTP as any backend does, every message with an idempotency key. */
-export async function startServicePeer(dataDirectory: string, limits: readonly Limit[]): Promise<Victim> {
+/** This service by `npm start`, called over HTTP as a backend calls it. Every message has an idempotency key. */
+export async function startServicePeer(dataDirectory: string, limits: readonly Limit[]): Promise<CrashablePeer> {
   const variables = {
     LIMITER_TOKENS: TOKEN,
     LIMITER_DATA_DIR: dataDirectory,
@@ -31,11 +31,11 @@ export async function startServicePeer(dataDirectory: string, limits: readonly L
   return {
     name: SERVICE,
     limits,
-    cannot: "",
+    shortcomings: "",
     windowsSeen: 1,
     decide: (request) => consume(service.url, request),
-    killed: "every process of `npm start`",
-    async hurt() {
+    killedPart: "every process of `npm start`",
+    async killAndRestart() {
       isUp = false;
       await service.killAll();
       service = await ServiceProcess.start(variables);
@@ -48,7 +48,7 @@ export async function startServicePeer(dataDirectory: string, limits: readonly L
   };
 }
 
-async function consume(url: string, { user, ip, cost, key, isRetry }: TraceRequest): Promise<Answer> {
+async function consume(url: string, { user, ip, cost, key, isRetry }: TraceRequest): Promise<PeerDecision> {
   const response = await fetch(`${url}/v1/consume`, {
     method: "POST",
     headers: {
@@ -63,5 +63,5 @@ async function consume(url: string, { user, ip, cost, key, isRetry }: TraceReque
   if (response.status === 200) return { allowed: true };
   if (response.status !== 429) throw new Error(`${response.status}: ${text}`);
   const seconds = Number(response.headers.get("Retry-After"));
-  return { allowed: false, told: { from: "decision", ms: seconds * 1_000, roundedUpToMs: 1_000 } };
+  return { allowed: false, reportedWait: { from: "decision", ms: seconds * 1_000, roundedUpToMs: 1_000 } };
 }

@@ -2,10 +2,10 @@ import { Ratelimit } from "@upstash/ratelimit";
 import { Redis } from "ioredis";
 import { UPSTASH } from "../../names";
 import { upstashClient } from "../../peers/upstash-client";
-import { CONTAINERS, type Limit } from "../traces";
-import { keyOf, type Peer } from "./peer";
+import { CONTAINERS, keyOf, type Limit } from "../traces";
+import type { Peer } from "./peer";
 
-/** Its own scripts on a Redis here, a limiter a limit as its documentation has it, with its memory of who was denied. */
+/** @upstash/ratelimit by its documentation, with a limiter for each limit and its cache of denials, on a local Redis. */
 export function startUpstash(redisPort: number, limits: readonly Limit[]): Peer {
   const containers = Array.from({ length: CONTAINERS }, () => {
     const redis = upstashClient(new Redis(redisPort));
@@ -17,12 +17,12 @@ export function startUpstash(redisPort: number, limits: readonly Limit[]): Peer 
   return {
     name: `${UPSTASH}, slidingWindow`,
     limits,
-    cannot: "one limit after the other; no idempotency key",
+    shortcomings: "one limit after the other; no idempotency key",
     windowsSeen: 2,
     async decide(request) {
       for (const [i, limiter] of (containers[request.container] as Ratelimit[]).entries()) {
         const { success, reset } = await limiter.limit(keyOf(limits[i] as Limit, request), { rate: request.cost });
-        if (!success) return { allowed: false, told: { from: "epoch", ms: reset, roundedUpToMs: 1 } };
+        if (!success) return { allowed: false, reportedWait: { from: "epoch", ms: reset, roundedUpToMs: 1 } };
       }
       return { allowed: true };
     },

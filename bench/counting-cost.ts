@@ -1,29 +1,24 @@
 import { join, resolve } from "node:path";
 import { bundle } from "../src/local/bundle";
-import { startLocalService } from "../src/local/service";
 import { load, median, TOKEN } from "./load";
 import { type Extent, showProgress } from "./measure";
+import { LIMITER_OBJECTS, startWorker } from "./worker";
 import { LIMIT_VARIABLES, WORKLOADS } from "./workloads";
 
-/** More than elsewhere: the difference is smaller than what a round varies by. */
+/** Three times as many rounds as elsewhere, since the difference is smaller than the variation between rounds. */
 const ROUNDS_EACH = 3;
 
-/** Admitted decisions a second where they are counted, beside the same service without counts: the median of pairs. */
-export async function measureCounted({ rounds, seconds }: Extent, dataDirectory: string): Promise<number> {
+/** The median ratio of admitted decisions a second with counting to those without. */
+export async function measureCountingCost({ rounds, seconds }: Extent, dataDirectory: string): Promise<number> {
   const script = await bundle(resolve(import.meta.dirname, "../src/worker.ts"));
-  const start = (name: string, durableObjects: object) =>
-    startLocalService({
-      host: "127.0.0.1",
-      port: 0,
+  const start = (name: string, objects: Readonly<Record<string, string>>) =>
+    startWorker({
       dataDirectory: join(dataDirectory, name),
       script,
       variables: { ...LIMIT_VARIABLES, LIMITER_TOKENS: TOKEN, LIMITER_PLACEMENT: "shards:1" },
-      workerOptions: { compatibilityDate: "2026-04-24", durableObjects: { ...OBJECTS, ...durableObjects } },
+      objects: { ...LIMITER_OBJECTS, ...objects },
     });
-  const services = [
-    await start("counted", { LIMITER_STATS: { className: "StatsObject", useSQLite: true } }),
-    await start("uncounted", {}),
-  ];
+  const services = [await start("counted", { LIMITER_STATS: "StatsObject" }), await start("uncounted", {})];
   const { path, bodies } = WORKLOADS.admitted;
   const ratios: number[] = [];
   for (let round = 0; round <= rounds * ROUNDS_EACH; round++) {
@@ -31,12 +26,10 @@ export async function measureCounted({ rounds, seconds }: Extent, dataDirectory:
     const perSecond: number[] = [];
     for (const { url } of services)
       perSecond.push((await load({ url: url.origin + path, connections: 32, seconds, bodies })).requestsPerSecond);
-    // The first warms up.
+    // The first round warms up.
     if (round > 0) ratios.push((perSecond[0] ?? 0) / (perSecond[1] ?? 0));
   }
   for (const { stop } of services) await stop();
   showProgress("");
   return median(ratios);
 }
-
-const OBJECTS = { LIMITER_OBJECTS: { className: "LimiterObject", useSQLite: true } };

@@ -1,19 +1,20 @@
-/** What the callers asked for and were told, and whether what is stored can be so. */
+/** Compares what callers sent and were answered with the events that the service stores. */
 
-export interface Wish {
+/** A consume under one id, and what its answers say. */
+export interface TrackedRequest {
   readonly id: string;
   readonly user: string;
   readonly ip: string;
   readonly cost: number;
-  /** Undefined while nobody knows. */
+  /** Undefined until an answer arrives. */
   outcome?: "admitted" | "denied";
-  /** The cost that it was settled at, once that is acknowledged; NaN while a settle is under way. */
-  settled?: number;
-  /** How many answers said that it was charged by them. */
-  firsts: number;
+  /** The acknowledged cost of a settle. NaN while a settle is in flight. */
+  settledCost?: number;
+  /** How many answers say that it was charged just then. More than 1 is a double charge. */
+  firstAnswers: number;
 }
 
-export interface Event {
+export interface StoredEvent {
   readonly id: string;
   readonly at: string;
   readonly cost: number;
@@ -22,7 +23,7 @@ export interface Event {
 export interface Counter {
   readonly layer: string;
   readonly events_total: number;
-  readonly events: readonly Event[];
+  readonly events: readonly StoredEvent[];
   readonly limits: readonly { readonly window_seconds: number; readonly limit: number; readonly used: number }[];
 }
 
@@ -30,9 +31,9 @@ export interface Verdict {
   overAdmissions: number;
   lost: number;
   chargedTwice: number;
-  /** Denied in the end and stored all the same: faults may leave that for a window. */
-  deniedYetStored: number;
-  /** What the first of them were. */
+  /** Denied in the end, but stored. Faults may leave such a charge for one window. */
+  deniedButStored: number;
+  /** The first mistakes in words. */
   readonly details: string[];
 }
 
@@ -40,19 +41,19 @@ export const newVerdict = (): Verdict => ({
   overAdmissions: 0,
   lost: 0,
   chargedTwice: 0,
-  deniedYetStored: 0,
+  deniedButStored: 0,
   details: [],
 });
 
 /**
- * Holds a counter against all that was asked of its key. The windows are added up from the times that the service gave its
- * events, each by itself and with no code of the service's; that nothing was charged above what a settle made of it is
- * for the keys alone whose costs nobody changes.
+ * Judges a counter by all requests that were sent for its key. Adds up each window from the times of the stored events,
+ * without any code of the service.
+ * @param isPlain no cost was settled, so that no window may hold more than its limit
  */
 export function judge(
   counter: Counter | undefined,
   key: string,
-  wishes: readonly Wish[],
+  requests: readonly TrackedRequest[],
   isPlain: boolean,
   verdict: Verdict,
 ): void {
@@ -63,32 +64,32 @@ export function judge(
   };
   const byId = new Map(events.map((event) => [event.id, event]));
   if (byId.size < events.length) blame("chargedTwice", "an id is stored twice");
-  const asked = new Set(wishes.map(({ id }) => id));
-  for (const { id } of events) if (!asked.has(id)) blame("chargedTwice", `nobody asked for ${id}`);
+  const sentIds = new Set(requests.map(({ id }) => id));
+  for (const { id } of events) if (!sentIds.has(id)) blame("chargedTwice", `${id} was never sent`);
 
-  // Only the newest are listed; what is older than all of them may well be there.
+  // The service lists the newest events only, so an older event may be stored too.
   const isComplete = events.length === (counter?.events_total ?? 0);
-  for (const { id, outcome, cost, settled, firsts } of wishes) {
+  for (const { id, outcome, cost, settledCost, firstAnswers } of requests) {
     const event = byId.get(id);
-    if (firsts > 1) blame("chargedTwice", `${id} was told ${firsts} times that it is the first`);
-    if (outcome === "denied" && event) verdict.deniedYetStored++;
+    if (firstAnswers > 1) blame("chargedTwice", `${firstAnswers} answers say that ${id} was charged just then`);
+    if (outcome === "denied" && event) verdict.deniedButStored++;
     if (outcome !== "admitted") continue;
     if (!event && isComplete) blame("lost", id);
-    const isKnown = !Number.isNaN(settled);
-    if (event && isKnown && event.cost !== (settled ?? cost))
-      blame("lost", `${id} costs ${event.cost}, told ${settled ?? cost}`);
+    const isKnown = !Number.isNaN(settledCost);
+    if (event && isKnown && event.cost !== (settledCost ?? cost))
+      blame("lost", `${id} is stored with cost ${event.cost}, but ${settledCost ?? cost} was acknowledged`);
   }
   const used = counter?.limits.at(-1)?.used ?? 0;
   const sum = events.reduce((total, { cost }) => total + cost, 0);
-  if (isComplete && used !== sum) blame("chargedTwice", `in use are ${used}, by events ${sum}`);
+  if (isComplete && used !== sum) blame("chargedTwice", `${used} in use, but the events cost ${sum}`);
   if (isPlain)
     for (const limit of counter?.limits ?? [])
       blameFullWindows(events, limit, (detail) => blame("overAdmissions", detail));
 }
 
-/** Every window that ends with an event: (t - w, t] holds at most the limit. */
+/** Reports each window `(t - w, t]` that ends with an event and holds more than the limit. */
 function blameFullWindows(
-  events: readonly Event[],
+  events: readonly StoredEvent[],
   { window_seconds, limit }: Counter["limits"][number],
   blame: (detail: string) => void,
 ): void {
