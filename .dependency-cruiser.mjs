@@ -17,7 +17,7 @@ export default {
   forbidden: [
     only("core", []),
     only("config", ["core"]),
-    only("object/store", ["object"]),
+    only("object/store", ["core", "object"]),
     only("object", ["core"]),
     // The outcomes that are counted are words of the wire too.
     only("request", ["core", "config", "object"], ["counting/tally"]),
