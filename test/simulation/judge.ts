@@ -171,9 +171,9 @@ export class Judge {
     const { atMs, charged, allowed, conflicts } = verdict;
     const { attempt, recognition } = charge;
     const keys = [...new Set(charge.counters.map(({ key }) => key))];
-    const holdings = keys
-      .map((key) => ({ key, held: this.#model.held(object, key, charge, atMs, CLOCK_MARGIN_MS)[0] }))
-      .filter(({ held }) => !(held?.makers.has(attempt) && held.claims.has(attempt)));
+    const newest = keys.map((key) => ({ key, held: this.#model.held(object, key, charge, atMs, CLOCK_MARGIN_MS)[0] }));
+    const isRemembered = newest.some(({ held }) => held);
+    const holdings = newest.filter(({ held }) => !(held?.makers.has(attempt) && held.claims.has(attempt)));
     const claimHeld = () => {
       for (const { held } of holdings)
         if (held && !(charge.isOnlyPart && isOnlyOf(held, charge))) held.claims.add(attempt);
@@ -194,7 +194,8 @@ export class Judge {
     this.#checkAllowed(object, { ...charge, counters }, verdict);
     if (!allowed) {
       for (const event of inFlight) this.#model.add(event);
-      this.#applyRollback(object, charge);
+      // An event that the object remembers no more belongs to an admission of long ago, which stays charged.
+      if (isRemembered) this.#applyRollback(object, charge);
       return;
     }
     if (recognition === "known") claimHeld();
