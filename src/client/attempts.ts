@@ -8,14 +8,15 @@ const SHORTEST_ATTEMPT_MS = 100;
  * Retries until an attempt succeeds or the deadline of all attempts has passed. An attempt that throws UnavailableError
  * is retried with back-off. It must be safe to repeat: it may have done its work even if its response was lost.
  *
- * An attempt gets half of the time that is left, so that a lost packet does not cost all of it.
+ * An attempt gets half of the time that is left, so that a lost packet does not cost all of it. It gets that time in ms,
+ * and must end by itself then, or as soon as `signal` is aborted.
  * @throws UnavailableError of the last attempt that the service itself answered, else of the last attempt. Any other
  * error of an attempt at once. The reason of `signal` as soon as it is aborted.
  */
 export async function tryWithin<T>(
   deadlineMs: number,
   signal: AbortSignal | undefined,
-  attempt: (signal: AbortSignal, nth: number) => Promise<T>,
+  attempt: (ms: number, nth: number) => Promise<T>,
 ): Promise<T> {
   // Monotonic, unlike `Date.now()`.
   const giveUpAtMs = performance.now() + deadlineMs;
@@ -26,7 +27,8 @@ export async function tryWithin<T>(
     const leftMs = giveUpAtMs - performance.now();
     const attemptMs = Math.min(leftMs, Math.max(leftMs / 2, SHORTEST_ATTEMPT_MS));
     try {
-      return await within(attemptMs, signal, (signal) => attempt(signal, nth));
+      signal?.throwIfAborted();
+      return await attempt(attemptMs, nth);
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
       // The last attempt may be too short for a response: an earlier 503 of the service says more than its timeout.
@@ -40,7 +42,7 @@ export async function tryWithin<T>(
 }
 
 /** Aborts an attempt by its signal after `ms`, and does not wait for it to end. */
-async function within<T>(
+export async function within<T>(
   ms: number,
   signal: AbortSignal | undefined,
   attempt: (signal: AbortSignal) => Promise<T>,

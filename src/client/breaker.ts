@@ -1,4 +1,5 @@
 import { LimiterError, UnavailableError } from "./errors.js";
+import { inBackground } from "./timer.js";
 
 /** This many failed checks and consumes in a row open the breaker. */
 const MOST_FAILURES = 3;
@@ -100,9 +101,7 @@ export class Breaker<Q> {
     // The next call probes again.
     if (performance.now() - this.#calledAtMs > IDLE_MS) return;
     const number = this.#probe;
-    const timer: unknown = setTimeout(() => number === this.#probe && this.#startProbe(), waitMs);
-    // In Node the timer must not keep the process alive.
-    (timer as { unref?: () => void }).unref?.();
+    inBackground(waitMs, () => number === this.#probe && this.#startProbe());
   }
 
   #startProbe(): void {

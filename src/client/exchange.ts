@@ -1,6 +1,6 @@
-import { tryWithin } from "./attempts.js";
-import { Batches } from "./batches.js";
-import { type Fetch, type Reply, send } from "./reply.js";
+import { tryWithin, within } from "./attempts.js";
+import { type Fetch, type Reply, requireNoServerError, send } from "./reply.js";
+import { Sessions } from "./sessions.js";
 
 export type Op = "consume" | "check" | "settle" | "release";
 
@@ -15,24 +15,34 @@ export interface Key {
 
 export interface ExchangeOptions {
   readonly url: string;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly token: string;
   readonly deadlineMs: number;
-  readonly isBatching: boolean;
+  readonly transport: "auto" | "http" | "session";
   readonly fetch: Fetch;
 }
 
+/** A call to one of the operations. */
+interface Operation {
+  readonly op: Op;
+  readonly body: Readonly<Record<string, unknown>>;
+  readonly key: Key | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
 /**
- * A longer call is sent alone: in a batch it would take the room of others. In UTF-8 it is at most 8 KiB, the limit of
+ * A longer call goes by HTTP: in a message it would take the room of others. In UTF-8 it is at most 8 KiB, the limit of
  * a call.
  */
 const LONGEST_CALL_CHARS = 2_048;
 
 /** Sends calls to the service, each until `read` accepts a reply or the deadline has passed. */
 export class Exchange {
-  readonly #batches: Batches | undefined;
+  readonly #sessions: Sessions | undefined;
 
   constructor(private readonly options: ExchangeOptions) {
-    if (options.isBatching) this.#batches = new Batches((body, signal) => this.#post("batch", {}, body, signal));
+    const { url, token, deadlineMs, transport } = options;
+    if (transport !== "http")
+      this.#sessions = new Sessions({ url, token, deadlineMs, canFallBack: transport === "auto" });
   }
 
   call<T>(
@@ -42,36 +52,59 @@ export class Exchange {
     signal: AbortSignal | undefined,
     read: (reply: Reply) => T,
   ): Promise<T> {
-    const text = JSON.stringify(body);
-    const batches = text.length <= LONGEST_CALL_CHARS ? this.#batches : undefined;
-    return tryWithin(this.options.deadlineMs, signal, async (signal, nth) => {
+    const operation = { op, body, key, signal };
+    return tryWithin(this.options.deadlineMs, signal, async (ms, nth) => {
       // For a new key the service gets the number of the attempt: before the first, nobody has sent the key.
       const attempt = key?.isNew ? nth : undefined;
-      const onSent = () => {
-        if (key) key.isSent = true;
-      };
-      if (batches) return read(await batches.add({ op, ...body, idempotency_key: key?.text, attempt }, signal, onSent));
-      onSent();
-      const headers = {
-        ...(key && { "Idempotency-Key": `"${key.text}"` }),
-        ...(attempt && { "Idempotency-Attempt": String(attempt) }),
-      };
-      return read(await this.#post(op, headers, text, signal));
+      const json = this.#sessions?.areOffered ? messageTextOf(operation, attempt) : undefined;
+      if (!this.#sessions || json === undefined) return read(await this.#post(operation, attempt, ms, false));
+      const startedMs = performance.now();
+      const reply = await this.#sessions.ask(json, ms, signal, key);
+      if (reply) return read(requireNoServerError(reply));
+      return read(await this.#post(operation, attempt, ms - (performance.now() - startedMs), true));
     });
   }
 
   get<T>(path: string, signal: AbortSignal | undefined, read: (reply: Reply) => T): Promise<T> {
-    return tryWithin(this.options.deadlineMs, signal, async (signal) => read(await this.#send(path, { signal })));
+    return tryWithin(this.options.deadlineMs, signal, async (ms) =>
+      read(await within(ms, signal, (signal) => this.#send(path, { signal }))),
+    );
   }
 
-  #post(path: Op | "batch", headers: Record<string, string>, body: string, signal: AbortSignal): Promise<Reply> {
-    const json = { "Content-Type": "application/json", ...headers };
-    return this.#send(path, { method: "POST", headers: json, body, signal });
+  /** Ends the session once nothing is unanswered. */
+  close(): void {
+    this.#sessions?.close();
+  }
+
+  #post(
+    { op, body, key, signal }: Operation,
+    attempt: number | undefined,
+    ms: number,
+    wasTurnedAway: boolean,
+  ): Promise<Reply> {
+    return within(ms, signal, async (signal) => {
+      if (key) key.isSent = true;
+      const headers = {
+        "Content-Type": "application/json",
+        ...(key && { "Idempotency-Key": `"${key.text}"` }),
+        ...(attempt && { "Idempotency-Attempt": String(attempt) }),
+      };
+      const reply = await this.#send(op, { method: "POST", headers, body: JSON.stringify(body), signal });
+      this.#sessions?.onHttpReply(wasTurnedAway);
+      return reply;
+    });
   }
 
   #send(path: string, init: RequestInit & { readonly headers?: Record<string, string> }): Promise<Reply> {
-    const headers = { ...this.options.headers, ...init.headers };
+    const { url, token, fetch } = this.options;
+    const headers = { Authorization: `Bearer ${token}`, ...init.headers };
     // A redirect could change the method, or send the token to another host.
-    return send(this.options.fetch, `${this.options.url}/v1/${path}`, { ...init, headers, redirect: "manual" });
+    return send(fetch, `${url}/v1/${path}`, { ...init, headers, redirect: "manual" });
   }
+}
+
+/** The request as it stands in a message; undefined if it is too long for one. */
+function messageTextOf({ op, body, key }: Operation, attempt: number | undefined): string | undefined {
+  const json = JSON.stringify({ op, ...body, idempotency_key: key?.text, attempt });
+  return json.length <= LONGEST_CALL_CHARS ? json : undefined;
 }

@@ -9,7 +9,7 @@ export {
 } from "./errors.js";
 export { Limiter } from "./limiter.js";
 export type { Log } from "./log.js";
-export type { LimiterOptions } from "./options.js";
+export type { LimiterOptions, Transport } from "./options.js";
 export type { Fetch } from "./reply.js";
 export type {
   CheckRequest,

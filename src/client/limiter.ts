@@ -22,7 +22,7 @@ import {
 } from "./errors.js";
 import { Exchange, type Key, type Op } from "./exchange.js";
 import { type Log, oncePerMinute } from "./log.js";
-import { type LimiterOptions, readDeadline, readOnError, readToken, readUrl } from "./options.js";
+import { type LimiterOptions, readDeadline, readOnError, readToken, readTransport, readUrl } from "./options.js";
 import { errorOf, type Reply } from "./reply.js";
 import type { CheckRequest, ConsumeRequest, ReadyRequest, ReleaseRequest, SettleRequest } from "./requests.js";
 import { matchSubject, textsOf } from "./subject.js";
@@ -38,7 +38,7 @@ type Question = PolicySubject & Pick<CheckRequest, "cost">;
 const DEADLINE_MS = 2_500;
 
 /**
- * Calls the limiter over HTTP. Every call is retried until its deadline. That is safe: a consume always has an
+ * Calls the limiter, over a session or HTTP. Every call is retried until its deadline. That is safe: a consume always has an
  * idempotency key.
  *
  * In an outage `onError` decides checks and consumes. A request that the service refuses, such as a cost above a limit,
@@ -52,14 +52,15 @@ export class Limiter {
   readonly #breaker: Breaker<Question>;
 
   /**
-   * @throws TypeError for an invalid `url`, `token` or `onError`, RangeError for an invalid deadline.
+   * @throws TypeError for an invalid `url`, `token`, `onError` or `transport`, RangeError for an invalid deadline.
    */
-  constructor({ url, token, deadlineMs = DEADLINE_MS, onError = "deny", batch = false, fetch, log }: LimiterOptions) {
+  constructor({ url, token, deadlineMs = DEADLINE_MS, onError = "deny", ...options }: LimiterOptions) {
+    const { transport = "auto", fetch, log } = options;
     this.#exchange = new Exchange({
       url: readUrl(url),
-      headers: { Authorization: `Bearer ${readToken(token)}` },
+      token: readToken(token),
       deadlineMs: readDeadline(deadlineMs),
-      isBatching: batch,
+      transport: readTransport(transport, fetch !== undefined),
       // Looked up at each call, so that the global `fetch` can be replaced later.
       fetch: fetch ?? ((url, init) => globalThis.fetch(url, init)),
     });
@@ -132,6 +133,14 @@ export class Limiter {
     );
   }
 
+  /**
+   * Ends the session once all calls are answered. A later call opens another. Not needed for a Node process to end: an
+   * idle session does not keep it alive.
+   */
+  close(): void {
+    this.#exchange.close();
+  }
+
   async #decide(op: "consume" | "check", { signal, ...request }: CheckRequest, key?: Key): Promise<Decision> {
     signal?.throwIfAborted();
     const { policy, subject, cost } = request;
@@ -150,7 +159,7 @@ export class Limiter {
 
   /**
    * Gives back a consume that its caller has left. Whether it was admitted is asked by its key, with a deadline of its
-   * own: the attempt in flight was aborted, so that it does not delay a batch.
+   * own: the answer to the attempt in flight is not waited for.
    */
   async #giveBack(question: Question, text: string): Promise<void> {
     const consumed = this.#breaker.observe(() => this.#ask("consume", question, { text, isNew: false }), question);

@@ -1,5 +1,6 @@
 import type { Log } from "./log.js";
 import type { Fetch } from "./reply.js";
+import { isWorker } from "./socket.js";
 
 export interface LimiterOptions {
   /** The URL of the service, with the path that it is mounted at, if any: `https://limiter.example`. */
@@ -17,10 +18,11 @@ export interface LimiterOptions {
    */
   readonly onError?: "deny" | "allow" | undefined;
   /**
-   * Sends calls that are made while a request is in flight together in the next request, up to 100. This raises
-   * throughput; each call takes a little longer. Default: false.
+   * How calls are sent. `session`: over one WebSocket, those of the same turn of the event loop together. `http`: as a
+   * request each. `auto`: by a session, and by HTTP where no session can be had: that is tried again after a minute.
+   * Default: `auto`; on Workers and with an own `fetch` that is `http`.
    */
-  readonly batch?: boolean | undefined;
+  readonly transport?: Transport | undefined;
   /** Replaces the global `fetch`: `(url, init) => env.LIMITER.fetch(url, init)` for a service binding. */
   readonly fetch?: Fetch | undefined;
   /**
@@ -29,6 +31,8 @@ export interface LimiterOptions {
    */
   readonly log?: Log | undefined;
 }
+
+export type Transport = "auto" | "http" | "session";
 
 /** A longer timer fires at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -69,4 +73,15 @@ export function readDeadline(ms: number): number {
 export function readOnError(word: string): "deny" | "allow" {
   if (word === "deny" || word === "allow") return word;
   throw new TypeError(`onError must be "deny" or "allow", not ${JSON.stringify(word)}`);
+}
+
+/**
+ * The transport to use. An own `fetch`, such as that of a service binding, may reach what no WebSocket does. On Workers
+ * `session` is for a Durable Object: a WebSocket can't be shared between requests.
+ * @throws TypeError for any other value.
+ */
+export function readTransport(word: string, hasOwnFetch: boolean): Transport {
+  if (word === "auto") return hasOwnFetch || isWorker() ? "http" : "auto";
+  if (word === "http" || word === "session") return word;
+  throw new TypeError(`transport must be "auto", "http" or "session", not ${JSON.stringify(word)}`);
 }

@@ -47,12 +47,13 @@ export async function startLimiter({ variables = {} }: StartOptions = {}): Promi
     RATE_LIMIT_INLINE: "1",
     ...variables,
   });
+  const client = new Limiter({ url, token, deadlineMs: DEADLINE_MS });
   const setClock = (body: object) => call(`${url}/test/clock`, { method: "POST", ...json(body) });
   return {
     url,
     token,
     adminToken,
-    client: new Limiter({ url, token, deadlineMs: DEADLINE_MS }),
+    client,
     async advance({ seconds = 0, ms = 0 }) {
       await setClock({ advance_seconds: seconds + ms / 1_000 });
     },
@@ -66,7 +67,10 @@ export async function startLimiter({ variables = {} }: StartOptions = {}): Promi
     async reset() {
       await call(`${url}/test/reset`, { method: "POST" });
     },
-    stop: () => service.stop(),
+    async stop() {
+      client.close();
+      await service.stop();
+    },
   };
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from "vitest";
 import { Limiter, type LimiterOptions, UnauthorizedError, UnavailableError } from "../../src/client/index.js";
-import { ADMITTED, answers, type Behaviour, hangs, problem, startServer } from "./server";
+import { ADMITTED, answers, type Behaviour, hangs, problem, startServer, TRANSPORTS } from "./server";
 
 const AMPLE_MS = 30_000;
 const event = { policy: "chat", subject: { user: "u" }, id: "k" };
@@ -10,31 +10,17 @@ const gives = [
   ["a settle", (limiter: Limiter, signal: AbortSignal) => limiter.settle({ ...event, cost: 0, signal })],
   ["a release", (limiter: Limiter, signal: AbortSignal) => limiter.release({ ...event, signal })],
 ] as const;
-const kinds = [
-  ["alone", false],
-  ["in a batch", true],
-] as const;
-const cases = gives.flatMap(([what, give]) => kinds.map(([how, batch]) => [what, how, give, batch] as const));
+const cases = gives.flatMap(([what, give]) => TRANSPORTS.map((transport) => [what, transport, give] as const));
 
 function limiterAt(url: string, options: Partial<LimiterOptions>): Limiter {
   return new Limiter({ url, token: "t", deadlineMs: AMPLE_MS, ...options });
 }
 
-/** Gives the same answer to a single call and to each call of a batch. */
-function either(behaviour: { readonly status: number; readonly body: unknown }): Behaviour {
-  return (response, request, body) => {
-    const { status, body: replyBody } = behaviour;
-    if (request.url !== "/v1/batch") return answers(status, replyBody)(response, request, body);
-    const { requests } = body as { requests: unknown[] };
-    answers(200, { results: requests.map(() => ({ status, body: replyBody })) })(response, request, body);
-  };
-}
-
-describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
+describe.each(cases)("%s over %s", (_, transport, give) => {
   test("is sent even if its signal was aborted before, like that of a stream whose client hung up", async () => {
-    const { url, received } = await startServer(either({ status: 200, body: CHANGED }));
+    const { url, received } = await startServer(answers(200, CHANGED));
     const log = vi.fn();
-    const given = give(limiterAt(url, { batch, log }), AbortSignal.abort("hung up"));
+    const given = give(limiterAt(url, { transport, log }), AbortSignal.abort("hung up"));
     await expect(given).rejects.toBe("hung up");
     await vi.waitFor(() => expect(received).toHaveLength(1), AMPLE_MS);
     expect(log).not.toHaveBeenCalled();
@@ -48,12 +34,12 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
       answers(503, ""),
       (response, request, body) => {
         isDone = true;
-        either({ status: 200, body: CHANGED })(response, request, body);
+        answers(200, CHANGED)(response, request, body);
       },
     );
     const log = vi.fn();
     // The first attempt gets no answer for half of the deadline.
-    const given = give(limiterAt(url, { batch, log, deadlineMs: 2_000 }), controller.signal);
+    const given = give(limiterAt(url, { transport, log, deadlineMs: 2_000 }), controller.signal);
     await expect(given).rejects.toBe("hung up");
     expect(received).toHaveLength(1);
     await vi.waitFor(() => expect(isDone).toBe(true), AMPLE_MS);
@@ -61,9 +47,9 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
   });
 
   test("is logged if it fails after its caller has stopped waiting", async () => {
-    const { url } = await startServer(either({ status: 401, body: { status: 401, detail: "No." } }));
+    const { url } = await startServer(answers(401, { status: 401, detail: "No." }));
     const log = vi.fn();
-    const given = give(limiterAt(url, { batch, log }), AbortSignal.abort("hung up"));
+    const given = give(limiterAt(url, { transport, log }), AbortSignal.abort("hung up"));
     await expect(given).rejects.toBe("hung up");
     await vi.waitFor(() => expect(log).toHaveBeenCalled(), AMPLE_MS);
     expect(log.mock.calls[0]).toEqual([expect.stringContaining("has failed"), expect.any(UnauthorizedError)]);
@@ -73,7 +59,7 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
     const { url } = await startServer(hangs);
     const log = vi.fn();
     const startedMs = performance.now();
-    const given = give(limiterAt(url, { batch, log, deadlineMs: 300 }), AbortSignal.abort("hung up"));
+    const given = give(limiterAt(url, { transport, log, deadlineMs: 300 }), AbortSignal.abort("hung up"));
     await expect(given).rejects.toBe("hung up");
     await vi.waitFor(() => expect(log).toHaveBeenCalled(), AMPLE_MS);
     expect(performance.now() - startedMs).toBeLessThan(20_000);
@@ -82,11 +68,8 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
 
   test("is still sent when the consumes around it are cancelled", async () => {
     const controller = new AbortController();
-    const { url, received } = await startServer(
-      () => controller.abort("hung up"),
-      either({ status: 200, body: CHANGED }),
-    );
-    const limiter = limiterAt(url, { batch, log: () => {} });
+    const { url, received } = await startServer(() => controller.abort("hung up"), answers(200, CHANGED));
+    const limiter = limiterAt(url, { transport, log: () => {} });
     const { policy, subject } = event;
     const consuming = { policy, subject, idempotencyKey: "mine", signal: controller.signal };
     const consumed = limiter.consume(consuming).catch((reason: unknown) => reason);
@@ -97,11 +80,11 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
   });
 
   test("keeps no listener after the call", async () => {
-    const { url } = await startServer(either({ status: 200, body: CHANGED }));
+    const { url } = await startServer(answers(200, CHANGED));
     const { signal } = new AbortController();
     const added = vi.spyOn(signal, "addEventListener");
     const removed = vi.spyOn(signal, "removeEventListener");
-    await give(limiterAt(url, { batch }), signal);
+    await give(limiterAt(url, { transport }), signal);
     expect(added).toHaveBeenCalledTimes(1);
     expect(removed.mock.calls.map(([, listener]) => listener)).toEqual(
       added.mock.calls.map(([, listener]) => listener),
@@ -109,7 +92,7 @@ describe.each(cases)("%s that is sent %s", (_, __, give, batch) => {
   });
 });
 
-describe.each(kinds)("a consume that is sent %s and cancelled", (_, batch) => {
+describe.each(TRANSPORTS)("a consume over %s that is cancelled", (transport) => {
   const consuming = { policy: "chat", subject: { user: "u" } };
 
   /** A client whose consume is cancelled once it has arrived, and the requests that the server gets. */
@@ -124,26 +107,19 @@ describe.each(kinds)("a consume that is sent %s and cancelled", (_, batch) => {
       ...others,
     );
     const log = vi.fn();
-    const limiter = limiterAt(url, { batch, log, ...options });
+    const limiter = limiterAt(url, { transport, log, ...options });
     await expect(limiter.consume({ ...consuming, signal: controller.signal })).rejects.toBe("hung up");
     const sent = () =>
-      received.flatMap(({ path, key, body }) => {
-        if (path !== "/v1/batch") return [{ op: path.slice("/v1/".length), key, ...(body as object) }];
-        return (body as { requests: { idempotency_key?: string }[] }).requests.map(
-          ({ idempotency_key: key, ...item }) => ({ key: key && `"${key}"`, ...item }),
-        );
-      });
-    const ops = () => sent().map((call) => ("op" in call ? call.op : ""));
+      received.map(({ path, key, body }) => ({ op: path.slice("/v1/".length), key, ...(body as object) }));
+    const ops = () => sent().map(({ op }) => op);
     return { limiter, log, sent, ops };
   }
 
   /** Answers with the key or the id of the request as the id of the decision. */
   const admits: Behaviour = (response, request, body) => {
-    const named = (id: unknown) => ({ ...CHANGED, id });
     const key = String(request.headers["idempotency-key"]).slice(1, -1);
-    const { id = key, requests = [] } = body as { id?: string; requests?: { id?: string; idempotency_key?: string }[] };
-    const results = requests.map((item) => ({ status: 200, body: named(item.id ?? item.idempotency_key) }));
-    answers(200, request.url === "/v1/batch" ? { results } : named(id))(response, request, body);
+    const { id = key } = body as { id?: string };
+    answers(200, { ...CHANGED, id })(response, request, body);
   };
 
   const GIVEN_BACK = ["consume", "consume", "release", "settle"];
@@ -167,7 +143,7 @@ describe.each(kinds)("a consume that is sent %s and cancelled", (_, batch) => {
     ["denied", { ...ADMITTED, allowed: false, id: undefined, retry_after_seconds: 1 }, 429],
     ["admitted without being recorded", { ...ADMITTED, degraded: true, limits: [] }, 200],
   ])("has nothing to give back if it was %s", async (_, body, status) => {
-    const { limiter, log, ops } = await left({}, hangs, either({ status, body }), admits);
+    const { limiter, log, ops } = await left({}, hangs, answers(status, body), admits);
     await vi.waitFor(() => expect(ops()).toHaveLength(2), AMPLE_MS);
     await limiter.check(consuming);
     await limiter.check(consuming);
@@ -182,7 +158,7 @@ describe.each(kinds)("a consume that is sent %s and cancelled", (_, batch) => {
   });
 
   test("is logged if giving back fails, for the settle and for the release", async () => {
-    const { log } = await left({}, hangs, admits, either({ status: 401, body: { status: 401, detail: "No." } }));
+    const { log } = await left({}, hangs, admits, answers(401, { status: 401, detail: "No." }));
     await vi.waitFor(() => expect(log).toHaveBeenCalledTimes(2), AMPLE_MS);
     expect(log.mock.calls.toSorted()).toEqual([
       ["A release that nobody waited for has failed.", expect.any(UnauthorizedError)],

@@ -4,10 +4,21 @@ import {
   InvalidRequestError,
   Limiter,
   type LimiterOptions,
+  type Transport,
   UnauthorizedError,
   UnavailableError,
 } from "../../src/client/index.js";
-import { ADMITTED, answers, type Behaviour, closedPort, hangs, problem, startServer, startServerAt } from "./server";
+import {
+  ADMITTED,
+  answers,
+  type Behaviour,
+  closedPort,
+  hangs,
+  problem,
+  startServer,
+  startServerAt,
+  TRANSPORTS,
+} from "./server";
 
 const AMPLE_MS = 30_000;
 const request = { policy: "chat", subject: { user: "u" } };
@@ -15,43 +26,49 @@ const UNKNOWN_POLICY = problem(404, "There is no such policy.", [
   { pointer: "/policy", detail: "must name a policy in force" },
 ]);
 
-function limiterAt(url: string, options: Partial<LimiterOptions> = {}): Limiter {
-  return new Limiter({ url, token: "t", deadlineMs: AMPLE_MS, log: () => {}, ...options });
-}
+const limiterOver =
+  (transport: Transport) =>
+  (url: string, options: Partial<LimiterOptions> = {}): Limiter =>
+    new Limiter({ url, token: "t", deadlineMs: AMPLE_MS, log: () => {}, transport, ...options });
+const limiterAt = limiterOver("http");
 
-describe("a wrong configuration is an outage, in which onError decides at once:", () => {
-  const mistakes: [string, Behaviour, object, string][] = [
-    ["a token that is refused", problem(401, "No."), UnauthorizedError, "The limiter refuses the token."],
-    ["a policy that there is not", UNKNOWN_POLICY, InvalidRequestError, 'The limiter has no policy "chat".'],
-  ];
+describe.each(TRANSPORTS)(
+  "a wrong configuration is an outage, in which onError decides at once over %s:",
+  (transport) => {
+    const limiterAt = limiterOver(transport);
+    const mistakes: [string, Behaviour, object, string][] = [
+      ["a token that is refused", problem(401, "No."), UnauthorizedError, "The limiter refuses the token."],
+      ["a policy that there is not", UNKNOWN_POLICY, InvalidRequestError, 'The limiter has no policy "chat".'],
+    ];
 
-  test.each(mistakes)("%s denies", async (_, behaviour, kind) => {
-    const { url, received } = await startServer(behaviour);
-    const limiter = limiterAt(url);
-    for (const decision of [await limiter.consume(request), await limiter.check(request)])
-      expect(decision).toMatchObject({
-        allowed: false,
-        degraded: true,
-        retryAfterSeconds: 1,
-        body: { status: 503 },
-        error: expect.any(kind),
-      });
-    expect(received).toHaveLength(2);
-  });
+    test.each(mistakes)("%s denies", async (_, behaviour, kind) => {
+      const { url, received } = await startServer(behaviour);
+      const limiter = limiterAt(url);
+      for (const decision of [await limiter.consume(request), await limiter.check(request)])
+        expect(decision).toMatchObject({
+          allowed: false,
+          degraded: true,
+          retryAfterSeconds: 1,
+          body: { status: 503 },
+          error: expect.any(kind),
+        });
+      expect(received).toHaveLength(2);
+    });
 
-  test.each(mistakes)('%s allows with onError: "allow"', async (_, behaviour) => {
-    const limiter = limiterAt((await startServer(behaviour)).url, { onError: "allow" });
-    expect(await limiter.consume(request)).toMatchObject({ allowed: true, degraded: true });
-    expect(await limiter.check(request)).toMatchObject({ allowed: true, degraded: true });
-  });
+    test.each(mistakes)('%s allows with onError: "allow"', async (_, behaviour) => {
+      const limiter = limiterAt((await startServer(behaviour)).url, { onError: "allow" });
+      expect(await limiter.consume(request)).toMatchObject({ allowed: true, degraded: true });
+      expect(await limiter.check(request)).toMatchObject({ allowed: true, degraded: true });
+    });
 
-  test.each(mistakes)("%s is logged once, not once per request", async (_, behaviour, kind, words) => {
-    const log = vi.fn();
-    const limiter = limiterAt((await startServer(behaviour)).url, { log });
-    for (let i = 0; i < 5; i++) await limiter.consume(request);
-    expect(log.mock.calls).toEqual([[`${words} "deny" is decided.`, expect.any(kind)]]);
-  });
-});
+    test.each(mistakes)("%s is logged once, not once per request", async (_, behaviour, kind, words) => {
+      const log = vi.fn();
+      const limiter = limiterAt((await startServer(behaviour)).url, { log });
+      for (let i = 0; i < 5; i++) await limiter.consume(request);
+      expect(log.mock.calls).toEqual([[`${words} "deny" is decided.`, expect.any(kind)]]);
+    });
+  },
+);
 
 test("a decision of the service is no outage: a cost above the limit is never allowed", async () => {
   const { url } = await startServer(problem(422, 'A cost of 6 can never be admitted: policy "chat" admits at most 5.'));
@@ -96,27 +113,18 @@ describe("ready", () => {
   });
 });
 
-describe.each([
-  ["that sends each call alone", false],
-  ["that batches", true],
-])("in an outage, a client %s", (_, batch) => {
+describe.each(TRANSPORTS)("in an outage, a client over %s", (transport) => {
   const DEADLINE_MS = 250;
+  const serves = answers(200, ADMITTED);
   const portOf = (url: string) => Number(new URL(url).port);
 
   /** A client in an outage: a few calls have had no answer. */
   async function inOutage(url: string, options: Partial<LimiterOptions> = {}) {
     const log = vi.fn();
-    const limiter = limiterAt(url, { deadlineMs: DEADLINE_MS, batch, log, ...options });
+    const limiter = limiterAt(url, { deadlineMs: DEADLINE_MS, transport, log, ...options });
     for (let i = 0; i < 3; i++) await limiter.consume(request);
     return { limiter, log };
   }
-
-  /** Answers single calls and batches. */
-  const serves: Behaviour = (response, incoming, body) => {
-    if (incoming.url !== "/v1/batch") return answers(200, ADMITTED)(response, incoming, body);
-    const { requests } = body as { requests: unknown[] };
-    answers(200, { results: requests.map(() => ({ status: 200, body: ADMITTED })) })(response, incoming, body);
-  };
 
   test.each<[string, () => Promise<string>]>([
     ["timeouts", async () => (await startServer(hangs)).url],
@@ -148,8 +156,7 @@ describe.each([
     // No call is made meanwhile.
     await vi.waitFor(() => expect(log).toHaveBeenLastCalledWith("The limiter answers again.", undefined), AMPLE_MS);
     expect(received).toHaveLength(1);
-    const probe = batch ? { requests: [{ op: "check", ...request }] } : request;
-    expect(received[0]).toMatchObject({ path: batch ? "/v1/batch" : "/v1/check", body: probe });
+    expect(received[0]).toMatchObject({ path: "/v1/check", body: request });
     expect(await limiter.consume(request)).toMatchObject({ allowed: true, degraded: false });
   });
 
@@ -168,11 +175,11 @@ describe.each([
   test("goes on calling the service if some calls are answered or were cancelled", async () => {
     const flaky = Array.from({ length: 12 }, (_, i) => (i % 3 === 2 ? serves : hangs)) as [Behaviour, ...Behaviour[]];
     const { url, received } = await startServer(...flaky, serves);
-    const limiter = limiterAt(url, { deadlineMs: 90, batch });
+    const limiter = limiterAt(url, { deadlineMs: 90, transport });
     // A deadline of 90 ms is enough for a single attempt.
     for (let i = 0; i < 12; i++) await limiter.consume(request);
     expect(received).toHaveLength(12);
-    const hanging = limiterAt((await startServer(hangs)).url, { batch });
+    const hanging = limiterAt((await startServer(hangs)).url, { transport });
     for (let i = 0; i < 5; i++) {
       const signal = AbortSignal.timeout(10);
       await expect(hanging.consume({ ...request, signal })).rejects.toThrow("timeout");
@@ -180,7 +187,8 @@ describe.each([
   });
 });
 
-describe("these failures are no outage:", () => {
+describe.each(TRANSPORTS)("these failures over %s are no outage:", (transport) => {
+  const limiterAt = limiterOver(transport);
   const OPENED = 'The limiter does not answer: "deny" is decided at once until it does.';
 
   const OUT_OF_REACH = { status: 503, detail: "The counters could not be reached." };

@@ -1,8 +1,10 @@
 import { once } from "node:events";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { onTestFinished } from "vitest";
 import type { InvalidField } from "../../src/client/index.js";
+import type { Behaviour } from "./behaviour";
+import { answerLikeHttp, serveSessions } from "./session-server";
 
 /** A request that has arrived, with its body. */
 export interface Received {
@@ -12,8 +14,7 @@ export interface Received {
   readonly body: unknown;
 }
 
-/** Answers a request, well or badly, or leaves it unanswered. */
-export type Behaviour = (response: ServerResponse, request: IncomingMessage, body: unknown) => void;
+export type { Behaviour };
 
 /**
  * A server that treats its first request by the first behaviour, the second by the second, and so on, and all further
@@ -23,17 +24,13 @@ export async function startServer(...behaviours: [Behaviour, ...Behaviour[]]) {
   return startServerAt(0, ...behaviours);
 }
 
-/** The server of `startServer`, on a given port. */
+/** The server of `startServer`, on a given port. Each request in a session's message is treated like one of its own. */
 export async function startServerAt(port: number, ...behaviours: [Behaviour, ...Behaviour[]]) {
   const received: Received[] = [];
   let arrived = 0;
   const sockets = new Set<unknown>();
-  const server = createServer(async (request, response) => {
-    sockets.add(request.socket);
-    let text = "";
-    for await (const chunk of request) text += chunk;
+  const treat: Behaviour = (response, request, body) => {
     const header = (name: string) => request.headers[name] as string | undefined;
-    const body: unknown = text === "" ? undefined : JSON.parse(text);
     received.push({
       path: request.url ?? "",
       key: header("idempotency-key"),
@@ -41,7 +38,14 @@ export async function startServerAt(port: number, ...behaviours: [Behaviour, ...
       body,
     });
     behaviours[Math.min(++arrived, behaviours.length) - 1]?.(response, request, body);
+  };
+  const server = createServer(async (request, response) => {
+    sockets.add(request.socket);
+    let text = "";
+    for await (const chunk of request) text += chunk;
+    treat(response, request, text === "" ? undefined : JSON.parse(text));
   });
+  serveSessions(server, (socket, message) => answerLikeHttp(socket, message, treat));
   await once(server.listen(port, "127.0.0.1"), "listening");
   onTestFinished(() => {
     server.close();
@@ -73,7 +77,7 @@ export function problem(status: number, detail: string, errors?: readonly Invali
 export const hangs: Behaviour = () => {};
 
 /** Closes the connection without an answer, when the work may have been done. */
-export const resets: Behaviour = (_, { socket }) => socket.resetAndDestroy();
+export const resets: Behaviour = (_, { socket }) => void socket.resetAndDestroy();
 
 /** Begins an answer, and adds a byte now and then, for ever. */
 export const trickles: Behaviour = (response) => {
@@ -92,3 +96,6 @@ export const ADMITTED = {
   retry_after_seconds: null,
   limits: [{ layer: "caller", key: "user:u", limit: 5, window_seconds: 60, used: 1, remaining: 4, reset_seconds: 60 }],
 };
+
+/** Both ways that calls are sent. What the client promises holds on either. */
+export const TRANSPORTS = ["http", "session"] as const;

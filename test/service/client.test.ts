@@ -1,18 +1,25 @@
 import { afterAll, describe, expect, test } from "vitest";
-import { InvalidRequestError, Limiter, UnauthorizedError, UnknownDecisionError } from "../../src/client/index.js";
+import {
+  InvalidRequestError,
+  Limiter,
+  type Transport,
+  UnauthorizedError,
+  UnknownDecisionError,
+} from "../../src/client/index.js";
 import { ServiceProcess } from "../../tools/service-process";
 import { newSubject } from "../behaviour/target";
 import { variables } from "./service";
 
 const service = await ServiceProcess.start(variables());
 afterAll(async () => void (await service.stop()));
-const limiterThat = (batch: boolean) =>
-  new Limiter({ url: service.url, token: "caller-token", deadlineMs: 30_000, batch, log: () => {} });
-const strangerThat = (onError: "deny" | "allow") =>
-  new Limiter({ url: service.url, token: "stranger", deadlineMs: 30_000, onError, log: () => {} });
+const limiterOver = (transport: Transport) =>
+  new Limiter({ url: service.url, token: "caller-token", deadlineMs: 30_000, transport, log: () => {} });
+const strangerThat = (onError: "deny" | "allow", transport: Transport) =>
+  new Limiter({ url: service.url, token: "stranger", deadlineMs: 30_000, onError, transport, log: () => {} });
 const kinds = [
-  ["that sends each call alone", limiterThat(false)],
-  ["that batches", limiterThat(true)],
+  ["over http", limiterOver("http")],
+  ["over a session", limiterOver("session")],
+  ["by its defaults", limiterOver("auto")],
 ] as const;
 
 const errorOf = (call: Promise<unknown>) =>
@@ -176,12 +183,16 @@ describe.each(kinds)("the client %s throws a refusal of the service", (_, limite
   });
 });
 
-describe.each(kinds)("onError decides for a client %s", (_, limiter) => {
+describe.each([
+  ["http", kinds[0][1]],
+  ["session", kinds[1][1]],
+  ["auto", kinds[2][1]],
+] as const)("onError decides for a client over %s", (transport, limiter) => {
   const request = () => ({ policy: "chat", subject: newSubject() });
 
   test("whose token is not in force, and ready throws", async () => {
     for (const onError of ["allow", "deny"] as const) {
-      const stranger = strangerThat(onError);
+      const stranger = strangerThat(onError, transport);
       for (const decision of [await stranger.consume(request()), await stranger.check(request())]) {
         expect(decision).toMatchObject({ allowed: onError === "allow", degraded: true });
         expect(decision.error).toBeInstanceOf(UnauthorizedError);
@@ -214,10 +225,7 @@ describe.each(kinds)("giving back by a client %s", (_, limiter) => {
   });
 });
 
-test.each([
-  ["alone", false],
-  ["in a batch", true],
-])("a consume that is sent %s, admitted, and cancelled before the answer takes no place", async (_, batch) => {
+test("a consume that is admitted and cancelled before the answer takes no place", async () => {
   const request = { policy: "jobs", subject: newSubject() };
   const controller = new AbortController();
   const fetch: typeof globalThis.fetch = async (url, init) => {
@@ -227,7 +235,7 @@ test.each([
     controller.abort("Stop");
     return new Promise(() => {});
   };
-  const limiter = new Limiter({ url: service.url, token: "caller-token", deadlineMs: 30_000, batch, fetch });
+  const limiter = new Limiter({ url: service.url, token: "caller-token", deadlineMs: 30_000, fetch });
   await expect(limiter.consume({ ...request, signal: controller.signal })).rejects.toBe("Stop");
   const used = async () => (await limiter.check(request)).limits.map(({ used }) => used);
   await expect.poll(used).toEqual([0, 0, 0]);
