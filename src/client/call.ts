@@ -1,6 +1,6 @@
 import type { Reply } from "./reply.js";
 
-/** What a call goes by: the service may have received it once `isSent` is set. */
+/** `isSent`: the service may have received it. */
 export interface Sendable {
   isSent?: boolean;
 }

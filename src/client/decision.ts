@@ -124,8 +124,22 @@ export interface ReleaseBody {
 export function decisionOf(body: DecisionBody, headers: Record<string, string>, error?: LimiterError): Decision {
   const { allowed, id, policy, cost, replayed, degraded, retry_after_seconds: retryAfterSeconds } = body;
   const { shadow = false, would_deny: wouldDeny = false } = body;
-  const fields = { allowed, id, policy, cost, replayed, degraded, retryAfterSeconds, shadow, wouldDeny };
-  return { ...fields, limits: body.limits.map(limitOf), headers, body, error };
+  const limits = body.limits.map(limitOf);
+  return {
+    allowed,
+    id,
+    policy,
+    cost,
+    replayed,
+    degraded,
+    retryAfterSeconds,
+    shadow,
+    wouldDeny,
+    limits,
+    headers,
+    body,
+    error,
+  };
 }
 
 /** The decision in an outage, by `onError`. */
@@ -156,10 +170,11 @@ export function releaseOf({ id, policy, limits }: ReleaseBody): Release {
   return { id, policy, limits: limits.map(limitOf) };
 }
 
-function limitOf({ window_seconds, reset_seconds, ...rest }: LimitBody): LimitState {
-  const { layer, key, limit, concurrent = false, used, remaining, shadow = false, override } = rest;
-  const standing = { windowSeconds: window_seconds, concurrent, used, remaining, resetSeconds: reset_seconds };
-  return { layer, key, limit, ...standing, shadow, ...(override !== undefined && { override }) };
+function limitOf(body: LimitBody): LimitState {
+  const { layer, key, limit, window_seconds: windowSeconds, reset_seconds: resetSeconds } = body;
+  const { concurrent = false, used, remaining, shadow = false, override } = body;
+  const state = { layer, key, limit, windowSeconds, concurrent, used, remaining, resetSeconds, shadow };
+  return override === undefined ? state : { ...state, override };
 }
 
 /** Whether a body is a decision: the reply of a proxy must not pass for an admission. */
@@ -199,10 +214,15 @@ function areLimits(limits: unknown): limits is LimitBody[] {
 function isLimit(body: unknown): body is LimitBody {
   const { layer, key, limit, window_seconds, concurrent, used, remaining, reset_seconds, shadow } = fieldsOf(body);
   if (concurrent !== undefined && concurrent !== true) return false;
-  const numbers = [limit, window_seconds, used, remaining, reset_seconds];
-  const texts = [layer, key];
   return (
-    texts.every((text) => typeof text === "string") && numbers.every((n) => typeof n === "number") && isFlag(shadow)
+    typeof layer === "string" &&
+    typeof key === "string" &&
+    typeof limit === "number" &&
+    typeof window_seconds === "number" &&
+    typeof used === "number" &&
+    typeof remaining === "number" &&
+    typeof reset_seconds === "number" &&
+    isFlag(shadow)
   );
 }
 

@@ -21,6 +21,7 @@ import {
   UnknownDecisionError,
 } from "./errors.js";
 import { Exchange, type Key, type Op } from "./exchange.js";
+import { newKey } from "./keys.js";
 import { type Log, oncePerMinute } from "./log.js";
 import { type LimiterOptions, readDeadline, readOnError, readToken, readTransport, readUrl } from "./options.js";
 import { errorOf, type Reply } from "./reply.js";
@@ -242,9 +243,4 @@ function invalidKey(): InvalidRequestError {
   return new InvalidRequestError(400, "The request has a mistake.", [
     { pointer: "/idempotency_key", detail: "must be 1 to 128 of A-Z a-z 0-9 . _ ~ : -" },
   ]);
-}
-
-/** A random key. `randomUUID` is missing on pages that were not served over HTTPS. */
-function newKey(): string {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

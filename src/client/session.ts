@@ -52,6 +52,7 @@ export class Session {
     private readonly socket: Socket,
     private readonly events: SessionEvents,
   ) {
+    socket.hold?.(false);
     this.#timer = inBackground(this.#quietMs, () => this.#watch());
   }
 

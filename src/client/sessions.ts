@@ -1,5 +1,6 @@
 import { Call, type Sendable } from "./call.js";
 import { UnavailableError } from "./errors.js";
+import { Fallback } from "./fallback.js";
 import type { Reply } from "./reply.js";
 import { refusalOf, Session } from "./session.js";
 import { openSocket, type SocketEnd } from "./socket.js";
@@ -7,10 +8,6 @@ import { inBackground } from "./timer.js";
 
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1_000;
-/** Where HTTP works and no session can be had, calls go by HTTP for this time. */
-const HTTP_MS = 60_000;
-/** Where no session can be had and HTTP has not worked yet, calls go by HTTP for this time. */
-const HTTP_TRIAL_MS = 2_000;
 /** This many sessions in a row that end without an answer are as good as none. */
 const MOST_FAILURES = 2;
 
@@ -38,13 +35,9 @@ export class Sessions {
   /** The handshakes, and sessions without an answer, that have failed in a row. */
   #failures = 0;
   #openAtMs = 0;
-  #httpUntilMs = 0;
-  /** Calls go by HTTP, which has not worked yet. */
-  #isTrial = false;
-  /** Sessions can be opened, but do not answer. */
-  #isMute = false;
-  #connectingSinceMs = 0;
-  #httpRepliedAtMs = 0;
+  /** Why no session was to be had last time. */
+  #refusal: UnavailableError | undefined;
+  readonly #fallback = new Fallback();
   #sweepAtMs = Number.POSITIVE_INFINITY;
   #sweepTimer: ReturnType<typeof inBackground> | undefined;
 
@@ -53,7 +46,7 @@ export class Sessions {
   /** Whether a call should be asked by a session. */
   get areOffered(): boolean {
     if (this.#session) return true;
-    return !this.#isSlow && performance.now() >= this.#httpUntilMs;
+    return !this.#isSlow && !this.#fallback.isHttp;
   }
 
   /**
@@ -72,12 +65,9 @@ export class Sessions {
 
   /** HTTP has worked, for a call that no session could be had for, or for one that did not ask for a session. */
   onHttpReply(wasTurnedAway: boolean): void {
-    this.#httpRepliedAtMs = performance.now();
-    if (this.#session || this.#isOpening) return;
-    if (wasTurnedAway || (this.#isTrial && this.#isMute)) this.#useHttp();
-    // The service may have been starting when it refused the handshake.
-    else if (this.#isTrial) this.#httpUntilMs = 0;
-    this.#isTrial = false;
+    if (this.#session) return;
+    if (this.#isOpening) this.#fallback.onHttpReplyMeanwhile();
+    else this.#fallback.onHttpReply(wasTurnedAway);
   }
 
   /** Ends the session once nothing is unanswered. */
@@ -123,7 +113,7 @@ export class Sessions {
   #connect(): void {
     const { url, token, deadlineMs, canFallBack } = this.options;
     let session: Session | undefined;
-    this.#connectingSinceMs = performance.now();
+    this.#fallback.onConnect();
     // A quarter of the deadline is half of an attempt: the other half is for HTTP.
     const patience = inBackground(deadlineMs / 4, () => {
       this.#isSlow = canFallBack;
@@ -148,7 +138,7 @@ export class Sessions {
   #onOpen(session: Session): void {
     this.#isOpening = false;
     this.#isSlow = false;
-    this.#isTrial = false;
+    this.#refusal = undefined;
     this.#session = session;
     this.#flush();
     this.#closeIfIdle();
@@ -156,7 +146,7 @@ export class Sessions {
 
   #onAnswer(): void {
     this.#failures = 0;
-    this.#isMute = false;
+    this.#fallback.onAnswer();
     if (this.#waiting.length > 0) this.#flushLater();
     else this.#closeIfIdle();
   }
@@ -165,8 +155,7 @@ export class Sessions {
     if (this.#session === session) this.#session = undefined;
     if (!session.hasAnswered) this.#failures += 1;
     this.#pause();
-    this.#isMute = this.#failures >= MOST_FAILURES;
-    if (this.#isMute) this.#fallBack();
+    if (this.#failures >= MOST_FAILURES) this.#fallBack(true);
     // An idle connection has died unnoticed: the next call shall not wait for another.
     if (session.isPinged) this.#openAtMs = 0;
     if (session.isPinged || this.#waiting.length > 0) this.#open();
@@ -178,10 +167,10 @@ export class Sessions {
     this.#isSlow = false;
     this.#failures += 1;
     this.#pause();
-    this.#isMute = false;
-    this.#fallBack();
+    this.#fallBack(false);
     // Without HTTP the refusal is the answer.
     const error = new UnavailableError(`${this.options.url}/v1/session can't be reached: ${reason || "no WebSocket"}`);
+    this.#refusal = error;
     for (const call of this.#waiting.splice(0)) {
       if (status === 401 || status === 403) call.answer(refusalOf(""));
       else call.fail(error);
@@ -195,19 +184,10 @@ export class Sessions {
     this.#openAtMs = performance.now() + pauseMs * (0.5 + Math.random());
   }
 
-  #fallBack(): void {
+  #fallBack(isMute: boolean): void {
     if (!this.options.canFallBack) return;
-    this.#isTrial = true;
-    this.#httpUntilMs = performance.now() + HTTP_TRIAL_MS;
-    // HTTP has worked during the handshake.
-    if (this.#httpRepliedAtMs > this.#connectingSinceMs) this.#useHttp();
+    this.#fallback.onFailure(isMute);
     this.#sendByHttp();
-  }
-
-  #useHttp(): void {
-    this.#isTrial = false;
-    this.#failures = 0;
-    this.#httpUntilMs = performance.now() + HTTP_MS;
   }
 
   #sendByHttp(): void {
@@ -234,7 +214,7 @@ export class Sessions {
     }
     if (nextMs !== Number.POSITIVE_INFINITY) this.#sweepAt(nextMs, nextMs - nowMs);
     if (late.length === 0) return;
-    const error = new UnavailableError("no answer within the time of an attempt");
+    const error = this.#refusal ?? new UnavailableError("no answer within the time of an attempt");
     for (const call of late) call.fail(error);
     this.#waiting = this.#waiting.filter(({ isDone }) => !isDone);
     this.#session?.dropIfSilent();

@@ -133,8 +133,8 @@ function platformConnect(token: string): Connect | undefined {
 }
 
 /**
- * Workers end a WebSocket with the request that opened it, and a client outlives its requests: another request that used
- * the socket would throw "Cannot perform I/O on behalf of a different request".
+ * On Workers a WebSocket belongs to the request that opened it, and a client outlives its requests: the runtime cancels
+ * the next request that waits for an answer of that socket. In a Durable Object a session works.
  * https://developers.cloudflare.com/workers/observability/errors/
  */
 export function isWorker(): boolean {
