@@ -5,8 +5,8 @@ import { readInlineCheck, readInlineConsume, readInlineRelease, readInlineSettle
 import { readCheck, readConsume, readRelease, readSettle, type ValidRequest } from "../../src/request/read";
 import { Refusal } from "../../src/request/refusal";
 import type { Chance } from "../../tools/chance";
-import type { CallerCall, Outcome } from "./admissions";
 import { groupBy } from "../../tools/group-by";
+import type { CallerCall, Outcome } from "./admissions";
 import type { Network } from "./network";
 import { type AnsweredCall, type BatchPosition, eventNameOf } from "./record";
 import type { Scheduler } from "./scheduler";
