@@ -7,7 +7,7 @@ import { groupBy } from "../tools/group-by";
 import { describeHost } from "../tools/machine";
 import { type Resources, resourcesOf } from "../tools/resources";
 import type { ServiceProcess } from "../tools/service-process";
-import { Callers, HEADERS, LIMITS, TOKEN } from "./soak/callers";
+import { Callers, HEADERS, LIMITS, MOST_TRIES, TOKEN } from "./soak/callers";
 import { soakClock } from "./soak/clock";
 import { Disk } from "./soak/disk";
 import { Faults } from "./soak/faults";
@@ -65,13 +65,14 @@ const endMs = startedMs + MINUTES * 60_000;
 let judged = 0;
 
 async function counterOf(key: string, layer: string): Promise<Counter | undefined> {
-  for (;;) {
+  for (let tries = 0; tries < MOST_TRIES; tries++) {
     const path = `/v1/keys/${encodeURIComponent(key)}?events=1000`;
     const response = await callers.service?.fetch(path, { headers: HEADERS }).catch(() => undefined);
     if (response?.status === 200)
       return ((await response.json()) as { counters: Counter[] }).counters.find((counter) => counter.layer === layer);
     await sleep(200);
   }
+  throw new Error(`no answer about ${key} after ${MOST_TRIES} tries`);
 }
 
 async function judgeAll(requests: readonly TrackedRequest[]): Promise<void> {
