@@ -2,10 +2,12 @@ import { assert } from "../core/assert";
 import { inOtherMode, isInShadow } from "../core/identity";
 import { EventIndex, isEventOf, isSameEvent } from "./event-index";
 import { Page, type PagedEvent, readPage } from "./page";
-import type { PageChange, PageStore } from "./page-store";
+import type { PageChange, PageRow, PageStore } from "./page-store";
 
 /** A full page. Once it has expired, its slot is used for a new page. */
 interface SealedPage {
+  /** Increases from page to page, and is never used again. */
+  readonly serial: number;
   readonly slot: number;
   expiresAtMs: number;
   readonly lastAtMs: number;
@@ -49,7 +51,8 @@ export class Pages {
   readonly #sealed: SealedPage[] = [];
   /** The newest page. */
   #tail: Page | undefined;
-  readonly #index = new EventIndex(() => this.#sealedEvents());
+  #lastSerial = 0;
+  readonly #index = new EventIndex((serial) => this.#sealedBySerial(serial) !== undefined);
   /** Pages that differ from their rows, by slot. */
   readonly #changed = new Map<number, Page>();
 
@@ -63,24 +66,24 @@ export class Pages {
     let newestMs = 0;
     let previousAtMs = 0;
     let events: PagedEvent[] = [];
-    let lastText = "";
-    for (const { slot, expiresAtMs, firstAtMs, lastAtMs, text } of store.pages(key)) {
+    let last: PageRow | undefined;
+    for (const row of store.pages(key)) {
+      if (last) this.#seal(last, events);
+      const { firstAtMs, lastAtMs, text } = row;
       assert(firstAtMs >= previousAtMs, "a store gives the pages of a key in the order of their times");
       previousAtMs = firstAtMs;
       newestMs = Math.max(newestMs, lastAtMs);
       events = readPage(text);
-      lastText = text;
+      last = row;
       for (const event of events) {
         this.#index.note(event);
         onEvent(event);
       }
-      this.#sealed.push({ slot, expiresAtMs, lastAtMs });
     }
     this.newestMs = newestMs;
-    const last = this.#sealed.pop();
     if (last) {
       this.#tail = new Page(last.slot, last, events);
-      this.#tail.isStoredAs(lastText);
+      this.#tail.isStoredAs(last.text);
     }
   }
 
@@ -116,11 +119,7 @@ export class Pages {
    * policy with exactly this identity: the caller takes them for a conflict.
    */
   find({ id, identity, policy }: EventName): Iterable<Located> {
-    return this.#matching(
-      id,
-      () => this.#index.slotsOfSubject(id, identity, policy),
-      (event) => event.identity === identity || isEventOf(event, policy, identity),
-    );
+    return this.#matching(id, (event) => event.identity === identity || isEventOf(event, policy, identity));
   }
 
   /** The events of this name in the other mode that were charged to one of its layers: that layer changed modes since. */
@@ -128,20 +127,12 @@ export class Pages {
     if (!this.#index.mayHaveMode(!isInShadow(identity))) return [];
     const otherIdentity = inOtherMode(identity);
     const isCharged = ({ charged }: PagedEvent) => counters.some(({ layer }) => charged.layers.includes(layer));
-    return this.#matching(
-      id,
-      () => this.#index.slotsOfSubject(id, otherIdentity, policy),
-      (event) => isCharged(event) && isEventOf(event, policy, otherIdentity),
-    );
+    return this.#matching(id, (event) => isCharged(event) && isEventOf(event, policy, otherIdentity));
   }
 
   /** The events with exactly this identity, whatever their policy, the newest first. */
   findExactly(id: string, identity: string): Iterable<Located> {
-    return this.#matching(
-      id,
-      () => this.#index.slotsOfIdentity(id, identity),
-      (event) => event.identity === identity,
-    );
+    return this.#matching(id, (event) => event.identity === identity);
   }
 
   /** Replaces an event that is still there. Undefined removes it. */
@@ -152,12 +143,11 @@ export class Pages {
     if (next) events[i] = next;
     else events.splice(i, 1);
     this.#rewrite(slot, events);
-    if (slot !== this.#tail?.slot) this.#index.remove({ slot, events: [event] }, events);
   }
 
   /** Every event, in the order of their times. */
   *events(): Generator<PagedEvent> {
-    for (const { events } of this.#sealedEvents()) yield* events;
+    for (const { slot } of this.#sealed) yield* this.#eventsOn(slot);
     if (this.#tail) yield* this.#eventsOn(this.#tail.slot);
   }
 
@@ -168,18 +158,19 @@ export class Pages {
     return changes;
   }
 
-  /** The events of an id that match, the newest first. `slotsOf` gives the sealed pages that may hold some. */
-  #matching(id: string, slotsOf: () => readonly number[], matches: (event: PagedEvent) => boolean): Iterable<Located> {
+  /** The events of an id that match, the newest first. */
+  #matching(id: string, matches: (event: PagedEvent) => boolean): Iterable<Located> {
     const tail = this.#tail?.mayHold(id) ? this.#tail : undefined;
+    const serials = this.#index.serialsOf(id);
     // Most ids are new to their key: no generator for them.
-    if (!tail && this.#sealed.length === 0) return [];
-    return this.#matchingOn(tail, id, slotsOf, matches);
+    if (!tail && serials.length === 0) return NONE;
+    return this.#matchingOn(tail, serials, id, matches);
   }
 
   *#matchingOn(
     tail: Page | undefined,
+    serials: readonly number[],
     id: string,
-    slotsOf: () => readonly number[],
     matches: (event: PagedEvent) => boolean,
   ): Generator<Located> {
     const matchingOn = (slot: number) =>
@@ -188,11 +179,29 @@ export class Pages {
         .map((event) => ({ slot, event }))
         .reverse();
     if (tail) yield* matchingOn(tail.slot);
-    if (this.#sealed.length > 0) for (const slot of slotsOf()) yield* matchingOn(slot);
+    for (const serial of serials) {
+      const sealed = this.#sealedBySerial(serial);
+      if (sealed) yield* matchingOn(sealed.slot);
+    }
   }
 
-  *#sealedEvents(): Generator<{ slot: number; events: PagedEvent[] }> {
-    for (const { slot } of this.#sealed) yield { slot, events: this.#eventsOn(slot) };
+  #seal({ slot, expiresAtMs, lastAtMs }: Omit<SealedPage, "serial">, events: readonly PagedEvent[]): void {
+    const serial = ++this.#lastSerial;
+    this.#sealed.push({ serial, slot, expiresAtMs, lastAtMs });
+    this.#index.add(serial, events);
+  }
+
+  /** By halving: serial numbers increase. */
+  #sealedBySerial(serial: number): SealedPage | undefined {
+    let low = 0;
+    let high = this.#sealed.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#sealed[middle] as SealedPage).serial < serial) low = middle + 1;
+      else high = middle;
+    }
+    const found = this.#sealed[low];
+    return found?.serial === serial ? found : undefined;
   }
 
   /**
@@ -204,16 +213,14 @@ export class Pages {
     if (!tail) return new Page(0, NEW_PAGE);
     if (tail.length < this.pageChars) return tail;
     const events = readPage(tail.toText());
-    const { slot, expiresAtMs, lastAtMs } = tail;
     const compacted = new Page(
-      slot,
+      tail.slot,
       tail,
       events.filter((event) => retention.keeps(event)),
     );
     if (compacted.length <= tail.length / 2) return compacted;
     const freeSlot = this.#takeFreeSlot(retention);
-    this.#sealed.push({ slot, expiresAtMs, lastAtMs });
-    this.#index.add({ slot, events });
+    this.#seal(tail, events);
     return new Page(freeSlot, NEW_PAGE);
   }
 
@@ -224,9 +231,7 @@ export class Pages {
     const expired = this.#sealed.findIndex((page) => page.slot > least && page.expiresAtMs <= nowMs && !spares(page));
     if (expired < 0)
       return this.#sealed.reduce((highest, { slot }) => Math.max(highest, slot), this.#tail?.slot ?? -1) + 1;
-    const { slot } = this.#sealed[expired] as SealedPage;
-    if (this.#index.isBuilt) this.#index.remove({ slot, events: this.#eventsOn(slot) });
-    this.#sealed.splice(expired, 1);
+    const [{ slot }] = this.#sealed.splice(expired, 1) as [SealedPage];
     return slot;
   }
 
@@ -245,4 +250,5 @@ export class Pages {
   }
 }
 
+const NONE: readonly Located[] = [];
 const NEW_PAGE = { expiresAtMs: 0, lastAtMs: 0 };
