@@ -4,12 +4,14 @@ import type { PagedEvent } from "./page";
 
 /** An entry is two numbers of 32 bits: the hash of an id, and the serial number of its page. 0 is a free place. */
 const NUMBERS_AN_ENTRY = 2;
-const FEWEST_PLACES = 32;
+/** The serial number of no page. */
+const NO_PAGE = 0xffff_ffff;
+const FEWEST_PLACES = 8;
 /** The share of places that may be taken, so that a free place is near. */
 const MOST_TAKEN = 0.7;
 
 /**
- * Finds the sealed pages of a key that may hold an event of an id. A hash table with open addressing: 8 bytes a place,
+ * Finds the pages of a key that may hold an event of an id. A hash table with open addressing: 8 bytes a place,
  * since the ids themselves would take too much memory. The caller must look at the page: two ids may share a hash, and an
  * event may have been removed since.
  *
@@ -22,16 +24,11 @@ export class EventIndex {
   /** Whether events are in shadow. Holds both values if there are events of both modes. */
   readonly #areInShadow = new Set<boolean>();
 
-  /** `isSealed` tells whether a page of this serial number still exists. */
-  constructor(private readonly isSealed: (serial: number) => boolean) {}
+  /** `exists` tells whether there still is a page of this serial number. */
+  constructor(private readonly exists: (serial: number) => boolean) {}
 
   get weightBytes(): number {
     return this.#entries.byteLength;
-  }
-
-  /** Notes an event that is on some page, sealed or not. */
-  note({ identity }: PagedEvent): void {
-    this.#areInShadow.add(isInShadow(identity));
   }
 
   /** False only if no event has this mode. */
@@ -39,12 +36,19 @@ export class EventIndex {
     return this.#areInShadow.has(isShadow);
   }
 
-  /** Adds a page that was sealed just now. */
-  add(serial: number, events: readonly PagedEvent[]): void {
-    for (const { id } of events) {
-      if (NUMBERS_AN_ENTRY * (this.#taken + 1) > MOST_TAKEN * this.#entries.length) this.#rebuild();
-      this.#put(fnv1a(id), serial);
-    }
+  /** Adds an event of the newest page. */
+  add(serial: number, { id, identity }: PagedEvent): void {
+    if (NUMBERS_AN_ENTRY * (this.#taken + 1) > MOST_TAKEN * this.#entries.length) this.#rebuild();
+    this.#put(fnv1a(id), serial);
+    this.#areInShadow.add(isInShadow(identity));
+  }
+
+  /** The page holds no event of this id any more. Its entry stays until the table is rebuilt: others lie behind it. */
+  remove(serial: number, id: string): void {
+    if (this.#taken === 0) return;
+    const hash = fnv1a(id);
+    for (let i = this.#placeOf(hash); this.#serialAt(i) !== 0; i = this.#nextPlace(i))
+      if (this.#entries[i] === hash && this.#serialAt(i) === serial) this.#entries[i + 1] = NO_PAGE;
   }
 
   /** The serial numbers of the pages that may hold an event of this id, the newest first. */
@@ -54,7 +58,7 @@ export class EventIndex {
     const serials: number[] = [];
     // Ends at a free place, and there always is one.
     for (let i = this.#placeOf(hash); this.#serialAt(i) !== 0; i = this.#nextPlace(i))
-      if (this.#entries[i] === hash && this.isSealed(this.#serialAt(i))) serials.push(this.#serialAt(i));
+      if (this.#entries[i] === hash && this.#isLive(this.#serialAt(i))) serials.push(this.#serialAt(i));
     return serials.sort((a, b) => b - a);
   }
 
@@ -72,16 +76,19 @@ export class EventIndex {
   #rebuild(): void {
     const old = this.#entries;
     let live = 0;
-    for (let i = 0; i < old.length; i += NUMBERS_AN_ENTRY)
-      if (old[i + 1] !== 0 && this.isSealed(old[i + 1] as number)) live++;
+    for (let i = 0; i < old.length; i += NUMBERS_AN_ENTRY) if (this.#isLive(old[i + 1] as number)) live++;
     let places = FEWEST_PLACES;
     while (places < 2 * (live + 1)) places *= 2;
     this.#entries = new Uint32Array(NUMBERS_AN_ENTRY * places);
     this.#taken = 0;
     for (let i = 0; i < old.length; i += NUMBERS_AN_ENTRY) {
       const serial = old[i + 1] as number;
-      if (serial !== 0 && this.isSealed(serial)) this.#put(old[i] as number, serial);
+      if (this.#isLive(serial)) this.#put(old[i] as number, serial);
     }
+  }
+
+  #isLive(serial: number): boolean {
+    return serial !== 0 && serial !== NO_PAGE && this.exists(serial);
   }
 
   #placeOf(hash: number): number {

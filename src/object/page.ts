@@ -97,11 +97,6 @@ export class Page {
     this.lastAtMs = Math.max(this.lastAtMs, atMs);
   }
 
-  /** False only if no event has this id. Cheap: nothing is parsed. */
-  mayHold(id: string): boolean {
-    return this.#events.includes(`"${id}"`);
-  }
-
   toText(): string {
     return `${this.#head()}${this.#events}]}`;
   }

@@ -3,15 +3,7 @@ import { inOtherMode, isInShadow } from "../core/identity";
 import { EventIndex, isEventOf, isSameEvent } from "./event-index";
 import { Page, type PagedEvent, readPage } from "./page";
 import type { PageChange, PageRow, PageStore } from "./page-store";
-
-/** A full page. Once it has expired, its slot is used for a new page. */
-interface SealedPage {
-  /** Increases from page to page, and is never used again. */
-  readonly serial: number;
-  readonly slot: number;
-  expiresAtMs: number;
-  readonly lastAtMs: number;
-}
+import { type SealedPage, SealedPages } from "./sealed-pages";
 
 /** The name of an event in a request. */
 export interface EventName {
@@ -48,11 +40,11 @@ export class Pages {
    */
   readonly newestMs: number;
   /** In the order of their times. */
-  readonly #sealed: SealedPage[] = [];
+  readonly #sealed = new SealedPages();
   /** The newest page. */
   #tail: Page | undefined;
-  #lastSerial = 0;
-  readonly #index = new EventIndex((serial) => this.#sealedBySerial(serial) !== undefined);
+  #tailSerial = 1;
+  readonly #index = new EventIndex((serial) => serial === this.#tailSerial || this.#slotOf(serial) !== undefined);
   /** Pages that differ from their rows, by slot. */
   readonly #changed = new Map<number, Page>();
 
@@ -68,7 +60,7 @@ export class Pages {
     let events: PagedEvent[] = [];
     let last: PageRow | undefined;
     for (const row of store.pages(key)) {
-      if (last) this.#seal(last, events);
+      if (last) this.#seal(last);
       const { firstAtMs, lastAtMs, text } = row;
       assert(firstAtMs >= previousAtMs, "a store gives the pages of a key in the order of their times");
       previousAtMs = firstAtMs;
@@ -76,7 +68,7 @@ export class Pages {
       events = readPage(text);
       last = row;
       for (const event of events) {
-        this.#index.note(event);
+        this.#index.add(this.#tailSerial, event);
         onEvent(event);
       }
     }
@@ -93,7 +85,7 @@ export class Pages {
 
   /** About how many bytes of memory the pages take. */
   get weightBytes(): number {
-    return 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.length + this.#index.weightBytes;
+    return 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.size + this.#index.weightBytes;
   }
 
   /** `untilMs` is the instant from which the event is not kept any more. */
@@ -104,10 +96,9 @@ export class Pages {
     page.append(event, untilMs);
     this.#tail = page;
     this.#changed.set(page.slot, page);
-    this.#index.note(event);
+    this.#index.add(this.#tailSerial, event);
     // Events of one instant are kept equally long, whatever their pages.
-    for (let i = this.#sealed.length - 1; i >= 0; i--) {
-      const sealed = this.#sealed[i] as SealedPage;
+    for (const sealed of this.#sealed.newestFirst()) {
       if (sealed.lastAtMs !== atMs || sealed.expiresAtMs >= page.expiresAtMs) break;
       sealed.expiresAtMs = page.expiresAtMs;
       this.#rewrite(sealed.slot, this.#eventsOn(sealed.slot));
@@ -143,11 +134,12 @@ export class Pages {
     if (next) events[i] = next;
     else events.splice(i, 1);
     this.#rewrite(slot, events);
+    if (!events.some(({ id }) => id === event.id)) this.#index.remove(this.#serialOf(slot), event.id);
   }
 
   /** Every event, in the order of their times. */
   *events(): Generator<PagedEvent> {
-    for (const { slot } of this.#sealed) yield* this.#eventsOn(slot);
+    for (const { slot } of this.#sealed.oldestFirst()) yield* this.#eventsOn(slot);
     if (this.#tail) yield* this.#eventsOn(this.#tail.slot);
   }
 
@@ -160,48 +152,35 @@ export class Pages {
 
   /** The events of an id that match, the newest first. */
   #matching(id: string, matches: (event: PagedEvent) => boolean): Iterable<Located> {
-    const tail = this.#tail?.mayHold(id) ? this.#tail : undefined;
     const serials = this.#index.serialsOf(id);
     // Most ids are new to their key: no generator for them.
-    if (!tail && serials.length === 0) return NONE;
-    return this.#matchingOn(tail, serials, id, matches);
+    return serials.length === 0 ? NONE : this.#matchingOn(serials, id, matches);
   }
 
-  *#matchingOn(
-    tail: Page | undefined,
-    serials: readonly number[],
-    id: string,
-    matches: (event: PagedEvent) => boolean,
-  ): Generator<Located> {
+  *#matchingOn(serials: readonly number[], id: string, matches: (event: PagedEvent) => boolean): Generator<Located> {
     const matchingOn = (slot: number) =>
       this.#eventsOn(slot)
         .filter((event) => event.id === id && matches(event))
         .map((event) => ({ slot, event }))
         .reverse();
-    if (tail) yield* matchingOn(tail.slot);
     for (const serial of serials) {
-      const sealed = this.#sealedBySerial(serial);
-      if (sealed) yield* matchingOn(sealed.slot);
+      const slot = this.#slotOf(serial);
+      if (slot !== undefined) yield* matchingOn(slot);
     }
   }
 
-  #seal({ slot, expiresAtMs, lastAtMs }: Omit<SealedPage, "serial">, events: readonly PagedEvent[]): void {
-    const serial = ++this.#lastSerial;
-    this.#sealed.push({ serial, slot, expiresAtMs, lastAtMs });
-    this.#index.add(serial, events);
+  #serialOf(slot: number): number {
+    return slot === this.#tail?.slot ? this.#tailSerial : (this.#sealed.serialOf(slot) ?? 0);
   }
 
-  /** By halving: serial numbers increase. */
-  #sealedBySerial(serial: number): SealedPage | undefined {
-    let low = 0;
-    let high = this.#sealed.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((this.#sealed[middle] as SealedPage).serial < serial) low = middle + 1;
-      else high = middle;
-    }
-    const found = this.#sealed[low];
-    return found?.serial === serial ? found : undefined;
+  /** The slot of a page, undefined if the page was overwritten. */
+  #slotOf(serial: number): number | undefined {
+    return serial === this.#tailSerial ? this.#tail?.slot : this.#sealed.slotOf(serial);
+  }
+
+  /** Seals the tail. The next tail has the next serial number. */
+  #seal({ slot, expiresAtMs, lastAtMs }: Omit<SealedPage, "serial">): void {
+    this.#sealed.add({ serial: this.#tailSerial++, slot, expiresAtMs, lastAtMs });
   }
 
   /**
@@ -213,30 +192,30 @@ export class Pages {
     if (!tail) return new Page(0, NEW_PAGE);
     if (tail.length < this.pageChars) return tail;
     const events = readPage(tail.toText());
-    const compacted = new Page(
-      tail.slot,
-      tail,
-      events.filter((event) => retention.keeps(event)),
-    );
-    if (compacted.length <= tail.length / 2) return compacted;
+    const kept = events.filter((event) => retention.keeps(event));
+    const compacted = new Page(tail.slot, tail, kept);
+    if (compacted.length <= tail.length / 2) {
+      // A new serial number, so that the index drops the events that are gone.
+      this.#tailSerial++;
+      for (const event of kept) this.#index.add(this.#tailSerial, event);
+      return compacted;
+    }
     const freeSlot = this.#takeFreeSlot(retention);
-    this.#seal(tail, events);
+    this.#seal(tail);
     return new Page(freeSlot, NEW_PAGE);
   }
 
   /** The slot of an expired page, which the new page overwrites so that nothing is deleted. Otherwise an unused slot. */
   #takeFreeSlot({ nowMs, spares }: Retention): number {
+    const tail = this.#tail;
     // Slots give the order of pages that begin and end in the same millisecond.
-    const least = this.#tail && this.#tail.firstAtMs === nowMs ? this.#tail.slot : -1;
-    const expired = this.#sealed.findIndex((page) => page.slot > least && page.expiresAtMs <= nowMs && !spares(page));
-    if (expired < 0)
-      return this.#sealed.reduce((highest, { slot }) => Math.max(highest, slot), this.#tail?.slot ?? -1) + 1;
-    const [{ slot }] = this.#sealed.splice(expired, 1) as [SealedPage];
-    return slot;
+    const least = tail && tail.firstAtMs === nowMs ? tail.slot : -1;
+    const expired = this.#sealed.take((page) => page.slot > least && page.expiresAtMs <= nowMs && !spares(page));
+    return expired?.slot ?? Math.max(this.#sealed.highestSlot, tail?.slot ?? -1) + 1;
   }
 
   #rewrite(slot: number, events: readonly PagedEvent[]): void {
-    const old = this.#sealed.find((sealed) => sealed.slot === slot) ?? this.#tail;
+    const old = this.#sealed.find(slot) ?? this.#tail;
     assert(old !== undefined, "a page to rewrite is a page of this key");
     const page = new Page(slot, old, events);
     if (slot === this.#tail?.slot) this.#tail = page;
