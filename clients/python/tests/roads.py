@@ -24,6 +24,7 @@ class Road:
         self.bodies: list[dict[str, Any]] = []
         #: Sessions so far.
         self.sessions = 0
+        self.pings = 0
         #: Set when a response was lost.
         self.arrived = asyncio.Event()
         self._writers: list[asyncio.StreamWriter] = []
@@ -40,6 +41,11 @@ class Road:
         """Cuts all connections, in the middle of whatever they carry."""
         for writer in self._writers:
             writer.transport.abort()
+
+    @property
+    def users(self) -> list[list[str]]:
+        """The users of each message."""
+        return [[request["subject"]["user"] for request in body["requests"]] for body in self.bodies]
 
     @property
     def url(self) -> str:
@@ -87,6 +93,8 @@ class Road:
             if b"/v1/session HTTP/1.1\r\n" in data:
                 is_session = True
                 self.sessions += 1
+            elif body == b"ping":
+                self.pings += 1
             elif body.startswith(b"{"):
                 self.bodies.append(json.loads(body))
                 await self._opened.wait()

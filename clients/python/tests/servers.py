@@ -74,6 +74,8 @@ class Misbehaving:
     listening: Listening
     #: The heads of the requests for a session.
     handshakes: list[str] = field(default_factory=list)
+    pings: int = 0
+    answers_pings: bool = True
     #: All other requests as text, in order.
     requests: list[str] = field(default_factory=list)
     #: The client's address of each request: requests with the same address shared a connection.
@@ -142,9 +144,10 @@ def misbehaving(
             if not request.partition("\r\n")[0].endswith("/v1/session HTTP/1.1"):
                 behave(connection, request, peer)
                 continue
-            server.handshakes.append(request)
+            with lock:
+                server.handshakes.append(request)
             if handshake is None:
-                return _serve_session(connection, request, peer, behave)
+                return _serve_session(server, connection, request, peer, behave)
             handshake(connection, request)
 
     with accepting(handle) as listening:
@@ -152,7 +155,7 @@ def misbehaving(
         yield server
 
 
-class _Session:
+class SessionConnection:
     """Sends what a behaviour responds as the answer to a message, or what is no JSON object as it is."""
 
     def __init__(self, connection: socket.socket, framing: ServerProtocol, message: str) -> None:
@@ -174,6 +177,14 @@ class _Session:
             return self._connection.sendall(b"\x81\x7f" + (100_000).to_bytes(8, "big"))
         self.send_text(self._answer(head.decode(), body) or body)
 
+    def answer(self, **fields: object) -> None:
+        """Answers the message with these fields, and its id."""
+        self.send_text(json.dumps({"id": self._message["id"], **fields}).encode())
+
+    def close(self, code: int, reason: str) -> None:
+        self._framing.send_close(code, reason)
+        self._connection.sendall(b"".join(self._framing.data_to_send()))
+
     def send_text(self, text: bytes) -> None:
         self._framing.send_text(text)
         self._connection.sendall(b"".join(self._framing.data_to_send()))
@@ -191,6 +202,7 @@ class _Session:
 
 
 def _serve_session(
+    server: Misbehaving,
     connection: socket.socket,
     request: str,
     peer: tuple[str, int],
@@ -205,7 +217,12 @@ def _serve_session(
                 framing.send_response(framing.accept(event))
             elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
                 text = bytes(event.data).decode()
-                behave(_Session(connection, framing, text), text, peer)
+                if text == "ping":
+                    server.pings += 1
+                    if server.answers_pings:
+                        framing.send_text(b"pong")
+                    continue
+                behave(SessionConnection(connection, framing, text), text, peer)
         connection.sendall(b"".join(framing.data_to_send()))
         if framing.close_rcvd is not None:
             return

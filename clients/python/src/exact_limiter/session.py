@@ -29,6 +29,8 @@ _UNAUTHORIZED = 4401
 
 #: No WebSocket can be had, by the word of whatever answered. It is asked again after this time.
 REFUSED_SECONDS = 60.0
+#: Longer than the pauses of a call, so that its next attempt is not lost in the same way.
+_FAILED_SECONDS = 1.0
 #: This many sessions in a row that failed are no accident, if HTTP works in between.
 _FAILURES_TO_PREFER_HTTP = 2
 _FIRST_PAUSE_SECONDS = 0.05
@@ -255,12 +257,12 @@ class Session:
         self._pause()
         if isinstance(error, HandshakeRefused):
             # A 5xx may be over in a moment, but 501 is as final as a 404.
-            self._refuse(REFUSED_SECONDS if error.status < 500 or error.status == 501 else 0.0)
+            self._refuse(REFUSED_SECONDS if error.status < 500 or error.status == 501 else _FAILED_SECONDS)
         elif isinstance(error, OSError) and not isinstance(error, TimeoutError):
             # Without a connection, HTTP would fail too.
             return error
         else:
-            self._refuse(0.0)
+            self._refuse(_FAILED_SECONDS)
         return NoSession(error)
 
     def _pause(self) -> None:
@@ -286,7 +288,7 @@ class Session:
             self._pause()
             if self._failures >= _FAILURES_TO_PREFER_HTTP:
                 # Something in between lets the handshake pass, and no messages.
-                self._refuse(0.0)
+                self._refuse(_FAILED_SECONDS)
             outcome = ConnectionError(f"the session ended with {code}" + (f": {reason}" if reason else ""))
         for requests in unanswered.values():
             for request in requests:
