@@ -239,11 +239,11 @@ def test_at_most_1000_requests_are_unanswered_and_answers_come_in_any_order() ->
     async def test(client: AsyncLimiter, server: Misbehaving) -> None:
         keys = [f"key-{i}" for i in range(1_101)]
         calls = [asyncio.ensure_future(client.consume("chat", USER, idempotency_key=key)) for key in keys]
-        await until(lambda: count() < 1_000)
+        await until(lambda: count() >= 1_000)
         await asyncio.sleep(0.2)
         assert count() == 1_000
         answer_all()
-        await until(lambda: count() < 101)
+        await until(lambda: count() >= 101)
         answer_all()
         assert [(await call).id for call in calls] == keys
         assert len(server.handshakes) == 1
@@ -251,16 +251,30 @@ def test_at_most_1000_requests_are_unanswered_and_answers_come_in_any_order() ->
     run([holds], test, deadline_seconds=60)
 
 
+def test_a_session_that_leaves_a_message_unanswered_is_replaced() -> None:
+    async def test(client: AsyncLimiter, server: Misbehaving) -> None:
+        with mock.patch.object(session, "_STALE_SECONDS", 0.2):
+            slow = asyncio.ensure_future(client.consume("chat", USER))
+            await until(lambda: len(server.requests) == 1)
+            while not slow.done():
+                await client.consume("chat", USER)
+                await asyncio.sleep(0.02)
+        assert not slow.result().degraded
+        assert len(server.handshakes) == 2
+
+    run([hangs, *[allows] * 10_000], test, deadline_seconds=1)
+
+
 def test_a_session_without_a_pong_is_replaced() -> None:
     async def test(client: AsyncLimiter, server: Misbehaving) -> None:
         server.answers_pings = False
         with mock.patch.multiple(session, PING_SECONDS=0.1, PONG_SECONDS=0.1):
             await client.consume("chat", USER)
-            await until(lambda: len(server.handshakes) < 2)
+            await until(lambda: len(server.handshakes) >= 2)
             assert server.pings >= 1
             server.answers_pings = True
             handshakes, pings = len(server.handshakes), server.pings
-            await until(lambda: server.pings < pings + 3)
+            await until(lambda: server.pings >= pings + 3)
         assert not (await client.consume("chat", USER)).degraded
         assert len(server.handshakes) <= handshakes + 1
 

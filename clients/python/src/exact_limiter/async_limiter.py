@@ -201,15 +201,15 @@ class AsyncLimiter(BaseLimiter):
         """Sends the call over the session, or over HTTP if there is none."""
         began = time.monotonic()
         if self._transport == "session" or not session.is_refused:
-            outcome = await session.ask(request, step.timeout_seconds)
-            if not isinstance(outcome, NoSession):
-                return outcome
+            answer = await session.ask(request, step.timeout_seconds)
+            if not isinstance(answer, NoSession):
+                return answer
             if self._transport == "session":
-                return outcome.reason
-        response = await self._send_within(max(step.timeout_seconds + began - time.monotonic(), 0), step)
-        if isinstance(response, Response):
+                return answer.reason
+        outcome = await self._send_within(max(step.timeout_seconds + began - time.monotonic(), 0), step)
+        if isinstance(outcome, Response) and outcome.status < 500:
             session.prefer_http()
-        return response
+        return outcome
 
     async def _send_within(self, seconds: float, step: Send) -> Outcome:
         try:

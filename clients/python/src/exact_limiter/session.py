@@ -24,6 +24,9 @@ MAX_UNANSWERED = 1_000
 PING_SECONDS = 30.0
 PONG_SECONDS = 5.0
 
+#: The service decides within a second, so a message that is unanswered for this time stays so.
+_STALE_SECONDS = 10.0
+
 #: The close code of a token that is not in force any more.
 _UNAUTHORIZED = 4401
 
@@ -204,6 +207,14 @@ class Session:
         elif request.sent_at is not None and self._received_at < request.sent_at:
             # Not even another request was answered since: the connection may be gone.
             self.drop("the service is silent")
+        elif self._loop.time() - self._oldest_sent_at() > _STALE_SECONDS:
+            # It would never leave the unanswered requests, and in the end nothing could be sent any more.
+            self.drop("the service left a message unanswered")
+
+    def _oldest_sent_at(self) -> float:
+        """When the message that is unanswered for longest was sent; now if there is none."""
+        requests = next(iter(self._unanswered.values()), None)
+        return self._loop.time() if requests is None else requests[0].sent_at or 0.0
 
     def _open(self) -> None:
         """Opens a session, when the pause after a failure is over. No request spends more than half its time in it."""
