@@ -158,10 +158,10 @@ def degraded_decision(allowed: bool, policy: str, cost: int, id: str | None) -> 
 _Value = TypeVar("_Value")
 
 
-def _frozen(kind: type[_Value], fields: Mapping[str, object]) -> _Value:
-    """An object of a frozen class with all its fields. Its `__init__` takes three times as long."""
+def _frozen(kind: type[_Value], fields: dict[str, Any]) -> _Value:
+    """An object of a frozen class with all its fields, which it keeps. Its `__init__` takes three times as long."""
     value = object.__new__(kind)
-    value.__dict__.update(fields)
+    object.__setattr__(value, "__dict__", fields)
     return value
 
 
@@ -190,7 +190,7 @@ _OPTIONAL = {"frees_in_ms": None, "shadow": False, "concurrent": False, "overrid
 def _read_limit(state: object) -> LimitState:
     state = _object(state)
     if len(state) == len(_FIELDS) and tuple(map(type, _values_of(state))) == _TYPES:
-        return _frozen(LimitState, {**_OPTIONAL, **state})
+        return _frozen(LimitState, {**state, **_OPTIONAL})
     return LimitState(
         layer=_text(state["layer"]),
         key=_text(state["key"]),
