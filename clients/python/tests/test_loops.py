@@ -71,6 +71,25 @@ def test_a_loop_does_not_keep_an_unused_client_alive(limiter: LimiterService, tr
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("transport", ["http", "session"])
+def test_works_on_uvloop_and_ends_with_it(limiter: LimiterService, transport: Any) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    client = AsyncLimiter(limiter.url, limiter.token, deadline_seconds=30, on_error="raise", transport=transport)
+
+    async def job() -> None:
+        assert all(await asyncio.gather(*[client.check("chat", USER) for _ in range(300)]))
+
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(3):
+        loop = uvloop.new_event_loop()
+        loop.run_until_complete(job())
+        loop.run_until_complete(client.aclose())
+        # uvloop closes sockets in the turns after.
+        loop.run_until_complete(asyncio.sleep(0.1))
+        loop.close()
+    assert len(os.listdir("/dev/fd")) <= before
+
+
 # Tasks are eager from Python 3.12 on.
 if sys.version_info >= (3, 12):
 

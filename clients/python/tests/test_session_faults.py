@@ -129,10 +129,11 @@ def test_a_session_that_is_asked_for_and_cannot_be_had_is_an_outage(handshake: B
     run([allows], test, handshake, deadline_seconds=0.4, transport="session")
 
 
-def test_openings_that_fail_are_spread_over_time() -> None:
+def test_calls_share_openings_that_fail_and_are_spread_over_time() -> None:
     async def test(client: AsyncLimiter, server: Misbehaving) -> None:
         await asyncio.gather(*[client.settle("chat", USER, id="x", cost=0) for _ in range(50)], return_exceptions=True)
-        assert 2 <= len(server.handshakes) <= 10
+        # A connection for each attempt would be some 300.
+        assert 2 <= len(server.handshakes) <= 30
 
     run([allows], test, hangs_up, deadline_seconds=1, transport="session")
 

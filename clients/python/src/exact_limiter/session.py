@@ -125,10 +125,12 @@ class Session:
             websocket.abort()
 
     async def aclose(self) -> None:
-        websocket, opening = self._websocket, self._opening
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        # After the wait: the session may have been opened before it could be cancelled.
+        websocket = self._websocket
         self.close()
-        if opening is not None:
-            await asyncio.wait([opening])
         if websocket is not None:
             await websocket.aclose()
 
@@ -166,7 +168,7 @@ class Session:
             self._websocket.send_text(message_of(id, [request.content for request in requests]))
 
     def _next_requests(self) -> list[_Request]:
-        """Takes as many requests as fit into a message. None if too many are unanswered."""
+        """Takes as many requests as fit into a message, and as the service lets be unanswered."""
         requests: list[_Request] = []
         length = 0
         most = min(MAX_REQUESTS, MAX_UNANSWERED - self._unanswered_count)

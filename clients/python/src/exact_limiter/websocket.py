@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from websockets.client import ClientProtocol
@@ -96,8 +96,8 @@ class WebSocket(asyncio.Protocol):
             await self._is_lost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A cast and no check: uvloop's transports are of no such class.
+        self._transport = cast(asyncio.Transport, transport)
         request = self._framing.connect()
         request.headers.update(self._headers)
         self._framing.send_request(request)
