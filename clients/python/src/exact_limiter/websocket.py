@@ -165,9 +165,8 @@ async def open_websocket(
     loop = asyncio.get_running_loop()
     host = url.raw_host.decode().strip("[]")
     options: dict[str, Any] = {} if context is None else {"ssl": context, "server_hostname": host}
-    if isinstance(loop, asyncio.BaseEventLoop) and loop.get_task_factory() is None:
-        # uvloop does not know this option. With eager tasks it hangs: https://github.com/python/cpython/issues/124309
-        options["happy_eyeballs_delay"] = 0.25
+    # Without `happy_eyeballs_delay`: it leaks sockets when cancelled, and hangs with eager tasks before Python 3.13.1.
+    # https://github.com/python/cpython/issues/124309. Where IPv6 leads nowhere, HTTP finds the other address.
     port = url.port or (80 if context is None else 443)
     _, websocket = await loop.create_connection(
         lambda: WebSocket(url, headers, on_text, on_lost), host, port, **options
