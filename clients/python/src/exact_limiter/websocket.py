@@ -165,7 +165,7 @@ async def open_websocket(
     loop = asyncio.get_running_loop()
     host = url.raw_host.decode().strip("[]")
     options: dict[str, Any] = {} if context is None else {"ssl": context, "server_hostname": host}
-    # Without `happy_eyeballs_delay`: it leaks sockets when cancelled, and hangs with eager tasks before Python 3.13.1.
+    # No `happy_eyeballs_delay`: on Python 3.13.0 it hung with eager tasks, and our tests saw it leave sockets open.
     # https://github.com/python/cpython/issues/124309. Where IPv6 leads nowhere, HTTP finds the other address.
     port = url.port or (80 if context is None else 443)
     _, websocket = await loop.create_connection(
