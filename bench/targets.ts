@@ -58,7 +58,7 @@ export function targetTable(targets: readonly Target[]): string {
     requirementOf(target),
     isMet(target) ? "yes" : "**no**",
   ]);
-  return table(["", "measured", "asked", "met"], rows);
+  return table(["", "measured", "target", "met"], rows);
 }
 
 /** The targets as lines for a terminal. */
@@ -66,7 +66,7 @@ export function targetLines(targets: readonly Target[]): string {
   return targets
     .map((target) => {
       const verdict = isMet(target) ? "met" : Number.isNaN(target.measured) ? "NOT MEASURED" : "NOT MET";
-      return `${target.name.padEnd(62)} ${format(target.measured).padStart(9)}   asked ${requirementOf(target).padEnd(14)} ${verdict}`;
+      return `${target.name.padEnd(62)} ${format(target.measured).padStart(9)}   target ${requirementOf(target).padEnd(14)} ${verdict}`;
     })
     .join("\n");
 }

@@ -12,17 +12,17 @@ import { signInView } from "./sign-in";
 
 const TOKEN = "limiter-admin-token";
 
-/** What is shown as time passes, whether or not the service was asked again. */
+/** How often the page is rendered anew as time passes, whether or not there is new data. */
 const TICK_MS = 1_000;
 
-/** The console: who is signed in, which page is shown, and what all pages share. */
+/** The console: the sign-in, the current page, and the frame of all pages. */
 export class App {
   readonly #clock = new ServiceClock();
   #service: Service | undefined;
   #attributes: readonly string[] = [];
   #page: Page | undefined;
   #polls: Poll[] = [];
-  /** Why somebody has to sign in again, or could not. */
+  /** Why the token was refused. */
   #refusal = "";
   #trouble = "";
   #announcement = "";
@@ -43,7 +43,7 @@ export class App {
     else this.#enter(token);
   }
 
-  /** Lets somebody in whose token is that of an admin. */
+  /** Signs in if the token is an admin token. */
   async #signIn(token: string): Promise<void> {
     try {
       await new Service(token, this.#clock).key("user:console", 0);
@@ -122,7 +122,7 @@ export class App {
 
   #failed(error: unknown): void {
     if (!(error instanceof Failure)) throw error;
-    if (error.isOfToken) this.#leave(refusalOf(error));
+    if (error.isTokenRefused) this.#leave(refusalOf(error));
     else this.#trouble = error.message;
   }
 
@@ -170,7 +170,7 @@ export class App {
   }
 }
 
-/** The fragment is the page's: moving the focus must not change it. */
+/** Moves the focus without changing the URL's fragment, which names the page. */
 function skip(event: Event): void {
   event.preventDefault();
   document.querySelector("main")?.focus();
@@ -182,7 +182,8 @@ async function attributesOf(service: Service): Promise<string[]> {
 }
 
 function refusalOf({ status, message }: Failure): string {
-  if (status === 401) return "This token is not in force: it is wrong, or it was replaced. Sign in with one that is.";
-  if (status === 403) return "This token is a caller's. The console takes an admin token.";
+  if (status === 401)
+    return "This token is not valid. It is wrong or was replaced. Sign in with a current admin token.";
+  if (status === 403) return "This is a caller token. The console needs an admin token.";
   return message;
 }

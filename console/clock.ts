@@ -1,11 +1,11 @@
 /**
- * The service's time, on a machine whose own may be wrong. An answer that was dated to the second was written between
- * the sending of its request and its arrival; what that leaves possible becomes less with each.
+ * The service's time, on a machine whose own clock may be wrong. The service wrote the Date of an answer, exact to the
+ * second, between the sending of the request and the arrival of the answer. Each answer narrows the possible difference.
  */
 export class ServiceClock {
   #aheadMs = 0;
 
-  hear(date: string | null, sentMs: number, receivedMs: number): void {
+  adjust(date: string | null, sentMs: number, receivedMs: number): void {
     const ms = Date.parse(date ?? "");
     if (Number.isNaN(ms)) return;
     this.#aheadMs = Math.min(Math.max(this.#aheadMs, ms - receivedMs), ms + 1_000 - sentMs);

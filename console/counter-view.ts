@@ -1,21 +1,21 @@
 import { html, nothing, type TemplateResult } from "lit-html";
 import type { Limit } from "../src/core/limit";
-import { eventsOf, inWindow, isOnCosts, isWhole, limitOf, type Wait, waitOf } from "./counters";
+import { eventsOf, inWindow, isCostLimit, isWhole, limitOf, type Wait, waitOf } from "./counters";
 import { count, exactText, instantText, limitText, plural, waitText, windowText } from "./format";
 import { timeline } from "./timeline";
 import type { CounterState, LimitState, StoredEvent } from "./wire";
 
-/** One limit of a counter: how it stands, and its window. */
+/** One limit of a counter: its standing, and its window. */
 export function limitView(counter: CounterState, state: LimitState, cost: number, nowMs: number): TemplateResult {
   const limit = limitOf(state);
-  const used = isOnCosts(limit) && isWhole(counter, limit, nowMs) ? usedOf(counter, limit, nowMs) : state.used;
+  const used = isCostLimit(limit) && isWhole(counter, limit, nowMs) ? usedOf(counter, limit, nowMs) : state.used;
   const left = Math.max(0, limit.max - used);
   return html`
     <div class="limit">
       <h4>${limitText(limit)}</h4>
-      <p class="used"><b>${count(used)}</b> ${isOnCosts(limit) ? "used" : "under way"}, <b>${count(left)}</b> left</p>
+      <p class="used"><b>${count(used)}</b> ${isCostLimit(limit) ? "used" : "concurrent"}, <b>${count(left)}</b> left</p>
       <meter min="0" max=${limit.max} value=${Math.min(used, limit.max)} aria-label="Used of ${limitText(limit)}"></meter>
-      ${isOnCosts(limit) ? windowView(counter, limit, cost, nowMs) : nothing}
+      ${isCostLimit(limit) ? windowView(counter, limit, cost, nowMs) : nothing}
     </div>
   `;
 }
@@ -32,19 +32,19 @@ function usedOf(counter: CounterState, { windowMs }: Limit, nowMs: number): numb
 
 export function waitView(wait: Wait, cost: number, nowMs: number): TemplateResult {
   const what = `A cost of ${count(cost)}`;
-  if (wait.kind === "never") return html`<p class="fits no">${what} never fits: it is above the limit.</p>`;
+  if (wait.kind === "never") return html`<p class="fits no">${what} never fits. It is above the limit.</p>`;
   if (wait.kind === "unknown")
-    return html`<p class="fits no">When ${what.toLowerCase()} fits is decided by what is not shown here.</p>`;
+    return html`<p class="fits no">The page can't tell when ${what.toLowerCase()} fits: it depends on events or releases not shown here.</p>`;
   if (wait.ms === 0) return html`<p class="fits yes">${what} fits now.</p>`;
   const at = exactText(nowMs + wait.ms, nowMs);
   return html`<p class="fits no">${what} fits at <b>${at}</b>, in ${waitText(wait.ms)}.</p>`;
 }
 
-/** Every event with the instants at which it leaves the windows. */
+/** A table of events, with the instants at which each leaves the windows. */
 export function eventTable(counter: CounterState, nowMs: number): TemplateResult {
   const windows = counter.limits
     .map(limitOf)
-    .filter(isOnCosts)
+    .filter(isCostLimit)
     .map(({ windowMs }) => windowMs);
   return html`
     <div class="scroll" tabindex="0" role="region" aria-label="Events of ${counter.policy} / ${counter.layer}">
@@ -58,7 +58,7 @@ export function eventTable(counter: CounterState, nowMs: number): TemplateResult
     </div>
     ${
       counter.events.length < counter.events_total
-        ? html`<p class="note">The newest ${plural(counter.events.length, "event")} of ${count(counter.events_total)}.</p>`
+        ? html`<p class="note">Shows the newest ${plural(counter.events.length, "event")} of ${count(counter.events_total)}.</p>`
         : nothing
     }
   `;

@@ -2,21 +2,21 @@ import { type Limit, LONGEST_WINDOW_MS } from "../src/core/limit";
 import { EventLog } from "../src/core/sliding-window";
 import type { CounterState, LayerState, Override, PolicyState } from "./wire";
 
-/** An admitted event, its time in milliseconds. */
+/** An admitted event. */
 export interface CountedEvent {
   readonly id: string;
   readonly atMs: number;
   readonly cost: number;
-  /** The cost that was asked for, and decided about, where it was settled at another. */
+  /** The cost at admission, if the event was settled at another cost. */
   readonly admittedCost?: number | undefined;
 }
 
-/** When a cost fits, if nobody else consumes. */
+/** How long a cost has to wait if nobody else consumes. */
 export type Wait =
   | { readonly kind: "in"; readonly ms: number }
   /** The cost is above a limit. */
   | { readonly kind: "never" }
-  /** Older events than were shown decide it, or a release. */
+  /** It depends on older events than the service lists, or on a release. */
   | { readonly kind: "unknown" };
 
 const NOW: Wait = { kind: "in", ms: 0 };
@@ -25,53 +25,53 @@ export function limitOf({ limit, window_seconds, concurrent }: LayerState["limit
   return { ...(concurrent && { kind: "concurrent" }), max: limit, windowMs: window_seconds * 1_000 };
 }
 
-/** The others count what is under way. A release frees that, of which the events say nothing: they tell no wait. */
-export function isOnCosts({ kind }: Limit): boolean {
+/** Whether the limit is on costs. A concurrent limit depends on releases, which events do not show, so its wait is unknown. */
+export function isCostLimit({ kind }: Limit): boolean {
   return kind === undefined;
 }
 
-/** The events of a counter, oldest first: what was given back too. */
+/** The events of a counter, oldest first, including those settled at 0. */
 export function admittedIn({ events }: CounterState): CountedEvent[] {
   return events
     .map(({ id, at, cost, admitted_cost: admittedCost }) => ({ id, atMs: Date.parse(at), cost, admittedCost }))
     .reverse();
 }
 
-/** Those that weigh anything. */
+/** The events with a cost above 0, oldest first. */
 export function eventsOf(counter: CounterState): CountedEvent[] {
   return admittedIn(counter).filter(({ cost }) => cost > 0);
 }
 
-/** Those that a window which ends now sees. */
+/** The events in a window that ends now. */
 export function inWindow(events: readonly CountedEvent[], windowMs: number, nowMs: number): CountedEvent[] {
   return events.filter(({ atMs }) => atMs > nowMs - windowMs);
 }
 
-/** When the cost fits one limit on costs, by the service's own arithmetic over the same events. */
+/** The wait of a cost for one limit on costs, by the service's own code over the same events. */
 export function waitOf(counter: CounterState, limit: Limit, cost: number, nowMs: number): Wait {
   if (cost > limit.max) return { kind: "never" };
   const events = eventsOf(counter);
   const log = new EventLog();
-  // What the service lists it keeps.
+  // The service lists only events that it keeps.
   for (const { atMs, cost } of events) log.record({ atMs, cost, released: false, retainMs: LONGEST_WINDOW_MS });
   const { fitsInMs } = log.standing(limit, cost, Math.max(nowMs, events.at(-1)?.atMs ?? nowMs));
   if (isWhole(counter, limit, nowMs)) return { kind: "in", ms: fitsInMs };
-  // What is not shown counts as well, and leaves first.
+  // Older events that are not listed count too, and leave first.
   return { kind: "unknown" };
 }
 
-/** Whether everything that the window sees was shown. */
+/** Whether all events in the window are listed. */
 export function isWhole({ events, events_total }: CounterState, { windowMs }: Limit, nowMs: number): boolean {
   const oldest = events.at(-1);
   return events.length === events_total || (oldest !== undefined && Date.parse(oldest.at) <= nowMs - windowMs);
 }
 
-/** A ban and an exemption hold for whatever counts by the key, other limits for the layers that they name. */
+/** Whether the override applies to the counter: bans and exemptions to every counter of the key, limits to named layers. */
 export function isOverridden({ policy, layer }: CounterState, { kind, limits = [] }: Override): boolean {
   return kind !== "limits" || limits.some((named) => named.policy === policy && named.layer === layer);
 }
 
-/** The longest of several waits: all limits must admit. */
+/** The longest of several waits, since all limits must admit. */
 export function longest(waits: readonly Wait[]): Wait {
   return waits.reduce((longest, wait) => {
     if (longest.kind === "never" || wait.kind === "never") return { kind: "never" };
@@ -81,21 +81,18 @@ export function longest(waits: readonly Wait[]): Wait {
 }
 
 /**
- * The largest cost that the service decides at all. It refuses one above a limit of the policy's live layers, whatever
- * overrides the key.
+ * The largest cost that the service accepts. It refuses a cost above a limit of the policy's live layers, whatever the
+ * override of the key.
  */
 export function largestCostOf({ layers }: PolicyState): number {
   return smallestMax(layers.filter(({ mode }) => mode === "live").flatMap(({ limits }) => limits.map(limitOf)));
 }
 
 function smallestMax(limits: readonly Limit[]): number {
-  return Math.min(...limits.filter(isOnCosts).map(({ max }) => max));
+  return Math.min(...limits.filter(isCostLimit).map(({ max }) => max));
 }
 
-/**
- * When the cost fits a counter, with the override of its key: that holds until it ends, and from then on the policy's
- * `own` limits.
- */
+/** The wait of a cost for a counter: under the override of its key until that ends, then under the policy's `own` limits. */
 export function waitOfCounter(
   counter: CounterState,
   own: readonly Limit[],
@@ -107,7 +104,7 @@ export function waitOfCounter(
   const isFull = counter.limits.some(({ concurrent, remaining }) => concurrent && remaining === 0);
   const place: Wait = isFull ? { kind: "unknown" } : NOW;
   const under = (limits: readonly Limit[]) =>
-    longest([place, ...limits.filter(isOnCosts).map((limit) => waitOf(counter, limit, cost, nowMs))]);
+    longest([place, ...limits.filter(isCostLimit).map((limit) => waitOf(counter, limit, cost, nowMs))]);
   const endsInMs = override === null ? 0 : Date.parse(override.expires_at) - nowMs;
   const inForce = counter.limits.map(limitOf);
   if (override === null || endsInMs <= 0 || !isOverridden(counter, override)) return under(inForce);

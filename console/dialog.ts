@@ -3,14 +3,14 @@ import { Failure } from "./service";
 
 export interface DialogOptions {
   readonly title: string;
-  /** What the button that does it says. */
+  /** The text of the button that confirms. */
   readonly action: string;
   readonly isDangerous?: boolean;
-  /** What stands between the two: asked for again whenever something in it changes. */
+  /** The content between title and buttons. Rendered anew whenever a field changes. */
   body(): TemplateResult;
-  /** A Failure is told where it was done, and the dialog stays. */
+  /** May throw a Failure: the dialog shows it and stays open. */
   submit(form: FormData): Promise<void>;
-  /** What becomes of a failure that the dialog can't tell. */
+  /** Handles an error that the dialog can't show. */
   failed(error: unknown): void;
 }
 
@@ -20,7 +20,7 @@ export function closeDialogs(): void {
   for (const dialog of opened) dialog.close();
 }
 
-/** Asks for what is needed and for a yes. Escape and Cancel are a no; the focus goes back to where it was. */
+/** Opens a dialog that asks for input and a confirmation. Escape and Cancel close it; the focus returns to its place. */
 export function openDialog(options: DialogOptions): void {
   const dialog = document.createElement("dialog");
   dialog.setAttribute("aria-labelledby", "dialog-title");
@@ -36,7 +36,7 @@ export function openDialog(options: DialogOptions): void {
       await options.submit(new FormData(event.target as HTMLFormElement));
       dialog.close();
     } catch (error) {
-      if (!(error instanceof Failure) || error.isOfToken) {
+      if (!(error instanceof Failure) || error.isTokenRefused) {
         dialog.close();
         options.failed(error);
         return;
@@ -71,7 +71,7 @@ export function openDialog(options: DialogOptions): void {
   dialog.addEventListener("close", () => {
     opened.delete(dialog);
     dialog.remove();
-    // What had the focus before may be gone with what was done.
+    // The element that had the focus may be gone.
     if (document.activeElement === document.body) document.querySelector("h1")?.focus();
   });
   document.body.append(dialog);

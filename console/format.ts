@@ -1,6 +1,6 @@
 import type { Limit } from "../src/core/limit";
 
-/** How the console writes numbers, waits, instants and limits. */
+/** Formats numbers, waits, instants and limits. */
 
 const number = new Intl.NumberFormat("en");
 const clockTime = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
@@ -39,7 +39,7 @@ export function limitText({ kind, max, windowMs }: Limit): string {
   return `${count(max)}${kind ? ` ${kind}` : ""} per ${windowText(windowMs)}`;
 }
 
-/** A length in the largest unit of which it is a whole number: `minute`, `5 seconds`, `90 minutes`. */
+/** A duration in the largest unit that divides it: `minute`, `5 seconds`, `90 minutes`. */
 export function windowText(windowMs: number): string {
   const [unit, unitMs] = UNITS.find(([, unitMs]) => windowMs % unitMs === 0) ?? ["second", 1_000];
   return windowMs === unitMs ? unit : plural(windowMs / unitMs, unit);
@@ -59,14 +59,14 @@ function parts(seconds: number, large: number, largeUnit: string, small: number,
   return `${Math.floor(seconds / large)} ${largeUnit}${rest > 0 ? ` ${rest} ${smallUnit}` : ""}`;
 }
 
-/** An instant, as exact as one near `nowMs` needs: the time of a day, with the date unless it is today. */
+/** An instant: the time, with the date unless it is today, and the year unless it is this one. */
 export function instantText(atMs: number, nowMs: number): string {
   const at = new Date(atMs);
   if (at.toDateString() === new Date(nowMs).toDateString()) return clockTime.format(at);
   return (at.getFullYear() === new Date(nowMs).getFullYear() ? dayAndTime : dayAndYear).format(at);
 }
 
-/** To the millisecond, which is what decides at the edge of a window. */
+/** An instant to the millisecond, since milliseconds decide at the edge of a window. */
 export function exactText(atMs: number, nowMs: number): string {
   return `${instantText(atMs, nowMs)}.${String(Math.floor(atMs) % 1_000).padStart(3, "0")}`;
 }

@@ -12,16 +12,16 @@ import type { CounterState, KeyState, LayerLimits, Override, PolicyState } from 
 
 const KINDS: Readonly<Record<OverrideKind, string>> = { ban: "Banned", exempt: "Exempt", limits: "Other limits" };
 
-/** A key: the windows of its limits as they move, and what can be done about it. */
+/** The page of a key: its limits with their moving windows, and actions such as overrides. */
 export class KeyPage implements Page {
   readonly everyMs = 2_000;
   readonly title: string;
   #state: KeyState | undefined;
-  /** Why there is no such key. */
+  /** Why the key is invalid. */
   #invalid = "";
   #policies: readonly PolicyState[] = [];
   #cost = 1;
-  /** By counter, so that each keeps what was asked of it. */
+  /** By counter, so that each keeps its input. */
   readonly #whatIfs = new Map<string, WhatIf>();
   readonly #opened = new Set<string>();
 
@@ -54,7 +54,7 @@ export class KeyPage implements Page {
       ${this.#actions(override)}
       ${
         counters.length === 0
-          ? html`<p class="note">Nothing that this key was admitted for is in any window.</p>`
+          ? html`<p class="note">No event of this key is in any window.</p>`
           : html`
             <label class="cost">When does a cost of
               <input type="number" min="1" max="1000000" inputmode="numeric" .value=${String(this.#cost)}
@@ -90,7 +90,7 @@ export class KeyPage implements Page {
       <div class="actions" role="group" aria-label="Actions">
         <button type="button" @click=${open("limits")}>Override limits…</button>
         <button type="button" @click=${open("exempt")}>Exempt…</button>
-        <button type="button" class="danger" @click=${open("ban")}>${override?.kind === "ban" ? "Ban anew…" : "Ban…"}</button>
+        <button type="button" class="danger" @click=${open("ban")}>${override?.kind === "ban" ? "Ban again…" : "Ban…"}</button>
         <button type="button" class="danger" @click=${() => this.#forget()}>Reset counters…</button>
       </div>
     `;
@@ -125,9 +125,9 @@ export class KeyPage implements Page {
   }
 
   #whatIf(name: string): WhatIf {
-    const known = this.#whatIfs.get(name) ?? new WhatIf(() => this.surroundings.render());
-    this.#whatIfs.set(name, known);
-    return known;
+    const whatIf = this.#whatIfs.get(name) ?? new WhatIf(() => this.surroundings.render());
+    this.#whatIfs.set(name, whatIf);
+    return whatIf;
   }
 
   #toggle(name: string, { open }: HTMLDetailsElement): void {
@@ -140,7 +140,7 @@ export class KeyPage implements Page {
     this.#confirm(
       "Lift the override",
       "Lift",
-      `${KINDS[kind]} no more: the policy's own limits hold again.`,
+      `${KINDS[kind]}: this ends now. The policy's own limits apply again.`,
       async () => {
         await this.surroundings.service.lift(this.key);
         this.surroundings.announce("The override is lifted.");
@@ -149,7 +149,7 @@ export class KeyPage implements Page {
   }
 
   #forget(): void {
-    const what = "Forgets everything that this key was admitted for, idempotency keys included. An override stays.";
+    const what = "The service forgets all events of this key, with their idempotency keys. An override stays.";
     this.#confirm("Reset the counters of this key", "Reset", what, async () => {
       await this.surroundings.service.forget(this.key);
       this.surroundings.announce("The counters are reset.");

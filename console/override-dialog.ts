@@ -7,30 +7,31 @@ import type { Surroundings } from "./page";
 import { limitTexts } from "./replay";
 import type { LayerLimits, LayerState, OverrideRequest, PolicyState } from "./wire";
 
-interface Words {
+interface Texts {
   readonly title: string;
   readonly action: string;
   readonly explained: string;
   readonly done: string;
 }
 
-const WORDS: Readonly<Record<OverrideKind, Words>> = {
+const WORDS: Readonly<Record<OverrideKind, Texts>> = {
   ban: {
     title: "Ban this key",
     action: "Ban",
-    explained: "Whatever counts by this key is denied until the ban ends or is lifted.",
+    explained: "Every request that counts by this key is denied until the ban ends or is lifted.",
     done: "The key is banned",
   },
   exempt: {
     title: "Exempt this key",
     action: "Exempt",
-    explained: "The counters of this key deny nothing until the exemption ends. What is used is recorded all the same.",
+    explained: "The counters of this key deny nothing until the exemption ends. They still record each use.",
     done: "The key is exempt",
   },
   limits: {
     title: "Give this key other limits",
     action: "Override",
-    explained: "They hold for this key in place of the policy's. A layer that is left empty keeps its own.",
+    explained:
+      "These limits replace the policy's limits for this key. A layer that is left empty keeps its own limits.",
     done: "The key has other limits",
   },
 };
@@ -38,7 +39,7 @@ const WORDS: Readonly<Record<OverrideKind, Words>> = {
 const LENGTHS_S = [900, 3_600, 21_600, 86_400, 604_800, 2_592_000, 31_536_000] as const;
 const AT_AN_INSTANT = "instant";
 
-/** Asks how, why and until when a key is to be treated otherwise, and tells the service. */
+/** Asks for an override with its reason and its end, and sets it. */
 export function openOverrideDialog(
   kind: OverrideKind,
   key: string,
@@ -111,7 +112,7 @@ function requestOf(kind: OverrideKind, form: FormData): OverrideRequest {
   return { kind, reason, ...limits, expires_in_seconds: Number(text("length")) };
 }
 
-/** What was written into the fields of the layers, for the service to judge. */
+/** The limits in the fields of the layers. The service validates them. */
 function limitsOf(form: FormData): LayerLimits[] {
   return [...form].flatMap(([field, value]) => {
     const [name, policy = "", layer = ""] = field.split("/");

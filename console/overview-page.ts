@@ -19,11 +19,11 @@ const OUTCOME_NAMES: Readonly<Record<Outcome, string>> = {
   degraded: "admitted unrecorded",
   shadow_denied: "allowed, denied in shadow",
   denied: "denied",
-  denied_at_edge: "denied at the edge",
+  denied_at_edge: "denied from cache",
   error: "failed",
 };
 
-/** What was decided lately, and who was denied most. */
+/** The decisions of the last hour or day, and the keys denied most. */
 export class OverviewPage implements Page {
   readonly title = "Overview";
   readonly #plot = new Plot((bucket) => this.#point(bucket));
@@ -31,7 +31,7 @@ export class OverviewPage implements Page {
   #policy: string | null = null;
   #stats: Stats | undefined;
   #series: Series | undefined;
-  /** The bucket that is pointed at. */
+  /** The bucket under the pointer. */
   #bucket: number | undefined;
 
   constructor(private readonly surroundings: Surroundings) {}
@@ -116,10 +116,10 @@ export class OverviewPage implements Page {
 
   #summary(totals: [string, Totals][]): string {
     const outcomes = OUTCOMES.map((outcome) => [outcome, this.#total(totals, outcome)] as const);
-    const told = outcomes
+    const texts = outcomes
       .filter(([, total]) => total > 0)
-      .map(([one, total]) => `${count(total)} ${OUTCOME_NAMES[one]}`);
-    return `Decisions of the last ${this.#span}: ${told.join(", ") || "none"}`;
+      .map(([outcome, total]) => `${count(total)} ${OUTCOME_NAMES[outcome]}`);
+    return `Decisions of the last ${this.#span}: ${texts.join(", ") || "none"}`;
   }
 
   #total(totals: [string, Totals][], outcome: Outcome): number {
@@ -129,7 +129,7 @@ export class OverviewPage implements Page {
 
   #legend(totals: [string, Totals][]): TemplateResult {
     const bucket = this.#bucket;
-    const beginsAt = bucket === undefined ? undefined : this.#series?.at[bucket];
+    const beginsAt = bucket === undefined ? undefined : this.#series?.startsAtSeconds[bucket];
     const value = (outcome: Outcome) =>
       bucket === undefined ? this.#total(totals, outcome) : (this.#series?.rates[outcome][bucket] ?? 0);
     const shown = OUTCOMES.filter(
@@ -163,7 +163,7 @@ function policyTable(totals: [policy: string, totals: Totals][]): TemplateResult
 }
 
 function deniedTable({ denied_keys, error_at_most }: Stats): TemplateResult {
-  if (denied_keys.length === 0) return html`<p class="note">Nobody was denied.</p>`;
+  if (denied_keys.length === 0) return html`<p class="note">No key was denied.</p>`;
   return html`
     <table>
       <thead><tr><th>Key</th><th>By</th><th class="number">Denied</th></tr></thead>
@@ -171,13 +171,13 @@ function deniedTable({ denied_keys, error_at_most }: Stats): TemplateResult {
     </table>
     ${
       error_at_most > 0
-        ? html`<p class="note">Counted in bounded memory: a key that is not listed was denied ${plural(error_at_most, "time")} at most.</p>`
+        ? html`<p class="note">Counts are approximate. A key that is not listed was denied at most ${plural(error_at_most, "time")}.</p>`
         : nothing
     }
   `;
 }
 
-/** The sketch never counts too little: what it may have counted too much is the error. */
+/** The count is an upper bound. It is too high by `error` at most. */
 function deniedRow({ key, policy, layer, count: most, error }: DeniedKey): TemplateResult {
   return html`
     <tr>

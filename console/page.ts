@@ -1,18 +1,18 @@
 import type { TemplateResult } from "lit-html";
 import type { Service } from "./service";
 
-/** What a page needs of the console around it. */
+/** The console, as a page uses it. */
 export interface Surroundings {
   readonly service: Service;
   /** The service's time. */
   now(): number;
-  /** Shows the page as it stands. */
+  /** Renders the page with its current data. */
   render(): void;
-  /** Asks the service again for what the page shows. */
+  /** Loads the page's data again. */
   reload(): Promise<void>;
-  /** Says what was done, to those who can't see it too. */
+  /** Shows what was done, and announces it to screen readers. */
   announce(message: string): void;
-  /** What becomes of a token that is not in force any more. Rethrows anything else. */
+  /** Handles a Failure: signs out if the token was refused, else shows the message. Rethrows any other error. */
   failed(error: unknown): void;
 }
 
@@ -21,6 +21,6 @@ export interface Page {
   readonly everyMs: number;
   load(): Promise<void>;
   view(): TemplateResult;
-  /** Shown no more. */
+  /** Cleans up when another page is shown. */
   leave?(): void;
 }

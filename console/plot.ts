@@ -4,22 +4,22 @@ import { OUTCOMES } from "./wire";
 
 const HEIGHT = 220;
 
-/** Stacked bars of decisions per minute, drawn anew when its place or the colours change. */
+/** Stacked bars of decisions per minute. Draws itself anew when its host element or the colours change. */
 export class Plot {
   #host: HTMLElement | undefined;
   #plot: uPlot | undefined;
   #series: Series | undefined;
   readonly #colours = matchMedia("(prefers-color-scheme: dark)");
-  readonly #again = () => this.#build();
+  readonly #rebuild = () => this.#build();
   readonly #resized = new ResizeObserver(([entry]) => {
     if (entry) this.#plot?.setSize({ width: entry.contentRect.width, height: HEIGHT });
   });
 
-  constructor(private readonly pointedAt: (bucket: number | undefined) => void) {
-    this.#colours.addEventListener("change", this.#again);
+  constructor(private readonly onPoint: (bucket: number | undefined) => void) {
+    this.#colours.addEventListener("change", this.#rebuild);
   }
 
-  /** Where it is drawn. */
+  /** Sets the host element. */
   host(host: Element | undefined): void {
     if (host === this.#host || !(host instanceof HTMLElement)) return;
     this.#host = host;
@@ -34,7 +34,7 @@ export class Plot {
   }
 
   remove(): void {
-    this.#colours.removeEventListener("change", this.#again);
+    this.#colours.removeEventListener("change", this.#rebuild);
     this.#resized.disconnect();
     this.#plot?.destroy();
   }
@@ -73,7 +73,7 @@ export class Plot {
           return { fill, width: 0, points: { show: false }, ...(bars && { paths: bars }) };
         }).reverse(),
       ],
-      hooks: { setCursor: [({ cursor }) => this.pointedAt(cursor.idx ?? undefined)] },
+      hooks: { setCursor: [({ cursor }) => this.onPoint(cursor.idx ?? undefined)] },
     };
   }
 }
@@ -83,11 +83,12 @@ const WHOLE_NUMBERS = [1, 2, 5]
   .sort((a, b) => a - b);
 
 const hourAndMinute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
-const HOURS_AND_MINUTES: uPlot.Axis.DynamicValues = (_, splits) => splits.map((at) => hourAndMinute.format(at * 1_000));
+const HOURS_AND_MINUTES: uPlot.Axis.DynamicValues = (_, splits) =>
+  splits.map((seconds) => hourAndMinute.format(seconds * 1_000));
 
-/** The last outcome on top of all the others is drawn first, so that each stands out by its own height alone. */
-function stacked({ at, rates }: Series): uPlot.AlignedData {
-  const below = new Array<number>(at.length).fill(0);
+/** Sums of each outcome and those below it, the largest sum first: uPlot draws the later bars over the earlier ones. */
+function stacked({ startsAtSeconds, rates }: Series): uPlot.AlignedData {
+  const below = new Array<number>(startsAtSeconds.length).fill(0);
   const tops = OUTCOMES.map((outcome) => rates[outcome].map((rate, i) => (below[i] = (below[i] ?? 0) + rate)));
-  return [[...at], ...tops.reverse()];
+  return [[...startsAtSeconds], ...tops.reverse()];
 }

@@ -18,7 +18,7 @@ export class PoliciesPage implements Page {
 
   view(): TemplateResult {
     return html`
-      <p class="note">A request is admitted when every limit of every layer admits it. A layer counts by the first of its
+      <p class="note">A request is admitted if every limit of every live layer admits it. A layer counts by the first of its
         attributes that is present.</p>
       ${this.#policies?.map(policyView) ?? html`<p class="note">Loading…</p>`}
     `;

@@ -1,8 +1,8 @@
-/** Does something again and again while somebody looks, and at once when they come back. */
+/** Repeats its work while the page is visible, and starts at once when the page becomes visible again. */
 export class Poll {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isStopped = false;
-  readonly #looked = () => {
+  readonly #visibilityChanged = () => {
     if (document.hidden) clearTimeout(this.#timer);
     else void this.#run();
   };
@@ -11,14 +11,14 @@ export class Poll {
     private readonly work: () => Promise<void> | void,
     private readonly everyMs: () => number,
   ) {
-    document.addEventListener("visibilitychange", this.#looked);
+    document.addEventListener("visibilitychange", this.#visibilityChanged);
     void this.#run();
   }
 
   stop(): void {
     this.#isStopped = true;
     clearTimeout(this.#timer);
-    document.removeEventListener("visibilitychange", this.#looked);
+    document.removeEventListener("visibilitychange", this.#visibilityChanged);
   }
 
   async #run(): Promise<void> {

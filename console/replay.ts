@@ -3,20 +3,20 @@ import { type Limit, LONGEST_WINDOW_MS, parseLimit } from "../src/core/limit";
 import { EventLog } from "../src/core/sliding-window";
 import type { CountedEvent } from "./counters";
 
-/** An event, and what another set of limits would have said to it. */
+/** An event, and whether other limits would have admitted it. */
 export interface Replayed {
   readonly event: CountedEvent;
   readonly allowed: boolean;
 }
 
 /**
- * Limits in their notation, with commas in between: `5/minute, 60 per hour`.
- * @throws RangeError that says what is wrong with the text, or that nothing is known of when decisions were released.
+ * Reads limits separated by commas: `5/minute, 60 per hour`.
+ * @throws RangeError if the text is not valid or has a concurrent limit, since events do not show their releases
  */
 export function parseLimits(text: string): Limit[] {
   return limitTexts(text).map((limit) => {
     if (/\sconcurrent\b/i.test(limit))
-      throw new RangeError(`"${limit}" counts what is under way, which is not replayed`);
+      throw new RangeError(`"${limit}" is a concurrent limit. Only limits on costs can be replayed.`);
     return parseLimit(limit);
   });
 }
@@ -29,8 +29,8 @@ export function limitTexts(text: string): string[] {
 }
 
 /**
- * Decides events again, oldest first, by other limits: each by the cost that was asked for, and it counts what it was
- * settled at. A denied one leaves nothing, so that a later one may fit.
+ * Decides events again under other limits, oldest first. An event is decided by its cost at admission and counts its
+ * settled cost. A denied event counts nothing, so that a later event may fit.
  */
 export function replay(events: readonly CountedEvent[], limits: readonly Limit[]): Replayed[] {
   const smallest = Math.min(...limits.map(({ max }) => max));

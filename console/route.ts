@@ -1,4 +1,4 @@
-/** Which page the fragment of the address names. */
+/** The page that the fragment of the URL names. */
 export type Route =
   | { readonly page: "overview" }
   | { readonly page: "policies" }
@@ -7,7 +7,7 @@ export type Route =
 export function routeOf(hash: string): Route {
   const [, page, key] = /^#\/(policies|keys)(?:\/(.+))?$/.exec(hash) ?? [];
   if (page === "policies" && key === undefined) return { page };
-  if (page === "keys" && key !== undefined) return { page: "key", key: decoded(key) };
+  if (page === "keys" && key !== undefined) return { page: "key", key: decode(key) };
   return { page: "overview" };
 }
 
@@ -15,8 +15,8 @@ export function hrefOfKey(key: string): string {
   return `#/keys/${encodeURIComponent(key)}`;
 }
 
-/** Somebody may have written it by hand: what can't be decoded is taken as it is. */
-function decoded(text: string): string {
+/** The decoded text; the text itself if it can't be decoded, as it may be written by hand. */
+function decode(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
@@ -24,10 +24,11 @@ function decoded(text: string): string {
   }
 }
 
-/** What somebody looks for, as a key: one of `attributes` and a value, or else an address or a user. */
+/** The key that a search text means: an attribute with a value, or else an address or a user. */
 export function keyOf(text: string, attributes: readonly string[]): string {
-  const wanted = text.trim();
-  if (attributes.some((attribute) => wanted.startsWith(`${attribute}:`))) return wanted;
-  const isAddress = /^\d+[.]\d+[.]\d+[.]\d+$/.test(wanted) || /^[\da-f.]*:[\da-f.]*:[\da-f:.]*(\/\d+)?$/i.test(wanted);
-  return `${isAddress ? "ip" : "user"}:${wanted}`;
+  const trimmed = text.trim();
+  if (attributes.some((attribute) => trimmed.startsWith(`${attribute}:`))) return trimmed;
+  const isAddress =
+    /^\d+[.]\d+[.]\d+[.]\d+$/.test(trimmed) || /^[\da-f.]*:[\da-f.]*:[\da-f:.]*(\/\d+)?$/i.test(trimmed);
+  return `${isAddress ? "ip" : "user"}:${trimmed}`;
 }

@@ -1,16 +1,16 @@
 import { type Count, OUTCOMES, type Outcome, type Stats } from "./wire";
 
-/** Decisions per minute, by outcome, over a span of equal buckets that ends now. */
+/** Decisions per minute by outcome, over equal buckets that end now. */
 export interface Series {
-  /** When each bucket begins, in seconds. */
-  readonly at: readonly number[];
+  /** The start of each bucket, in seconds since the epoch. */
+  readonly startsAtSeconds: readonly number[];
   /** Decisions per minute. */
   readonly rates: Readonly<Record<Outcome, readonly number[]>>;
 }
 
 const MINUTE_MS = 60_000;
 
-/** A span of `minutes` in buckets of `minutesEach`, of one policy or of all (null). */
+/** The last `minutes` in buckets of `minutesEach`, for one policy or for all (null). */
 export function seriesOf(
   stats: Stats,
   policy: string | null,
@@ -31,7 +31,7 @@ export function seriesOf(
       if (rate !== undefined) (rates[outcome] as number[])[bucket] = rate + count / minutesEach;
     }
   }
-  return { at: Array.from({ length: buckets }, (_, i) => (firstMs + i * bucketMs) / 1_000), rates };
+  return { startsAtSeconds: Array.from({ length: buckets }, (_, i) => (firstMs + i * bucketMs) / 1_000), rates };
 }
 
 export type Totals = Readonly<Record<Outcome, number>>;
@@ -41,7 +41,7 @@ export function totalsByPolicy(stats: Stats): [policy: string, totals: Totals][]
   const byPolicy = new Map<string, Record<Outcome, number>>();
   for (const { policy, outcome, count } of stats.minutes.flatMap(({ counts }) => decisions(counts, null))) {
     const totals =
-      byPolicy.get(policy) ?? (Object.fromEntries(OUTCOMES.map((one) => [one, 0])) as Record<Outcome, number>);
+      byPolicy.get(policy) ?? (Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Record<Outcome, number>);
     totals[outcome] = (totals[outcome] ?? 0) + count;
     byPolicy.set(policy, totals);
   }
@@ -52,7 +52,7 @@ export function sum(totals: Totals): number {
   return Object.values(totals).reduce((sum, count) => sum + count, 0);
 }
 
-/** Each decision once: what has a layer says why some of them were denied. */
+/** The counts of decisions. Counts with a layer count reasons of denials, so they are left out. */
 function decisions(counts: readonly Count[], policy: string | null): Count[] {
   return counts.filter((count) => count.layer === null && (policy === null || count.policy === policy));
 }

@@ -1,28 +1,28 @@
 import type { ServiceClock } from "./clock";
 import type { KeyState, Override, OverrideRequest, PolicyList, ProblemBody, Stats } from "./wire";
 
-/** As many as the service shows. */
+/** The most events that the service lists. */
 export const MOST_EVENTS = 1_000;
 
-/** A call that was refused or failed, in the words of the service where it had any. */
+/** A call that was refused or failed, with the message of the service if it sent one. */
 export class Failure extends Error {
   constructor(
-    /** 0 when nobody answered. */
+    /** 0 without an answer. */
     readonly status: number,
     message: string,
-    /** Every mistake of a request that is malformed. */
+    /** Every mistake of a malformed request. */
     readonly mistakes: readonly string[] = [],
   ) {
     super(message);
   }
 
-  /** Whether another token is needed. */
-  get isOfToken(): boolean {
+  /** Whether the service refused the token. */
+  get isTokenRefused(): boolean {
     return this.status === 401 || this.status === 403;
   }
 }
 
-/** The calls of the service that the console makes, with one token. */
+/** The calls that the console makes, with one token. */
 export class Service {
   constructor(
     private readonly token: string,
@@ -70,7 +70,7 @@ export class Service {
     const response = await fetch(path, init).catch(() => {
       throw new Failure(0, "The service does not answer.");
     });
-    this.clock.hear(response.headers.get("Date"), sentMs, Date.now());
+    this.clock.adjust(response.headers.get("Date"), sentMs, Date.now());
     if (response.ok) return response;
     throw failureOf(response.status, await response.json().catch(() => ({})));
   }

@@ -1,15 +1,17 @@
 import { html, type TemplateResult } from "lit-html";
 
-/** Asks for a token, and says why when there was one before. */
+/** Asks for a token, and shows why the last one was refused. */
 export function signInView(refusal: string, signIn: (token: string) => Promise<void>): TemplateResult {
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
     const form = event.target as HTMLFormElement;
     const input = form.elements.namedItem("token") as HTMLInputElement;
     const button = form.querySelector("button") as HTMLButtonElement;
-    // A header can't carry anything else.
+    // An HTTP header can't carry other characters.
     input.setCustomValidity(
-      /^[\x21-\x7e]+$/.test(input.value.trim()) ? "" : "A token has visible ASCII characters only.",
+      /^[\x21-\x7e]+$/.test(input.value.trim())
+        ? ""
+        : "A token has visible ASCII characters only. Remove spaces and other characters.",
     );
     if (!form.reportValidity()) return;
     button.disabled = true;
@@ -28,8 +30,8 @@ export function signInView(refusal: string, signIn: (token: string) => Promise<v
           aria-describedby="refusal where" @input=${(event: Event) => (event.target as HTMLInputElement).setCustomValidity("")} />
         <p id="refusal" role="alert" class="trouble" ?hidden=${refusal === ""}>${refusal}</p>
         <button class="primary">Sign in</button>
-        <p id="where" class="note">One of <code>LIMITER_ADMIN_TOKENS</code>; <code>npm start</code> keeps its own in
-          <code>.dev.vars</code>. It stays in this tab, and is forgotten with it.</p>
+        <p id="where" class="note">Use one of <code>LIMITER_ADMIN_TOKENS</code>. <code>npm start</code> keeps them in
+          <code>.dev.vars</code>. The token is kept until this tab is closed.</p>
       </form>
     </main>
   `;

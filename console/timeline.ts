@@ -4,14 +4,14 @@ import { type CountedEvent, inWindow } from "./counters";
 import { exactText, plural, waitText, windowText } from "./format";
 
 /**
- * The window of a limit, from its far end on the left to now on the right. What was admitted moves to the left, and
- * leaves there. The higher a mark, the more it weighs.
+ * The window of a limit, from its start on the left to now on the right. Events move to the left and leave there. The
+ * height of a mark shows the cost.
  */
 export function timeline(
   events: readonly CountedEvent[],
   { windowMs }: Limit,
   nowMs: number,
-  /** When enough has left for a cost that does not fit now. */
+  /** When the cost fits, if it does not fit now. Events that leave until then are highlighted. */
   fitsAtMs: number | undefined,
 ): TemplateResult {
   const inside = inWindow(events, windowMs, nowMs);
@@ -20,12 +20,12 @@ export function timeline(
   const mark = ({ atMs, cost }: CountedEvent) => {
     const height = 8 + (16 * cost) / largest;
     const leavesAtMs = atMs + windowMs;
-    const holdsUp = fitsAtMs !== undefined && leavesAtMs <= fitsAtMs;
+    const isInTheWay = fitsAtMs !== undefined && leavesAtMs <= fitsAtMs;
     const words = `${exactText(atMs, nowMs)}, cost ${cost}, leaves at ${exactText(leavesAtMs, nowMs)}`;
-    return svg`<rect class=${holdsUp ? "event first" : "event"} x=${percent(Math.min(atMs, nowMs))} y=${28 - height} width="3" height=${height} rx="1"><title>${words}</title></rect>`;
+    return svg`<rect class=${isInTheWay ? "event first" : "event"} x=${percent(Math.min(atMs, nowMs))} y=${28 - height} width="3" height=${height} rx="1"><title>${words}</title></rect>`;
   };
   return html`
-    <svg class="timeline" width="100%" height="32" role="img" aria-label=${described(inside, windowMs, nowMs)}>
+    <svg class="timeline" width="100%" height="32" role="img" aria-label=${descriptionOf(inside, windowMs, nowMs)}>
       <rect class="track" x="0" y="28" width="100%" height="2" />
       ${inside.map(mark)}
     </svg>
@@ -37,9 +37,9 @@ export function timeline(
   `;
 }
 
-function described(inside: readonly CountedEvent[], windowMs: number, nowMs: number): string {
+function descriptionOf(inside: readonly CountedEvent[], windowMs: number, nowMs: number): string {
   const [first] = inside;
-  if (first === undefined) return `Nothing was admitted in the last ${windowText(windowMs)}.`;
+  if (first === undefined) return `No events in the last ${windowText(windowMs)}.`;
   const next = waitText(first.atMs + windowMs - nowMs);
   return `${plural(inside.length, "event")} in the last ${windowText(windowMs)}; the next leaves in ${next}.`;
 }

@@ -3,16 +3,16 @@ import type { CountedEvent } from "./counters";
 import { exactText, limitText, plural } from "./format";
 import { parseLimits, type Replayed, replay } from "./replay";
 
-/** As many as can be read at all. */
+/** A longer list is cut: nobody reads it. */
 const MOST_LISTED = 50;
 
-/** Which of the events that are stored would other limits have denied? */
+/** Shows which stored events other limits would have denied. */
 export class WhatIf {
   #text = "";
 
   constructor(private readonly render: () => void) {}
 
-  /** `id` tells the fields of several of these apart. */
+  /** `id`: the id of the input field, unique in the page. */
   view(id: string, events: readonly CountedEvent[], nowMs: number): TemplateResult {
     const change = (event: Event) => {
       this.#text = (event.target as HTMLInputElement).value;
@@ -42,13 +42,13 @@ export class WhatIf {
 
 function replayedView(replayed: readonly Replayed[], limits: string, nowMs: number): TemplateResult {
   const denied = replayed.filter(({ allowed }) => !allowed);
-  const of = plural(replayed.length, "admitted event");
-  if (denied.length === 0) return html`<p>At ${limits} none of ${of} would have been denied.</p>`;
+  const events = plural(replayed.length, "admitted event");
+  if (denied.length === 0) return html`<p>At ${limits}, none of ${events} would have been denied.</p>`;
   return html`
-    <p>At ${limits}, <b>${denied.length}</b> of ${of} would have been denied:</p>
+    <p>At ${limits}, <b>${denied.length}</b> of ${events} would have been denied:</p>
     <ul class="moments">
       ${denied.slice(0, MOST_LISTED).map(({ event }) => deniedView(event, nowMs))}
-      ${denied.length > MOST_LISTED ? html`<li>and ${denied.length - MOST_LISTED} later ones</li>` : nothing}
+      ${denied.length > MOST_LISTED ? html`<li>and ${denied.length - MOST_LISTED} later events</li>` : nothing}
     </ul>
   `;
 }

@@ -1,6 +1,6 @@
 import type { OverrideKind } from "../src/core/override";
 
-/** What the service answers, as far as the console reads it: its OpenAPI document says all of it. */
+/** The parts of the service's answers that the console reads. The OpenAPI document has all of them. */
 
 export interface LimitState {
   readonly limit: number;
@@ -8,7 +8,7 @@ export interface LimitState {
   readonly used: number;
   readonly remaining: number;
   readonly reset_seconds: number;
-  /** Counts decisions under way, each until it is released. */
+  /** The limit counts concurrent decisions, each until it is released. */
   readonly concurrent?: boolean | undefined;
 }
 
@@ -16,7 +16,7 @@ export interface StoredEvent {
   readonly id: string;
   readonly at: string;
   readonly cost: number;
-  /** The cost that it was admitted with, where it was settled at another. */
+  /** The cost at admission, if the event was settled at another cost. */
   readonly admitted_cost?: number | undefined;
 }
 
@@ -25,14 +25,14 @@ export interface CounterState {
   readonly layer: string;
   readonly limits: readonly LimitState[];
   readonly events_total: number;
-  /** Newest first, and not all of them where there are more than were asked for. */
+  /** The newest events, newest first. */
   readonly events: readonly StoredEvent[];
 }
 
 export interface LayerLimits {
   readonly policy: string;
   readonly layer: string;
-  /** In the notation of limits: `10/minute`. */
+  /** Limits in their notation: `10/minute`. */
   readonly limits: readonly string[];
 }
 
@@ -81,7 +81,7 @@ export type Outcome = (typeof OUTCOMES)[number];
 
 export interface Count {
   readonly policy: string;
-  /** Null counts decisions, each once; a layer's name how often it was a reason of the denial. */
+  /** Null for counts of decisions. A layer's name for counts of denials for which it was a reason. */
   readonly layer: string | null;
   readonly outcome: Outcome;
   readonly count: number;
@@ -97,7 +97,7 @@ export interface DeniedKey {
 }
 
 export interface Stats {
-  /** Oldest first; minutes without decisions are left out. */
+  /** Oldest first. Minutes without decisions are left out. */
   readonly minutes: readonly { readonly at: string; readonly counts: readonly Count[] }[];
   readonly denied_keys: readonly DeniedKey[];
   readonly error_at_most: number;

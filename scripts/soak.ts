@@ -7,7 +7,7 @@ import { groupBy } from "../tools/group-by";
 import { describeHost } from "../tools/machine";
 import { type Resources, resourcesOf } from "../tools/resources";
 import type { ServiceProcess } from "../tools/service-process";
-import { Callers, HEADERS, LIMITS, TOKEN } from "./soak/callers";
+import { Callers, HEADERS, LIMITS, MOST_TRIES, TOKEN } from "./soak/callers";
 import { soakClock } from "./soak/clock";
 import { Disk } from "./soak/disk";
 import { Faults } from "./soak/faults";
@@ -65,13 +65,14 @@ const endMs = startedMs + MINUTES * 60_000;
 let judged = 0;
 
 async function counterOf(key: string, layer: string): Promise<Counter | undefined> {
-  for (;;) {
+  for (let tries = 0; tries < MOST_TRIES; tries++) {
     const path = `/v1/keys/${encodeURIComponent(key)}?events=1000`;
     const response = await callers.service?.fetch(path, { headers: HEADERS }).catch(() => undefined);
     if (response?.status === 200)
       return ((await response.json()) as { counters: Counter[] }).counters.find((counter) => counter.layer === layer);
     await sleep(200);
   }
+  throw new Error(`no answer about ${key} after ${MOST_TRIES} tries`);
 }
 
 async function judgeAll(requests: readonly TrackedRequest[]): Promise<void> {
@@ -154,21 +155,18 @@ const rows: [string, number][] = [
   ["over-admissions", verdict.overAdmissions],
   ["acknowledged and lost", verdict.lost],
   ["charged twice", verdict.chargedTwice],
-  ["denied in the end, and yet in a window", verdict.deniedButStored],
-  ["answers that nobody should be given", wrong],
-  ["faults that did not end well", faults.mistakes.length],
-  [
-    `of ${count(decisions)} decisions on a clock in steps, those that an oracle would not have made`,
-    clockMistakes.length,
-  ],
+  ["denied, and still stored", verdict.deniedButStored],
+  ["wrong answers", wrong],
+  ["faults without recovery", faults.mistakes.length],
+  [`wrong decisions on the clock in steps, of ${count(decisions)}`, clockMistakes.length],
   ["most resident memory of the runtime, MiB", Math.round(mostBytes / 2 ** 20)],
   ["most open files of the runtime", mostFiles],
 ];
 const injected = Object.entries(faults.counts).map(([name, times]) => `${times} × ${name}`);
 const summary = `${MINUTES} minutes, seed ${SEED}: ${count(answered)} answers, ${count(admitted)} admitted, ${count(denied)} denied,
-${count(retries)} sent again; ${count(judged)} requests of watched users and ${count(callers.sampled.length)} of many keys held against what is stored.
+${count(retries)} sent again; ${count(judged)} requests of watched users and ${count(callers.sampled.length)} of many keys compared with what is stored.
 
-Befallen: ${injected.join(", ")}${disk.isMounted ? "" : "; no disk of its own to fill, which takes root"}.`;
+Faults: ${injected.join(", ")}${disk.isMounted ? "" : "; no faults of the disk, which take root"}.`;
 console.log(`\n\n${summary}\n\n${rows.map(([what, value]) => `${what}: ${value}`).join("\n")}\n${mistakes.join("\n")}`);
 
 if (values.write) {

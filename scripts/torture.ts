@@ -15,6 +15,8 @@ const { values } = parseArgs({
 const KILLS = Number(values.kills);
 const CLIENTS = 24;
 const USERS = 12;
+/** Some ten minutes of retries, far longer than a restart takes. */
+const MOST_TRIES = 40_000;
 /** Limits that fill up, so that one admission too many shows. */
 const USER_LIMIT = 40 + 30 * KILLS;
 const ADDRESS_LIMIT = 2 * USER_LIMIT;
@@ -48,7 +50,7 @@ let denied = 0;
 /** Sends one request until its outcome is known. */
 async function request(subject: { user: string; ip: string }): Promise<void> {
   const key = randomUUID();
-  for (;;) {
+  for (let tries = 0; tries < MOST_TRIES; tries++) {
     try {
       if (!service) throw new Error("down");
       const response = await service.fetch("/v1/consume", {
@@ -69,6 +71,7 @@ async function request(subject: { user: string; ip: string }): Promise<void> {
     retries++;
     await sleep(5 + Math.random() * 20);
   }
+  throw new Error(`no answer after ${MOST_TRIES} tries`);
 }
 
 async function client(): Promise<void> {

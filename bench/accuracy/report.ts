@@ -53,7 +53,7 @@ export function mainTable(peers: readonly Peer[], replayed: readonly Replayed[])
       worstWait(own),
     ];
   });
-  return table(["", "decisions", ...Object.values(MISTAKE_TITLES), "worst wait told wrongly by, ms"], rows);
+  return table(["", "decisions", ...Object.values(MISTAKE_TITLES), "largest error of a wait, ms"], rows);
 }
 
 /** A table of wrong decisions in each trace. */
@@ -126,7 +126,7 @@ export function writeReport({ command, versions, traces, peers, replayed, crashR
       `Judged by the limits that each can hold:\n\n${limitList(peers)}`,
       traces.map(({ name, description }) => `- **${name}**: ${description}`).join("\n"),
       traceTable(traces, peers, replayed),
-      "### When it is hurt",
+      "### After a SIGKILL",
       crashTable(crashRuns),
     ].join("\n\n"),
     { name: "accuracy.md", command: "npm run accuracy" },

@@ -62,7 +62,7 @@ export function exchange({ hostname, port }: URL, { parts, ending }: Sent, longe
 function answersIn(text: string): { answers: Answer[]; rest: string } {
   const answers: Answer[] = [];
   let at = 0;
-  for (;;) {
+  while (at < text.length) {
     const headEnd = text.indexOf("\r\n\r\n", at);
     if (headEnd < 0) break;
     const [statusLine = "", ...lines] = text.slice(at, headEnd).split("\r\n");

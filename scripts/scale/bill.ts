@@ -61,7 +61,7 @@ const NOTHING = {
   visits: 0,
   /** On a Redis instead: commands, decisions that reach it, and decisions that it writes. */
   commands: 0,
-  asked: 0,
+  redisDecisions: 0,
   redisWrites: 0,
 };
 
@@ -77,7 +77,7 @@ function mixed(...kinds: readonly [share: number, usage: Usage][]): Usage {
 }
 
 const { batch, flood, redis } = ASSUMED;
-const ONE: Usage = { ...NOTHING, requests: 1, calls: 1, asked: 1 };
+const ONE: Usage = { ...NOTHING, requests: 1, calls: 1, redisDecisions: 1 };
 const DENIED: Usage = { ...ONE, commands: redis.denied };
 const ADMITTED: Usage = { ...ONE, rowsWritten: 1, commits: 1, commands: redis.admitted, redisWrites: 1 };
 
@@ -157,7 +157,7 @@ export const cloudflareMillion = (usage: Usage, logged = 0) =>
 export function redisMonth(usage: Usage, perDay: number) {
   const writesPerSecond = peakPerSecond(perDay) * usage.redisWrites;
   const gb = (writesPerSecond * 2 * redis.keptHours * 3_600 * redis.eventKb) / 1e6;
-  const trafficGb = (monthly(perDay) * usage.asked * redis.trafficKb) / 1e6;
+  const trafficGb = (monthly(perDay) * usage.redisDecisions * redis.trafficKb) / 1e6;
   const databases = (most: typeof UPSTASH_AS_YOU_GO) =>
     Math.max(
       1,
@@ -175,8 +175,8 @@ export function redisMonth(usage: Usage, perDay: number) {
     return { name: plan.name, count, usd: count * (plan.usd + UPSTASH.replicas.usd) };
   });
   const { decisionsPerSecond, usableGb } = ASSUMED.shard;
-  const asked = Math.ceil((peakPerSecond(perDay) * usage.asked) / decisionsPerSecond);
-  const nodes = ASSUMED.shard.nodes * Math.max(1, asked, Math.ceil(gb / usableGb));
+  const shards = Math.ceil((peakPerSecond(perDay) * usage.redisDecisions) / decisionsPerSecond);
+  const nodes = ASSUMED.shard.nodes * Math.max(1, shards, Math.ceil(gb / usableGb));
   const writtenGb = (monthly(perDay) * usage.redisWrites * redis.writtenKb) / 1e6;
   return {
     asYouGo,

@@ -15,6 +15,8 @@ const MANY_KEYS = 200_000;
 /** One in so many requests of the many keys is sampled, and looked for at the end. */
 const ONE_IN_SAMPLED = 50;
 const LONGEST_MS = 10_000;
+/** Some ten minutes of retries, far longer than a fault lasts. */
+export const MOST_TRIES = 10_000;
 
 interface Decision {
   readonly replayed: boolean;
@@ -74,7 +76,7 @@ export class Callers {
   }
 
   async #consume(request: TrackedRequest, isFirst = true): Promise<void> {
-    for (let attempt = 1; ; attempt++) {
+    for (let attempt = 1; attempt <= MOST_TRIES; attempt++) {
       const more = isFirst && attempt === 1 ? { "Idempotency-Attempt": "1" } : {};
       const body = { policy: "soak", subject: subjectOf(request), cost: request.cost };
       const answer = await this.#post("/v1/consume", body, { "Idempotency-Key": request.id, ...more });
@@ -82,6 +84,7 @@ export class Callers {
       if (answer?.status === 200 || answer?.status === 429) return;
       await this.#again();
     }
+    throw new Error(`no answer after ${MOST_TRIES} tries`);
   }
 
   #noteAnswer(request: TrackedRequest, { status, body }: { status: number; body: unknown }): void {
@@ -108,7 +111,7 @@ export class Callers {
     if (request.outcome !== "admitted") return;
     const cost = this.chance.below(6);
     request.settledCost = Number.NaN;
-    for (;;) {
+    for (let tries = 0; tries < MOST_TRIES; tries++) {
       const answer = await this.#post("/v1/settle", {
         policy: "soak",
         subject: subjectOf(request),
@@ -120,11 +123,12 @@ export class Callers {
       if (answer?.status === 200 || answer?.status === 404) return;
       await this.#again();
     }
+    throw new Error(`no answer after ${MOST_TRIES} tries`);
   }
 
   async #batch(): Promise<void> {
     const requests = Array.from({ length: 1 + this.chance.below(5) }, () => this.#newRequest("p", PLAIN_USERS));
-    for (;;) {
+    for (let tries = 0; tries < MOST_TRIES; tries++) {
       const calls = requests.map((request) => ({
         op: "consume",
         policy: "soak",
@@ -138,6 +142,7 @@ export class Callers {
       if (results.length > 0 && results.every(({ status }) => status === 200 || status === 429)) return;
       await this.#again();
     }
+    throw new Error(`no answer after ${MOST_TRIES} tries`);
   }
 
   /** Uses so many keys that their accounts do not fit in memory. */

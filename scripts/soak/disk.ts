@@ -27,7 +27,7 @@ export class Disk {
     try {
       for (let left = bavail * bsize; left >= 0; left -= piece.length)
         writeFileSync(this.#filler, piece, { flag: "a" });
-      for (;;) writeFileSync(this.#filler, Buffer.alloc(bsize), { flag: "a" });
+      for (let left = bavail; left >= 0; left--) writeFileSync(this.#filler, Buffer.alloc(bsize), { flag: "a" });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
     }

@@ -50,11 +50,18 @@ export class EventLog {
   record({ atMs, cost, released, retainMs }: LoggedEvent): void {
     assert(cost >= 0 && retainMs > 0, "an event has a cost of at least 0 and a retention above 0 ms");
     const i = this.#firstAfter(atMs);
-    this.#atMs.splice(i, 0, atMs);
-    this.#retainMs.splice(i, 0, retainMs);
-    this.#costs.splice(i + 1, 0, at(this.#costs, i));
-    this.#places.splice(i + 1, 0, at(this.#places, i));
-    this.#add(i, cost, released ? 0 : 1);
+    if (i === this.size) {
+      this.#atMs.push(atMs);
+      this.#retainMs.push(retainMs);
+      this.#costs.push(at(this.#costs, i) + cost);
+      this.#places.push(at(this.#places, i) + (released ? 0 : 1));
+    } else {
+      this.#atMs.splice(i, 0, atMs);
+      this.#retainMs.splice(i, 0, retainMs);
+      this.#costs.splice(i + 1, 0, at(this.#costs, i));
+      this.#places.splice(i + 1, 0, at(this.#places, i));
+      this.#add(i, cost, released ? 0 : 1);
+    }
     this.#oldest = Math.min(this.#oldest, i);
     this.#untilMs = Math.max(this.#untilMs, atMs + retainMs);
   }

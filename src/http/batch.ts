@@ -31,10 +31,10 @@ export async function decideBatch(
     ),
   );
   return {
-    results: replies.map(({ status, headers, body }) => ({
-      status,
-      ...(hasHeaders && { headers: { ...headers } }),
-      body: (hasLimits ? body : withoutLimits(body)) as BatchResults["results"][number]["body"],
+    results: replies.map((reply) => ({
+      status: reply.status,
+      ...(hasHeaders && { headers: { ...reply.headers() } }),
+      body: (hasLimits ? reply.body : withoutLimits(reply.body)) as BatchResults["results"][number]["body"],
     })),
   };
 }

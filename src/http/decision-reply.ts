@@ -19,7 +19,7 @@ export type BodyOf = (decision: Decision) => DecisionBody;
 
 /** The reply to a check or to an admitted consume. */
 export function decisionReply(decision: Decision, bodyOf: BodyOf): Reply {
-  return ok(bodyOf(decision), decision.degraded ? {} : rateLimitHeaders(decision));
+  return ok(bodyOf(decision), () => (decision.degraded ? {} : rateLimitHeaders(decision)));
 }
 
 /** The reply to a consume. A backend can pass a 429 on to its own client unchanged. */
@@ -35,15 +35,16 @@ export function consumeReply(decision: Decision, bodyOf: BodyOf): Reply {
     "violated-policies": names,
     ...bodyOf(decision),
   };
-  return { status: 429, headers: { "Retry-After": String(retryAfter), ...rateLimitHeaders(decision) }, body };
+  const headers = () => ({ "Retry-After": String(retryAfter), ...rateLimitHeaders(decision) });
+  return { status: 429, body, headers };
 }
 
 export function settleReply(settled: ChangeDecision): Reply {
-  return ok(settlementBodyOf(settled), rateLimitHeaders(settled));
+  return ok(settlementBodyOf(settled), () => rateLimitHeaders(settled));
 }
 
 export function releaseReply(released: ChangeDecision): Reply {
-  return ok(releaseBodyOf(released), rateLimitHeaders(released));
+  return ok(releaseBodyOf(released), () => rateLimitHeaders(released));
 }
 
 /**

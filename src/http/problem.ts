@@ -18,7 +18,7 @@ export class Problem extends Error {
   toReply(): Reply {
     const { status, headers, title, detail, errors } = this;
     const body = { type: "about:blank", title, status, detail, ...(errors.length > 0 && { errors }) };
-    return { status, headers, body };
+    return { status, body, headers: () => headers };
   }
 }
 

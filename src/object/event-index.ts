@@ -1,46 +1,34 @@
+import { fnv1a } from "../core/fnv";
 import { isInShadow, isSameSubject } from "../core/identity";
-import { IdIndex } from "./id-index";
 import type { PagedEvent } from "./page";
 
-/** The events of one page. */
-interface PageEvents {
-  readonly slot: number;
-  readonly events: readonly PagedEvent[];
-}
+/** An entry is two numbers of 32 bits: the hash of an id, and the serial number of its page. 0 is a free place. */
+const NUMBERS_AN_ENTRY = 2;
+/** The serial number of no page. */
+const NO_PAGE = 0xffff_ffff;
+const FEWEST_PLACES = 8;
+/** The share of places that may be taken, so that a free place is near. */
+const MOST_TAKEN = 0.7;
 
 /**
- * Finds the sealed pages of a key that may hold an event. Each index is built from all sealed pages when it is first needed.
- * An account with one page never needs any.
+ * Finds the pages of a key that may hold an event of an id. A hash table with open addressing: 8 bytes a place,
+ * since the ids themselves would take too much memory. The caller must look at the page: two ids may share a hash, and an
+ * event may have been removed since.
+ *
+ * Serial numbers of pages begin at 1, increase in the order of the pages' times, and are never used again. So entries of a
+ * page that was overwritten match no page any more. They are dropped when the table is rebuilt.
  */
 export class EventIndex {
-  /** By id and identity. */
-  #byName: IdIndex | undefined;
-  /** By id alone: finds events whose decision had other layers than the request has. */
-  #byId: IdIndex | undefined;
-  /** By policy: the combinations of layers that took part in the decisions of its events. */
-  readonly #layerNames = new Map<string, Set<string>>();
+  #entries = new Uint32Array(0);
+  #taken = 0;
   /** Whether events are in shadow. Holds both values if there are events of both modes. */
   readonly #areInShadow = new Set<boolean>();
 
-  /** `sealed` gives all sealed pages in the order of their times. */
-  constructor(private readonly sealed: () => Iterable<PageEvents>) {}
+  /** `exists` tells whether there still is a page of this serial number. */
+  constructor(private readonly exists: (serial: number) => boolean) {}
 
-  /** About how many bytes of memory the index takes. */
   get weightBytes(): number {
-    return (this.#byName?.weightBytes ?? 0) + (this.#byId?.weightBytes ?? 0) + 200 * this.#layerNames.size;
-  }
-
-  /** An index is built, and events must be removed from it. */
-  get isBuilt(): boolean {
-    return this.#byName !== undefined || this.#byId !== undefined;
-  }
-
-  /** Notes an event that is on some page, sealed or not. */
-  note({ identity, charged }: PagedEvent): void {
-    const names = this.#layerNames.get(charged.policy) ?? new Set();
-    names.add(layerNamesIn(identity));
-    this.#layerNames.set(charged.policy, names);
-    this.#areInShadow.add(isInShadow(identity));
+    return this.#entries.byteLength;
   }
 
   /** False only if no event has this mode. */
@@ -48,42 +36,71 @@ export class EventIndex {
     return this.#areInShadow.has(isShadow);
   }
 
-  /** Adds the newest page, which was sealed just now. */
-  add({ slot, events }: PageEvents): void {
-    for (const event of events) {
-      this.#byName?.add(nameOf(event), slot);
-      this.#byId?.add(event.id, slot);
+  /** Adds an event of the newest page. */
+  add(serial: number, { id, identity }: PagedEvent): void {
+    if (NUMBERS_AN_ENTRY * (this.#taken + 1) > MOST_TAKEN * this.#entries.length) this.#rebuild();
+    this.#put(fnv1a(id), serial);
+    this.#areInShadow.add(isInShadow(identity));
+  }
+
+  /** The page holds no event of this id any more. Its entry stays until the table is rebuilt: others lie behind it. */
+  remove(serial: number, id: string): void {
+    if (this.#taken === 0) return;
+    const hash = fnv1a(id);
+    for (let i = this.#placeOf(hash); this.#serialAt(i) !== 0; i = this.#nextPlace(i))
+      if (this.#entries[i] === hash && this.#serialAt(i) === serial) this.#entries[i + 1] = NO_PAGE;
+  }
+
+  /** The serial numbers of the pages that may hold an event of this id, the newest first. */
+  serialsOf(id: string): number[] {
+    if (this.#taken === 0) return [];
+    const hash = fnv1a(id);
+    const serials: number[] = [];
+    // Ends at a free place, and there always is one.
+    for (let i = this.#placeOf(hash); this.#serialAt(i) !== 0; i = this.#nextPlace(i))
+      if (this.#entries[i] === hash && this.#isLive(this.#serialAt(i))) serials.push(this.#serialAt(i));
+    return serials.sort((a, b) => b - a);
+  }
+
+  #put(hash: number, serial: number): void {
+    let i = this.#placeOf(hash);
+    // An id twice on one page is one entry.
+    for (; this.#serialAt(i) !== 0; i = this.#nextPlace(i))
+      if (this.#entries[i] === hash && this.#serialAt(i) === serial) return;
+    this.#entries[i] = hash;
+    this.#entries[i + 1] = serial;
+    this.#taken++;
+  }
+
+  /** Drops entries of pages that are gone, and leaves at least half of the places free. */
+  #rebuild(): void {
+    const old = this.#entries;
+    let live = 0;
+    for (let i = 0; i < old.length; i += NUMBERS_AN_ENTRY) if (this.#isLive(old[i + 1] as number)) live++;
+    let places = FEWEST_PLACES;
+    while (places < 2 * (live + 1)) places *= 2;
+    this.#entries = new Uint32Array(NUMBERS_AN_ENTRY * places);
+    this.#taken = 0;
+    for (let i = 0; i < old.length; i += NUMBERS_AN_ENTRY) {
+      const serial = old[i + 1] as number;
+      if (this.#isLive(serial)) this.#put(old[i] as number, serial);
     }
   }
 
-  /** Removes events that are not on their sealed page any more. `left` are the events that still are. */
-  remove({ slot, events }: PageEvents, left: readonly PagedEvent[] = []): void {
-    if (!this.isBuilt) return;
-    for (const event of events) {
-      if (!left.some(({ id }) => id === event.id)) this.#byId?.remove(event.id, slot);
-      if (!left.some((stays) => nameOf(stays) === nameOf(event))) this.#byName?.remove(nameOf(event), slot);
-    }
+  #isLive(serial: number): boolean {
+    return serial !== 0 && serial !== NO_PAGE && this.exists(serial);
   }
 
-  /** The pages that may hold an event with exactly this identity, the newest first. */
-  slotsOfIdentity(id: string, identity: string): readonly number[] {
-    this.#byName ??= this.#build(nameOf);
-    return this.#byName.slotsOf(nameOf({ id, identity }));
+  #placeOf(hash: number): number {
+    return NUMBERS_AN_ENTRY * (hash % (this.#entries.length / NUMBERS_AN_ENTRY));
   }
 
-  /** The pages that may hold an event of this subject, even if other layers took part in its decision. The newest first. */
-  slotsOfSubject(id: string, identity: string, policy: string): readonly number[] {
-    const names = this.#layerNames.get(policy);
-    const isOneCombination = !names || (names.size === 1 && names.has(layerNamesIn(identity)));
-    if (isOneCombination) return this.slotsOfIdentity(id, identity);
-    this.#byId ??= this.#build(({ id }) => id);
-    return this.#byId.slotsOf(id);
+  #nextPlace(i: number): number {
+    return (i + NUMBERS_AN_ENTRY) % this.#entries.length;
   }
 
-  #build(nameOf: (event: PagedEvent) => string): IdIndex {
-    const index = new IdIndex();
-    for (const { slot, events } of this.sealed()) for (const event of events) index.add(nameOf(event), slot);
-    return index;
+  #serialAt(i: number): number {
+    return this.#entries[i + 1] as number;
   }
 }
 
@@ -94,14 +111,6 @@ export function isEventOf(event: PagedEvent, policy: string, identity: string): 
 
 /** An id may be charged twice in one millisecond. The attempt that recorded an event tells the two apart. */
 export function isSameEvent(a: PagedEvent, b: PagedEvent): boolean {
-  return a.atMs === b.atMs && nameOf(a) === nameOf(b) && a.claims[0]?.attempt === b.claims[0]?.attempt;
-}
-
-function nameOf({ id, identity }: Pick<PagedEvent, "id" | "identity">): string {
-  return `${id} ${identity}`;
-}
-
-/** The layers that took part, whatever keys they counted by and whatever their mode. */
-function layerNamesIn(identity: string): string {
-  return identity.includes("=") ? identity.replaceAll(/=[^,]*/g, "") : "";
+  const isSameId = a.atMs === b.atMs && a.id === b.id && a.identity === b.identity;
+  return isSameId && a.claims[0]?.attempt === b.claims[0]?.attempt;
 }

@@ -6,7 +6,6 @@ import type {
   ChangeVerdict,
   Charge,
   ChargeVerdict,
-  Counter,
   Method,
   ObjectVerdict,
   Question,
@@ -58,38 +57,40 @@ export function decodeCalls(text: string): Call[] {
   const message = JSON.parse(text) as { v: number; shapes: ShapeTuple[]; calls: CallTuple[] };
   if (message.v !== VERSION)
     throw new Error(`this version of the object does not know messages of version ${message.v}`);
-  const shapes = message.shapes.map(([policy, windowMs, attemptMs, cacheMs, counters]) => ({
-    base: { policy, ...(cacheMs !== null && { cacheMs }) },
-    charge: { windowMs, ...(attemptMs !== null && { attemptMs }) },
-    counters: counters.map(([layer, limits]) => ({ layer, limits: limits.map(limitOf) })),
-  }));
+  const shapes = message.shapes.map(shapeOf);
   return message.calls.map(([method, index, cost, keys, id, identity, attempt, isOnlyPart, rest]) => {
     const shape = shapes[index];
     if (!shape) throw new Error(`the message has no shape ${index}`);
-    // A call of newer code fails by itself, in the ledger.
-    const name = METHODS[method] ?? String(method);
-    const counters: Counter[] = shape.counters.map(({ layer, limits }, c) => ({
-      layer,
-      key: keys[c] as string,
-      limits,
-    }));
-    const { base, charge } = shape;
-    if (id === undefined) return { method: name, question: { ...base, cost, counters } } as Call;
-    if (attempt === undefined) return { method: name, question: { ...base, cost, counters, id, identity } } as Call;
-    const isOnly = isOnlyPart === 1;
+    const { policy, cacheMs, windowMs, attemptMs } = shape;
+    const isCharge = attempt !== undefined;
+    // One shape of object for all calls, so that the code that reads them stays fast.
     const question = {
-      ...base,
-      ...charge,
+      policy,
       cost,
-      counters,
+      counters: keys.map((key, c) => ({ layer: shape.layers[c] as string, key, limits: shape.limits[c] as Limit[] })),
+      cacheMs,
       id,
       identity,
       attempt,
-      isOnlyPart: isOnly,
-      ...(rest as ChargeRest),
+      isOnlyPart: isCharge ? isOnlyPart === 1 : undefined,
+      windowMs: isCharge ? windowMs : undefined,
+      attemptMs,
     };
-    return { method: name, question } as Call;
+    // A call of newer code fails by itself, in the ledger.
+    const name = METHODS[method] ?? String(method);
+    return { method: name, question: rest ? { ...question, ...(rest as ChargeRest) } : question } as Call;
   });
+}
+
+function shapeOf([policy, windowMs, attemptMs, cacheMs, counters]: ShapeTuple) {
+  return {
+    policy,
+    windowMs,
+    attemptMs: attemptMs ?? undefined,
+    cacheMs: cacheMs ?? undefined,
+    layers: counters.map(([layer]) => layer),
+    limits: counters.map(([, limits]) => limits.map(limitOf)),
+  };
 }
 
 export function encodeResults(results: readonly CallResult[]): string {

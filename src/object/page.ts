@@ -55,6 +55,7 @@ export class Page {
   lastAtMs: number;
   readonly #charged: Charged[] = [];
   #events = "";
+  #cachedHead: string | undefined;
   /** How much of `#events` and `#charged` is stored. 0 if the page is not stored, or was stored otherwise. */
   #storedChars = 0;
   #storedCharged = 0;
@@ -77,7 +78,10 @@ export class Page {
 
   /** `untilMs` is the instant from which the event is not kept any more. */
   append({ atMs, charged, cost, id, identity, claims, admittedCost, released }: PagedEvent, untilMs: number): void {
-    if (this.#events === "") this.firstAtMs = atMs;
+    if (this.#events === "") {
+      this.firstAtMs = atMs;
+      this.#cachedHead = undefined;
+    }
     const record: PageText["events"][number] = [
       atMs - this.firstAtMs,
       this.#indexOf(charged),
@@ -91,11 +95,6 @@ export class Page {
     this.#events += `${this.#events ? "," : ""}${JSON.stringify(record)}`;
     this.expiresAtMs = Math.max(this.expiresAtMs, untilMs);
     this.lastAtMs = Math.max(this.lastAtMs, atMs);
-  }
-
-  /** False only if no event has this id. Cheap: nothing is parsed. */
-  mayHold(id: string): boolean {
-    return this.#events.includes(`"${id}"`);
   }
 
   toText(): string {
@@ -129,10 +128,12 @@ export class Page {
     };
   }
 
-  /** The text before the events. */
+  /** The text before the events. Cached: it changes when a page begins, or with the first event that is charged otherwise. */
   #head(): string {
+    if (this.#cachedHead !== undefined) return this.#cachedHead;
     const charged = this.#charged.map(({ policy, layers, retainMs, windowMs }) => [policy, layers, retainMs, windowMs]);
-    return `{"v":1,"at":${this.firstAtMs},"charged":${JSON.stringify(charged)},"events":[`;
+    this.#cachedHead = `{"v":1,"at":${this.firstAtMs},"charged":${JSON.stringify(charged)},"events":[`;
+    return this.#cachedHead;
   }
 
   #indexOf(charged: Charged): number {
@@ -142,9 +143,12 @@ export class Page {
         other.policy === policy &&
         other.retainMs === retainMs &&
         other.windowMs === windowMs &&
-        other.layers.join() === layers.join(),
+        other.layers.length === layers.length &&
+        other.layers.every((layer, i) => layer === layers[i]),
     );
-    return index < 0 ? this.#charged.push(charged) - 1 : index;
+    if (index >= 0) return index;
+    this.#cachedHead = undefined;
+    return this.#charged.push(charged) - 1;
   }
 }
 

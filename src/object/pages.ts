@@ -2,14 +2,8 @@ import { assert } from "../core/assert";
 import { inOtherMode, isInShadow } from "../core/identity";
 import { EventIndex, isEventOf, isSameEvent } from "./event-index";
 import { Page, type PagedEvent, readPage } from "./page";
-import type { PageChange, PageStore } from "./page-store";
-
-/** A full page. Once it has expired, its slot is used for a new page. */
-interface SealedPage {
-  readonly slot: number;
-  expiresAtMs: number;
-  readonly lastAtMs: number;
-}
+import type { PageChange, PageRow, PageStore } from "./page-store";
+import { type SealedPage, SealedPages } from "./sealed-pages";
 
 /** The name of an event in a request. */
 export interface EventName {
@@ -46,10 +40,11 @@ export class Pages {
    */
   readonly newestMs: number;
   /** In the order of their times. */
-  readonly #sealed: SealedPage[] = [];
+  readonly #sealed = new SealedPages();
   /** The newest page. */
   #tail: Page | undefined;
-  readonly #index = new EventIndex(() => this.#sealedEvents());
+  #tailSerial = 1;
+  readonly #index = new EventIndex((serial) => serial === this.#tailSerial || this.#slotOf(serial) !== undefined);
   /** Pages that differ from their rows, by slot. */
   readonly #changed = new Map<number, Page>();
 
@@ -63,24 +58,24 @@ export class Pages {
     let newestMs = 0;
     let previousAtMs = 0;
     let events: PagedEvent[] = [];
-    let lastText = "";
-    for (const { slot, expiresAtMs, firstAtMs, lastAtMs, text } of store.pages(key)) {
+    let last: PageRow | undefined;
+    for (const row of store.pages(key)) {
+      if (last) this.#seal(last);
+      const { firstAtMs, lastAtMs, text } = row;
       assert(firstAtMs >= previousAtMs, "a store gives the pages of a key in the order of their times");
       previousAtMs = firstAtMs;
       newestMs = Math.max(newestMs, lastAtMs);
       events = readPage(text);
-      lastText = text;
+      last = row;
       for (const event of events) {
-        this.#index.note(event);
+        this.#index.add(this.#tailSerial, event);
         onEvent(event);
       }
-      this.#sealed.push({ slot, expiresAtMs, lastAtMs });
     }
     this.newestMs = newestMs;
-    const last = this.#sealed.pop();
     if (last) {
       this.#tail = new Page(last.slot, last, events);
-      this.#tail.isStoredAs(lastText);
+      this.#tail.isStoredAs(last.text);
     }
   }
 
@@ -90,7 +85,7 @@ export class Pages {
 
   /** About how many bytes of memory the pages take. */
   get weightBytes(): number {
-    return 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.length + this.#index.weightBytes;
+    return 2 * (this.#tail?.length ?? 0) + 50 * this.#sealed.size + this.#index.weightBytes;
   }
 
   /** `untilMs` is the instant from which the event is not kept any more. */
@@ -101,10 +96,9 @@ export class Pages {
     page.append(event, untilMs);
     this.#tail = page;
     this.#changed.set(page.slot, page);
-    this.#index.note(event);
+    this.#index.add(this.#tailSerial, event);
     // Events of one instant are kept equally long, whatever their pages.
-    for (let i = this.#sealed.length - 1; i >= 0; i--) {
-      const sealed = this.#sealed[i] as SealedPage;
+    for (const sealed of this.#sealed.newestFirst()) {
       if (sealed.lastAtMs !== atMs || sealed.expiresAtMs >= page.expiresAtMs) break;
       sealed.expiresAtMs = page.expiresAtMs;
       this.#rewrite(sealed.slot, this.#eventsOn(sealed.slot));
@@ -116,11 +110,7 @@ export class Pages {
    * policy with exactly this identity: the caller takes them for a conflict.
    */
   find({ id, identity, policy }: EventName): Iterable<Located> {
-    return this.#matching(
-      id,
-      () => this.#index.slotsOfSubject(id, identity, policy),
-      (event) => event.identity === identity || isEventOf(event, policy, identity),
-    );
+    return this.#matching(id, (event) => event.identity === identity || isEventOf(event, policy, identity));
   }
 
   /** The events of this name in the other mode that were charged to one of its layers: that layer changed modes since. */
@@ -128,20 +118,12 @@ export class Pages {
     if (!this.#index.mayHaveMode(!isInShadow(identity))) return [];
     const otherIdentity = inOtherMode(identity);
     const isCharged = ({ charged }: PagedEvent) => counters.some(({ layer }) => charged.layers.includes(layer));
-    return this.#matching(
-      id,
-      () => this.#index.slotsOfSubject(id, otherIdentity, policy),
-      (event) => isCharged(event) && isEventOf(event, policy, otherIdentity),
-    );
+    return this.#matching(id, (event) => isCharged(event) && isEventOf(event, policy, otherIdentity));
   }
 
   /** The events with exactly this identity, whatever their policy, the newest first. */
   findExactly(id: string, identity: string): Iterable<Located> {
-    return this.#matching(
-      id,
-      () => this.#index.slotsOfIdentity(id, identity),
-      (event) => event.identity === identity,
-    );
+    return this.#matching(id, (event) => event.identity === identity);
   }
 
   /** Replaces an event that is still there. Undefined removes it. */
@@ -152,12 +134,12 @@ export class Pages {
     if (next) events[i] = next;
     else events.splice(i, 1);
     this.#rewrite(slot, events);
-    if (slot !== this.#tail?.slot) this.#index.remove({ slot, events: [event] }, events);
+    if (!events.some(({ id }) => id === event.id)) this.#index.remove(this.#serialOf(slot), event.id);
   }
 
   /** Every event, in the order of their times. */
   *events(): Generator<PagedEvent> {
-    for (const { events } of this.#sealedEvents()) yield* events;
+    for (const { slot } of this.#sealed.oldestFirst()) yield* this.#eventsOn(slot);
     if (this.#tail) yield* this.#eventsOn(this.#tail.slot);
   }
 
@@ -168,31 +150,37 @@ export class Pages {
     return changes;
   }
 
-  /** The events of an id that match, the newest first. `slotsOf` gives the sealed pages that may hold some. */
-  #matching(id: string, slotsOf: () => readonly number[], matches: (event: PagedEvent) => boolean): Iterable<Located> {
-    const tail = this.#tail?.mayHold(id) ? this.#tail : undefined;
+  /** The events of an id that match, the newest first. */
+  #matching(id: string, matches: (event: PagedEvent) => boolean): Iterable<Located> {
+    const serials = this.#index.serialsOf(id);
     // Most ids are new to their key: no generator for them.
-    if (!tail && this.#sealed.length === 0) return [];
-    return this.#matchingOn(tail, id, slotsOf, matches);
+    return serials.length === 0 ? NONE : this.#matchingOn(serials, id, matches);
   }
 
-  *#matchingOn(
-    tail: Page | undefined,
-    id: string,
-    slotsOf: () => readonly number[],
-    matches: (event: PagedEvent) => boolean,
-  ): Generator<Located> {
+  *#matchingOn(serials: readonly number[], id: string, matches: (event: PagedEvent) => boolean): Generator<Located> {
     const matchingOn = (slot: number) =>
       this.#eventsOn(slot)
         .filter((event) => event.id === id && matches(event))
         .map((event) => ({ slot, event }))
         .reverse();
-    if (tail) yield* matchingOn(tail.slot);
-    if (this.#sealed.length > 0) for (const slot of slotsOf()) yield* matchingOn(slot);
+    for (const serial of serials) {
+      const slot = this.#slotOf(serial);
+      if (slot !== undefined) yield* matchingOn(slot);
+    }
   }
 
-  *#sealedEvents(): Generator<{ slot: number; events: PagedEvent[] }> {
-    for (const { slot } of this.#sealed) yield { slot, events: this.#eventsOn(slot) };
+  #serialOf(slot: number): number {
+    return slot === this.#tail?.slot ? this.#tailSerial : (this.#sealed.serialOf(slot) ?? 0);
+  }
+
+  /** The slot of a page, undefined if the page was overwritten. */
+  #slotOf(serial: number): number | undefined {
+    return serial === this.#tailSerial ? this.#tail?.slot : this.#sealed.slotOf(serial);
+  }
+
+  /** Seals the tail. The next tail has the next serial number. */
+  #seal({ slot, expiresAtMs, lastAtMs }: Omit<SealedPage, "serial">): void {
+    this.#sealed.add({ serial: this.#tailSerial++, slot, expiresAtMs, lastAtMs });
   }
 
   /**
@@ -204,34 +192,30 @@ export class Pages {
     if (!tail) return new Page(0, NEW_PAGE);
     if (tail.length < this.pageChars) return tail;
     const events = readPage(tail.toText());
-    const { slot, expiresAtMs, lastAtMs } = tail;
-    const compacted = new Page(
-      slot,
-      tail,
-      events.filter((event) => retention.keeps(event)),
-    );
-    if (compacted.length <= tail.length / 2) return compacted;
+    const kept = events.filter((event) => retention.keeps(event));
+    const compacted = new Page(tail.slot, tail, kept);
+    if (compacted.length <= tail.length / 2) {
+      // A new serial number, so that the index drops the events that are gone.
+      this.#tailSerial++;
+      for (const event of kept) this.#index.add(this.#tailSerial, event);
+      return compacted;
+    }
     const freeSlot = this.#takeFreeSlot(retention);
-    this.#sealed.push({ slot, expiresAtMs, lastAtMs });
-    this.#index.add({ slot, events });
+    this.#seal(tail);
     return new Page(freeSlot, NEW_PAGE);
   }
 
   /** The slot of an expired page, which the new page overwrites so that nothing is deleted. Otherwise an unused slot. */
   #takeFreeSlot({ nowMs, spares }: Retention): number {
+    const tail = this.#tail;
     // Slots give the order of pages that begin and end in the same millisecond.
-    const least = this.#tail && this.#tail.firstAtMs === nowMs ? this.#tail.slot : -1;
-    const expired = this.#sealed.findIndex((page) => page.slot > least && page.expiresAtMs <= nowMs && !spares(page));
-    if (expired < 0)
-      return this.#sealed.reduce((highest, { slot }) => Math.max(highest, slot), this.#tail?.slot ?? -1) + 1;
-    const { slot } = this.#sealed[expired] as SealedPage;
-    if (this.#index.isBuilt) this.#index.remove({ slot, events: this.#eventsOn(slot) });
-    this.#sealed.splice(expired, 1);
-    return slot;
+    const least = tail && tail.firstAtMs === nowMs ? tail.slot : -1;
+    const expired = this.#sealed.take((page) => page.slot > least && page.expiresAtMs <= nowMs && !spares(page));
+    return expired?.slot ?? Math.max(this.#sealed.highestSlot, tail?.slot ?? -1) + 1;
   }
 
   #rewrite(slot: number, events: readonly PagedEvent[]): void {
-    const old = this.#sealed.find((sealed) => sealed.slot === slot) ?? this.#tail;
+    const old = this.#sealed.find(slot) ?? this.#tail;
     assert(old !== undefined, "a page to rewrite is a page of this key");
     const page = new Page(slot, old, events);
     if (slot === this.#tail?.slot) this.#tail = page;
@@ -245,4 +229,5 @@ export class Pages {
   }
 }
 
+const NONE: readonly Located[] = [];
 const NEW_PAGE = { expiresAtMs: 0, lastAtMs: 0 };

@@ -29,7 +29,9 @@ export class CachedObjects implements Objects {
   }
 
   async consume(question: ConsumeQuestion, options: ConsumeOptions): Promise<ConsumeVerdict> {
-    const recalled = await this.#recall(question, options);
+    // No await before a call of a batch asks: it joins the order of the batch then, and the next call looks there.
+    const now = this.#recall(question, options);
+    const recalled = now === "revalidating" && !this.batch ? await this.#revalidated(question) : now;
     if (typeof recalled === "object") return { ...DENIED, ...recalled, isCached: true };
     const isLikelyDenied = recalled !== undefined;
     return this.cache.remember(question, () => this.objects.consume(question, { ...options, isLikelyDenied }));
@@ -43,11 +45,9 @@ export class CachedObjects implements Objects {
     return this.#change(question, () => this.objects.release(question));
   }
 
-  async #recall(question: ConsumeQuestion, { isNew }: ConsumeOptions): Promise<Recalled | undefined> {
+  #recall(question: ConsumeQuestion, { isNew }: ConsumeOptions): Recalled | undefined {
     if (!isNew || this.batch?.isMet(keysOf(question))) return undefined;
-    const recalled = this.cache.recall(question);
-    // Calls of a batch do not wait here: they keep their order where they meet.
-    return recalled === "revalidating" && !this.batch ? this.#revalidated(question) : recalled;
+    return this.cache.recall(question);
   }
 
   /** Single-flight: one request revalidates an expired denial; the others wait briefly. */

@@ -30,7 +30,7 @@ export function presentIn(subject: Subject, attributes: readonly string[], ipv6P
   const present = new Map<string, Normalized>();
   for (const attribute of attributes) {
     const value = Object.hasOwn(subject, attribute) ? subject[attribute]?.trim() : undefined;
-    if (value) present.set(attribute, normalValue(attribute, value, ipv6PrefixBits));
+    if (value) present.set(attribute, cachedNormalValue(attribute, value, ipv6PrefixBits));
   }
   return present;
 }
@@ -96,6 +96,21 @@ export function mistakeInKey(key: string, ipv6PrefixBits: number): string | unde
     : normalValue(attribute, value, ipv6PrefixBits);
   if (!normal.ok) return normal.detail;
   return normal.value === value ? undefined : `must be in its normal form, ${attribute}:${normal.value}`;
+}
+
+/** Cached, since the same few callers come again and again. Their values are at most 256 bytes long. */
+const normalValues = new Map<string, Normalized>();
+const MOST_NORMAL_VALUES = 4_096;
+
+function cachedNormalValue(attribute: string, value: string, ipv6PrefixBits: number): Normalized {
+  if (value.length > LONGEST_VALUE_BYTES) return normalValue(attribute, value, ipv6PrefixBits);
+  const name = `${ipv6PrefixBits} ${attribute} ${value}`;
+  const cached = normalValues.get(name);
+  if (cached !== undefined) return cached;
+  const normal = normalValue(attribute, value, ipv6PrefixBits);
+  if (normalValues.size >= MOST_NORMAL_VALUES) normalValues.clear();
+  normalValues.set(name, normal);
+  return normal;
 }
 
 function normalValue(attribute: string, value: string, ipv6PrefixBits: number): Normalized {

@@ -3,7 +3,7 @@ import type { Browser, BrowserContextOptions, Locator, Page, Response } from "pl
 
 const IMAGES = resolve(import.meta.dirname, "../../docs/images");
 
-/** What the page was answered to a message. */
+/** The backend's answer to a message. */
 interface Answer {
   readonly status: number;
   readonly answeredBy: string | undefined;
@@ -11,15 +11,15 @@ interface Answer {
   readonly problem: { readonly retry_after_seconds?: number; readonly title?: string };
 }
 
-/** The chat in a browser, as somebody uses it. Its timers stand still until the test moves them. */
+/** The chat in a browser, used as a person does. Its timers stand still until the test moves them. */
 export class ChatPage {
-  /** Everything that went wrong in the page: scripts, and what the browser refused. */
+  /** Errors of the page: of its scripts, and refusals of the browser. */
   readonly errors: string[] = [];
 
   private constructor(readonly page: Page) {
     page.on("pageerror", (error) => this.errors.push(error.message));
     page.on("console", (entry) => {
-      // An answer above 399 is an error to the console as well.
+      // The browser also logs answers above 399 as errors.
       if (entry.type() === "error" && !/status of (402|429|503)/.test(entry.text())) this.errors.push(entry.text());
     });
   }
@@ -60,14 +60,14 @@ export class ChatPage {
     return this.page.locator(".assistant:not(.wait) p");
   }
 
-  /** Writes it, presses Enter, and waits until the page is done with the answer. */
+  /** Types a message, presses Enter, and waits until the page has handled the answer. */
   async send(text: string): Promise<Answer> {
     await this.input.fill(text);
-    return this.sendWritten();
+    return this.sendInput();
   }
 
-  /** Sends what stands in the input. */
-  async sendWritten(): Promise<Answer> {
+  /** Sends the text in the input field. */
+  async sendInput(): Promise<Answer> {
     const answered = this.page.waitForResponse((response) => response.url().endsWith("/chat/message"));
     await this.input.press("Enter");
     const response = await answered;
@@ -81,17 +81,17 @@ export class ChatPage {
     await this.page.getByText(`Signed in as ${user}`).waitFor();
   }
 
-  /** Lets the page's own time pass. */
+  /** Moves the page's clock. */
   async advance(seconds: number): Promise<void> {
     await this.page.clock.runFor(seconds * 1_000);
   }
 
-  /** Whether anything stands out to the right. */
+  /** Whether anything overflows to the right. */
   async isScrollableSideways(): Promise<boolean> {
     return this.page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
   }
 
-  /** An image for the docs, when asked for. */
+  /** Writes an image for the docs if SCREENSHOTS is set. */
   async screenshot(name: string): Promise<void> {
     if (process.env.SCREENSHOTS) await this.page.screenshot({ path: resolve(IMAGES, `${name}.png`) });
   }

@@ -4,7 +4,7 @@ import { ExampleProcesses } from "../../scripts/example/processes";
 import { ChatPage } from "./chat-page";
 import { CHROMIUM_ARGUMENTS, ensureChromium } from "./chromium";
 
-/** More than fit a minute, so that a wait and the paywall can each be reached without the other. */
+/** More than a minute's limit, so that a test can reach the wait without the paywall, and the paywall without the wait. */
 const FREE_MESSAGES = 8;
 
 const QUESTIONS = [
@@ -36,7 +36,7 @@ afterEach(async () => {
   expect(pages.flatMap(({ errors }) => errors)).toEqual([]);
 });
 
-describe("the chat, three processes behind a proxy,", () => {
+describe("the chat of three processes behind a proxy", () => {
   let example: ExampleProcesses;
   beforeAll(async () => {
     example = await ExampleProcesses.start({ hasTestClock: true, freeMessages: FREE_MESSAGES });
@@ -55,7 +55,7 @@ describe("the chat, three processes behind a proxy,", () => {
     expect(response.status).toBe(200);
   }
 
-  /** Messages sent past the page, from the same address, all at once. Returns how many got each status. */
+  /** Sends messages without the page, from the same address, all at once. Returns how many got each status. */
   async function flood(count: number, user?: string): Promise<Record<number, number>> {
     const headers = { "Content-Type": "application/json", ...(user && { "X-User-Id": user }) };
     const statuses = await Promise.all(
@@ -66,10 +66,12 @@ describe("the chat, three processes behind a proxy,", () => {
         return response.status;
       }),
     );
-    return Object.fromEntries([...new Set(statuses)].map((one) => [one, statuses.filter((s) => s === one).length]));
+    return Object.fromEntries(
+      [...new Set(statuses)].map((status) => [status, statuses.filter((s) => s === status).length]),
+    );
   }
 
-  test("asks the sixth message to wait, whichever process answered the others, and lets it through after", async () => {
+  test("lets the sixth message wait, whichever processes answered the others, and sends it afterwards", async () => {
     const chat = await open(example.url);
     const answers = [];
     for (const question of QUESTIONS) answers.push(await chat.send(question));
@@ -93,30 +95,30 @@ describe("the chat, three processes behind a proxy,", () => {
     expect([await chat.input.isEnabled(), await chat.sendButton.isEnabled()]).toEqual([true, true]);
     expect(await chat.input.evaluate((input) => input === document.activeElement)).toBe(true);
     expect(await chat.input.inputValue()).toBe("One more thing: why?");
-    expect((await chat.sendWritten()).status).toBe(200);
+    expect((await chat.sendInput()).status).toBe(200);
     expect(await chat.sent.last().innerText()).toBe("One more thing: why?");
     expect([await chat.sent.count(), await chat.answers.count()]).toEqual([6, 6]);
     expect(await chat.input.inputValue()).toBe("");
   });
 
-  test("that is asked a second too early says to wait a second more", async () => {
+  test("shows one more second if a message is sent one second too early", async () => {
     const chat = await open(example.url);
     expect(await flood(5)).toEqual({ 200: 5 });
     expect((await chat.send("Now?")).problem.retry_after_seconds).toBe(60);
     expect(await chat.wait.innerText()).toContain("~60s");
     await advanceLimiter(59);
     await chat.advance(60);
-    expect((await chat.sendWritten()).status).toBe(429);
+    expect((await chat.sendInput()).status).toBe(429);
     expect(await chat.wait.innerText()).toContain("~1s");
     expect(await chat.wait.count()).toBe(1);
   });
 
-  test("serves who is signed in through a flood of anonymous messages, until the address has had its 30", async () => {
+  test("serves a signed-in user through a flood of anonymous messages, until the address has had its 30", async () => {
     const chat = await open(example.url);
     await chat.signIn("ann");
     expect(await flood(40)).toEqual({ 200: 5, 429: 35 });
     expect((await chat.send("Can you hear me?")).status).toBe(200);
-    // What was denied counted nowhere: 6 of the address's 30.
+    // Denied messages count nowhere, so the address has used 6 of its 30.
     for (const user of ["bob", "cem", "dot", "eva"]) expect(await flood(5, user)).toEqual({ 200: 5 });
     expect(await flood(4, "fay")).toEqual({ 200: 4 });
     const denied = await chat.send("And now?");
@@ -124,7 +126,7 @@ describe("the chat, three processes behind a proxy,", () => {
     expect(await chat.wait.innerText()).toContain("~60s");
   });
 
-  test("counts each user by themselves, whatever script their name is in", async () => {
+  test("counts each user separately, in any script", async () => {
     const chat = await open(example.url);
     expect(await flood(5)).toEqual({ 200: 5 });
     expect((await chat.send("Hello?")).status).toBe(429);
@@ -133,7 +135,7 @@ describe("the chat, three processes behind a proxy,", () => {
     expect((await chat.send("Hello?")).status).toBe(200);
   });
 
-  test("shows the paywall, and no wait, once the free messages are used up", async () => {
+  test("shows the paywall and no wait once the free messages are used up", async () => {
     const chat = await open(example.url);
     expect(await flood(5)).toEqual({ 200: 5 });
     await advanceLimiter(60);
@@ -149,11 +151,11 @@ describe("the chat, three processes behind a proxy,", () => {
     expect(await chat.paywall.innerText()).toContain(`All ${FREE_MESSAGES} free messages are used up.`);
     expect([await chat.input.isDisabled(), await chat.input.inputValue()]).toEqual([true, "Is there more of this?"]);
     await chat.screenshot("chat-402");
-    // Each of these would be a 429 by now if it had counted.
+    // If refused messages counted, these would be 429s.
     for (let i = 0; i < 6; i++) expect(await flood(1)).toEqual({ 402: 1 });
   });
 
-  test("shows a wait first when both are due, and the paywall after it", async () => {
+  test("shows the wait first if both are due, then the paywall", async () => {
     const chat = await open(example.url);
     expect(await flood(FREE_MESSAGES - 5)).toEqual({ 200: FREE_MESSAGES - 5 });
     await advanceLimiter(60);
@@ -162,11 +164,11 @@ describe("the chat, three processes behind a proxy,", () => {
     expect([await chat.wait.count(), await chat.paywall.isVisible()]).toEqual([1, false]);
     await advanceLimiter(60);
     await chat.advance(60);
-    expect((await chat.sendWritten()).status).toBe(402);
+    expect((await chat.sendInput()).status).toBe(402);
     expect([await chat.wait.count(), await chat.paywall.isVisible()]).toEqual([0, true]);
   });
 
-  test("shows what is written as text, on both sides", async () => {
+  test("shows messages and answers as text, never as markup", async () => {
     const chat = await open(example.url);
     const markup = `<img src=x onerror="document.title='run'"><b>bold</b>`;
     await chat.send(markup);
@@ -178,7 +180,7 @@ describe("the chat, three processes behind a proxy,", () => {
     expect(await chat.page.locator("header i").count()).toBe(0);
   });
 
-  test("runs no script but its own", async () => {
+  test("runs only its own script", async () => {
     const chat = await open(example.url);
     const violated = chat.page.evaluate(
       () =>
@@ -198,7 +200,7 @@ describe("the chat, three processes behind a proxy,", () => {
     ["a phone in the light", { viewport: { width: 320, height: 568 }, colorScheme: "light" }],
     ["a phone in the dark", { viewport: { width: 390, height: 844 }, colorScheme: "dark", hasTouch: true }],
     ["a wide screen", { viewport: { width: 1440, height: 900 }, colorScheme: "light" }],
-  ] as const)("fits %s, where its input is at hand", async (_, options) => {
+  ] as const)("fits %s, with the wait and the send button in view", async (_, options) => {
     const chat = await open(example.url, options);
     await chat.signIn("a-name-of-sixty-four-letters-which-is-as-long-as-one-may-be-here");
     await chat.send(`A word that can't be broken: ${"w".repeat(400)}`);
@@ -208,7 +210,7 @@ describe("the chat, three processes behind a proxy,", () => {
     for (const part of [chat.wait, chat.sendButton]) expect(await isInView(chat, part)).toBe(true);
   });
 
-  test("is light or dark as its reader's system is", async () => {
+  test("follows the light or dark scheme of the system", async () => {
     const brightness = async (colorScheme: "light" | "dark") => {
       const { page } = await open(example.url, { colorScheme });
       return page.evaluate(() => Number(/\d+/.exec(getComputedStyle(document.body).backgroundColor)?.[0]));
@@ -217,7 +219,7 @@ describe("the chat, three processes behind a proxy,", () => {
     expect(await brightness("dark")).toBeLessThan(60);
   });
 
-  test("needs no mouse", async () => {
+  test("can be used by keyboard alone", async () => {
     const chat = await open(example.url);
     const { keyboard } = chat.page;
     const focused = () => chat.page.evaluate(() => document.activeElement?.id || document.activeElement?.textContent);
@@ -229,7 +231,7 @@ describe("the chat, three processes behind a proxy,", () => {
     const upwards = ["text", "conversation", "Sign in", "user"];
     expect(order).toEqual(["text", "Send", ...upwards, ...upwards.toReversed().slice(1)]);
     await keyboard.type("By hand");
-    expect((await chat.sendWritten()).status).toBe(200);
+    expect((await chat.sendInput()).status).toBe(200);
     expect(await focused()).toBe("text");
   });
 });
@@ -240,14 +242,14 @@ async function isInView({ page }: ChatPage, part: ReturnType<ChatPage["page"]["l
   return box !== null && box.x >= 0 && box.y >= 0 && box.x + box.width <= width && box.y + box.height <= height;
 }
 
-describe("with the limiter killed", () => {
+describe("when the limiter is killed", () => {
   async function startAndKillLimiter(onError: "deny" | "allow"): Promise<ExampleProcesses> {
     const example = await ExampleProcesses.start({ hasTestClock: true, onError });
     await example.limiter.killAll();
     return example;
   }
 
-  test("a chat told to deny says to try again, and keeps what was written", async () => {
+  test("a chat with on_error deny asks to try again, and keeps the typed message", async () => {
     const example = await startAndKillLimiter("deny");
     const chat = await open(example.url);
     for (let i = 0; i < 3; i++) {
@@ -262,7 +264,7 @@ describe("with the limiter killed", () => {
     }
     expect(await chat.sent.count()).toBe(0);
 
-    // Nor does it when nobody answers at all.
+    // The message is also kept when the backend is down.
     await example.stop();
     await chat.input.press("Enter");
     await expect.poll(() => chat.notice.isVisible()).toBe(true);
@@ -270,7 +272,7 @@ describe("with the limiter killed", () => {
     expect(chat.errors.splice(0).join()).toContain("ERR_CONNECTION_REFUSED");
   });
 
-  test("a chat told to allow goes on answering, each of its processes", async () => {
+  test("a chat with on_error allow goes on answering from all processes", async () => {
     const example = await startAndKillLimiter("allow");
     const chat = await open(example.url);
     const answers = [];

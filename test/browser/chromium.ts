@@ -4,7 +4,7 @@ import { StartFailure } from "../../src/local/failure";
 
 const CHROMIUM = "/usr/bin/chromium";
 
-/** A browser that asks nobody for anything by itself. */
+/** Arguments with which Chromium sends no requests of its own. */
 export const CHROMIUM_ARGUMENTS = [
   "--no-sandbox",
   "--disable-gpu",
@@ -16,9 +16,9 @@ export const CHROMIUM_ARGUMENTS = [
 ];
 
 /**
- * Installs Debian's Chromium unless it is there.
+ * Installs Debian's Chromium unless it is installed.
  * @returns its path
- * @throws StartFailure on a machine where that can't be done.
+ * @throws StartFailure if it can't be installed on this machine
  */
 export function ensureChromium(): string {
   if (existsSync(CHROMIUM)) return CHROMIUM;
@@ -34,7 +34,7 @@ export function ensureChromium(): string {
       });
   } catch (error) {
     throw new StartFailure(
-      `${(error as Error).message}\nChromium is needed at ${CHROMIUM}; here only root installs it.`,
+      `${(error as Error).message}\nInstall Chromium at ${CHROMIUM}, or run the tests as root on Debian.`,
     );
   }
   return CHROMIUM;

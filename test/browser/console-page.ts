@@ -4,14 +4,14 @@ import type { Browser, BrowserContextOptions, Locator, Page } from "playwright-c
 
 const IMAGES = resolve(import.meta.dirname, "../../docs/images");
 
-/** What axe calls WCAG 2.2 AA. */
+/** The tags of axe for WCAG 2.2 AA. */
 const AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
 
-/** The console in a browser, as somebody uses it. Its time stands still until the test moves it. */
+/** The console in a browser, used as a person does. The page's clock stands still until the test moves it. */
 export class ConsolePage {
-  /** Everything that went wrong in the page: scripts, dialogs of theirs, and what the browser refused. */
+  /** Errors of the page: of its scripts, their dialogs, and refusals of the browser. */
   readonly errors: string[] = [];
-  readonly requested: string[] = [];
+  readonly requestedUrls: string[] = [];
 
   private constructor(
     readonly page: Page,
@@ -19,14 +19,14 @@ export class ConsolePage {
   ) {
     page.on("pageerror", (error) => this.errors.push(error.message));
     page.on("console", (entry) => {
-      // An answer above 399 is an error to the console as well.
+      // The browser also logs answers above 399 as errors.
       if (entry.type() === "error" && !/status of (400|401|403)/.test(entry.text())) this.errors.push(entry.text());
     });
     page.on("dialog", (dialog) => {
       this.errors.push(`a dialog: ${dialog.message()}`);
       void dialog.dismiss();
     });
-    page.on("request", (request) => this.requested.push(request.url()));
+    page.on("request", (request) => this.requestedUrls.push(request.url()));
   }
 
   static async open(
@@ -54,8 +54,8 @@ export class ConsolePage {
   get alert(): Locator {
     return this.page.getByRole("alert").filter({ visible: true });
   }
-  /** What was said to have been done. */
-  told(text: string | RegExp): Promise<void> {
+  /** Waits until the page announces that something was done. */
+  announced(text: string | RegExp): Promise<void> {
     return this.page.locator("p.done").filter({ hasText: text, visible: true }).waitFor();
   }
 
@@ -80,13 +80,13 @@ export class ConsolePage {
     return within.getByRole("button", { name, exact: true });
   }
 
-  /** What is shown of a policy's layer on the page of a key. */
+  /** The section of a counter on the page of a key, such as `chat / caller`. */
   counter(name: string): Locator {
     return this.page.getByRole("region", { name, exact: true });
   }
 
-  /** Looks a key up by the field at the top. */
-  async look(key: string): Promise<void> {
+  /** Opens the page of a key by the search field. */
+  async showKey(key: string): Promise<void> {
     await this.page.getByRole("searchbox").fill(key);
     await this.button("Show key").click();
     await this.button("Ban…").waitFor();
@@ -108,19 +108,19 @@ export class ConsolePage {
     await this.button(action, this.dialog).click();
   }
 
-  /** Lets the page's own time pass. */
+  /** Moves the page's clock. */
   async advance(seconds: number): Promise<void> {
     await this.page.clock.runFor(seconds * 1_000);
   }
 
-  /** Whether anything stands out to the right. */
+  /** Whether anything overflows to the right. */
   async isScrollableSideways(): Promise<boolean> {
     return this.page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
   }
 
-  /** What of the page as it stands fails WCAG AA. */
-  async inaccessible(): Promise<string[]> {
-    // It waits by timers.
+  /** Where the page violates WCAG AA. */
+  async accessibilityViolations(): Promise<string[]> {
+    // axe waits by timers, so the clock must run.
     await this.page.clock.resume();
     const { violations } = (await this.page.evaluate(
       `(() => { ${axe.source}; return axe.run(document, ${JSON.stringify({ runOnly: AA })}); })()`,
@@ -128,7 +128,7 @@ export class ConsolePage {
     return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
   }
 
-  /** An image for the docs, when asked for. */
+  /** Writes an image for the docs if SCREENSHOTS is set. */
   async screenshot(name: string): Promise<void> {
     if (process.env.SCREENSHOTS) await this.page.screenshot({ path: resolve(IMAGES, `${name}.png`) });
   }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { chat, open, openSignedIn } from "./console";
 
-/** Whoever shows one of these as anything but text shows that something is wrong. */
+/** User names that must appear as text and as nothing else. */
 const HOSTILE = [
   `<img src=x onerror="document.title='run'">`,
   `"><script>document.title='run'</script>`,
@@ -12,8 +12,8 @@ const HOSTILE = [
   "w".repeat(256),
 ];
 
-describe("whatever a caller sends", () => {
-  test.each(HOSTILE)("is text to the console: %j", async (user) => {
+describe("hostile input", () => {
+  test.each(HOSTILE)("is shown as text: %j", async (user) => {
     for (let i = 0; i < 6; i++) await chat(user);
     const console = await openSignedIn({ viewport: { width: 360, height: 740 } });
     const key = `user:${user}`;
@@ -25,7 +25,7 @@ describe("whatever a caller sends", () => {
     await console.counter("chat / caller").waitFor();
     expect(await console.page.locator("h1").textContent()).toBe(key);
     await console.confirm("Ban…", "Ban", { Reason: user });
-    await console.told("banned");
+    await console.announced("banned");
     expect(await console.override.locator("bdi").textContent()).toBe(user.trim());
     expect(await console.isScrollableSideways()).toBe(false);
     expect(await chat(user)).toBe(false);
@@ -34,7 +34,7 @@ describe("whatever a caller sends", () => {
   });
 });
 
-test("the console runs no script but its own, makes no element of a text, and asks nobody else", async () => {
+test("the console runs only its own script, makes no elements from text, and sends no requests elsewhere", async () => {
   const console = await open();
   const refused = await console.page.evaluate(async () => {
     const nameOf = (work: () => unknown) => {
@@ -62,11 +62,11 @@ test("the console runs no script but its own, makes no element of a text, and as
   });
   expect(refused).toEqual(["TypeError", "TypeError", "TypeError", "img-src"]);
   expect(console.errors.splice(0).join()).toContain("Content Security Policy");
-  // What the browser refused to send.
-  expect(console.requested.splice(0).at(-1)).toBe("https://example.com/x.png");
+  // The browser refused to send this request.
+  expect(console.requestedUrls.splice(0).at(-1)).toBe("https://example.com/x.png");
 });
 
-test("the console needs no mouse", async () => {
+test("the console can be used by keyboard alone", async () => {
   await chat("u_1");
   const console = await open();
   const { keyboard } = console.page;
@@ -84,7 +84,7 @@ test("the console needs no mouse", async () => {
     await keyboard.press("Tab");
     order.push(await focused());
   }
-  // From the heading on, and round to the bar.
+  // From the heading onwards.
   expect(order[0]).toBe("span");
 
   await console.page.reload();
@@ -108,19 +108,19 @@ test("the console needs no mouse", async () => {
   await keyboard.press("Enter");
   await keyboard.type("by hand");
   await keyboard.press("Enter");
-  await console.told("banned");
+  await console.announced("banned");
   expect(await chat("u_1")).toBe(false);
 });
 
-describe.each(["light", "dark"] as const)("in the %s", (colorScheme) => {
+describe.each(["light", "dark"] as const)("in the %s scheme", (colorScheme) => {
   test.each([
     ["a phone", { width: 360, height: 740 }],
     ["a wide screen", { width: 1440, height: 900 }],
-  ])("every page fits %s, and is WCAG AA", async (_, viewport) => {
+  ])("every page fits %s, and meets WCAG AA", async (_, viewport) => {
     for (let i = 0; i < 6; i++) await chat("u_1");
     const console = await open({ colorScheme, viewport });
     const isGood = async () =>
-      expect([await console.inaccessible(), await console.isScrollableSideways()]).toEqual([[], false]);
+      expect([await console.accessibilityViolations(), await console.isScrollableSideways()]).toEqual([[], false]);
     await isGood();
     await console.signIn();
     await console.page.getByRole("link", { name: "user:u_1" }).waitFor();
@@ -132,7 +132,7 @@ describe.each(["light", "dark"] as const)("in the %s", (colorScheme) => {
     await console.goTo("Policies");
     await console.heading("upload").waitFor();
     await isGood();
-    await console.look("u_1");
+    await console.showKey("u_1");
     await console.page.getByText("and when each leaves").first().click();
     await console.page.getByLabel("What if the limits were").fill("1/minute");
     await isGood();
@@ -140,7 +140,7 @@ describe.each(["light", "dark"] as const)("in the %s", (colorScheme) => {
     await isGood();
     await console.page.keyboard.press("Escape");
     await console.confirm("Ban…", "Ban", { Reason: "to see it" });
-    await console.told("banned");
+    await console.announced("banned");
     await isGood();
   });
 });

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { addUp, advanceLimiter, caller, chat, open, openSignedIn, startService } from "./console";
+import { advanceLimiter, caller, chat, flushCounts, open, openSignedIn, startService } from "./console";
 
 describe("signing in to the console", () => {
-  test("takes an admin token, which stays in the tab and goes with it", async () => {
+  test("takes an admin token, and keeps it in the tab until the sign-out", async () => {
     const console = await openSignedIn();
     await console.page.reload();
     await console.heading("Overview").waitFor();
@@ -14,9 +14,9 @@ describe("signing in to the console", () => {
   });
 
   test.each([
-    ["wrong", /^This token is not in force/],
-    ["caller-token", /^This token is a caller's/],
-  ])("says why it does not take the token %s", async (token, why) => {
+    ["wrong", /^This token is not valid/],
+    ["caller-token", /^This is a caller token/],
+  ])("says why it refuses the token %s", async (token, why) => {
     const console = await open();
     await console.token.fill(token);
     await console.page.keyboard.press("Enter");
@@ -25,29 +25,29 @@ describe("signing in to the console", () => {
       "",
       0,
     ]);
-    expect(await console.inaccessible()).toEqual([]);
+    expect(await console.accessibilityViolations()).toEqual([]);
     await console.signIn();
   });
 
-  test("is asked for again when the token was replaced, and leads back to the same page", async () => {
+  test("is required again when the token was replaced, and leads back to the same page", async () => {
     const first = await startService();
     const console = await open({}, first.url);
     await console.signIn();
-    await console.look("u_1");
+    await console.showKey("u_1");
     await first.stop();
     const second = await startService({ PORT: new URL(first.url).port, LIMITER_ADMIN_TOKENS: "another-token" });
     await console.advance(2);
-    expect(await console.alert.innerText()).toMatch(/^This token is not in force/);
+    expect(await console.alert.innerText()).toMatch(/^This token is not valid/);
     expect(await console.page.evaluate(() => sessionStorage.length)).toBe(0);
     await console.token.fill("another-token");
     await console.page.keyboard.press("Enter");
     await console.heading("user:u_1").waitFor();
-    // It may have asked while neither was there.
+    // The page may have sent a request while neither service ran.
     expect(console.errors.splice(0).filter((error) => !error.includes("ERR_CONNECTION_REFUSED"))).toEqual([]);
     await second.stop();
   });
 
-  test("outlasts a service that is away for a while, which is told", async () => {
+  test("survives a service that is down for a while, and shows that it is down", async () => {
     const first = await startService();
     const console = await open({}, first.url);
     await console.signIn();
@@ -63,7 +63,7 @@ describe("signing in to the console", () => {
 });
 
 describe("the overview", () => {
-  test("shows a denial that just happened, and who was denied most", async () => {
+  test("shows a denial that just happened, and the keys denied most", async () => {
     for (let i = 0; i < 7; i++) await chat("u_1");
     for (let i = 0; i < 6; i++) await chat("u_2");
     const console = await openSignedIn();
@@ -84,9 +84,9 @@ describe("the overview", () => {
     await console.counter("chat / caller").waitFor();
   });
 
-  test("counts by policy, over an hour and over a day", async () => {
+  test("shows totals by policy over an hour and over a day", async () => {
     await chat("u_1");
-    await addUp();
+    await flushCounts();
     await advanceLimiter(7_200);
     await caller.consume("upload", { user: "u_1" });
     const console = await openSignedIn();
@@ -100,7 +100,7 @@ describe("the overview", () => {
     expect(await console.page.locator(".legend").innerText()).toMatch(/allowed 1\b/);
   });
 
-  test("is drawn, and tells the figures of what is pointed at", async () => {
+  test("draws the chart, and shows the figures under the pointer", async () => {
     await chat("u_1");
     const console = await openSignedIn();
     const canvas = console.page.locator("canvas");
@@ -116,7 +116,7 @@ describe("the overview", () => {
   });
 });
 
-test("the policies in force are listed, with what each layer counts by", async () => {
+test("the policies page lists the policies in force with the attributes that each layer counts by", async () => {
   const console = await openSignedIn();
   await console.goTo("Policies");
   await console.heading("upload").waitFor();
@@ -128,7 +128,7 @@ test("the policies in force are listed, with what each layer counts by", async (
   ]);
 });
 
-test("an hour of traffic, for the docs", async () => {
+test("shows an hour of traffic, for the docs", async () => {
   for (let minute = 0; minute < 60; minute++) {
     const busy = 10 + Math.round(6 * Math.sin(minute / 7) + 4 * Math.sin(minute / 2.3));
     const requests = Array.from({ length: 4 * busy }, (_, i) => {
@@ -138,7 +138,7 @@ test("an hour of traffic, for the docs", async () => {
     });
     const response = await caller.post("/v1/batch", { requests });
     expect(response.status).toBe(200);
-    await addUp();
+    await flushCounts();
     await advanceLimiter(minute < 59 ? 60 : 3);
   }
   const console = await openSignedIn();
@@ -146,7 +146,7 @@ test("an hour of traffic, for the docs", async () => {
   await console.screenshot("console-overview");
 });
 
-test("the last minutes of a key, for the docs", async () => {
+test("shows the last minutes of a key, for the docs", async () => {
   for (const [cost, seconds] of [
     [1, 240],
     [3, 900],
@@ -161,7 +161,7 @@ test("the last minutes of a key, for the docs", async () => {
     await advanceLimiter(seconds);
   }
   const console = await openSignedIn();
-  await console.look("u_1");
+  await console.showKey("u_1");
   await console.page.getByLabel("What if the limits were").fill("3/minute, 20/hour");
   await console.page.getByText("would have been denied").waitFor();
   await console.screenshot("console-key");

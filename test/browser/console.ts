@@ -1,6 +1,6 @@
 /**
- * The console of a real service whose clock stands still, in a real browser. The service is reset for each test, and
- * afterwards nothing may have gone wrong in any page.
+ * The console of a real service in a real browser. The service's clock stands still. Each test starts with empty counters,
+ * and no page may have an error at its end.
  */
 import { type Browser, type BrowserContextOptions, chromium } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
@@ -34,8 +34,10 @@ afterEach(async () => {
   opened = [];
   for (const { page } of pages) await page.context().close();
   expect(pages.flatMap(({ errors }) => errors)).toEqual([]);
-  // Nobody else is asked for anything.
-  expect(pages.flatMap(({ requested, url }) => requested.filter((one) => !one.startsWith(`${url}/`)))).toEqual([]);
+  // Pages send requests to the service only.
+  expect(
+    pages.flatMap(({ requestedUrls, url }) => requestedUrls.filter((requested) => !requested.startsWith(`${url}/`))),
+  ).toEqual([]);
 });
 
 export function startService(more: Record<string, string> = {}): Promise<ServiceProcess> {
@@ -69,8 +71,8 @@ export async function openSignedIn(options?: BrowserContextOptions): Promise<Con
   return page;
 }
 
-/** What was counted until now has its minute, wherever the clock goes. */
-export const addUp = () => caller.admin("/v1/stats");
+/** Counts all decisions so far in their minutes, before the clock moves. */
+export const flushCounts = () => caller.admin("/v1/stats");
 
 export const chat = async (user: string, cost = 1) =>
   (await caller.consume("chat", { user, ip: ADDRESS }, cost)).allowed;

@@ -1,6 +1,6 @@
 import { defineConfig } from "vitest/config";
 
-// Apart from `npm test`: these need Python and a browser, and install what is missing.
+// Not part of `npm test`: these tests need Python and a browser, and install what is missing.
 export default defineConfig({
   test: {
     name: "browser",

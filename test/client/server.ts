@@ -98,4 +98,4 @@ export const ADMITTED = {
 };
 
 /** Both ways that calls are sent. What the client promises holds on either. */
-export const TRANSPORTS = ["http", "session"] as const;
+export const TRANSPORTS = ["http", "session", "auto"] as const;

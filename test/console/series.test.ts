@@ -9,7 +9,7 @@ function stats(minutes: Record<string, Count[]>): Stats {
   return { minutes: list, denied_keys: [], error_at_most: 0 };
 }
 
-const decided = (count: number, outcome: Count["outcome"] = "allowed", policy = "chat"): Count => ({
+const decisions = (count: number, outcome: Count["outcome"] = "allowed", policy = "chat"): Count => ({
   policy,
   layer: null,
   outcome,
@@ -17,14 +17,14 @@ const decided = (count: number, outcome: Count["outcome"] = "allowed", policy = 
 });
 
 describe("decisions per minute", () => {
-  test("stand in their minute, the present one last, and minutes without any are empty", () => {
+  test("are in their minute, the current minute last, and minutes without decisions are 0", () => {
     const counted = stats({
-      "20:28": [decided(9)],
-      "20:29": [decided(3)],
-      "20:31": [decided(4), decided(2, "denied")],
+      "20:28": [decisions(9)],
+      "20:29": [decisions(3)],
+      "20:31": [decisions(4), decisions(2, "denied")],
     });
-    const { at, rates } = seriesOf(counted, null, { minutes: 3, minutesEach: 1 }, NOW_MS);
-    expect(at.map((seconds) => new Date(seconds * 1_000).toISOString().slice(11, 16))).toEqual([
+    const { startsAtSeconds, rates } = seriesOf(counted, null, { minutes: 3, minutesEach: 1 }, NOW_MS);
+    expect(startsAtSeconds.map((seconds) => new Date(seconds * 1_000).toISOString().slice(11, 16))).toEqual([
       "20:29",
       "20:30",
       "20:31",
@@ -35,17 +35,17 @@ describe("decisions per minute", () => {
     ]);
   });
 
-  test("over longer stretches are the mean of each", () => {
-    const counted = stats({ "20:14": [decided(15)], "20:15": [decided(30)], "20:29": [decided(15)] });
+  test("are the mean of a bucket of several minutes", () => {
+    const counted = stats({ "20:14": [decisions(15)], "20:15": [decisions(30)], "20:29": [decisions(15)] });
     const { rates } = seriesOf(counted, null, { minutes: 30, minutesEach: 15 }, NOW_MS);
     expect(rates.allowed).toEqual([3, 0]);
   });
 
-  test("are of one policy, or of all, and count a decision once whatever layers denied it", () => {
+  test("are of one policy or of all, and count a decision once, however many layers denied it", () => {
     const denials = [
-      decided(2, "denied"),
-      { ...decided(2, "denied"), layer: "caller" },
-      decided(5, "denied", "upload"),
+      decisions(2, "denied"),
+      { ...decisions(2, "denied"), layer: "caller" },
+      decisions(5, "denied", "upload"),
     ];
     const of = (policy: string | null) =>
       seriesOf(stats({ "20:31": denials }), policy, { minutes: 1, minutesEach: 1 }, NOW_MS).rates.denied;
@@ -53,10 +53,10 @@ describe("decisions per minute", () => {
   });
 });
 
-test("totals of a policy add up all minutes, the busiest policy first", () => {
+test("totals add up all minutes of a policy, the busiest policy first", () => {
   const counted = stats({
-    "20:30": [decided(1), decided(2, "denied")],
-    "20:31": [decided(1), decided(50, "allowed", "upload"), { ...decided(9, "denied"), layer: "ip" }],
+    "20:30": [decisions(1), decisions(2, "denied")],
+    "20:31": [decisions(1), decisions(50, "allowed", "upload"), { ...decisions(9, "denied"), layer: "ip" }],
   });
   const totals = totalsByPolicy(counted);
   expect(totals.map(([policy, { allowed, denied, error }]) => [policy, allowed, denied, error])).toEqual([

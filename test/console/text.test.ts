@@ -26,11 +26,11 @@ test.each([
   "1 per day",
   "1,000,000 per 31 days",
   "2 concurrent per 5 minutes",
-])("the limit %s is written as it is read", (text) => {
+])("the limit %s is formatted as it was written", (text) => {
   expect(limitText(parseLimit(text.replaceAll(",", "")))).toBe(text);
 });
 
-test("an instant has its date unless it is today, and its year unless it is this one", () => {
+test("an instant has its date unless it is today, and its year unless it is this year", () => {
   const nowMs = new Date(2026, 10, 24, 20, 0, 0).getTime();
   const at = (year: number, month: number, day: number) => new Date(year, month, day, 9, 5, 7, 8).getTime();
   expect(instantText(at(2026, 10, 24), nowMs)).toBe("09:05:07");
@@ -39,9 +39,9 @@ test("an instant has its date unless it is today, and its year unless it is this
   expect(instantText(at(2027, 0, 1), nowMs)).toBe("1 Jan 2027, 09:05");
 });
 
-describe("the address of a page", () => {
+describe("the fragment of a page", () => {
   test.each(["user:u_1", "user:a/b?c#d%20 é", "ip:2001:db8:1:2::/64", "user:<b>", "user:policies"])(
-    "of the key %s leads to it",
+    "leads to the key %s",
     (key) => {
       expect(routeOf(hrefOfKey(key))).toEqual({ page: "key", key });
     },
@@ -52,7 +52,7 @@ describe("the address of a page", () => {
     ["#/policies", { page: "policies" }],
     ["#/keys/", { page: "overview" }],
     ["#/keys/user:%zz", { page: "key", key: "user:%zz" }],
-  ])("%j is read", (hash, route) => {
+  ])("%j is read as a page", (hash, route) => {
     expect(routeOf(hash)).toEqual(route);
   });
 });
@@ -65,20 +65,20 @@ test.each([
   ["203.0.113.7", "ip:203.0.113.7"],
   ["2001:db8:1:2::/64", "ip:2001:db8:1:2::/64"],
   ["ip:203.0.113.7", "ip:203.0.113.7"],
-])("looking for %s is looking for the key %s", (text, key) => {
+])("a search for %s finds the key %s", (text, key) => {
   expect(keyOf(text, ["user", "ip", "org"])).toBe(key);
 });
 
-test("the service's time is learnt from when its answers say that they were written", () => {
+test("the service's time follows from the Date of its answers", () => {
   const clock = new ServiceClock();
   const localMs = Date.now();
   const ahead = () => Math.round((clock.now() - Date.now()) / 1_000);
-  clock.hear(null, localMs, localMs);
+  clock.adjust(null, localMs, localMs);
   expect(ahead()).toBe(0);
-  // Within what the seconds of the date leave open, there is nothing to correct.
-  clock.hear(new Date(localMs - (localMs % 1_000)).toUTCString(), localMs, localMs + 50);
+  // The Date is exact to the second, so a smaller difference is not corrected.
+  clock.adjust(new Date(localMs - (localMs % 1_000)).toUTCString(), localMs, localMs + 50);
   expect(ahead()).toBe(0);
-  clock.hear(new Date(localMs + 3_600_000).toUTCString(), localMs, localMs);
+  clock.adjust(new Date(localMs + 3_600_000).toUTCString(), localMs, localMs);
   expect(ahead()).toBeGreaterThanOrEqual(3_599);
   expect(ahead()).toBeLessThanOrEqual(3_600);
 });

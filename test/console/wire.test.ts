@@ -3,7 +3,7 @@ import type * as wire from "../../console/wire";
 import type * as admin from "../../src/request/admin-schema";
 import type * as schema from "../../src/request/schema";
 
-test("the console reads what the service answers", () => {
+test("the console's types match the answers of the service", () => {
   expectTypeOf<schema.PolicyList["policies"][number]["layers"]>().toExtend<readonly wire.LayerState[]>();
   expectTypeOf<admin.KeyState>().toExtend<wire.KeyState>();
   expectTypeOf<admin.Stats>().toExtend<wire.Stats>();

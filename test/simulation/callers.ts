@@ -7,6 +7,7 @@ import { Refusal } from "../../src/request/refusal";
 import type { Chance } from "../../tools/chance";
 import { groupBy } from "../../tools/group-by";
 import type { CallerCall, Outcome } from "./admissions";
+import type { Hub, Hubs } from "./hubs";
 import type { Network } from "./network";
 import { type AnsweredCall, type BatchPosition, eventNameOf } from "./record";
 import type { Scheduler } from "./scheduler";
@@ -20,6 +21,8 @@ export interface Habits {
   readonly requests: Range;
   /** The share of requests that are batches, and how many calls a batch has. */
   readonly batchShare: number;
+  /** The share of batches that are messages of sessions, and so decided by a hub. */
+  readonly hubShare: number;
   readonly batchSize: Range;
   /** The share of requests that reuse an earlier id, mostly around the instant at which it is forgotten. */
   readonly returnShare: number;
@@ -70,6 +73,7 @@ export class Callers {
   constructor(
     private readonly config: Config,
     private readonly isolates: readonly Isolate[],
+    private readonly hubs: Hubs,
     private readonly network: Network,
     private readonly scheduler: Scheduler,
     private readonly chance: Chance,
@@ -229,13 +233,14 @@ export class Callers {
 
   /** Resolves with whether each call was answered. */
   #sendBatch(batch: string, toSend: readonly CallToSend[], isFirst = true): Promise<boolean[]> {
-    const { limiter, number } = this.chance.of(this.isolates);
-    const limiterOf = limiter.forBatch();
+    const hub = this.chance.is(this.habits.hubShare) ? this.hubs.next() : undefined;
+    const { limiter, number } = hub?.isolate ?? this.chance.of(this.isolates);
+    const limiterOf = limiter.forBatch(hub?.queues);
     const alike = groupBy(toSend, ({ op, request }) => `${op} ${eventNameOf(request)}`);
     const isOnly = ({ op, request }: CallToSend) => alike.get(`${op} ${eventNameOf(request)}`)?.length === 1;
     return Promise.all(
       toSend.map((call, index) =>
-        this.#sendTo(call, limiterOf(index), number, { batch, index, isFirst: isFirst && isOnly(call) }),
+        this.#sendTo(call, limiterOf(index), number, { batch, index, isFirst: isFirst && isOnly(call) }, hub),
       ),
     );
   }
@@ -246,18 +251,20 @@ export class Callers {
   }
 
   /** Resolves with whether the caller got an answer that settles the matter. */
-  async #sendTo(call: CallToSend, limiter: Limiter, isolate: number, batchPosition?: BatchPosition): Promise<boolean> {
+  async #sendTo(
+    call: CallToSend,
+    limiter: Limiter,
+    isolate: number,
+    batchPosition?: BatchPosition,
+    hub?: Hub,
+  ): Promise<boolean> {
     const { scheduler, network } = this;
     const { op, request } = call;
     const sentAtMs = scheduler.nowMs;
     const executionsBefore = network.executions.length;
     try {
-      const decision =
-        op === "check"
-          ? await limiter.check(request)
-          : op === "settle" || op === "release"
-            ? { allowed: true, replayed: false, ...(await limiter[op](request)) }
-            : await limiter.consume({ ...request, isNew: request.isNew ?? false, aliases: [] }, () => {});
+      const decided = decide(call, limiter);
+      const decision = await (hub ? hub.answered(decided) : decided);
       const [answeredAtMs, executionsAfter] = [scheduler.nowMs, network.executions.length];
       const span = { sentAtMs, answeredAtMs, executionsBefore, executionsAfter };
       this.answered.push({ op, isolate, request, decision, ...span, ...(batchPosition && { batchPosition }) });
@@ -351,6 +358,12 @@ export function numberIn([least, most]: Range, chance: Chance): number {
 }
 
 /** The outcomes of refused calls, by the kind of the refusal. */
+async function decide({ op, request }: CallToSend, limiter: Limiter): Promise<AnsweredCall["decision"]> {
+  if (op === "check") return limiter.check(request);
+  if (op === "settle" || op === "release") return { allowed: true, replayed: false, ...(await limiter[op](request)) };
+  return limiter.consume({ ...request, isNew: request.isNew ?? false, aliases: [] }, () => {});
+}
+
 const OUTCOMES = new Map<string, Outcome>([
   ["unreachable", "unreachable"],
   ["unknown-decision", "unknown decision"],

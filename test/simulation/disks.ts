@@ -5,7 +5,7 @@ import type { Network } from "./network";
 import type { SimulatedObject } from "./simulated-object";
 import { storedEvents } from "./system";
 
-/** The disks must hold what the model holds: no event twice, none lost, none invented. */
+/** The disks must hold what the model holds: no event more often, none lost, none invented. */
 export function mistakesOnDisks({ objects, overrideChanges }: Network, model: Model): string[] {
   const overriddenKeys = new Set(overrideChanges.map(({ key }) => key));
   return [...objects.values()].flatMap((object) => [

@@ -5,6 +5,7 @@ import { Admins, USUAL_DUTIES } from "./admins";
 import { type Margins, mistakesInAdmissions } from "./admissions";
 import { Callers, numberIn } from "./callers";
 import { delayedCalls } from "./delays";
+import { Hubs } from "./hubs";
 import { Judge } from "./judge";
 import { LONGEST_DELAY_MS, Network, NO_FAULTS } from "./network";
 import {
@@ -56,7 +57,8 @@ async function runAndJudge(
   const isolates = Array.from({ length: 1 + chance.below(MOST_ISOLATES) }, (_, number) =>
     newIsolate(number, config, network, scheduler, chance.below(100_000)),
   );
-  const callers = new Callers(config, isolates, network, scheduler, chance, habits);
+  const hubs = new Hubs(MOST_ISOLATES, config, network, scheduler, chance, network.faults.hubDeath);
+  const callers = new Callers(config, isolates, hubs, network, scheduler, chance, habits);
   const admins = new Admins(config, isolates, network, scheduler, chance, duties);
   const requests = numberIn(habits.requests, chance);
   const everybody = Promise.all(

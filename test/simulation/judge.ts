@@ -57,7 +57,7 @@ export class Judge {
     if (isFaultless) this.#checkNothingLeftOver();
     // A full disk may refuse one call of a message, and take it when the message is repeated.
     if (network.faults.diskFull === 0) this.mistakes.push(...batchesOutOfOrder(answered, network.executions));
-    if (network.retriesAfterOverload > 0) this.#mistake("an overloaded object was asked again");
+    if (network.retriesAfterOverload > 0) this.#mistake("a call to an overloaded object was retried");
     return this.mistakes;
   }
 

@@ -21,6 +21,8 @@ export interface Faults {
   readonly diskFull: number;
   readonly overloaded: number;
   readonly clockJump: number;
+  /** The share of a hub's batches during which it dies. */
+  readonly hubDeath: number;
 }
 
 export const NO_FAULTS: Faults = {
@@ -31,6 +33,7 @@ export const NO_FAULTS: Faults = {
   diskFull: 0,
   overloaded: 0,
   clockJump: 0,
+  hubDeath: 0,
 };
 
 type OverrideResult = { readonly stored: KeyOverride | undefined } | { readonly error: string };

@@ -64,6 +64,7 @@ export const LONGEST_WINDOW_MS = 60_000;
 export const USUAL_HABITS: Habits = {
   requests: [1, 5],
   batchShare: 0,
+  hubShare: 0.4,
   batchSize: [1, 6],
   returnShare: 0,
   mostReturning: Number.POSITIVE_INFINITY,
@@ -324,5 +325,6 @@ export function drawFaults(chance: Chance, { hasSteadyClocks }: Plan): Faults {
     diskFull: sometimes(0.2),
     overloaded: sometimes(0.1),
     clockJump: hasSteadyClocks ? 0 : sometimes(0.2),
+    hubDeath: sometimes(0.3),
   };
 }

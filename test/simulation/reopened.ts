@@ -14,7 +14,7 @@ interface RunningObject {
 
 /**
  * Compares an object in memory with the same object read back from storage: both must give the same results. The calls are
- * decided twice: by a new object on the same disk, whose writes are taken back, and then by the running object. Results
+ * decided twice: by a new object on the same disk, whose writes are rolled back, and then by the running object. Results
  * are compared as text, right or wrong.
  */
 export function compareWithReopened(

@@ -8,6 +8,9 @@ interface Task {
   readonly work: () => void;
 }
 
+/** A run with more tasks does not end. */
+const MOST_TASKS = 10_000_000;
+
 /** Virtual time. Tasks run in the order of their times. Everything that a task sets off runs before the next task. */
 export class Scheduler implements Timing {
   nowMs = 1_800_000_000_000;
@@ -37,16 +40,15 @@ export class Scheduler implements Timing {
 
   /** Runs until no task is left. */
   async run(): Promise<void> {
-    for (;;) {
-      // Lets every promise settle that can: they may add tasks.
-      await setImmediate();
-      if (this.#tasks.length === 0) return;
+    let runs = 0;
+    // `setImmediate` lets every promise settle that can: they may add tasks.
+    for (await setImmediate(); this.#tasks.length > 0; await setImmediate())
       for (let task = this.#tasks.shift(); task; task = this.#tasks.shift()) {
+        if (++runs > MOST_TASKS) throw new Error(`still running after ${MOST_TASKS} tasks`);
         this.nowMs = task.atMs;
         task.work();
         await settled();
       }
-    }
   }
 }
 

@@ -58,16 +58,23 @@ def portal() -> Generator[BlockingPortal, None, None]:
         yield portal
 
 
-@pytest.fixture(params=["Limiter", "AsyncLimiter", "AsyncLimiter, batch"])
+_OVER_HTTP = ["Limiter", "AsyncLimiter, http"]
+
+#: For faults that no single message of a session can have.
+HTTP_ONLY = pytest.mark.parametrize("make", _OVER_HTTP, indirect=True)
+
+
+@pytest.fixture(params=[*_OVER_HTTP, "AsyncLimiter, session"])
 def make(request: pytest.FixtureRequest, portal: BlockingPortal) -> Generator[Make, None, None]:
-    """Constructs clients of each kind, and closes them at the end of the test."""
+    """Constructs clients of each kind and transport, and closes them at the end of the test."""
     limiters: list[Limiter] = []
 
     def make(url: str, token: str = "token", **options: Any) -> Limiter:
+        client, _, transport = request.param.partition(", ")
         limiter = (
             Limiter(url, token, **options)
-            if request.param == "Limiter"
-            else cast(Limiter, Blocking(portal, AsyncLimiter(url, token, batch="batch" in request.param, **options)))
+            if client == "Limiter"
+            else cast(Limiter, Blocking(portal, AsyncLimiter(url, token, transport=transport, **options)))
         )
         limiters.append(limiter)
         return limiter

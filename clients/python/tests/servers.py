@@ -1,4 +1,4 @@
-"""Real servers that misbehave, and a way to the service that tests can block."""
+"""Real servers that misbehave, over HTTP and in sessions alike."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
-import anyio
-import anyio.lowlevel
-import httpx
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 
-#: Responds to a request on its connection.
-Behaviour = Callable[[socket.socket, str], None]
+
+class Connection(Protocol):
+    """A socket, or a session in which an HTTP response becomes the answer to a message."""
+
+    def sendall(self, data: bytes, /) -> None: ...
+    def shutdown(self, how: int, /) -> None: ...
+
+
+#: Responds to a request on its connection. A message of a session is a request too.
+Behaviour = Callable[[Connection, str], None]
 
 
 @dataclass
@@ -64,7 +72,11 @@ def accepting(handle: Callable[[socket.socket], None]) -> Generator[Listening, N
 @dataclass
 class Misbehaving:
     listening: Listening
-    #: All requests as text, in order.
+    #: The heads of the requests for a session.
+    handshakes: list[str] = field(default_factory=list)
+    pings: int = 0
+    answers_pings: bool = True
+    #: All other requests as text, in order.
     requests: list[str] = field(default_factory=list)
     #: The client's address of each request: requests with the same address shared a connection.
     peers: list[tuple[str, int]] = field(default_factory=list)
@@ -93,10 +105,10 @@ class Misbehaving:
 
 
 def _field(request: str, name: str) -> str | None:
-    """The idempotency key or the attempt: a header of a single call, a field of the only call in a batch."""
-    head, _, body = request.partition("\r\n\r\n")
-    if "/v1/batch " in head:
-        (item,) = json.loads(body)["requests"]
+    """The idempotency key or the attempt: a header over HTTP, a field of the only request of a message."""
+    head, _, _ = request.partition("\r\n\r\n")
+    if request.startswith("{"):
+        (item,) = json.loads(request)["requests"]
         value = item.get({"key": "idempotency_key"}.get(name, name))
         return None if value is None else str(value)
     values = [line.partition(": ")[2] for line in head.split("\r\n") if line.lower().startswith(f"idempotency-{name}:")]
@@ -104,39 +116,129 @@ def _field(request: str, name: str) -> str | None:
 
 
 @contextmanager
-def misbehaving(behaviours: Sequence[Behaviour]) -> Generator[Misbehaving, None, None]:
-    """A server with a behaviour for each request, in order. The last behaviour repeats."""
+def misbehaving(
+    behaviours: Sequence[Behaviour], *, handshake: Behaviour | None = None
+) -> Generator[Misbehaving, None, None]:
+    """
+    A server with a behaviour for each request, in order. The last behaviour repeats. It opens sessions, unless there is
+    a behaviour for the `handshake`.
+    """
     lock = threading.Lock()
+
+    def behave(connection: Connection, request: str, peer: tuple[str, int]) -> None:
+        with lock:
+            behaviour = behaviours[min(len(server.requests), len(behaviours) - 1)]
+            server.requests.append(request)
+            server.peers.append(peer)
+            server.in_flight += 1
+            server.most_in_flight = max(server.most_in_flight, server.in_flight)
+        try:
+            behaviour(connection, request)
+        finally:
+            with lock:
+                server.in_flight -= 1
 
     def handle(connection: socket.socket) -> None:
         while (request := _read_request(connection)) is not None:
+            peer = connection.getpeername()
+            if not request.partition("\r\n")[0].endswith("/v1/session HTTP/1.1"):
+                behave(connection, request, peer)
+                continue
             with lock:
-                behaviour = behaviours[min(len(server.requests), len(behaviours) - 1)]
-                server.requests.append(request)
-                server.peers.append(connection.getpeername())
-                server.in_flight += 1
-                server.most_in_flight = max(server.most_in_flight, server.in_flight)
-            try:
-                behaviour(connection, request)
-            finally:
-                with lock:
-                    server.in_flight -= 1
+                server.handshakes.append(request)
+            if handshake is None:
+                return _serve_session(server, connection, request, peer, behave)
+            handshake(connection, request)
 
     with accepting(handle) as listening:
         server = Misbehaving(listening)
         yield server
 
 
-def hangs(_connection: socket.socket, _request: str) -> None:
+class SessionConnection:
+    """Sends what a behaviour responds as the answer to a message, or what is no JSON object as it is."""
+
+    def __init__(self, connection: socket.socket, framing: ServerProtocol, message: str) -> None:
+        self._connection = connection
+        self._framing = framing
+        self._message = json.loads(message)
+        self._is_inside_body = False
+
+    def shutdown(self, how: int) -> None:
+        self._connection.shutdown(how)
+
+    def sendall(self, data: bytes) -> None:
+        if self._is_inside_body:
+            return self._connection.sendall(data)
+        head, _, body = data.partition(b"\r\n\r\n")
+        if not _is_complete(data):
+            # The frame of a long text, without the text.
+            self._is_inside_body = True
+            return self._connection.sendall(b"\x81\x7f" + (100_000).to_bytes(8, "big"))
+        self.send_text(self._answer(head.decode(), body) or body)
+
+    def answer(self, **fields: object) -> None:
+        """Answers the message with these fields, and its id."""
+        self.send_text(json.dumps({"id": self._message["id"], **fields}).encode())
+
+    def close(self, code: int, reason: str) -> None:
+        self._framing.send_close(code, reason)
+        self._connection.sendall(b"".join(self._framing.data_to_send()))
+
+    def send_text(self, text: bytes) -> None:
+        self._framing.send_text(text)
+        self._connection.sendall(b"".join(self._framing.data_to_send()))
+
+    def _answer(self, head: str, body: bytes) -> bytes | None:
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
+        status, *lines = head.split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        result = {"status": int(status.split(" ")[1]), "headers": headers, "body": value}
+        results = [result] * len(self._message["requests"])
+        return json.dumps({"id": self._message["id"], "results": results}).encode()
+
+
+def _serve_session(
+    server: Misbehaving,
+    connection: socket.socket,
+    request: str,
+    peer: tuple[str, int],
+    behave: Callable[[Connection, str, tuple[str, int]], None],
+) -> None:
+    framing = ServerProtocol(max_size=None)
+    data = request.encode()
+    while data:
+        framing.receive_data(data)
+        for event in framing.events_received():
+            if isinstance(event, Request):
+                framing.send_response(framing.accept(event))
+            elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
+                text = bytes(event.data).decode()
+                if text == "ping":
+                    server.pings += 1
+                    if server.answers_pings:
+                        framing.send_text(b"pong")
+                    continue
+                behave(SessionConnection(connection, framing, text), text, peer)
+        connection.sendall(b"".join(framing.data_to_send()))
+        if framing.close_rcvd is not None:
+            return
+        data = connection.recv(65_536)
+
+
+def hangs(_connection: Connection, _request: str) -> None:
     """Never responds."""
 
 
-def hangs_up(connection: socket.socket, _request: str) -> None:
+def hangs_up(connection: Connection, _request: str) -> None:
     """Closes the connection instead of a response."""
     connection.shutdown(socket.SHUT_RDWR)
 
 
-def trickles(connection: socket.socket, _request: str) -> None:
+def trickles(connection: Connection, _request: str) -> None:
     """Sends an endless body, a byte at a time."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n")
     while True:
@@ -145,7 +247,7 @@ def trickles(connection: socket.socket, _request: str) -> None:
 
 
 def responds(status: str, body: str, *headers: str, is_kept_open: bool = False) -> Behaviour:
-    def respond(connection: socket.socket, _request: str) -> None:
+    def respond(connection: Connection, _request: str) -> None:
         end = [] if is_kept_open else ["Connection: close"]
         head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body.encode())}", *end, *headers]
         connection.sendall(("\r\n".join(head) + "\r\n\r\n" + body).encode())
@@ -174,60 +276,3 @@ def _is_complete(request: bytes) -> bool:
     head, end, body = request.partition(b"\r\n\r\n")
     lengths = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     return end != b"" and len(body) >= sum(lengths)
-
-
-class Road(httpx.AsyncBaseTransport):
-    """The way to the service. While it is closed, requests wait before it."""
-
-    def __init__(self, *, is_open: bool = True) -> None:
-        self._inner = httpx.AsyncHTTPTransport()
-        self.bodies: list[dict[str, Any]] = []
-        self.cancelled = 0
-        self._opened = anyio.Event()
-        if is_open:
-            self.open()
-
-    def open(self) -> None:
-        self._opened.set()
-
-    def close(self) -> None:
-        self._opened = anyio.Event()
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.bodies.append(json.loads(request.content))
-        try:
-            await self._opened.wait()
-        except BaseException:
-            self.cancelled += 1
-            raise
-        return await self._inner.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    @property
-    def users(self) -> list[list[str]]:
-        return [[item["subject"]["user"] for item in body["requests"]] for body in self.bodies]
-
-    async def wait_for(self, requests: int) -> None:
-        with anyio.fail_after(30):
-            while len(self.bodies) < requests:
-                await anyio.lowlevel.checkpoint()
-
-
-class LossyRoad(Road):
-    """Requests always arrive. Their responses are lost until the road is opened."""
-
-    def __init__(self) -> None:
-        super().__init__(is_open=False)
-        self.arrived = anyio.Event()
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.bodies.append(json.loads(request.content))
-        response = await self._inner.handle_async_request(request)
-        await response.aread()
-        await response.aclose()
-        if not self._opened.is_set():
-            self.arrived.set()
-            await anyio.sleep_forever()
-        return response

@@ -12,7 +12,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 from applications import a_streaming_app, press_stop
-from servers import LossyRoad, Road, hangs, misbehaving
+from roads import ClosedRoad, LossyRoad, Road
+from servers import hangs, misbehaving
 
 from exact_limiter import AsyncLimiter, Decision, Layer
 from exact_limiter.fastapi import Charge
@@ -21,11 +22,12 @@ from exact_limiter.testing import LimiterService
 USER = {"user": "u_1", "ip": "203.0.113.7"}
 LAYERS = [Layer("job", "u_1", ["2 concurrent per 5 minutes", "10/minute"])]
 
-BATCH = pytest.mark.parametrize("batch", [False, True], ids=["alone", "in batches"])
+EACH_TRANSPORT = pytest.mark.parametrize("transport", ["http", "session"])
 
 
-def client_of(limiter: LimiterService, batch: bool, **options: Any) -> AsyncLimiter:
-    return AsyncLimiter(limiter.url, limiter.token, **{"deadline_seconds": 30, "batch": batch, **options})
+def client_of(limiter: LimiterService, transport: Any, road: Road | None = None, **options: Any) -> AsyncLimiter:
+    url = limiter.url if road is None else road.url
+    return AsyncLimiter(url, limiter.token, **{"deadline_seconds": 30, "transport": transport, **options})
 
 
 async def take(client: AsyncLimiter) -> str:
@@ -68,13 +70,13 @@ async def used(client: AsyncLimiter, inline: bool) -> list[int]:
     return [state.used for state in decision.limits]
 
 
-@BATCH
+@EACH_TRANSPORT
 @EACH
 def test_changes_in_a_cancelled_scope_finish_one_after_the_other(
-    limiter: LimiterService, batch: bool, change: Change, inline: bool, left: list[int]
+    limiter: LimiterService, transport: Any, change: Change, inline: bool, left: list[int]
 ) -> None:
     async def main() -> None:
-        async with client_of(limiter, batch) as client:
+        async with client_of(limiter, transport) as client:
             id = await take(client)
             changes: list[object] = []
             with anyio.CancelScope() as scope:
@@ -90,14 +92,13 @@ def test_changes_in_a_cancelled_scope_finish_one_after_the_other(
     anyio.run(main)
 
 
-@BATCH
+@EACH_TRANSPORT
 @EACH
 def test_a_change_in_a_task_that_is_cancelled_repeatedly_finishes(
-    limiter: LimiterService, batch: bool, change: Change, inline: bool, left: list[int]
+    limiter: LimiterService, transport: Any, change: Change, inline: bool, left: list[int]
 ) -> None:
     async def main() -> None:
-        road = Road()
-        async with client_of(limiter, batch, transport=road) as client:
+        async with Road(limiter.url) as road, client_of(limiter, transport, road) as client:
             id = await take(client)
             road.close()
             before = len(road.bodies)
@@ -117,12 +118,12 @@ def test_a_change_in_a_task_that_is_cancelled_repeatedly_finishes(
     asyncio.run(main())
 
 
-@BATCH
+@EACH_TRANSPORT
 @EACH
 def test_a_change_finishes_while_asyncio_shuts_down(
-    limiter: LimiterService, batch: bool, change: Change, inline: bool, left: list[int]
+    limiter: LimiterService, transport: Any, change: Change, inline: bool, left: list[int]
 ) -> None:
-    client = client_of(limiter, batch)
+    client = client_of(limiter, transport)
     kept: list[asyncio.Task[None]] = []
 
     async def stream(id: str) -> None:
@@ -143,11 +144,10 @@ def test_a_change_finishes_while_asyncio_shuts_down(
     asyncio.run(look())
 
 
-@BATCH
-def test_a_change_starts_again_after_asyncio_cancels_all_tasks(limiter: LimiterService, batch: bool) -> None:
+@EACH_TRANSPORT
+def test_a_change_starts_again_after_asyncio_cancels_all_tasks(limiter: LimiterService, transport: Any) -> None:
     async def main() -> None:
-        road = Road()
-        async with client_of(limiter, batch, transport=road) as client:
+        async with Road(limiter.url) as road, client_of(limiter, transport, road) as client:
             id = await take(client)
             road.close()
             before = len(road.bodies)
@@ -185,7 +185,7 @@ def test_a_change_without_a_response_ends_within_the_deadline_and_is_logged(
 
 
 async def look_at(limiter: LimiterService) -> list[list[int]]:
-    async with client_of(limiter, False) as client:
+    async with client_of(limiter, "auto") as client:
         return [await used(client, inline=False), await used(client, inline=True)]
 
 
@@ -196,18 +196,17 @@ CONSUMES: list[Consume] = [
 ]
 
 
-@BATCH
+@EACH_TRANSPORT
 @pytest.mark.parametrize("consume", CONSUMES, ids=["by policy", "inline"])
-@pytest.mark.parametrize("road_of", [lambda: Road(is_open=False), LossyRoad], ids=["before arrival", "before response"])
+@pytest.mark.parametrize("road_of", [ClosedRoad, LossyRoad], ids=["before arrival", "before response"])
 def test_a_cancelled_consume_is_rolled_back_in_the_background(
     limiter: LimiterService,
-    batch: bool,
+    transport: Any,
     consume: Callable[[AsyncLimiter], Awaitable[object]],
-    road_of: Callable[[], Road],
+    road_of: Callable[[str], Road],
 ) -> None:
     async def main() -> None:
-        road = road_of()
-        async with client_of(limiter, batch, transport=road) as client:
+        async with road_of(limiter.url) as road, client_of(limiter, transport, road) as client:
             task = asyncio.ensure_future(consume(client))
             await road.wait_for(1)
             if isinstance(road, LossyRoad):
@@ -223,9 +222,9 @@ def test_a_cancelled_consume_is_rolled_back_in_the_background(
     asyncio.run(main())
 
 
-@BATCH
-def test_a_consume_that_ends_with_its_loop_is_rolled_back(limiter: LimiterService, batch: bool) -> None:
-    client = client_of(limiter, batch)
+@EACH_TRANSPORT
+def test_a_consume_that_ends_with_its_loop_is_rolled_back(limiter: LimiterService, transport: Any) -> None:
+    client = client_of(limiter, transport)
     tasks: list[asyncio.Future[Decision]] = []
 
     async def main() -> None:
@@ -239,11 +238,10 @@ def test_a_consume_that_ends_with_its_loop_is_rolled_back(limiter: LimiterServic
         assert asyncio.run(look_at(limiter)) == [[0, 0], [0, 0]]
 
 
-@BATCH
-def test_a_cancelled_consume_with_a_key_of_the_caller_stays_charged(limiter: LimiterService, batch: bool) -> None:
+@EACH_TRANSPORT
+def test_a_cancelled_consume_with_a_key_of_the_caller_stays_charged(limiter: LimiterService, transport: Any) -> None:
     async def main() -> None:
-        road = LossyRoad()
-        async with client_of(limiter, batch, transport=road) as client:
+        async with LossyRoad(limiter.url) as road, client_of(limiter, transport, road) as client:
             with anyio.move_on_after(30) as scope:
                 async with anyio.create_task_group() as group:
                     group.start_soon(lambda: client.consume("jobs", USER, idempotency_key="mine"))
@@ -266,11 +264,16 @@ def test_a_failed_rollback_of_a_cancelled_consume_is_logged(caplog: pytest.LogCa
     assert [record.args[0] for record in caplog.records if isinstance(record.args, tuple)] == ["/v1/consume"]
 
 
+@EACH_TRANSPORT
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
-def test_a_consume_that_on_error_allowed_can_be_settled_and_released(limiter: LimiterService, on_error: Any) -> None:
+def test_a_consume_that_on_error_allowed_can_be_settled_and_released(
+    limiter: LimiterService, transport: Any, on_error: Any
+) -> None:
     async def main() -> None:
-        road = LossyRoad()
-        async with client_of(limiter, False, transport=road, on_error=on_error, deadline_seconds=1) as client:
+        async with (
+            LossyRoad(limiter.url) as road,
+            client_of(limiter, transport, road, on_error=on_error, deadline_seconds=1) as client,
+        ):
             decision = await client.consume("jobs", USER)
             assert decision.degraded
             assert await look_at(limiter) == [[1, 1], [0, 0]]
@@ -289,7 +292,7 @@ def test_an_unrecorded_consume_that_on_error_allowed_is_not_logged_when_settled_
     limiter: LimiterService, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
-        async with client_of(limiter, False) as client:
+        async with client_of(limiter, "auto") as client:
             decision = Decision(True, "never", "jobs", 1, False, True, None, ())
             assert await Charge(decision, client, USER).settle(0) is None
             assert await Charge(decision, client, USER).release() is None
@@ -309,13 +312,13 @@ def test_a_failed_release_is_logged_once_a_minute(caplog: pytest.LogCaptureFixtu
     assert len(caplog.records) == 1
 
 
-@BATCH
+@EACH_TRANSPORT
 @pytest.mark.parametrize("spec_version", ["2.0", "2.4"])
 def test_a_user_who_stops_streams_repeatedly_is_not_locked_out(
-    limiter: LimiterService, batch: bool, spec_version: str
+    limiter: LimiterService, transport: Any, spec_version: str
 ) -> None:
     """Starlette cancels the stream of a disconnected client: by a scope up to ASGI 2.3, by an OSError from 2.4 on."""
-    client = client_of(limiter, batch)
+    client = client_of(limiter, transport)
     application = a_streaming_app(client)
 
     async def used_by_visitor() -> list[int]:

@@ -16,14 +16,14 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-from servers import Misbehaving, hangs, misbehaving, responds, switched
+from servers import Connection, Misbehaving, hangs, misbehaving, responds, switched
 
 from exact_limiter.connections import UNREACHABLE, Connections
 
 OK = responds("200 OK", "ok", is_kept_open=True)
 
 
-def closes_unannounced(connection: socket.socket, request: str) -> None:
+def closes_unannounced(connection: Connection, request: str) -> None:
     OK(connection, request)
     connection.shutdown(socket.SHUT_RDWR)
 

@@ -26,7 +26,7 @@ if kind == "Limiter":
     def check(user):
         return client.check("trial", {"user": user})
 else:
-    client = AsyncLimiter(url, token, deadline_seconds=30, batch="batch" in kind)
+    client = AsyncLimiter(url, token, deadline_seconds=30, transport=kind.split(", ")[1])
     loop = asyncio.new_event_loop()
     def check(user):
         return loop.run_until_complete(client.check("trial", {"user": user}))
@@ -58,7 +58,7 @@ assert sockets() == inherited, "the parent must keep its connection"
 """
 
 
-@pytest.mark.parametrize("kind", ["Limiter", "AsyncLimiter", "AsyncLimiter, batch"])
+@pytest.mark.parametrize("kind", ["Limiter", "AsyncLimiter, http", "AsyncLimiter, session"])
 def test_children_and_parent_each_get_their_own_responses(limiter: LimiterService, kind: str) -> None:
     command = [sys.executable, "-c", PROGRAM, limiter.url, limiter.token, kind]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=dict(os.environ))

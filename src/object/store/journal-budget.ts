@@ -46,4 +46,4 @@ export class JournalBudget {
 }
 
 /** All objects of an isolate share its 128 MB. A character of a page is one byte: only keys go beyond ASCII. */
-export const ISOLATE_BUDGET = new JournalBudget(16_000_000, 4_000_000, 250_000);
+export const ISOLATE_BUDGET = new JournalBudget(16_000_000, 8_000_000, 250_000);

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import anyio
 import httpx
 
-from . import calls
+from . import calls, messages
 from .base import DEFAULT_DEADLINE_SECONDS, MAX_CONNECTIONS, BaseLimiter, OnError, seconds_to_next_probe
-from .batches import Batches, item_of
 from .calls import Call, Layer
 from .connections import UNREACHABLE, Connections
 from .decision import Decision, Release, Settlement
@@ -24,8 +25,12 @@ from .exchange import Exchange, Outcome, Pause, Send
 from .ids import Id, Subject
 from .loops import PerLoop, run_to_completion, running_loop
 from .responses import Read, Response, decision_of, nothing_of, release_of, require_policies, settlement_of
+from .session import NoSession, Session
 
 T = TypeVar("T")
+
+#: "auto" prefers a session to HTTP.
+Transport = Literal["auto", "http", "session"]
 
 
 class _LoopState:
@@ -33,7 +38,7 @@ class _LoopState:
 
     def __init__(self, limiter: AsyncLimiter) -> None:
         self.connections = Connections(MAX_CONNECTIONS)
-        self.batches = Batches(lambda body: limiter._send(Call("POST", "/v1/batch", body), 1))
+        self.session = self._new_session(limiter)
         self.probing: asyncio.Task[None] | None = None
         #: Roll back cancelled consumes.
         self.rollbacks: set[asyncio.Task[None]] = set()
@@ -44,7 +49,19 @@ class _LoopState:
         if self.probing is not None:
             self.probing.cancel()
             await asyncio.wait([self.probing])
+        if self.session is not None:
+            await self.session.aclose()
         await self.connections.aclose()
+
+    def _new_session(self, limiter: AsyncLimiter) -> Session | None:
+        """None if no call may use a session. It is opened by the first call that does."""
+        loop = running_loop()
+        if loop is None or (limiter._transport != "auto" and limiter._transport != "session"):
+            return None
+        session = Session(limiter._url_of("/v1/session"), limiter._authorization, self.connections.ssl_context)
+        # The loop keeps an open session alive, so a client that is collected must close it.
+        weakref.finalize(self, _close_soon, loop, session, os.getpid()).atexit = False
+        return session
 
 
 class AsyncLimiter(BaseLimiter):
@@ -63,9 +80,11 @@ class AsyncLimiter(BaseLimiter):
     failure is logged, once a minute. A cancelled consume is rolled back in the background, unless the idempotency key
     is the caller's: the caller may retry it.
 
-    With `batch`, on asyncio, calls made while a request is in flight share the next request. Each keeps its own
-    deadline, cancellation and idempotency key. Calls with inline limits are sent alone. A `transport` of your own
-    is not renewed: make a client with a new transport for each event loop and after a fork.
+    On asyncio, calls go over a session, one WebSocket for each event loop: calls made in one turn of the loop share a
+    message. Each keeps its own deadline, cancellation and idempotency key. Calls go over HTTP where a WebSocket can't
+    be had, and always if they have inline limits. `transport` "http" or "session" allows only that. It may also be an
+    httpx transport of your own, which is not renewed: make a client with a new one for each event loop and after a
+    fork.
     """
 
     def __init__(
@@ -75,11 +94,11 @@ class AsyncLimiter(BaseLimiter):
         *,
         deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
         on_error: OnError = "deny",
-        batch: bool = False,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | httpx.AsyncBaseTransport = "auto",
     ) -> None:
+        if transport not in ("auto", "http", "session") and not isinstance(transport, httpx.AsyncBaseTransport):
+            raise ValueError('transport must be "auto", "http", "session" or an httpx.AsyncBaseTransport')
         self._transport = transport
-        self._batch = batch
         super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
 
     async def ready(self, *policies: str, inline: bool = False) -> None:
@@ -142,7 +161,7 @@ class AsyncLimiter(BaseLimiter):
         """Closes the connections of this event loop."""
         self._renew_after_fork()
         await self._loops.aclose()
-        if self._transport is not None:
+        if isinstance(self._transport, httpx.AsyncBaseTransport):
             await self._transport.aclose()
 
     async def __aenter__(self) -> AsyncLimiter:
@@ -171,16 +190,37 @@ class AsyncLimiter(BaseLimiter):
         if isinstance(step, Pause):
             await anyio.sleep(step.seconds)
             return None
+        session = self._loops.current().session
+        if session is not None and (request := messages.request_of(step.call, step.attempt)) is not None:
+            return await self._ask(session, request, step)
+        if self._transport == "session" and running_loop() is None:
+            raise RuntimeError('transport="session" needs asyncio')
+        return await self._send_within(step.timeout_seconds, step)
+
+    async def _ask(self, session: Session, request: bytes, step: Send) -> Outcome:
+        """Sends the call over the session, or over HTTP if there is none."""
+        began = time.monotonic()
+        if self._transport == "session" or not session.is_refused:
+            answer = await session.ask(request, step.timeout_seconds)
+            if not isinstance(answer, NoSession):
+                return answer
+            if self._transport == "session":
+                return answer.reason
+        outcome = await self._send_within(max(step.timeout_seconds + began - time.monotonic(), 0), step)
+        if isinstance(outcome, Response) and outcome.status < 500:
+            session.prefer_http()
+        return outcome
+
+    async def _send_within(self, seconds: float, step: Send) -> Outcome:
         try:
-            with anyio.fail_after(step.timeout_seconds):
-                if self._batch and (item := item_of(step.call, step.attempt)) is not None:
-                    return await self._loops.current().batches.add(item)
+            with anyio.fail_after(seconds):
                 return await self._send(step.call, step.attempt)
         except (httpx.RequestError, *UNREACHABLE) as error:
             return error
 
     async def _send(self, call: Call, attempt: int) -> Response:
-        transport = self._transport or self._loops.current().connections
+        own = self._transport
+        transport = own if isinstance(own, httpx.AsyncBaseTransport) else self._loops.current().connections
         response = await transport.handle_async_request(self._request(call, attempt))
         try:
             return Response(response.status_code, response.headers, await response.aread())
@@ -228,7 +268,10 @@ class AsyncLimiter(BaseLimiter):
         return await run_to_completion(lambda: self._run(self._change(call, read, deadline)))
 
     def _invalidate_connections(self) -> None:
-        self._loops.current().connections.invalidate()
+        state = self._loops.current()
+        state.connections.invalidate()
+        if state.session is not None:
+            state.session.drop("an answer is about another request")
 
     def _is_probing(self) -> bool:
         """A task whose loop has stopped probes nothing."""
@@ -246,6 +289,14 @@ class AsyncLimiter(BaseLimiter):
 
         task = loop.create_task(_probe_until_answered(weakref.ref(self, stop)))
         self._probing = self._loops.current().probing = task
+
+
+def _close_soon(loop: asyncio.AbstractEventLoop, session: Session, pid: int) -> None:
+    """Called in any thread. A forked child must not close the session of its parent."""
+    if os.getpid() == pid:
+        # The loop may be closed.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(session.close)
 
 
 async def _probe_until_answered(reference: weakref.ref[AsyncLimiter]) -> None:

@@ -65,7 +65,8 @@ class BaseLimiter(ABC):
         self.on_error: OnError = on_error
         #: The policies of the FastAPI dependencies, which `ready` requires.
         self.policies: set[str] = set()
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._authorization = {"Authorization": f"Bearer {token}"}
+        self._headers = {**self._authorization, "Content-Type": "application/json"}
         self._logged_at: dict[tuple[str, str, str], float] = {}
         self._init_process_state()
         self._pid = os.getpid()
@@ -142,8 +143,12 @@ class BaseLimiter(ABC):
             headers = {**headers, "Idempotency-Key": f'"{call.idempotency_key}"'}
         if call.has_new_key:
             headers["Idempotency-Attempt"] = str(attempt)
-        url = _with_path(self.url, call.path)
-        return httpx.Request(call.method, url, headers=headers, content=call.body, extensions={"timeout": timeouts})
+        return httpx.Request(
+            call.method, self._url_of(call.path), headers=headers, content=call.body, extensions={"timeout": timeouts}
+        )
+
+    def _url_of(self, path: str) -> httpx.URL:
+        return _with_path(self.url, path)
 
     def _degraded(self, call: Call, error: LimiterError) -> Decision:
         if self.on_error == "raise":

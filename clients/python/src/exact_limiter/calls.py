@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,9 +30,12 @@ def _is_any_key(_: str) -> bool:
     return True
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Call:
-    """One request, the same in every attempt: the idempotency key makes retries safe."""
+    """
+    One request, the same in every attempt: the idempotency key makes retries safe. Never changed, and not frozen only
+    because a frozen class takes three times as long to make.
+    """
 
     method: str
     path: str
@@ -62,7 +65,7 @@ class Call:
 
 
 def consume_call(policy: str, subject: Subject, cost: int, idempotency_key: Id | None) -> Call:
-    return _with_key(_call("consume", policy, subject, cost=cost), idempotency_key)
+    return _call("consume", policy, subject, _key_of(idempotency_key), cost=cost)
 
 
 def check_call(policy: str, subject: Subject, cost: int) -> Call:
@@ -78,7 +81,7 @@ def release_call(policy: str, subject: Subject, id: Id) -> Call:
 
 
 def consume_inline_call(layers: Sequence[Layer], cost: int, idempotency_key: Id | None) -> Call:
-    return _with_key(_inline_call("consume", layers, cost=cost), idempotency_key)
+    return _inline_call("consume", layers, _key_of(idempotency_key), cost=cost)
 
 
 def check_inline_call(layers: Sequence[Layer], cost: int) -> Call:
@@ -106,22 +109,28 @@ def inline_switch_call() -> Call:
     return check_inline_call([Layer("limit", "health", ["1/second"])], 1)
 
 
-def _call(op: str, policy: str, subject: Subject, **fields: str | int) -> Call:
+#: An idempotency key, and whether it is new.
+_Key = tuple[str | None, bool]
+_NO_KEY: _Key = (None, False)
+
+
+def _call(op: str, policy: str, subject: Subject, key: _Key = _NO_KEY, **fields: str | int) -> Call:
     texts = texts_of(subject)
     body = _encode({"policy": policy, "subject": texts, **fields})
     repeated = _repeated(fields)
-    return Call("POST", f"/v1/{op}", body, policy=policy, subject=texts, is_key=is_key_of(texts), **repeated)
+    return Call("POST", f"/v1/{op}", body, *key, policy=policy, subject=texts, is_key=is_key_of(texts), **repeated)
 
 
-def _inline_call(op: str, layers: Sequence[Layer], **fields: str | int) -> Call:
+def _inline_call(op: str, layers: Sequence[Layer], key: _Key = _NO_KEY, **fields: str | int) -> Call:
     texts = [text_of(layer.key, f'the key of layer "{layer.name}"') for layer in layers]
     encoded = [
-        {"name": layer.name, "key": key, "limits": list(layer.limits)} for layer, key in zip(layers, texts, strict=True)
+        {"name": layer.name, "key": text, "limits": list(layer.limits)}
+        for layer, text in zip(layers, texts, strict=True)
     ]
     body = _encode({"layers": encoded, **fields})
-    keys = {f"inline/{trimmed(key)}" for key in texts}
+    keys = {f"inline/{trimmed(text)}" for text in texts}
     path, repeated = f"/v1/inline/{op}", _repeated(fields)
-    return Call("POST", path, body, policy="inline", subject=keys, is_key=keys.__contains__, **repeated)
+    return Call("POST", path, body, *key, policy="inline", subject=keys, is_key=keys.__contains__, **repeated)
 
 
 def _repeated(fields: Mapping[str, str | int]) -> dict[str, Any]:
@@ -129,20 +138,31 @@ def _repeated(fields: Mapping[str, str | int]) -> dict[str, Any]:
     return {"cost": fields.get("cost", 1), "id": fields.get("id")}
 
 
-def _with_key(call: Call, key: Id | None) -> Call:
+def _key_of(key: Id | None) -> _Key:
+    """The key as text; a new one if there is none."""
     if key is None:
-        return replace(call, idempotency_key=str(uuid.uuid4()), has_new_key=True)
+        return _new_uuid(), True
     text = text_of(key, "idempotency_key")
     # Checked here, in the service's words: a header can't carry every string.
     if not re.fullmatch(r"[A-Za-z0-9._~:-]{1,128}", text):
         mistake = InvalidField("/idempotency_key", "must be 1 to 128 of A-Z a-z 0-9 . _ ~ : -")
         raise InvalidRequestError(400, "The request has a mistake.", [mistake])
-    return replace(call, idempotency_key=text)
+    return text, False
+
+
+def _new_uuid() -> str:
+    """As `str(uuid.uuid4())`, in half the time."""
+    digits = os.urandom(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+
+
+#: Made once: `json.dumps` makes an encoder for each call.
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _encode(body: object) -> bytes:
     """Raises InvalidRequestError above the service's limit: sent anyway, it would look like an outage."""
-    encoded = json.dumps(body, separators=(",", ":")).encode()
+    encoded = _to_json(body).encode()
     if len(encoded) > _MAX_BODY_BYTES:
         raise InvalidRequestError(413, "The request is above 8 KiB.")
     return encoded

@@ -74,6 +74,12 @@ class Connections(httpx.AsyncBaseTransport):
         """Keeps all open connections from being used again: a response on one of them was about another request."""
         self._valid.clear()
 
+    def ssl_context(self) -> ssl.SSLContext:
+        """Raises OSError for unreadable certificates."""
+        if self._ssl_context is None:
+            self._ssl_context = httpx.create_ssl_context()
+        return self._ssl_context
+
     async def aclose(self) -> None:
         idle, self._idle = self._idle, []
         for connection in idle:
@@ -85,8 +91,7 @@ class Connections(httpx.AsyncBaseTransport):
             if connection in self._valid and not connection.has_expired():
                 return connection
             await connection.aclose()
-        if origin.scheme == b"https" and self._ssl_context is None:
-            self._ssl_context = httpx.create_ssl_context()
-        connection = httpcore.AsyncHTTPConnection(origin, ssl_context=self._ssl_context, keepalive_expiry=_IDLE_SECONDS)
+        context = self.ssl_context() if origin.scheme == b"https" else None
+        connection = httpcore.AsyncHTTPConnection(origin, ssl_context=context, keepalive_expiry=_IDLE_SECONDS)
         self._valid.add(connection)
         return connection

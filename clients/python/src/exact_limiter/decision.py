@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 #: The headers that a backend passes on to its own client.
 _PASSED_ON = ("RateLimit", "RateLimit-Policy", "Retry-After")
@@ -90,19 +91,22 @@ def read_decision(body: Mapping[str, Any], headers: Mapping[str, str]) -> Decisi
     allowed, wait = _flag(body["allowed"]), body["retry_after_seconds"]
     if allowed and wait is not None:
         raise TypeError("allowed, with a wait")
-    return Decision(
-        allowed=allowed,
-        id=None if body.get("id") is None else _text(body["id"]),
-        policy=_text(body["policy"]),
-        cost=_number(body["cost"]),
-        replayed=_flag(body["replayed"]),
-        degraded=_flag(body["degraded"]),
-        retry_after_seconds=None if allowed else _number(wait),
-        limits=_read_limits(body),
-        headers={name: headers[name] for name in _PASSED_ON if name in headers},
-        body=body,
-        shadow=_flag(body.get("shadow", False)),
-        would_deny=_flag(body.get("would_deny", False)),
+    return _frozen(
+        Decision,
+        {
+            "allowed": allowed,
+            "id": None if body.get("id") is None else _text(body["id"]),
+            "policy": _text(body["policy"]),
+            "cost": _number(body["cost"]),
+            "replayed": _flag(body["replayed"]),
+            "degraded": _flag(body["degraded"]),
+            "retry_after_seconds": None if allowed else _number(wait),
+            "limits": _read_limits(body),
+            "headers": {name: headers[name] for name in _PASSED_ON if name in headers},
+            "body": body,
+            "shadow": _flag(body.get("shadow", False)),
+            "would_deny": _flag(body.get("would_deny", False)),
+        },
     )
 
 
@@ -151,25 +155,54 @@ def degraded_decision(allowed: bool, policy: str, cost: int, id: str | None) -> 
     )
 
 
+_Value = TypeVar("_Value")
+
+
+def _frozen(kind: type[_Value], fields: dict[str, Any]) -> _Value:
+    """An object of a frozen class with all its fields, which it keeps. Its `__init__` takes three times as long."""
+    value = object.__new__(kind)
+    object.__setattr__(value, "__dict__", fields)
+    return value
+
+
 def _read_limits(body: Mapping[str, Any]) -> tuple[LimitState, ...]:
     limits = body["limits"]
     if not isinstance(limits, list):
         raise TypeError("not a list")
-    return tuple(
-        LimitState(
-            layer=_text(state["layer"]),
-            key=_text(state["key"]),
-            limit=_number(state["limit"]),
-            window_seconds=_number(state["window_seconds"]),
-            used=_number(state["used"]),
-            remaining=_number(state["remaining"]),
-            reset_seconds=_number(state["reset_seconds"]),
-            frees_in_ms=None if state.get("frees_in_ms") is None else _number(state["frees_in_ms"]),
-            shadow=_flag(state.get("shadow", False)),
-            concurrent=_flag(state.get("concurrent", False)),
-            override=None if state.get("override") is None else _text(state["override"]),
-        )
-        for state in map(_object, limits)
+    return tuple(map(_read_limit, limits))
+
+
+#: The fields that every limit has, with their types.
+_FIELDS = {
+    "layer": str,
+    "key": str,
+    "limit": int,
+    "window_seconds": int,
+    "used": int,
+    "remaining": int,
+    "reset_seconds": int,
+}
+_TYPES = tuple(_FIELDS.values())
+_values_of = operator.itemgetter(*_FIELDS)
+_OPTIONAL = {"frees_in_ms": None, "shadow": False, "concurrent": False, "override": None}
+
+
+def _read_limit(state: object) -> LimitState:
+    state = _object(state)
+    if len(state) == len(_FIELDS) and tuple(map(type, _values_of(state))) == _TYPES:
+        return _frozen(LimitState, {**state, **_OPTIONAL})
+    return LimitState(
+        layer=_text(state["layer"]),
+        key=_text(state["key"]),
+        limit=_number(state["limit"]),
+        window_seconds=_number(state["window_seconds"]),
+        used=_number(state["used"]),
+        remaining=_number(state["remaining"]),
+        reset_seconds=_number(state["reset_seconds"]),
+        frees_in_ms=None if state.get("frees_in_ms") is None else _number(state["frees_in_ms"]),
+        shadow=_flag(state.get("shadow", False)),
+        concurrent=_flag(state.get("concurrent", False)),
+        override=None if state.get("override") is None else _text(state["override"]),
     )
 
 

@@ -19,7 +19,7 @@ from .responses import Read, Response
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Send:
     """Send the call, and read the whole response within the timeout."""
 

@@ -43,7 +43,13 @@ def _join_surrogates(text: str, name: str) -> str:
 
 def texts_of(subject: Mapping[str, object]) -> dict[str, str | None]:
     """The attributes as text. Errors are those of `text_of`, and name the attribute."""
-    return {name: None if value is None else text_of(value, f'subject["{name}"]') for name, value in subject.items()}
+    return {
+        # Most attributes are plain text, for which no error message need be made.
+        name: value
+        if value is None or (type(value) is str and value.isascii())
+        else text_of(value, f'subject["{name}"]')
+        for name, value in subject.items()
+    }
 
 
 def is_key_of(subject: Mapping[str, str | None]) -> Callable[[str], bool]:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import httpx
-
 from .calls import Call
 from .decision import Decision, LimitState, Release, Settlement, read_decision, read_release, read_settlement
 from .errors import (
@@ -25,11 +23,11 @@ from .errors import (
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Response:
     status: int
-    headers: httpx.Headers
-    #: Bytes of a response of its own; an object of an item in a batch's response.
+    headers: Mapping[str, str]
+    #: Bytes of an HTTP response; an object of a result in a session.
     content: bytes | dict[str, Any]
 
     def json(self) -> Any:

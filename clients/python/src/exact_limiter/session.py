@@ -1,0 +1,327 @@
+"""Decisions over a session with the service: one WebSocket for all calls of an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import ssl
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import httpx
+
+from .messages import MAX_REQUEST_BYTES, MAX_REQUESTS, message_of, outcomes_of, read_answer
+from .responses import Response
+from .websocket import HandshakeRefused, WebSocket, open_websocket
+
+#: The service refuses a message that would bring the unanswered requests of a session above this.
+MAX_UNANSWERED = 1_000
+
+#: After this time without a message to the service, a ping shows whether the session still stands.
+PING_SECONDS = 30.0
+PONG_SECONDS = 5.0
+
+#: The service decides within a second, so a message that is unanswered for this time stays so.
+_STALE_SECONDS = 10.0
+
+#: The close code of a token that is not in force any more.
+_UNAUTHORIZED = 4401
+
+#: No WebSocket can be had, by the word of whatever answered. It is asked again after this time.
+REFUSED_SECONDS = 60.0
+#: Longer than the pauses of a call, so that its next attempt is not lost in the same way.
+_FAILED_SECONDS = 1.0
+#: This many sessions in a row that failed are no accident, if HTTP works in between.
+_FAILURES_TO_PREFER_HTTP = 2
+_FIRST_PAUSE_SECONDS = 0.05
+_MAX_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class NoSession:
+    """No session could be opened. The request was not sent."""
+
+    reason: Exception
+
+
+#: The outcome of a request. A value and not an exception: a caller that is gone leaves nothing to be logged.
+SessionOutcome = Response | Exception | NoSession
+
+
+class _Request:
+    __slots__ = ("content", "future", "sent_at", "timer")
+
+    def __init__(self, content: bytes, future: asyncio.Future[SessionOutcome]) -> None:
+        self.content = content
+        self.future = future
+        self.sent_at: float | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def finish(self, outcome: SessionOutcome) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+
+class Session:
+    """
+    Opened by the first request, and again by the next one after it was lost. What is asked in one turn of the loop
+    shares messages. A request that is lost with its session is not sent again here: its outcome is an error, after
+    which the call sends it again by the same key (see `exchange`). So every request ends by its own timeout.
+    """
+
+    def __init__(self, url: httpx.URL, headers: Mapping[str, str], ssl_context: Callable[[], ssl.SSLContext]) -> None:
+        self._url = url
+        self._headers = headers
+        self._ssl_context = ssl_context
+        self._loop = asyncio.get_running_loop()
+        #: Asked and not sent. The service's bound on unanswered requests fills it, and each one's timeout empties it.
+        self._waiting: deque[_Request] = deque()
+        #: By the ids of their messages. A request stays until its answer, even if nobody waits for it: the service
+        #: counts it.
+        self._unanswered: dict[int, list[_Request]] = {}
+        self._unanswered_count = 0
+        self._ids = itertools.count()
+        self._is_flush_due = False
+        self._websocket: WebSocket | None = None
+        self._opening: asyncio.Task[WebSocket] | None = None
+        self._reopening: asyncio.TimerHandle | None = None
+        self._pinging: asyncio.TimerHandle | None = None
+        self._sent_at = 0.0
+        self._received_at = 0.0
+        #: Sessions in a row that were not opened, or lost before their first answer.
+        self._failures = 0
+        self._opens_from = 0.0
+        self._refused_until = 0.0
+
+    @property
+    def is_refused(self) -> bool:
+        """No session could be opened a moment ago, so HTTP is the better way."""
+        return self._loop.time() < self._refused_until
+
+    def prefer_http(self) -> None:
+        """Told that HTTP works. If sessions failed in a row, it is preferred for as long as after a refusal."""
+        if self._failures >= _FAILURES_TO_PREFER_HTTP and self.is_refused:
+            self._refused_until = self._loop.time() + REFUSED_SECONDS
+
+    def ask(self, content: bytes, timeout_seconds: float) -> asyncio.Future[SessionOutcome]:
+        """Sends a request at the end of this turn. A request whose future is cancelled before is not sent."""
+        future: asyncio.Future[SessionOutcome] = self._loop.create_future()
+        request = _Request(content, future)
+        request.timer = self._loop.call_later(timeout_seconds, self._time_out, request)
+        self._waiting.append(request)
+        self._flush_soon()
+        return future
+
+    def drop(self, reason: str) -> None:
+        """Ends a session that can't be trusted any more. Its requests are lost."""
+        if self._websocket is not None:
+            websocket = self._websocket
+            self._lose(websocket, 1006, reason)
+            websocket.abort()
+
+    async def aclose(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        # After the wait: the session may have been opened before it could be cancelled.
+        websocket = self._websocket
+        self.close()
+        if websocket is not None:
+            await websocket.aclose()
+
+    def close(self) -> None:
+        """Closes what is open, without waiting for it."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._reopening is not None:
+            self._reopening.cancel()
+            self._reopening = None
+        if self._websocket is not None:
+            websocket = self._websocket
+            self._lose(websocket, 1006, "the client closes it")
+            websocket.close()
+
+    def _flush_soon(self) -> None:
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        while self._waiting:
+            if self._websocket is None:
+                return self._open()
+            requests = self._next_requests()
+            if not requests:
+                return
+            id = next(self._ids)
+            self._unanswered[id] = requests
+            self._unanswered_count += len(requests)
+            self._sent_at = self._loop.time()
+            for request in requests:
+                request.sent_at = self._sent_at
+            self._websocket.send_text(message_of(id, [request.content for request in requests]))
+
+    def _next_requests(self) -> list[_Request]:
+        """Takes as many requests as fit into a message, and as the service lets be unanswered."""
+        requests: list[_Request] = []
+        length = 0
+        most = min(MAX_REQUESTS, MAX_UNANSWERED - self._unanswered_count)
+        waiting = self._waiting
+        while waiting:
+            request = waiting[0]
+            if request.future.done():
+                waiting.popleft()
+                continue
+            length += len(request.content) + 1
+            if len(requests) >= most or length > MAX_REQUEST_BYTES:
+                break
+            requests.append(waiting.popleft())
+        return requests
+
+    def _receive(self, text: bytes) -> None:
+        self._received_at = self._loop.time()
+        if text == b"pong":
+            return
+        try:
+            id, answer = read_answer(text)
+            requests = self._unanswered.pop(id)
+        except (ValueError, KeyError):
+            return self.drop("the service sent a message that answers nothing")
+        self._failures = 0
+        self._unanswered_count -= len(requests)
+        for request, outcome in zip(requests, outcomes_of(answer, len(requests)), strict=True):
+            request.finish(outcome)
+        if self._waiting:
+            self._flush_soon()
+
+    def _time_out(self, request: _Request) -> None:
+        if request.future.done():
+            return
+        request.finish(TimeoutError())
+        if self._opening is not None:
+            self._opening.cancel()
+        elif request.sent_at is not None and self._received_at < request.sent_at:
+            # Not even another request was answered since: the connection may be gone.
+            self.drop("the service is silent")
+        elif self._loop.time() - self._oldest_sent_at() > _STALE_SECONDS:
+            # It would never leave the unanswered requests, and in the end nothing could be sent any more.
+            self.drop("the service left a message unanswered")
+
+    def _oldest_sent_at(self) -> float:
+        """When the message that is unanswered for longest was sent; now if there is none."""
+        requests = next(iter(self._unanswered.values()), None)
+        return self._loop.time() if requests is None else requests[0].sent_at or 0.0
+
+    def _open(self) -> None:
+        """Opens a session, when the pause after a failure is over. No request spends more than half its time in it."""
+        if self._opening is not None or self._reopening is not None:
+            return
+        now = self._loop.time()
+        pause_seconds = self._opens_from - now
+        if self._waiting and (timer := self._waiting[-1].timer) is not None:
+            pause_seconds = min(pause_seconds, (timer.when() - now) / 2)
+        if pause_seconds > 0:
+            self._reopening = self._loop.call_later(pause_seconds, self._reopen)
+            return
+        self._opening = self._loop.create_task(self._connect())
+        self._opening.add_done_callback(self._opened)
+
+    def _reopen(self) -> None:
+        self._reopening = None
+        self._opens_from = 0.0
+        self._open()
+
+    async def _connect(self) -> WebSocket:
+        context = self._ssl_context() if self._url.scheme == "https" else None
+        return await open_websocket(self._url, self._headers, context, self._receive, self._lose)
+
+    def _opened(self, opening: asyncio.Task[WebSocket]) -> None:
+        self._opening = None
+        error = TimeoutError() if opening.cancelled() else opening.exception()
+        if error is not None:
+            return self._fail(error)
+        self._websocket = opening.result()
+        if not self._websocket.is_open:
+            # Lost in the moment since the handshake, when nobody heard of it.
+            return self._lose(self._websocket, 1006, "it was lost at once")
+        self._sent_at = self._received_at = self._loop.time()
+        self._pinging = self._loop.call_later(PING_SECONDS, self._ping)
+        self._flush()
+
+    def _fail(self, error: BaseException) -> None:
+        """No session was opened: what waits for it is not sent."""
+        outcome = self._outcome_of_failure(error if isinstance(error, Exception) else ConnectionError(repr(error)))
+        waiting, self._waiting = self._waiting, deque()
+        for request in waiting:
+            request.finish(outcome)
+
+    def _outcome_of_failure(self, error: Exception) -> SessionOutcome:
+        if isinstance(error, HandshakeRefused) and error.status == 401:
+            response = Response(401, error.headers, error.body)
+            if response.detail is not None:
+                # The service's own word about the token. As over HTTP, the next call asks again.
+                return response
+        self._pause()
+        if isinstance(error, HandshakeRefused):
+            # A 5xx may be over in a moment, but 501 is as final as a 404.
+            self._refuse(REFUSED_SECONDS if error.status < 500 or error.status == 501 else _FAILED_SECONDS)
+        elif isinstance(error, OSError) and not isinstance(error, TimeoutError):
+            # Without a connection, HTTP would fail too.
+            return error
+        else:
+            self._refuse(_FAILED_SECONDS)
+        return NoSession(error)
+
+    def _pause(self) -> None:
+        """Puts the next opening off, with jitter: a restart of the service ends the sessions of all its clients."""
+        longest_seconds = min(_FIRST_PAUSE_SECONDS * 2**self._failures, _MAX_PAUSE_SECONDS)
+        self._failures = min(self._failures + 1, 10)
+        self._opens_from = self._loop.time() + longest_seconds * random.uniform(0.5, 1)
+
+    def _refuse(self, seconds: float) -> None:
+        self._refused_until = max(self._opens_from, self._loop.time() + seconds)
+
+    def _lose(self, websocket: WebSocket, code: int, reason: str) -> None:
+        if websocket is not self._websocket:
+            return
+        self._websocket = None
+        if self._pinging is not None:
+            self._pinging.cancel()
+        unanswered, self._unanswered, self._unanswered_count = self._unanswered, {}, 0
+        outcome: SessionOutcome
+        if code == _UNAUTHORIZED:
+            outcome = Response(401, {}, {"status": 401, "detail": reason or "The token is not in force."})
+        else:
+            self._pause()
+            if self._failures >= _FAILURES_TO_PREFER_HTTP:
+                # Something in between lets the handshake pass, and no messages.
+                self._refuse(_FAILED_SECONDS)
+            outcome = ConnectionError(f"the session ended with {code}" + (f": {reason}" if reason else ""))
+        for requests in unanswered.values():
+            for request in requests:
+                request.finish(outcome)
+        if self._waiting:
+            self._flush_soon()
+
+    def _ping(self) -> None:
+        """Keeps the session alive while nothing is asked, and finds out whether it is."""
+        now = self._loop.time()
+        due_at = self._sent_at + PING_SECONDS
+        if now < due_at:
+            self._pinging = self._loop.call_at(due_at, self._ping)
+        elif self._websocket is not None:
+            self._sent_at = now
+            self._websocket.send_text(b"ping")
+            self._pinging = self._loop.call_later(PONG_SECONDS, partial(self._expect_pong, now))
+
+    def _expect_pong(self, sent_at: float) -> None:
+        if self._received_at >= sent_at:
+            return self._ping()
+        self.drop("the service does not answer a ping")
+        self._open()
