@@ -135,8 +135,8 @@ export class Limiter {
   }
 
   /**
-   * Ends the session once all calls are answered. A later call opens another. Not needed for a Node process to end: an
-   * idle session does not keep it alive.
+   * Ends the session once all calls are answered. A later call opens another. A Node process ends without it: an idle
+   * session does not keep it alive, or, where the package `ws` is missing, for 5 s.
    */
   close(): void {
     this.#exchange.close();

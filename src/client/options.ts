@@ -20,7 +20,8 @@ export interface LimiterOptions {
   /**
    * How calls are sent. `session`: over one WebSocket, those of the same turn of the event loop together. `http`: as a
    * request each. `auto`: by a session, and by HTTP where no session can be had: that is tried again after a minute.
-   * Default: `auto`; on Workers and with an own `fetch` that is `http`.
+   * Default: `auto`; on Workers and with an own `fetch` that is `http`. On Workers `session` works in a Durable Object
+   * alone.
    */
   readonly transport?: Transport | undefined;
   /** Replaces the global `fetch`: `(url, init) => env.LIMITER.fetch(url, init)` for a service binding. */
@@ -77,7 +78,7 @@ export function readOnError(word: string): "deny" | "allow" {
 
 /**
  * The transport to use. An own `fetch`, such as that of a service binding, may reach what no WebSocket does. On Workers
- * `session` is for a Durable Object: a WebSocket can't be shared between requests.
+ * requests can't share a WebSocket.
  * @throws TypeError for any other value.
  */
 export function readTransport(word: string, hasOwnFetch: boolean): Transport {

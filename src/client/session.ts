@@ -178,7 +178,7 @@ export class Session {
     if (oldest && nowMs - oldest.sentAtMs >= LOST_MS) {
       this.#drop("a message was not answered");
     } else if (restMs > 1 || (this.socket.isHeld && !this.isIdle)) {
-      this.#timer = inBackground(Math.max(restMs, SILENCE_MS), () => this.#watch());
+      this.#timer = inBackground(restMs > 1 ? restMs : SILENCE_MS, () => this.#watch());
     } else if (this.socket.isHeld) {
       this.close();
       this.events.onEnd(this);

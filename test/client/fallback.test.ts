@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, Socket } from "node:net";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import PackageSocket from "ws";
 import { Limiter, type LimiterOptions, UnauthorizedError, UnavailableError } from "../../src/client/index.js";
@@ -76,6 +77,27 @@ test("a handshake without an answer delays the first call by a part of its deadl
   for (let i = 0; i < 3; i++) expect(await isAllowed(limiter)).toBe(true);
   expect(performance.now() - startedMs).toBeLessThan(1_000);
   expect([handshakes.length, paths.length]).toEqual([1, 4]);
+});
+
+test("a handshake that is never answered is given up after 10 s, and tried again after a minute", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const { url, handshakes, paths } = await server({ onHandshake: () => false });
+  const limiter = limiterAt(url, { deadlineMs: 4_000 });
+  const asked = isAllowed(limiter);
+  while (handshakes.length === 0) await nextTurn();
+  vi.advanceTimersByTime(1_000);
+  expect(await asked).toBe(true);
+  vi.advanceTimersByTime(9_500);
+  for (let i = 0; i < 3; i++) expect(await isAllowed(limiter)).toBe(true);
+  vi.advanceTimersByTime(MINUTE_MS - 2_000);
+  expect(await isAllowed(limiter)).toBe(true);
+  expect([handshakes.length, paths.length]).toEqual([1, 5]);
+  vi.advanceTimersByTime(2_000);
+  const again = isAllowed(limiter);
+  while (handshakes.length === 1) await nextTurn();
+  vi.advanceTimersByTime(1_000);
+  expect(await again).toBe(true);
 });
 
 test("a slow handshake is used once it succeeds", async () => {
