@@ -59,6 +59,24 @@ describe("a session that is cut off", () => {
     limiter.close();
   });
 
+  test("while its caller hangs up: an admitted consume is given back", async () => {
+    const controller = new AbortController();
+    const { url } = await proxied((nth) => {
+      if (nth === 1) controller.abort("Stop");
+      return nth > 1;
+    });
+    const limiter = limiterAt(url);
+    const request = { policy: "jobs", subject: newSubject() };
+    const consumed = limiter.consume({ ...request, signal: controller.signal });
+    await expect(consumed).rejects.toBe("Stop");
+    const key = async () =>
+      (await caller.key(`user:${request.subject.user}`)).counters.map((counter) => counter.events);
+    // The event is still there, at the cost of 0.
+    await expect.poll(async () => (await key()).flat().map(({ cost }) => cost)).toContain(0);
+    await expect.poll(() => caller.used("jobs", request.subject)).toEqual([0, 0, 0]);
+    limiter.close();
+  });
+
   test("at random: of many consumes as many are admitted as the limit has room for", async () => {
     const { url, connections } = await proxied(() => Math.random() < 0.7);
     const limiter = limiterAt(url);
