@@ -20,6 +20,8 @@ export function appOf<E>(routes: readonly Route<E>[]) {
     if (method !== "HEAD") return router.fetch(request, env, context);
     // A GET must not have a body, which a HEAD may have.
     const get = new Request(url, { method: "GET", headers });
+    // Nor does a HEAD open a session.
+    get.headers.delete("Upgrade");
     return new Response(null, await router.fetch(get, env, context));
   };
 }

@@ -74,11 +74,11 @@ export class HubObject extends DurableObject<Env> {
 
 const SERVICE_RESTART = 1_012;
 /** Codes that only a peer's runtime may use: https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1 */
-const UNSENDABLE = [1005, 1006, 1015];
+const UNSENDABLE = [1004, 1005, 1006, 1015];
 
 function closeSocket(socket: WebSocket, code: number): void {
   try {
-    socket.close(UNSENDABLE.includes(code) ? 1000 : code);
+    socket.close(UNSENDABLE.includes(code) || code < 1000 || code > 4999 ? 1000 : code);
   } catch {
     // The runtime has closed it already.
   }

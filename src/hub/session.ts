@@ -20,6 +20,7 @@ const utf8 = new TextEncoder();
 export class Session {
   readonly #unansweredIds = new Set<number>();
   #unanswered = 0;
+  #isEnded = false;
 
   constructor(
     private readonly socket: Pick<WebSocket, "send" | "close">,
@@ -30,8 +31,10 @@ export class Session {
   ) {}
 
   async receive(message: string | ArrayBuffer): Promise<void> {
-    if (!this.isAuthorized) return this.socket.close(UNAUTHORIZED, "The token is not in force.");
-    if (isTooLong(message)) return this.socket.close(TOO_LONG, `A message has at most ${LONGEST_BATCH_BYTES} bytes.`);
+    // The client may have sent more before it heard of the end.
+    if (this.#isEnded) return;
+    if (!this.isAuthorized) return this.#end(UNAUTHORIZED, "The token is not in force.");
+    if (isTooLong(message)) return this.#end(TOO_LONG, `A message has at most ${LONGEST_BATCH_BYTES} bytes.`);
     let id: number | null = null;
     try {
       const sent = read(message);
@@ -67,6 +70,11 @@ export class Session {
   #freeId(sent: unknown): number | null {
     const id = messageId.safeParse(isRecord(sent) ? sent.id : undefined).data;
     return id === undefined || this.#unansweredIds.has(id) ? null : id;
+  }
+
+  #end(code: number, reason: string): void {
+    this.#isEnded = true;
+    this.socket.close(code, reason);
   }
 
   #send(answer: unknown): void {

@@ -129,7 +129,7 @@ export class Pages {
     if (next) events[i] = next;
     else events.splice(i, 1);
     this.#rewrite(slot, events);
-    if (!events.some(({ id }) => id === event.id)) this.#index.remove(this.#serialOf(slot), event.id);
+    this.#index.remove(this.#serialOf(slot), event.id, events);
   }
 
   /** Every event, in the order of their times. */

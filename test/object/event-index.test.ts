@@ -26,7 +26,7 @@ test("finds every page of an id, the newest first, whatever was added, removed a
         } else if ("add" in step) {
           index.add(newest, event(step.add));
           pages.get(newest)?.add(step.add);
-        } else for (const [serial, ids] of pages) if (ids.delete(step.remove)) index.remove(serial, step.remove);
+        } else for (const [serial, ids] of pages) if (ids.delete(step.remove)) index.remove(serial, step.remove, []);
       }
       for (let n = 0; n <= 60; n++) {
         const expected = [...pages].filter(([, ids]) => ids.has(`id-${n}`)).map(([serial]) => serial);
@@ -40,7 +40,7 @@ test("takes no more memory for ids that come and go", () => {
   const index = new EventIndex(() => true);
   for (let i = 0; i < 10_000; i++) {
     index.add(1, event(`id-${i}`));
-    index.remove(1, `id-${i}`);
+    index.remove(1, `id-${i}`, []);
   }
   const few = new EventIndex(() => true);
   for (let i = 0; i < 10; i++) few.add(1, event(`id-${i}`));
