@@ -9,9 +9,13 @@ import { realTiming } from "./objects/deadline";
 import { DenialCache } from "./objects/denial-cache";
 import { encodeTokens, type Tokens } from "./request/tokens";
 
+export interface HubStub extends Pick<Fetcher, "fetch"> {
+  endSessions(): Promise<void>;
+}
+
 /** The hubs: the objects in which sessions end. */
 export interface HubNamespace {
-  getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): Pick<Fetcher, "fetch">;
+  getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): HubStub;
 }
 
 /** The bindings of the Worker. `config/config.ts` reads its variables by name. */

@@ -4,6 +4,7 @@ import { appOf } from "./http/app";
 import { batch } from "./http/batch";
 import { requestsInFlight } from "./http/in-flight";
 import { ROUTES } from "./http/routes";
+import { endLocalSessions } from "./http/session";
 import { bodyOf, releaseBodyOf, settlementBodyOf } from "./limiter/decision-body";
 import type { WaitUntil } from "./objects/objects";
 import { readCheck, readConsumeWithKey, readRelease, readSettle } from "./request/read";
@@ -78,8 +79,10 @@ export class LimiterRpc extends WorkerEntrypoint<Env> {
 /** Bound by `npm start`, which has the counts of all replies written before it ends the runtime. */
 export class Shutdown extends WorkerEntrypoint<Env> {
   async writeCounts(): Promise<void> {
+    const service = serviceOf(this.env);
     await requestsInFlight.close();
-    await serviceOf(this.env).counts?.write();
+    await endLocalSessions(this.env, service);
+    await service.counts?.write();
   }
 }
 

@@ -7,22 +7,25 @@ const WRONG = "The token is not in force. Send one of LIMITER_TOKENS or LIMITER_
 /** The subprotocol of sessions: docs/api.md describes it. */
 export const SESSION_PROTOCOL = "exact-limiter.v1";
 
-/** What a request says of its token. */
-interface SentToken {
+/** The token of the Authorization header (RFC 6750). */
+export function bearerOf(headers: Headers): string | undefined {
+  return /^Bearer +([\x21-\x7e]+) *$/i.exec(headers.get("Authorization") ?? "")?.[1];
+}
+
+interface SessionToken {
   readonly token: string | undefined;
   /** The subprotocol of sessions is offered. */
   readonly isOffered: boolean;
 }
 
 /**
- * The token of a request: of the Authorization header (RFC 6750), if it is sent; else, for clients that can't set headers,
- * of a WebSocket subprotocol, `bearer.TOKEN`.
+ * The token of a request that opens a session: of the Authorization header, if it is sent; otherwise, for clients that
+ * can't set headers, of the WebSocket subprotocol `bearer.TOKEN`.
  */
-export function tokenOf({ headers }: Pick<Request, "headers">): SentToken {
+export function sessionTokenOf(headers: Headers): SessionToken {
   const offered = (headers.get("Sec-WebSocket-Protocol") ?? "").split(",").map((protocol) => protocol.trim());
   const isOffered = offered.includes(SESSION_PROTOCOL);
-  const authorization = headers.get("Authorization");
-  if (authorization !== null) return { token: /^Bearer +([\x21-\x7e]+) *$/i.exec(authorization)?.[1], isOffered };
+  if (headers.has("Authorization")) return { token: bearerOf(headers), isOffered };
   const bearer = isOffered ? offered.find((protocol) => protocol.startsWith("bearer.")) : undefined;
   return { token: bearer?.slice("bearer.".length), isOffered };
 }
@@ -31,12 +34,11 @@ export function tokenOf({ headers }: Pick<Request, "headers">): SentToken {
  * Requires a bearer token of the role (RFC 6750).
  * @throws Problem 503 if no tokens are configured, 401 without a valid token, 403 for a caller token on an admin call.
  */
-export function authorize(request: Request, tokens: Tokens, needed: Role): void {
+export function authorize(token: string | undefined, tokens: Tokens, needed: Role): void {
   if (tokens.caller.length + tokens.admin.length === 0)
     throw new Problem(503, "Service Unavailable", "No tokens are configured. Set LIMITER_TOKENS.", {
       "Retry-After": "60",
     });
-  const { token } = tokenOf(request);
   const role = token === undefined ? undefined : roleOf(token, tokens);
   if (role === undefined)
     throw new Problem(401, "Unauthorized", token === undefined ? MISSING : WRONG, { "WWW-Authenticate": "Bearer" });

@@ -22,7 +22,7 @@ import {
 import type { Role } from "../request/tokens";
 import { type Env, type Service, serviceOf } from "../service";
 import type { Context, Handler, Route } from "./app";
-import { authorize } from "./auth";
+import { authorize, bearerOf } from "./auth";
 import { batch } from "./batch";
 import { idempotencyOf, LONGEST_BATCH_BYTES, readJson } from "./body";
 import { consoleFile } from "./console";
@@ -134,7 +134,7 @@ async function liftOverride(request: IRequest, { config, keys }: Service): Promi
 function withToken(role: Role, call: Endpoint): Handler<Env> {
   return (request, env, context) => {
     const service = serviceOf(env);
-    authorize(request, service.tokens, role);
+    authorize(bearerOf(request.headers), service.tokens, role);
     return call(request, service, context);
   };
 }

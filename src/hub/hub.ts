@@ -1,5 +1,5 @@
 import { DurableObject } from "cloudflare:workers";
-import { SESSION_PROTOCOL, tokenOf } from "../http/auth";
+import { SESSION_PROTOCOL, sessionTokenOf } from "../http/auth";
 import { requestsInFlight } from "../http/in-flight";
 import type { CallQueues } from "../objects/call-queue";
 import { digestOf } from "../request/digest";
@@ -36,7 +36,7 @@ export class HubObject extends DurableObject<Env> {
   override async fetch(request: Request): Promise<Response> {
     const { 0: client, 1: server } = new WebSocketPair();
     this.ctx.acceptWebSocket(server);
-    const { token, isOffered } = tokenOf(request);
+    const { token, isOffered } = sessionTokenOf(request.headers);
     server.serializeAttachment({ token: digestOf(token ?? "") } satisfies Attachment);
     const headers = isOffered ? { "Sec-WebSocket-Protocol": SESSION_PROTOCOL } : {};
     return new Response(null, { status: 101, webSocket: client, headers });
@@ -45,6 +45,12 @@ export class HubObject extends DurableObject<Env> {
   override async webSocketMessage(socket: WebSocket, message: string | ArrayBuffer): Promise<void> {
     if (requestsInFlight.isClosed) return closeSocket(socket, SERVICE_RESTART);
     await requestsInFlight.count(() => this.#sessionOf(socket).receive(message));
+  }
+
+  /** Ends all sessions before the service stops. Their clients open others when it is back. */
+  endSessions(): void {
+    for (const socket of this.ctx.getWebSockets()) closeSocket(socket, SERVICE_RESTART);
+    this.#sessions.clear();
   }
 
   /** Answers the close. The runtime does not do so for a socket that may hibernate, and the client would wait. */

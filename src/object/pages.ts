@@ -204,7 +204,7 @@ export class Pages {
   #takeFreeSlot({ nowMs, spares }: Retention): number {
     const tail = this.#tail;
     // Slots give the order of pages that begin and end in the same millisecond.
-    const least = tail && tail.firstAtMs === nowMs ? tail.slot : -1;
+    const least = tail && tail.lastAtMs === nowMs ? tail.slot : -1;
     const expired = this.#sealed.take((page) => page.slot > least && page.expiresAtMs <= nowMs && !spares(page));
     return expired?.slot ?? Math.max(this.#sealed.highestSlot, tail?.slot ?? -1) + 1;
   }

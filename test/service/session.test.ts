@@ -1,3 +1,4 @@
+import { request } from "node:http";
 import { afterAll, describe, expect, test } from "vitest";
 import WebSocket from "ws";
 import { ServiceProcess } from "../../tools/service-process";
@@ -34,6 +35,19 @@ const caller = new Caller(targetOf(service));
 const open = (headers: Record<string, string> = AUTHORIZED, protocols?: string[]) =>
   RawSession.open(service.url, headers, protocols);
 const consume = (subject = newSubject(), more = {}) => ({ op: "consume", policy: "chat", subject, ...more });
+
+/** The status of a request that no library would send. */
+function raw(method: string, headers: Record<string, string>): Promise<number | undefined> {
+  const { hostname, port } = new URL(service.url);
+  return new Promise((resolve, reject) => {
+    const sent = request({ hostname, port, method, path: "/v1/session", headers }, (response) => {
+      response.resume();
+      resolve(response.statusCode);
+    });
+    sent.on("upgrade", (response) => resolve(response.statusCode));
+    sent.on("error", reject).end();
+  });
+}
 
 describe("a session is opened", () => {
   test("by a bearer token in the header, without compression and without a subprotocol", async () => {
@@ -72,9 +86,18 @@ describe("a session is opened", () => {
     expect(status).toBe(401);
   });
 
+  test("by no other call: they take the token of the Authorization header alone", async () => {
+    const headers = { "Sec-WebSocket-Protocol": "exact-limiter.v1, bearer.admin-token" };
+    expect((await service.fetch("/v1/policies", { headers })).status).toBe(401);
+    expect((await service.fetch("/v1/keys/user:u", { headers })).status).toBe(401);
+  });
+
   test("by no request that does not upgrade: 401 without a token, then 426; and 405 for another method", async () => {
     expect((await service.fetch("/v1/session")).status).toBe(401);
     expect((await service.fetch("/v1/session", { headers: AUTHORIZED })).status).toBe(426);
+    const head = await raw("HEAD", { ...AUTHORIZED, Connection: "Upgrade", Upgrade: "websocket" });
+    const otherVersion = { Connection: "Upgrade", Upgrade: "websocket", "Sec-WebSocket-Version": "12" };
+    expect([head, await raw("GET", { ...AUTHORIZED, ...otherVersion })]).toEqual([426, 426]);
     const post = await service.fetch("/v1/session", { method: "POST" });
     expect([post.status, post.headers.get("Allow")]).toEqual([405, "GET, HEAD"]);
   });
@@ -154,6 +177,15 @@ describe("a message", () => {
     expect(session.answers).toHaveLength(1);
   });
 
+  test("that comes behind one that was too long is not decided", async () => {
+    const session = await open();
+    const subject = newSubject();
+    session.send("x".repeat(65_537));
+    session.send({ id: 1, requests: [consume(subject)] });
+    expect(await session.closed).toBe(1_009);
+    expect(await caller.used("chat", subject)).toEqual([0, 0, 0]);
+  });
+
   test("that would bring the unanswered requests above 1,000 is a 503, and the others are decided", async () => {
     const session = await open();
     const requests = Array.from({ length: 100 }, () => consume());
@@ -174,12 +206,16 @@ test("ping is answered by pong", async () => {
 });
 
 test("a close is answered at once", async () => {
-  for (const isUsed of [false, true]) {
+  for (const [isUsed, code] of [
+    [false, 1_000],
+    [true, 1_000],
+    [true, 4_999],
+  ] as const) {
     const session = await open();
     if (isUsed) await session.ask({ requests: [consume()] });
     const startMs = performance.now();
-    session.socket.close(1_000);
-    expect(await session.closed).toBe(1_000);
+    session.socket.close(code);
+    expect(await session.closed).toBe(code);
     // A client waits 30 s for a close that is not answered.
     expect(performance.now() - startMs).toBeLessThan(15_000);
   }

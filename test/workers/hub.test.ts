@@ -11,7 +11,7 @@ const hubs = (env as unknown as { readonly LIMITER_HUBS: DurableObjectNamespace<
 async function openSession(): Promise<WebSocket> {
   const response = await service.fetch(
     new Request("http://limiter/v1/session", {
-      headers: { Upgrade: "websocket", Authorization: "Bearer caller-token" },
+      headers: { Upgrade: "websocket", "Sec-WebSocket-Version": "13", Authorization: "Bearer caller-token" },
     }),
   );
   const socket = response.webSocket;
