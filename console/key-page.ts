@@ -17,12 +17,13 @@ export class KeyPage implements Page {
   readonly everyMs = 2_000;
   readonly title: string;
   #state: KeyState | undefined;
-  /** Why the key is invalid. */
-  #invalid = "";
+  /** Why the key is invalid. Empty if it is valid. */
+  #mistake = "";
   #policies: readonly PolicyState[] = [];
   #cost = 1;
   /** By counter, so that each keeps its input. */
   readonly #whatIfs = new Map<string, WhatIf>();
+  /** The counters whose events are shown. */
   readonly #opened = new Set<string>();
 
   constructor(
@@ -37,15 +38,15 @@ export class KeyPage implements Page {
     if (this.#policies.length === 0) this.#policies = (await service.policies()).policies;
     try {
       this.#state = await service.key(this.key);
-      this.#invalid = "";
+      this.#mistake = "";
     } catch (error) {
       if (!(error instanceof Failure) || error.status !== 400) throw error;
-      this.#invalid = error.message;
+      this.#mistake = error.message;
     }
   }
 
   view(): TemplateResult {
-    if (this.#invalid !== "") return html`<p class="trouble">${this.#invalid}</p>`;
+    if (this.#mistake !== "") return html`<p class="trouble">${this.#mistake}</p>`;
     if (this.#state === undefined) return html`<p class="note">Loading…</p>`;
     const { counters, override } = this.#state;
     const nowMs = this.surroundings.now();
@@ -120,8 +121,8 @@ export class KeyPage implements Page {
   #waitOf(counter: CounterState, override: Override | null, nowMs: number): Wait {
     const policy = this.#policies.find(({ name }) => name === counter.policy);
     if (policy && this.#cost > largestCostOf(policy)) return { kind: "never" };
-    const own = policy?.layers.find(({ name }) => name === counter.layer)?.limits.map(limitOf) ?? [];
-    return waitOfCounter(counter, own, override, this.#cost, nowMs);
+    const ownLimits = policy?.layers.find(({ name }) => name === counter.layer)?.limits.map(limitOf) ?? [];
+    return waitOfCounter(counter, ownLimits, override, this.#cost, nowMs);
   }
 
   #whatIf(name: string): WhatIf {
@@ -149,20 +150,20 @@ export class KeyPage implements Page {
   }
 
   #forget(): void {
-    const what = "The service forgets all events of this key, with their idempotency keys. An override stays.";
-    this.#confirm("Reset the counters of this key", "Reset", what, async () => {
+    const consequence = "The service forgets all events of this key, with their idempotency keys. An override stays.";
+    this.#confirm("Reset the counters of this key", "Reset", consequence, async () => {
       await this.surroundings.service.forget(this.key);
       this.surroundings.announce("The counters are reset.");
     });
   }
 
-  #confirm(title: string, action: string, what: string, work: () => Promise<void>): void {
+  #confirm(title: string, action: string, consequence: string, work: () => Promise<void>): void {
     openDialog({
       title,
       action,
       isDangerous: true,
       failed: this.surroundings.failed,
-      body: () => html`<p><bdi>${this.key}</bdi></p><p class="note">${what}</p>`,
+      body: () => html`<p><bdi>${this.key}</bdi></p><p class="note">${consequence}</p>`,
       submit: async () => {
         await work();
         await this.surroundings.reload();

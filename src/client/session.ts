@@ -43,7 +43,7 @@ export class Session {
   #hasAnswered = false;
   #hasEnded = false;
   #sentAtMs = performance.now();
-  /** Since then calls are unanswered and nothing has come. */
+  /** Since when calls are unanswered and nothing has come from the service. */
   #silentSinceMs = Number.POSITIVE_INFINITY;
   #isPinged = false;
   #timer: ReturnType<typeof inBackground>;
@@ -95,9 +95,9 @@ export class Session {
     return taken;
   }
 
-  /** Ends the session if it has been silent for too long. Called when a call has had no answer in time. */
-  dropIfSilent(): void {
-    if (performance.now() - this.#silentSinceMs >= SILENCE_MS) this.#drop("the service was silent");
+  /** Ends the session if nothing has come for too long. Called when a call has had no answer in time. */
+  dropIfUnresponsive(): void {
+    if (performance.now() - this.#silentSinceMs >= SILENCE_MS) this.#drop("the service does not respond");
   }
 
   /** Ends an idle session. */

@@ -8,14 +8,14 @@ import { inBackground } from "./timer.js";
 
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1_000;
-/** This many sessions in a row that end without an answer are as good as none. */
+/** After this many sessions in a row that end without an answer, calls go by HTTP. */
 const MOST_FAILURES = 2;
 
 export interface SessionsOptions {
   readonly url: string;
   readonly token: string;
   readonly deadlineMs: number;
-  /** Calls may go by HTTP where no session can be had. */
+  /** Calls may go by HTTP where no session can be opened. */
   readonly canFallBack: boolean;
 }
 
@@ -32,26 +32,26 @@ export class Sessions {
   /** The handshake takes longer than a call should wait. */
   #isSlow = false;
   #isClosing = false;
-  /** The handshakes, and sessions without an answer, that have failed in a row. */
+  /** How many handshakes have failed, or sessions have ended without an answer, in a row. */
   #failures = 0;
   #openAtMs = 0;
-  /** Why no session was to be had last time. */
-  #refusal: UnavailableError | undefined;
+  /** Why the last session could not be opened. */
+  #openError: UnavailableError | undefined;
   readonly #fallback = new Fallback();
   #sweepAtMs = Number.POSITIVE_INFINITY;
   #sweepTimer: ReturnType<typeof inBackground> | undefined;
 
   constructor(private readonly options: SessionsOptions) {}
 
-  /** Whether a call should be asked by a session. */
+  /** Whether a call should go by a session. */
   get areOffered(): boolean {
     if (this.#session) return true;
     return !this.#isSlow && !this.#fallback.isHttp;
   }
 
   /**
-   * Asks one request by a session, within `ms`. Resolves to undefined if it must go by HTTP.
-   * @throws UnavailableError without an answer; the reason of the signal.
+   * Sends one request over a session. Resolves to undefined if it must go by HTTP.
+   * @throws UnavailableError if there is no answer within `ms`; the reason of the signal if it is aborted.
    */
   ask(json: string, ms: number, signal?: AbortSignal, key?: Sendable): Promise<Reply | undefined> {
     return new Promise((resolve, reject) => {
@@ -63,7 +63,7 @@ export class Sessions {
     });
   }
 
-  /** HTTP has worked, for a call that no session could be had for, or for one that did not ask for a session. */
+  /** HTTP has worked. `wasTurnedAway`: for a call that was to go by a session and got none. */
   onHttpReply(wasTurnedAway: boolean): void {
     if (this.#session) return;
     if (this.#isOpening) this.#fallback.onHttpReplyMeanwhile();
@@ -94,7 +94,7 @@ export class Sessions {
   #flush(): void {
     const session = this.#session;
     if (!session) this.#open();
-    // Ends: each round takes calls, or there is no room for more.
+    // Terminates: each round takes calls, or returns when there is no room for more.
     while (session && this.#waiting.length > 0) {
       const taken = session.send(this.#waiting);
       if (taken === 0) return;
@@ -114,23 +114,23 @@ export class Sessions {
     const { url, token, deadlineMs, canFallBack } = this.options;
     let session: Session | undefined;
     this.#fallback.onConnect();
-    // A quarter of the deadline is half of an attempt: the other half is for HTTP.
-    const patience = inBackground(deadlineMs / 4, () => {
+    // An attempt has half of the deadline. Half of that is for the handshake, the rest is left for HTTP.
+    const slowTimer = inBackground(deadlineMs / 4, () => {
       this.#isSlow = canFallBack;
       if (canFallBack) this.#sendByHttp();
     });
     openSocket(`${url.replace(/^http/, "ws")}/v1/session`, token, {
       onOpen: (socket) => {
-        patience.cancel();
+        slowTimer.cancel();
         const onAnswer = () => this.#onAnswer();
         session = new Session(socket, { onAnswer, onEnd: (session) => this.#onEnd(session) });
         this.#onOpen(session);
       },
       onMessage: (data) => session?.receive(data),
       onEnd: (end) => {
-        patience.cancel();
+        slowTimer.cancel();
         if (session) session.end(end);
-        else this.#onRefused(end);
+        else this.#onOpenFailed(end);
       },
     });
   }
@@ -138,7 +138,7 @@ export class Sessions {
   #onOpen(session: Session): void {
     this.#isOpening = false;
     this.#isSlow = false;
-    this.#refusal = undefined;
+    this.#openError = undefined;
     this.#session = session;
     this.#flush();
     this.#closeIfIdle();
@@ -156,28 +156,28 @@ export class Sessions {
     if (!session.hasAnswered) this.#failures += 1;
     this.#pause();
     if (this.#failures >= MOST_FAILURES) this.#fallBack(true);
-    // An idle connection has died unnoticed: the next call shall not wait for another.
+    // An idle connection had died unnoticed. Reopen at once, so that the next call need not wait.
     if (session.isPinged) this.#openAtMs = 0;
     if (session.isPinged || this.#waiting.length > 0) this.#open();
   }
 
   /** No session could be opened. */
-  #onRefused({ reason, status }: SocketEnd): void {
+  #onOpenFailed({ reason, status }: SocketEnd): void {
     this.#isOpening = false;
     this.#isSlow = false;
     this.#failures += 1;
     this.#pause();
     this.#fallBack(false);
-    // Without HTTP the refusal is the answer.
+    // Calls that can't go by HTTP fail. A rejected token is the service's answer to them.
     const error = new UnavailableError(`${this.options.url}/v1/session can't be reached: ${reason || "no WebSocket"}`);
-    this.#refusal = error;
+    this.#openError = error;
     for (const call of this.#waiting.splice(0)) {
       if (status === 401 || status === 403) call.answer(refusalOf(""));
       else call.fail(error);
     }
   }
 
-  /** No other session is opened before this pause. */
+  /** Delays the next handshake. */
   #pause(): void {
     const longestMs = Math.min(LONGEST_PAUSE_MS, this.options.deadlineMs / 4);
     const pauseMs = Math.min(FIRST_PAUSE_MS * 2 ** Math.max(this.#failures - 1, 0), longestMs);
@@ -214,14 +214,14 @@ export class Sessions {
     }
     if (nextMs !== Number.POSITIVE_INFINITY) this.#sweepAt(nextMs, nextMs - nowMs);
     if (late.length === 0) return;
-    const error = this.#refusal ?? new UnavailableError("no answer within the time of an attempt");
+    const error = this.#openError ?? new UnavailableError("no answer within the time of an attempt");
     for (const call of late) call.fail(error);
     this.#waiting = this.#waiting.filter(({ isDone }) => !isDone);
-    this.#session?.dropIfSilent();
+    this.#session?.dropIfUnresponsive();
   }
 }
 
-/** Runs `work` after the turn of the event loop, with all of its microtasks: answers that come together ask together. */
+/** Runs `work` after the turn of the event loop and its microtasks, so that all calls of the turn share a message. */
 function afterTurn(work: () => void): void {
   const { setImmediate } = globalThis as { readonly setImmediate?: (work: () => void) => void };
   if (setImmediate) setImmediate(work);

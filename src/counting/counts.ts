@@ -23,25 +23,26 @@ export interface StatsNamespace {
   getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): StatsStub;
 }
 
-/** The part of Analytics Engine that is used. Sums that were sent are also written there, as data points. */
+/** Analytics Engine, which gets the sums as data points once the stats object has them. */
 export type Analytics = Pick<AnalyticsEngineDataset, "writeDataPoint">;
 
 /** The name of the only stats object. */
 export const STATS_NAME = "stats";
 
 const SEND_EVERY_MS = 3_000;
-/** The runtime may end a request that waits to send. After this delay another request takes over. */
+/** The runtime may end a request that waits to send. When it is late by this much, another request takes over. */
 const LATE_MS = 10_000;
 
 /**
- * Counts the outcomes of consumes, by additions in memory, and sends the sums off the path of any request. Nothing here
- * throws or delays a decision. Sums that can't be sent are added to the next ones; they are bounded, since policies and
- * outcomes are. Sums whose acknowledgement was lost may be counted twice. An isolate that ends loses its sums.
+ * Counts the outcomes of consumes, by additions in memory, and sends the sums in the background. Nothing here throws or
+ * delays a decision. Sums that can't be sent are added to the next ones. They are bounded, since policies and outcomes are.
+ * Sums whose acknowledgement was lost may be counted twice. An isolate that ends loses its sums.
  */
 export class Counts implements Watcher {
   #tallies: Tallies = new Map();
   #latencies: Latencies = noLatencies();
   #deniedKeys = new SpaceSaving(MOST_DENIED_KEYS);
+  /** When the request that waits to send is due. */
   #dueMs = Number.NEGATIVE_INFINITY;
 
   constructor(
@@ -78,7 +79,7 @@ export class Counts implements Watcher {
       this.#addAgain(sums);
       return;
     }
-    this.#analyse(sums.tallies);
+    this.#writeDataPoints(sums.tallies);
   }
 
   /** Sends the counts of this isolate and has all counts written, before the service ends. */
@@ -89,23 +90,23 @@ export class Counts implements Watcher {
 
   /** The counts of the last minutes, and the keys denied most often. @throws Refusal `unreachable` */
   async recent(minutes: number): Promise<Recent> {
-    return this.#ask((stub) => stub.recent(minutes));
+    return this.#read((stub) => stub.recent(minutes));
   }
 
   /** The counts since the beginning. @throws Refusal `unreachable` */
   async totals(): Promise<Totals> {
-    return this.#ask((stub) => stub.totals());
+    return this.#read((stub) => stub.totals());
   }
 
   clear(): void {
     this.#take();
   }
 
-  /** Sends the counts of this isolate first, so that the answer includes what was decided a moment ago. */
-  async #ask<T>(question: (stub: StatsStub) => Promise<T>): Promise<T> {
+  /** Sends the counts of this isolate first, so that the result includes decisions of a moment ago. */
+  async #read<T>(call: (stub: StatsStub) => Promise<T>): Promise<T> {
     await this.send();
     try {
-      return await callWithin(this.config.deadlineMs, () => question(this.#stub()), this.timing);
+      return await callWithin(this.config.deadlineMs, () => call(this.#stub()), this.timing);
     } catch (error) {
       logFault("Counts could not be read.", error);
       throw new Refusal("unreachable", "The counts could not be reached in time. Try again.");
@@ -122,7 +123,7 @@ export class Counts implements Watcher {
     }
   }
 
-  /** The first request that counts something waits and sends: one request can't wait for another request's promise. */
+  /** The first request that counts something waits and sends. In workerd no request can wait for another's promise. */
   #sendLater(waitUntil: WaitUntil): void {
     const nowMs = this.timing.now();
     if (nowMs < this.#dueMs + LATE_MS) return;
@@ -150,7 +151,7 @@ export class Counts implements Watcher {
     this.#deniedKeys.merge(new SpaceSaving(MOST_DENIED_KEYS, deniedKeys));
   }
 
-  #analyse(tallies: Tallies): void {
+  #writeDataPoints(tallies: Tallies): void {
     try {
       for (const [name, tally] of tallies) {
         const [policy = "", layer = ""] = name.split("/");

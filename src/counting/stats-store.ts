@@ -47,7 +47,7 @@ export class StatsStore {
 
   /** Replaces the rows of the same kind and slot: all of them, or none if it throws. */
   put(rows: readonly StatsRow[]): void {
-    this.#sql.atOnce(() => {
+    this.#sql.inTransaction(() => {
       this.#sql.createTable(
         TABLE,
         `(

@@ -10,13 +10,13 @@ import type { Service } from "../service";
 /** How many requests of a session may be unanswered. */
 const MOST_UNANSWERED = 1_000;
 
+/** Close codes. 4000 to 4999 are for private use, here with an HTTP status: https://www.rfc-editor.org/rfc/rfc6455#section-7.4 */
 const TOO_LONG = 1_009;
-/** A private code, after the status 401: https://www.rfc-editor.org/rfc/rfc6455#section-7.4.2 */
 const UNAUTHORIZED = 4_401;
 
 const utf8 = new TextEncoder();
 
-/** One session: reads messages, has their requests decided as a batch each, and answers each when it is decided. */
+/** One session: decides each message as a batch, and answers it once all of its requests are decided. */
 export class Session {
   readonly #unansweredIds = new Set<number>();
   #unanswered = 0;
@@ -38,7 +38,7 @@ export class Session {
     let id: number | null = null;
     try {
       const sent = read(message);
-      id = this.#freeId(sent);
+      id = this.#answerIdOf(sent);
       this.#send({ id, ...(await this.#decide(sent)) });
     } catch (error) {
       this.#send({ id, error: errorReply(error).body });
@@ -66,8 +66,8 @@ export class Session {
     }
   }
 
-  /** The id to answer by: null if there is none, or if another message that is unanswered has it. */
-  #freeId(sent: unknown): number | null {
+  /** The id of the answer: null if the message has no valid id, or the id of a message that is still unanswered. */
+  #answerIdOf(sent: unknown): number | null {
     const id = messageId.safeParse(isRecord(sent) ? sent.id : undefined).data;
     return id === undefined || this.#unansweredIds.has(id) ? null : id;
   }
@@ -81,7 +81,7 @@ export class Session {
     try {
       this.socket.send(JSON.stringify(answer));
     } catch {
-      // The client has gone. What it was admitted for stays charged, as over HTTP.
+      // The client is gone. Its admitted requests stay charged, as over HTTP.
     }
   }
 }

@@ -17,11 +17,11 @@ import { type ChangeDecision, changeDecisionOf, type Decision, decisionOf, degra
 import { limitBody } from "./decision-body";
 import { Shadow, type ShadowVerdict } from "./shadow";
 
-/** Hears of decisions, and takes no part in them. It never throws. */
+/** Is told how consumes were decided, and takes no part in the decisions. Must not throw. */
 export interface Watcher {
   /** A consume was decided. */
   onDecision(decision: Decision, waitUntil: WaitUntil): void;
-  /** A consume could not be decided, by no mistake of its caller. */
+  /** A consume could not be decided, and not by its caller's mistake. */
   onFailure?(policy: Policy, waitUntil: WaitUntil): void;
 }
 
@@ -32,7 +32,7 @@ interface BatchPlace {
   readonly calls: ObjectCalls;
 }
 
-/** Decides requests, whoever sends them: HTTP and RPC read requests (`request/read.ts`) and translate decisions. */
+/** Decides requests. HTTP and RPC read them (`request/read.ts`), and translate the decisions. */
 export class Limiter {
   readonly #calls: ObjectCalls;
 
@@ -47,7 +47,7 @@ export class Limiter {
     this.#calls = batch?.calls ?? new DirectCalls(namespace, config, timing);
   }
 
-  /** A call queue for each object, to be shared by the decisions of a batch, or by all batches of a hub. */
+  /** Call queues, one for each object. The decisions of a batch share them, or all batches of a hub. */
   callQueues(): CallQueues {
     return new CallQueues(this.namespace, this.config, sharingTimers(this.timing));
   }
@@ -62,7 +62,7 @@ export class Limiter {
     return (position) => new Limiter(config, namespace, timing, denialCache, watchers, placeAt(position));
   }
 
-  /** Would the request be admitted now? Records nothing. The objects are always asked. */
+  /** Whether the request would be admitted now. Records nothing, and never uses the denial cache. */
   async check(request: ValidRequest): Promise<Decision> {
     const giveUpAtMs = this.#giveUpAtMs();
     const { policy, cost, counters } = request;
@@ -70,16 +70,16 @@ export class Limiter {
       const verdict = await this.#objects(giveUpAtMs).check({ policy: policy.name, cost, counters });
       return decisionOf(request, verdict, undefined, await this.#shadowOf(request, giveUpAtMs)?.check());
     };
-    return this.#orOnError(decide(), () => degradedDecision(request));
+    return this.#orDegraded(decide(), () => degradedDecision(request));
   }
 
-  /** Records the request's cost if every limit of every layer admits it. The same id is charged once, however often sent. */
+  /** Records the request's cost if every limit of every layer admits it. An id is charged once, however often it is sent. */
   async consume(request: ValidConsume, waitUntil: WaitUntil): Promise<Decision> {
     try {
-      const decide = this.#consume(request, waitUntil);
-      // A caller that hangs up is counted in shadow too.
-      if (request.shadow.length > 0) waitUntil(decide.catch(() => {}));
-      const decision = await this.#orOnError(decide, () => degradedDecision(request, request.id));
+      const deciding = this.#consume(request, waitUntil);
+      // A request is counted in shadow even if its caller hangs up.
+      if (request.shadow.length > 0) waitUntil(deciding.catch(() => {}));
+      const decision = await this.#orDegraded(deciding, () => degradedDecision(request, request.id));
       for (const watcher of this.watchers) watcher.onDecision(decision, waitUntil);
       return decision;
     } catch (error) {
@@ -117,7 +117,7 @@ export class Limiter {
   ): Promise<ShadowVerdict | undefined> {
     const shadow = this.#shadowOf(request, giveUpAtMs);
     if (verdict.allowed) return shadow?.consume(request.id, verdict, waitUntil);
-    return verdict.isCached ? shadow?.notAsked() : shadow?.check();
+    return verdict.isCached ? shadow?.leaveOut() : shadow?.check();
   }
 
   /** Corrects the cost of an earlier consume. */
@@ -158,12 +158,12 @@ export class Limiter {
     this.denialCache.clear();
   }
 
-  /** The deadline of a decision, whatever it asks: its live layers, those in shadow, and rolling back. */
+  /** The deadline of the whole decision: of its live layers, of those in shadow, and of waiting for a rollback. */
   #giveUpAtMs(): number {
     return this.timing.now() + this.config.deadlineMs;
   }
 
-  /** The objects of the live layers, behind the denial cache and, in a batch, in its order. */
+  /** The objects of the live layers, behind the denial cache and, in a batch, behind the order of the batch. */
   #objects(giveUpAtMs: number): Objects {
     const { batch, config, timing, denialCache } = this;
     const fanOut = new FanOut(this.#calls, config, timing, giveUpAtMs);
@@ -180,7 +180,7 @@ export class Limiter {
     });
   }
 
-  async #orOnError(decision: Promise<Decision>, degraded: () => Decision): Promise<Decision> {
+  async #orDegraded(decision: Promise<Decision>, degraded: () => Decision): Promise<Decision> {
     try {
       return await decision;
     } catch (error) {
@@ -191,7 +191,7 @@ export class Limiter {
   }
 }
 
-/** How long an attempt lasts at most: its calls, and rolling them back. */
+/** How long an attempt lasts at most: a deadline for its calls, and another for rolling them back. */
 function attemptMs({ deadlineMs }: Config): number {
   return 2 * deadlineMs;
 }

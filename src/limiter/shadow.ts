@@ -32,7 +32,7 @@ export class Shadow {
 
   /** Charges a request that the live layers have admitted. They have recognised the id, if there are any live layers. */
   async consume(id: string, { charged }: ChargeVerdict, waitUntil: WaitUntil): Promise<ShadowVerdict> {
-    if (this.#neverFits.length > 0) return this.notAsked();
+    if (this.#neverFits.length > 0) return this.leaveOut();
     const { policy, counters } = this.request;
     const hasLive = counters.length > 0;
     // Where the live layers forget an id within an attempt's time, a young event may belong to the previous decision.
@@ -50,7 +50,7 @@ export class Shadow {
 
   /** Checks a request that was only checked by the live layers, or denied by them. */
   async check(): Promise<ShadowVerdict> {
-    if (this.#neverFits.length > 0) return this.notAsked();
+    if (this.#neverFits.length > 0) return this.leaveOut();
     const objects = await this.objects("leave out");
     return shadowVerdictOf(await objects.check(this.#question));
   }
@@ -62,8 +62,8 @@ export class Shadow {
     return { ...shadowVerdictOf(verdict), found: verdict.found };
   }
 
-  /** The verdict when no object is asked. */
-  notAsked(): ShadowVerdict {
+  /** The verdict without any call to an object. */
+  leaveOut(): ShadowVerdict {
     const neverFits = this.#neverFits;
     return { wouldDeny: neverFits.length > 0, neverFits, replayed: false, standings: [] };
   }

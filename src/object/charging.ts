@@ -2,7 +2,7 @@ import { check, type Verdict } from "../core/decide";
 import { earlierMakersOf, type HeldId, recognise } from "../core/recognition";
 import type { Account } from "./account";
 import { isOfOneCall, makersOf, withClaim, withoutClaim } from "./claims";
-import { type Clock, type Holding, holdingOf, isReplayOf, mayBelongToAttemptInFlight } from "./holding";
+import { type Clock, type Holding, holdingOf, isReplay, mayBelongToAttemptInFlight } from "./holding";
 import { countersOf, type OpenAccount, openAccountOf, retainMsOf, verdictOf } from "./open-account";
 import type { PagedEvent } from "./page";
 import type { Located } from "./pages";
@@ -20,7 +20,7 @@ interface ChargeAttempt {
 
 /**
  * Records a charge in all of its counters or in none, in one turn. If a key holds something of the id, the id must be
- * recognised first (`core/recognition.ts`): by this object if it is the only part, otherwise by the caller.
+ * recognised first (`core/recognition.ts`): by this object if it is the only part, otherwise by the fan-out.
  */
 export function consume(charge: Charge, opened: readonly OpenAccount[], clock: Clock): ChargeVerdict {
   const holdings = opened.map((account) => holdingOf(charge, account, clock));
@@ -31,7 +31,7 @@ export function consume(charge: Charge, opened: readonly OpenAccount[], clock: C
   return chargeNow(attempt, uncharged);
 }
 
-/** Rolls back a charge: lifts the attempt's claims. An event goes with its last claim, since other attempts may rely on it. */
+/** Rolls back a charge: lifts the attempt's claims. An event stays until its last claim: other attempts may rely on it. */
 export function rollBack(charge: Charge, opened: readonly OpenAccount[]): void {
   const { id, identity, policy, attempt } = charge;
   for (const { account, counters } of opened)
@@ -42,15 +42,15 @@ function consumeUnrecognised(attempt: ChargeAttempt): ChargeVerdict {
   const { charge, holdings, uncharged } = attempt;
   if (!uncharged.some(({ held }) => held))
     return { ...chargeNow(attempt, uncharged), replayed: isChargedByOtherCall(holdings[0], charge) };
-  // Code without `attemptMs` makes no second round.
+  // A Worker older than `attemptMs` makes no second round.
   if (charge.isOnlyPart || charge.attemptMs === undefined) return recogniseAndCharge(attempt);
   const heldIds = heldByCounter(attempt).map((held) => held ?? null);
   if (uncharged.some(({ held }) => held?.isInWindow)) return { ...replay(attempt), held: heldIds };
-  // The id is forgotten by this object's clock. If the first layer still knows it, this charge is rolled back.
+  // By this object's clock the id has left its window. If the first layer still knows it, the fan-out rolls this back.
   return { ...chargeNow(attempt, uncharged), held: heldIds };
 }
 
-/** This attempt sends its call again, and relies on an event that another call recorded. */
+/** Whether this call was sent before, and its attempt relies on an event that another call recorded. */
 function isChargedByOtherCall(first: Holding | undefined, { attempt }: Charge): boolean {
   if (!first?.isCharged || !first.located) return false;
   const [maker = attempt] = makersOf(first.located.event.claims);
@@ -84,66 +84,67 @@ function chargeKeysWithoutId(attempt: ChargeAttempt): ChargeVerdict {
 }
 
 /**
- * Charges these keys as of now, all of them or none. A key records a new event beside older events of the id. If another
- * attempt in flight may rely on its event, the key moves that event to now instead.
+ * Charges these keys as of now, all of them or none. A key keeps older events of the id and records a new event. If its
+ * newest event may belong to another attempt in flight, that event is moved to now instead.
  */
-function chargeNow(attempt: ChargeAttempt, keys: readonly Holding[]): ChargeVerdict {
+function chargeNow(attempt: ChargeAttempt, toCharge: readonly Holding[]): ChargeVerdict {
   const { charge, holdings, clock } = attempt;
-  const moving = eventsToMove(attempt, keys);
+  const moving = eventsToMove(attempt, toCharge);
   // The other events belong to earlier decisions. This attempt must not keep them alive.
-  for (const { account, located } of keys.filter((key) => !moving.has(key)))
+  for (const { account, located } of toCharge.filter((holding) => !moving.has(holding)))
     if (located) liftClaim(account, located, charge.attempt);
 
-  const verdict = checkWithout(moving, attempt, keys);
-  if (verdict.allowed) for (const key of keys) recordCharge(charge, key, moving.get(key), clock);
+  const verdict = checkWithout(moving, attempt, toCharge);
+  if (verdict.allowed) for (const holding of toCharge) recordCharge(charge, holding, moving.get(holding), clock);
   // A denied attempt leaves nothing in the object that denied it.
   else if (holdings.some(({ located }) => located)) rollBack(charge, holdings);
 
   const [first] = holdings;
-  const replayed = isReplayOf(charge, first, first !== undefined && moving.has(first));
+  const replayed = isReplay(charge, first, first !== undefined && moving.has(first));
   const { allowed } = verdict;
-  return { ...standingsAfter(verdict, attempt, keys), allowed, replayed, conflicts: false, charged: allowed };
+  return { ...standingsAfter(verdict, attempt, toCharge), allowed, replayed, conflicts: false, charged: allowed };
 }
 
-function eventsToMove({ charge, clock }: ChargeAttempt, keys: readonly Holding[]): Map<Holding, Located> {
+function eventsToMove({ charge, clock }: ChargeAttempt, toCharge: readonly Holding[]): Map<Holding, Located> {
   const moving = new Map<Holding, Located>();
-  for (const key of keys)
-    if (key.located && mayBelongToAttemptInFlight(key, charge, clock.atMs)) moving.set(key, key.located);
+  for (const holding of toCharge)
+    if (holding.located && mayBelongToAttemptInFlight(holding, charge, clock.atMs))
+      moving.set(holding, holding.located);
   return moving;
 }
 
-/** Would these keys admit the cost if the events to move had left already? */
+/** Whether these keys would admit the cost without the events that are to be moved. */
 function checkWithout(
   moving: ReadonlyMap<Holding, Located>,
   { charge, holdings, clock }: ChargeAttempt,
-  keys: readonly Holding[],
+  toCharge: readonly Holding[],
 ): Verdict {
-  const isAll = keys.length === holdings.length;
-  const question = isAll ? charge : { ...charge, counters: keys.flatMap(({ counters }) => counters) };
+  const isAll = toCharge.length === holdings.length;
+  const question = isAll ? charge : { ...charge, counters: toCharge.flatMap(({ counters }) => counters) };
   for (const [{ account }, { event }] of moving) account.removeFromLogs(event);
-  const verdict = check(countersOf(question, keys, clock.atMs), charge.cost, clock.atMs);
+  const verdict = check(countersOf(question, toCharge, clock.atMs), charge.cost, clock.atMs);
   for (const [{ account }, { event }] of moving) account.recordInLogs(event);
   return verdict;
 }
 
 /** How all counters stand after the verdict of these keys. */
-function standingsAfter(verdict: Verdict, { charge, holdings, clock }: ChargeAttempt, keys: readonly Holding[]) {
+function standingsAfter(verdict: Verdict, { charge, holdings, clock }: ChargeAttempt, toCharge: readonly Holding[]) {
   // An admission is never cached.
   if (verdict.allowed) return verdictOf({ ...charge, cacheMs: undefined }, holdings, clock.atMs);
-  // A flood has new ids: nothing was held and nothing changed, so the denial itself says how all counters stand.
-  const isComplete = keys.length === holdings.length && !keys.some(({ located }) => located);
+  // The fast path of floods, whose ids are new: no key held the id and nothing changed, so `verdict` has all standings.
+  const isComplete = toCharge.length === holdings.length && !toCharge.some(({ located }) => located);
   return verdictOf(charge, holdings, clock.atMs, isComplete ? verdict : undefined);
 }
 
-/** How all counters stand, of a verdict that is not cached. */
+/** How all counters stand, without the `leavings` that only a cached denial needs. */
 function standingsOf({ charge, holdings, clock }: ChargeAttempt) {
   return verdictOf({ ...charge, cacheMs: undefined }, holdings, clock.atMs);
 }
 
 /** Records a new event, or moves the event of another attempt to now. */
-function recordCharge(charge: Charge, key: Holding, moving: Located | undefined, { atMs, marginMs }: Clock): void {
+function recordCharge(charge: Charge, holding: Holding, moving: Located | undefined, { atMs, marginMs }: Clock): void {
   const { policy, cost, attempt, windowMs, id, identity } = charge;
-  const { account, counters } = key;
+  const { account, counters } = holding;
   const claims = withClaim(moving?.event.claims ?? [], attempt, true);
   // A charge takes its full cost and a place, even if the moved event was settled or released.
   const asOfNow = { atMs, cost, claims, released: false };
@@ -152,13 +153,13 @@ function recordCharge(charge: Charge, key: Holding, moving: Located | undefined,
     account.append({ ...moving.event, ...asOfNow });
     return;
   }
-  const retainMs = retainMsOf(charge, key, atMs, marginMs);
+  const retainMs = retainMsOf(charge, holding, atMs, marginMs);
   const charged = { policy, layers: layerNames(counters), retainMs, windowMs };
   const event: PagedEvent = { id, identity, admittedCost: cost, charged, ...asOfNow };
   account.append(event);
 }
 
-/** Claims the events that are held of the id: they stay even if the attempts that made them roll back. */
+/** Claims the events held of the id, so that they stay even if the attempts that recorded them roll back. */
 function claimHeldEvents({ charge, uncharged }: ChargeAttempt): void {
   const layers = layerNames(charge.counters);
   for (const { account, located, held } of uncharged) {

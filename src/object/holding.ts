@@ -8,7 +8,7 @@ import type { Charge } from "./protocol";
 /** The time of a decision by the object's clock, and how far the clocks of two objects may differ. */
 export interface Clock {
   readonly atMs: number;
-  /** An id is kept for this much longer than it is known. */
+  /** The events of an id are kept this much longer than the id is known. */
   readonly marginMs: number;
 }
 
@@ -18,7 +18,7 @@ export interface Holding extends OpenAccount {
   readonly located: Located | undefined;
   /** This attempt has charged the key already: its verdict was lost, and the call was sent again. */
   readonly isCharged: boolean;
-  /** The basis of recognition. Undefined if the key holds nothing, or only this attempt's own charge. */
+  /** What recognition judges by. Undefined if the key holds nothing, or only this attempt's own charge. */
   readonly held: HeldId | undefined;
   /** The attempts that dated an older event of the id. */
   readonly earlierMakers: readonly string[];
@@ -39,12 +39,12 @@ export function holdingOf(charge: Charge, { account, counters }: OpenAccount, { 
   return { account, counters, located, isCharged, held, earlierMakers };
 }
 
-/** The id of the event is known, by the clock of this object. */
+/** Whether the id of the event is known, by the clock of this object. */
 export function isInWindow({ event }: Located, atMs: number): boolean {
   return atMs - event.atMs < event.charged.windowMs;
 }
 
-/** Another attempt of the same decision may be in flight and have charged this event. */
+/** Whether another attempt of the same decision may have recorded the key's event, and may still be in flight. */
 export function mayBelongToAttemptInFlight({ located, held }: Holding, charge: Charge, atMs: number): boolean {
   const { attemptMs = 0, earlierMakers = [] } = charge;
   if (!located || !held?.isInWindow || held.conflicts || held.isOtherMode) return false;
@@ -53,10 +53,10 @@ export function mayBelongToAttemptInFlight({ located, held }: Holding, charge: C
 }
 
 /**
- * Did the first layer know the id before this call? If this call moves the event, or has charged it before, another call at
- * the same moment may have dated it too. This call is a replay if the other one still relies on the event.
+ * Whether the first layer knew the id before this call. Two calls with one id at the same time may both date the event. Then
+ * this call is a replay if the other call still relies on it.
  */
-export function isReplayOf(charge: Charge, first: Holding | undefined, isMoved: boolean): boolean {
+export function isReplay(charge: Charge, first: Holding | undefined, isMoved: boolean): boolean {
   const isTorn = charge.recognition === "torn";
   if (!first?.located) return isTorn && first?.held !== undefined;
   const isOfOtherCall = (maker: string) => !isOfOneCall(maker, charge.attempt);

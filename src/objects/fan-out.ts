@@ -15,8 +15,14 @@ import type {
 import { Refusal } from "../request/refusal";
 import type { ObjectCalls } from "./calls";
 import { type Timing, within } from "./deadline";
-import type { WaitUntil } from "./objects";
-import { type ConsumeOptions, type ConsumeQuestion, type ConsumeVerdict, keysOf, type Objects } from "./objects";
+import {
+  type ConsumeOptions,
+  type ConsumeQuestion,
+  type ConsumeVerdict,
+  keysOf,
+  type Objects,
+  type WaitUntil,
+} from "./objects";
 import { byCounter, joinCharges, joinVerdicts, type Part, partsOf } from "./parts";
 import { type IfUnreachable, logUnreachable, throwUnreachable } from "./unreachable";
 
@@ -37,15 +43,15 @@ interface PartCharge {
  * counters. Counters of one object share a call, which decides them all or nothing.
  */
 export class FanOut implements Objects {
-  /** Tells the attempts of this decision from those of others. */
+  /** Prefix of the names of this decision's attempts. Other decisions have other prefixes. */
   readonly #name: string;
-  #attempts = 0;
+  #attemptCount = 0;
 
   constructor(
     private readonly calls: ObjectCalls,
     private readonly config: Pick<Config, "placement" | "deadlineMs">,
     private readonly timing: Timing,
-    /** The decision is answered by then, whatever it asks. */
+    /** The deadline of the whole decision: all attempts, all rounds and waiting for a rollback. */
     private readonly giveUpAtMs: number,
     private readonly ifUnreachable: IfUnreachable = "refuse",
   ) {
@@ -61,8 +67,8 @@ export class FanOut implements Objects {
   }
 
   /**
-   * All objects record the charge, or none: when one denies, the charges of the others are rolled back before this answers.
-   * A denial by one object is a denial even if another is unreachable, whose layers are then left out.
+   * All objects record the charge, or none: when an object denies, the charges of the others are rolled back before this
+   * returns. A denial stands even if another object is unreachable. The verdict then has no standings of that object.
    */
   async consume(question: ConsumeQuestion, { waitUntil, isLikelyDenied }: ConsumeOptions): Promise<ConsumeVerdict> {
     if (isLikelyDenied) {
@@ -72,8 +78,8 @@ export class FanOut implements Objects {
     }
     for (let attempt = 1; attempt < MOST_ATTEMPTS; attempt++) {
       const verdict = await this.#attempt(question, waitUntil);
-      // A denial that no limit explains: the first answer was lost, and there is room by now. The denied attempt charges
-      // nothing any more, so a new one is made.
+      // No limit explains this denial: the object denied the attempt, its answer was lost, and there was room when the call
+      // was sent again. A denied attempt can't charge any more (`object/ended-attempts.ts`), so make a new attempt.
       if (verdict.allowed || verdict.conflicts || isExplained(verdict)) return verdict;
     }
     return this.#attempt(question, waitUntil);
@@ -89,24 +95,27 @@ export class FanOut implements Objects {
 
   async #attempt(question: ConsumeQuestion, waitUntil: WaitUntil): Promise<ConsumeVerdict> {
     const parts = partsOf(question, this.config.placement);
-    const [only] = parts.length === 1 ? parts : [];
-    this.#attempts++;
-    const attempt = this.#attempts === 1 ? this.#name : `${this.#name}.${this.#attempts}`;
-    const charge = { ...question, attempt, isOnlyPart: only !== undefined };
-    const charged = only ? this.#chargeOnly(only, charge) : this.#chargeAll(parts, charge, waitUntil);
+    const [onlyPart] = parts.length === 1 ? parts : [];
+    this.#attemptCount++;
+    const attempt = this.#attemptCount === 1 ? this.#name : `${this.#name}.${this.#attemptCount}`;
+    const charge = { ...question, attempt, isOnlyPart: onlyPart !== undefined };
+    const charging = onlyPart ? this.#chargeOnlyPart(onlyPart, charge) : this.#chargeAll(parts, charge, waitUntil);
     // A caller that hangs up must not leave the charge half rolled back.
-    if (!only) waitUntil(charged.catch(() => {}));
-    const verdict = await charged;
+    if (!onlyPart) waitUntil(charging.catch(() => {}));
+    const verdict = await charging;
     if (verdict.conflicts && this.ifUnreachable === "refuse")
       throw new Refusal("reused-id", "This idempotency key was used with another policy or cost. Use a new key.");
     return verdict;
   }
 
-  async #chargeOnly(part: Part, charge: Charge): Promise<ConsumeVerdict> {
+  async #chargeOnlyPart(part: Part, charge: Charge): Promise<ConsumeVerdict> {
     return joinCharges([part], [await this.#askRequired(part.object, "consume", charge)]);
   }
 
-  /** One round of calls. A second one follows if some objects know the id and others do not. */
+  /**
+   * Charges all parts in one round of calls. A part that holds the id may charge nothing and return what it holds. A second
+   * round charges these parts too if the id must be charged anew.
+   */
   async #chargeAll(parts: readonly Part[], charge: Charge, waitUntil: WaitUntil): Promise<ConsumeVerdict> {
     const startMs = this.timing.now();
     const chargeUntilMs = startMs + (1 - ROLLBACK_SHARE) * (this.giveUpAtMs - startMs);
@@ -115,22 +124,22 @@ export class FanOut implements Objects {
     const held = byCounter<ChargeVerdict, HeldId | undefined>(parts, first, ({ held }, i) => held?.[i], undefined);
     const layers = charge.counters.map(({ layer }) => layer);
     const recognition = recognise(layers, held);
-    if (recognition === "known") return this.#replayed(parts, charges, first, waitUntil);
+    if (recognition === "known") return this.#replay(parts, charges, first, waitUntil);
 
     const conflicts = recognition === "conflict";
-    const isDecided = conflicts || first.some((verdict) => !verdict?.allowed);
+    const hasFailed = conflicts || first.some((verdict) => !verdict?.allowed);
     const recognised = {
       recognition: conflicts ? "new" : recognition,
       earlierMakers: earlierMakersOf(recognition, held[0]),
     } as const;
-    const again = charges.map(({ object, charge }, i) =>
-      !isDecided && first[i]?.charged === false ? { object, charge: { ...charge, ...recognised } } : undefined,
+    const secondRound = charges.map(({ object, charge }, i) =>
+      !hasFailed && first[i]?.charged === false ? { object, charge: { ...charge, ...recognised } } : undefined,
     );
-    const second = await this.#chargeParts(again, chargeUntilMs);
-    const verdicts = first.map((verdict, i) => (again[i] ? second[i] : verdict));
+    const second = await this.#chargeParts(secondRound, chargeUntilMs);
+    const verdicts = first.map((verdict, i) => (secondRound[i] ? second[i] : verdict));
     if (!conflicts && verdicts.every((verdict) => verdict?.allowed)) {
       const joined = joinCharges(parts, verdicts);
-      // The first layer had no part in a decision that a later layer knows.
+      // A replay too: a later layer knows the id from a decision in which the first layer took no part.
       return { ...joined, replayed: joined.replayed || (recognition === "torn" && !held[0]) };
     }
 
@@ -148,10 +157,10 @@ export class FanOut implements Objects {
   }
 
   /**
-   * The verdict of a known id. What was charged all the same is rolled back: by a layer that was live only later and had no
-   * part in the decision, or by an object whose clock had passed the id's window.
+   * The verdict of a known id. Rolls back what the first round charged nevertheless: in a layer that took no part in the
+   * decision since it became live later, or in an object by whose clock the id had left its window.
    */
-  async #replayed(
+  async #replay(
     parts: readonly Part[],
     charges: readonly PartCharge[],
     verdicts: readonly (ChargeVerdict | undefined)[],
@@ -178,7 +187,7 @@ export class FanOut implements Objects {
     );
   }
 
-  /** Rolls back every charge that was made, or may have been. Answers how the counters stand afterwards. */
+  /** Rolls back every charge that was made, or may have been. Resolves to the verdicts with the standings after that. */
   #rollBackAll(
     charges: readonly PartCharge[],
     verdicts: readonly (ChargeVerdict | undefined)[],
@@ -187,7 +196,7 @@ export class FanOut implements Objects {
     return Promise.all(
       charges.map(async (charge, i) => {
         const verdict = verdicts[i];
-        // An unreachable object may have recorded the charge. It is told to roll back, and not waited for again.
+        // An unreachable object may have recorded the charge. Roll back there too, but do not wait for it again.
         if (verdict === undefined) void this.#rollBack(charge, waitUntil);
         if (!verdict?.allowed) return verdict;
         const standings = await this.#rollBack(charge, waitUntil);
@@ -198,7 +207,7 @@ export class FanOut implements Objects {
     );
   }
 
-  /** Has a deadline of its own, since it must be done. The decision waits for it no longer than it has time. */
+  /** Rolls back with a full deadline, since the charge must not stay. The decision waits only for the time it has left. */
   #rollBack({ object, charge }: PartCharge, waitUntil: WaitUntil): Promise<ObjectVerdict | undefined> {
     const nowMs = this.timing.now();
     const rolledBack = this.#ask(object, "rollBack", charge, nowMs + this.config.deadlineMs).catch((error: unknown) => {
@@ -212,7 +221,7 @@ export class FanOut implements Objects {
     return within(this.giveUpAtMs - nowMs, rolledBack, this.timing).catch(() => undefined);
   }
 
-  /** Changes the event in all objects. It is found if one object has it: another may have forgotten the key since. */
+  /** Changes the event in all objects. It counts as found if any object has it: the key may have been reset in another. */
   async #change(method: "settle" | "release", question: EventQuestion): Promise<ChangeVerdict> {
     const parts = partsOf(question, this.config.placement);
     const verdicts = await Promise.all(
@@ -242,7 +251,7 @@ export class FanOut implements Objects {
   }
 }
 
-/** Some limit does not admit the cost. */
+/** Whether some limit does not admit the cost. */
 function isExplained({ standings }: ObjectVerdict): boolean {
   return standings.some((limits) => limits.some(({ fitsInMs }) => fitsInMs > 0));
 }

@@ -8,7 +8,7 @@ import { identityKeysOf, identityOf, layerKeysOf, presentIn, type Subject } from
 
 type ReadConfig = Pick<Config, "policies" | "attributes" | "ipv6PrefixBits">;
 
-/** A valid request: the cost, and the counters that it counts in. */
+/** A valid request: its policy, its cost, and the counters that count it. */
 export interface ValidRequest {
   readonly policy: Policy;
   readonly cost: number;
@@ -26,9 +26,9 @@ export interface ValidChange extends ValidRequest {
 }
 
 export interface ValidConsume extends ValidChange {
-  /** No earlier call has sent this id. */
+  /** This is the first call with the id: the service made it, or the caller says so. */
   readonly isNew: boolean;
-  /** The same subject as other policies see it. Empty for an id that the service made. */
+  /** The identities of the same subject in other policies. Empty for an id that the service made. */
   readonly aliases: readonly string[];
 }
 
@@ -43,8 +43,8 @@ export interface Idempotency {
  * @throws Refusal: `invalid` with all mistakes, else `unknown-policy`, else `never-fits`.
  */
 export function readCheck(input: unknown, config: ReadConfig): ValidRequest {
-  const { request, ...counted } = read(decisionRequest, input, config);
-  return requireAdmissible({ ...counted, cost: request.cost ?? 1 });
+  const { request, ...common } = read(decisionRequest, input, config);
+  return requireAdmissible({ ...common, cost: request.cost ?? 1 });
 }
 
 /**
@@ -53,25 +53,25 @@ export function readCheck(input: unknown, config: ReadConfig): ValidRequest {
  */
 export function readConsume(input: unknown, idempotency: Idempotency, config: ReadConfig): ValidConsume {
   const { mistakes, id, isNew } = idOf(idempotency);
-  const { request, ...counted } = read(decisionRequest, input, config, mistakes);
+  const { request, ...common } = read(decisionRequest, input, config, mistakes);
   // Nobody can have used an id that the service has just made.
-  const aliases = idempotency.key === undefined ? [] : aliasesOf(counted, request.subject, config);
-  return requireAdmissible({ ...counted, cost: request.cost ?? 1, id, isNew, aliases });
+  const aliases = idempotency.key === undefined ? [] : aliasesOf(common, request.subject, config);
+  return requireAdmissible({ ...common, cost: request.cost ?? 1, id, isNew, aliases });
 }
 
 /**
- * The identities of a subject in other policies, where they differ: in those that also count it by its first key.
- * Policies that count by its address alone can't tell it from others with the same address.
+ * The other identities of a subject: in the policies that also count it by the first key of its own policy, such as its
+ * user. A policy that counts by the address alone can't tell the subject from others with the same address.
  */
-function aliasesOf(counted: Omit<ValidRequest, "cost">, subject: Subject, config: ReadConfig): string[] {
+function aliasesOf(common: Omit<ValidRequest, "cost">, subject: Subject, config: ReadConfig): string[] {
   const present = presentIn(subject, config.attributes, config.ipv6PrefixBits);
-  const [first = ""] = identityKeysOf(counted.policy, layerKeysOf(counted.policy, present).keys);
+  const [first = ""] = identityKeysOf(common.policy, layerKeysOf(common.policy, present).keys);
   const aliases = [...config.policies.values()].flatMap((policy) => {
     const { keys } = layerKeysOf(policy, present);
-    const isOther = policy !== counted.policy && identityKeysOf(policy, keys).includes(first);
+    const isOther = policy !== common.policy && identityKeysOf(policy, keys).includes(first);
     return isOther ? identityOf(policy, keys) : [];
   });
-  return [...new Set(aliases)].filter((alias) => alias !== counted.identity);
+  return [...new Set(aliases)].filter((alias) => alias !== common.identity);
 }
 
 /** Reads a consume that has its idempotency key as a field: over RPC and in a batch. */
@@ -81,18 +81,18 @@ export function readConsumeWithKey(input: unknown, config: ReadConfig): ValidCon
 }
 
 /**
- * Reads a settle. Its cost may be above every limit: what is spent is spent.
+ * Reads a settle. Its cost may be above every limit, since it is spent already.
  * @throws Refusal `invalid` or `unknown-policy`.
  */
 export function readSettle(input: unknown, config: ReadConfig): ValidChange {
-  const { request, ...counted } = read(settleRequest, input, config);
-  return { ...counted, cost: request.cost, id: request.id };
+  const { request, ...common } = read(settleRequest, input, config);
+  return { ...common, cost: request.cost, id: request.id };
 }
 
 /** Reads a release. @throws Refusal `invalid` or `unknown-policy`. */
 export function readRelease(input: unknown, config: ReadConfig): ValidChange {
-  const { request, ...counted } = read(releaseRequest, input, config);
-  return { ...counted, cost: 1, id: request.id };
+  const { request, ...common } = read(releaseRequest, input, config);
+  return { ...common, cost: 1, id: request.id };
 }
 
 /** The id of a consume: its idempotency key, or a new id. */
@@ -103,7 +103,7 @@ export function idOf({ key, attempt }: Idempotency): { id: string; isNew: boolea
   return { id: id.data ?? "", isNew: attempt === 1, mistakes };
 }
 
-/** A request as its schema has it, with its policy and counters. */
+/** What all requests have in common, and `request`: the input, typed by its schema. */
 interface ReadRequest<T> extends Omit<ValidRequest, "cost"> {
   readonly request: T;
 }
@@ -131,8 +131,8 @@ function read<T>(
       const key = keys[i];
       return layer.mode === mode && key !== undefined ? [{ layer: layer.name, key, limits: layer.limits }] : [];
     });
-  const counted = { counters: countersIn("live"), shadow: countersIn("shadow") };
-  return { request, policy, ...counted, identity: identityOf(policy, keys) };
+  const identity = identityOf(policy, keys);
+  return { request, policy, counters: countersIn("live"), shadow: countersIn("shadow"), identity };
 }
 
 /** Has a pointer, so that callers of a settle can tell this 404 from that of an unknown decision. */
@@ -142,7 +142,7 @@ function unknownPolicy(name: unknown): Refusal {
   ]);
 }
 
-/** The attributes of a subject that are strings. The schema complains about the others. */
+/** The attributes of a subject that are strings. The schema reports the others as mistakes. */
 function stringsOf(subject: unknown): Subject {
   if (!isRecord(subject)) return {};
   return Object.fromEntries(

@@ -29,7 +29,7 @@ import { CLOCK_MARGIN_MS } from "./system";
 export class Judge {
   readonly mistakes: string[] = [];
   readonly #model = new Model();
-  /** What each limit counted at every execution whose denial may be cached. */
+  /** What each limit counted, and when it leaves the window, at every execution whose denial may be cached. */
   readonly #leavings: LeavingsByExecution = new Map();
 
   constructor(
@@ -61,7 +61,7 @@ export class Judge {
     return this.mistakes;
   }
 
-  /** Applies everything that happened to the model, in the order in which it happened. */
+  /** Applies the whole history to the model, in its order. */
   #applyAll(): void {
     const answered = [...this.answered];
     const changes = [...this.network.overrideChanges];
@@ -172,36 +172,36 @@ export class Judge {
     const { attempt, recognition } = charge;
     const keys = [...new Set(charge.counters.map(({ key }) => key))];
     const newest = keys.map((key) => ({ key, held: this.#model.held(object, key, charge, atMs, CLOCK_MARGIN_MS)[0] }));
-    const isRemembered = newest.some(({ held }) => held);
-    const holdings = newest.filter(({ held }) => !(held?.makers.has(attempt) && held.claims.has(attempt)));
+    const isHeld = newest.some(({ held }) => held);
+    const uncharged = newest.filter(({ held }) => !(held?.makers.has(attempt) && held.claims.has(attempt)));
     const claimHeld = () => {
-      for (const { held } of holdings)
-        if (held && !(charge.isOnlyPart && isOnlyOf(held, charge))) held.claims.add(attempt);
+      for (const { held } of uncharged)
+        if (held && !(charge.isOnlyPart && hasAllLayersOf(held, charge))) held.claims.add(attempt);
     };
     if (conflicts) return;
     if (allowed && !charged) {
       claimHeld();
       return;
     }
-    const toCharge = recognition === "known" ? holdings.filter(({ held }) => !held) : holdings;
+    const toCharge = recognition === "known" ? uncharged.filter(({ held }) => !held) : uncharged;
     const earlierMakers = this.#earlierMakers(object, charge, atMs);
     const inFlight = toCharge.flatMap(({ held }) =>
       held && mayBeInFlight(held, charge, earlierMakers, atMs) ? held : [],
     );
     for (const { held } of toCharge) if (held && !inFlight.includes(held)) this.#liftClaim(held, attempt);
     for (const event of inFlight) this.#model.remove(event);
-    const counters = charge.counters.filter(({ key }) => toCharge.some((holding) => holding.key === key));
+    const counters = charge.counters.filter(({ key }) => toCharge.some((target) => target.key === key));
     this.#checkAllowed(object, { ...charge, counters }, verdict);
     if (!allowed) {
       for (const event of inFlight) this.#model.add(event);
-      // An event that the object remembers no more belongs to an admission of long ago, which stays charged.
-      if (isRemembered) this.#applyRollback(object, charge);
+      // An event that the object does not hold any more belongs to an earlier admission, which stays charged.
+      if (isHeld) this.#applyRollback(object, charge);
       return;
     }
     if (recognition === "known") claimHeld();
     for (const { key, held } of toCharge) {
       const event = this.#eventOf(object, key, charge, atMs, index);
-      this.#record(object, key, held && inFlight.includes(held) ? joined(event, held) : event);
+      this.#record(object, key, held && inFlight.includes(held) ? moved(event, held) : event);
     }
   }
 
@@ -211,7 +211,7 @@ export class Judge {
     this.#model.add(event);
   }
 
-  /** The attempts that made the id's previous decision. An only part finds them itself. */
+  /** The attempts that made the id's previous decision. An object that holds the only part finds them itself. */
   #earlierMakers(object: string, charge: Charge, atMs: number): readonly string[] {
     if (charge.recognition || !charge.isOnlyPart) return charge.earlierMakers ?? [];
     const [newest, ...older] = this.#model.held(object, charge.counters[0]?.key ?? "", charge, atMs, CLOCK_MARGIN_MS);
@@ -307,8 +307,8 @@ export class Judge {
   }
 
   /**
-   * Whether the object may have missed the change: its clock was ahead, so that it did not know the id any more. It may
-   * have recorded the event anew afterwards, for a late attempt.
+   * Whether the object may have missed the change: its clock was ahead, so that it did not know the id any more. Or the object
+   * recorded the event anew after the change, for a late attempt.
    */
   #mayMissChange(location: string, { name, atMs, windowMs, execution }: ModelEvent): boolean {
     return this.network.executions.some(
@@ -350,8 +350,8 @@ function mayBeInFlight(event: ModelEvent, charge: Charge, earlierMakers: readonl
   return isSame && !isEarlier && ageMs < event.windowMs && ageMs <= (charge.attemptMs ?? 0);
 }
 
-/** The event as of now, with the claims of the attempts in flight that recorded it before. */
-function joined(event: ModelEvent, held: ModelEvent): ModelEvent {
+/** The held event, moved to the time and cost of the new event. Keeps the claims of the attempts that recorded it. */
+function moved(event: ModelEvent, held: ModelEvent): ModelEvent {
   const { windowMs, retainMs, counters } = held;
   return {
     ...event,
@@ -363,8 +363,8 @@ function joined(event: ModelEvent, held: ModelEvent): ModelEvent {
   };
 }
 
-/** Whether no object but this one had a part in the event. */
-function isOnlyOf({ identity }: ModelEvent, { counters }: Charge): boolean {
+/** Whether the charge has all layers that took part in the event, so that no other object shares the event. */
+function hasAllLayersOf({ identity }: ModelEvent, { counters }: Charge): boolean {
   const layers = identity.split(",").flatMap((pair) => pair.split("=").slice(0, -1));
   return layers.every((layer) => layer === "" || counters.some((counter) => counter.layer === layer));
 }

@@ -1,7 +1,7 @@
 import type { Entry } from "./journal-text";
 import type { PageTable } from "./page-table";
 
-/** A page that some row of the journal has an entry of. */
+/** A page with an entry in at least one row of the journal. */
 export interface HeldPage {
   readonly key: string;
   readonly slot: number;
@@ -14,9 +14,9 @@ export interface HeldPage {
   expiresAtMs: number;
   firstAtMs: number;
   lastAtMs: number;
-  /** The oldest row with a change that the table lacks. Undefined if it lacks none. */
+  /** The turn of the oldest row with a change that the table lacks. Undefined if it lacks none. */
   unstoredTurn: number | undefined;
-  /** The newest row with an entry of the page. */
+  /** The turn of the newest row with an entry of the page. */
   lastTurn: number;
 }
 
@@ -27,7 +27,7 @@ export class HeldPages {
 
   constructor(private readonly table: PageTable) {}
 
-  /** Some page is held that was not deleted. */
+  /** Whether a page is held that was not deleted. */
   get hasPages(): boolean {
     for (const pages of this.#pages.values())
       for (const { base } of pages.values()) if (base !== "deleted") return true;
@@ -47,24 +47,24 @@ export class HeldPages {
   }
 
   /**
-   * Holds an entry of a row, which is the newest. `isWritten`: the row was written just now, so an append continues the
-   * table. Otherwise it was loaded, and an append may be older than the last checkpoint.
+   * Applies an entry of the newest row. `isWritten`: the row was written just now, so an append continues the page as it is.
+   * Otherwise the row was loaded, and an append may be older than the last checkpoint.
    */
-  hold(entry: Entry, turn: number, isWritten: boolean): HeldPage {
+  apply(entry: Entry, turn: number, isWritten: boolean): HeldPage {
     const { key, slot } = entry;
-    const ofKey = this.#pages.get(key) ?? new Map<number, HeldPage>();
-    this.#pages.set(key, ofKey);
-    const page = ofKey.get(slot) ?? (isWritten ? unheldPage(entry) : this.#pageInTable(key, slot));
-    ofKey.set(slot, page);
+    const pagesOfKey = this.#pages.get(key) ?? new Map<number, HeldPage>();
+    this.#pages.set(key, pagesOfKey);
+    const page = pagesOfKey.get(slot) ?? (isWritten ? pageBefore(entry) : this.#pageInTable(key, slot));
+    pagesOfKey.set(slot, page);
     page.lastTurn = turn;
-    // An append that is older than the last checkpoint.
+    // The append is older than the last checkpoint: the table has it already.
     if (entry.kind === "append" && entry.length !== page.length) return page;
     if (entry.kind === "append") {
       page.unstoredTurn ??= turn;
       page.appended += entry.events;
       page.length += entry.events.length;
     } else {
-      // Earlier entries are of no use any more.
+      // Replaces all earlier entries.
       page.unstoredTurn = turn;
       page.base = entry.kind === "image" ? { image: entry.text } : "deleted";
       page.appended = "";
@@ -76,7 +76,7 @@ export class HeldPages {
     return page;
   }
 
-  /** A page of which no row has an entry yet. */
+  /** The page as the table has it, before any entry is applied. */
   #pageInTable(key: string, slot: number): HeldPage {
     const row = this.table.describePage(key, slot);
     const { length = 0, expiresAtMs = 0, firstAtMs = 0, lastAtMs = 0 } = row ?? {};
@@ -95,7 +95,7 @@ export class HeldPages {
     };
   }
 
-  /** These pages are in their table now, as they are. */
+  /** The table has these pages now, with all of their changes. */
   markStored(pages: readonly HeldPage[]): void {
     for (const page of pages) {
       page.unstoredTurn = undefined;
@@ -104,8 +104,8 @@ export class HeldPages {
     }
   }
 
-  /** The row of this turn, the oldest, is gone. Its pages are held only if a later row has an entry of them. */
-  forgetUnlessLater(pages: readonly HeldPage[], turn: number): void {
+  /** The oldest row, of this turn, is gone. Drops its pages, except those that a later row has an entry of. */
+  dropUnlessLater(pages: readonly HeldPage[], turn: number): void {
     for (const { key, slot, lastTurn } of pages) {
       if (lastTurn > turn) continue;
       this.#pages.get(key)?.delete(slot);
@@ -114,8 +114,8 @@ export class HeldPages {
   }
 }
 
-/** A page of which no row has an entry yet, when one is written: an append continues the table. */
-function unheldPage(entry: Entry): HeldPage {
+/** The page before its first entry, which is just being written. An append continues the page in the table. */
+function pageBefore(entry: Entry): HeldPage {
   const { key, slot, firstAtMs } = entry;
   const [base, length] = entry.kind === "append" ? (["table", entry.length] as const) : (["deleted", 0] as const);
   return {

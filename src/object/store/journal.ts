@@ -6,7 +6,7 @@ import { entriesIn, entryOf, type RowText, rowTextsOf } from "./journal-text";
 import type { PageTable } from "./page-table";
 import type { Sql } from "./sql";
 
-/** A stored row, as memory knows it. */
+/** What memory keeps of a stored row. */
 interface JournalRow {
   readonly table: "journal_v1" | "journal_v2";
   readonly number: number;
@@ -17,16 +17,16 @@ interface JournalRow {
 }
 
 /**
- * What one turn changed in many pages, all in one row: the events that were appended to a page, or an image of the page if
- * it changed otherwise. That costs a fraction of a row a page.
+ * Stores what one turn changed in many pages as one row, where the table of pages would need a row for each. A row has an
+ * entry for each page: the events that were appended to it, or an image of the page if it changed otherwise.
  *
- * The rows are a ring. Before the oldest row is overwritten, its pages are checkpointed: they are written to their table
- * as they are now, unless that was done since. So a page is written once while the ring turns around, however many events
- * were appended to it.
+ * The rows are a ring. Before the oldest row is overwritten, its pages are checkpointed: the table gets them as they are
+ * now, unless it has all of their changes already. So a page is written to the table once while the ring turns around,
+ * however many events were appended to it.
  *
- * A page is held while some row has an entry of it, and all of its changes are written here. So the entries of a page, in
- * the order of their turns, continue the page in the table. An append says how long the page was before it: after a
- * checkpoint, older appends do not fit the longer page any more and are left out.
+ * The journal holds a page while any row has an entry of it. All changes of a held page are written here. So the entries of
+ * a page, in the order of their turns, continue the page in the table. An append says how long the page was before it.
+ * After a checkpoint the page in the table is longer, so older appends do not fit it and are left out.
  *
  * Memory changes only after a transaction has succeeded. So no method may be called inside another transaction.
  */
@@ -49,7 +49,7 @@ export class Journal {
     this.#shrinkToBudget();
   }
 
-  /** Replaces everything in memory by what is stored. Rows of version 1 hold images only, and are older. */
+  /** Replaces everything in memory by what is stored. Rows of `journal_v1` hold only images. They are older than any of v2. */
   load(): void {
     this.#rows = [];
     this.#held.clear();
@@ -63,7 +63,7 @@ export class Journal {
 
   #loadRows(table: JournalRow["table"], column: string): void {
     if (!this.sql.hasTable(table)) return;
-    // All of them first: to hold a row reads the table of pages.
+    // `run` returns all rows at once: `#hold` reads another table in between.
     for (const [number, turn, text] of this.sql.run(`SELECT number, turn, ${column} FROM ${table} ORDER BY turn`)) {
       const entries = entriesIn(String(text));
       this.#hold(table, Number(number), Number(turn), { text: String(text), entries }, false);
@@ -75,12 +75,12 @@ export class Journal {
     return this.#rows.at(-1)?.turn ?? 0;
   }
 
-  /** The journal holds a page that was not deleted. */
+  /** Whether the journal holds a page that was not deleted. */
   get hasPages(): boolean {
     return this.#held.hasPages;
   }
 
-  /** Undefined if the journal does not hold the page: the table may. */
+  /** Undefined if the journal does not hold the page. The table may have it. */
   page(key: string, slot: number): HeldPage | undefined {
     return this.#held.page(key, slot);
   }
@@ -101,25 +101,25 @@ export class Journal {
   write(changes: readonly (PageChange | Pick<PageRow, "key" | "slot">)[], work?: () => void): void {
     const entries = changes.map((change) => entryOf(change, this.page(change.key, change.slot)?.length));
     const texts = rowTextsOf(entries);
-    const oldest = this.#rowsInTheWayOf(texts.reduce((sum, { text }) => sum + text.length, 0));
+    const evicted = this.#rowsToEvictFor(texts.reduce((sum, { text }) => sum + text.length, 0));
     const replaced = new Set(
       entries.filter(({ kind }) => kind !== "append").map(({ key, slot }) => this.page(key, slot)),
     );
-    const reusable = oldest.filter(({ table }) => table === "journal_v2");
+    const reusable = evicted.filter(({ table }) => table === "journal_v2");
     const overwritten = reusable.slice(0, texts.length);
     const numbers = [...reusable.map(({ number }) => number), ...this.#freeNumbers];
     for (let next = this.#nextNumber; numbers.length < texts.length; next++) numbers.push(next);
     const turn = this.newestTurn + 1;
     const store = () => {
       work?.();
-      this.#checkpointPages(oldest, (page) => !replaced.has(page));
-      for (const row of oldest) if (!overwritten.includes(row)) this.#deleteRow(row);
+      this.#checkpointPages(evicted, (page) => !replaced.has(page));
+      for (const row of evicted) if (!overwritten.includes(row)) this.#deleteRow(row);
       for (const [i, { text }] of texts.entries()) this.#writeRow(numbers[i] as number, turn + i, text);
     };
-    if (oldest.length === 0 && texts.length === 1 && !work) store();
-    else this.sql.atOnce(store);
+    if (evicted.length === 0 && texts.length === 1 && !work) store();
+    else this.sql.inTransaction(store);
 
-    this.#forget(oldest);
+    this.#dropRows(evicted);
     for (const [i, text] of texts.entries()) this.#hold("journal_v2", numbers[i] as number, turn + i, text, true);
     this.#freeNumbers = numbers.slice(texts.length);
   }
@@ -128,16 +128,16 @@ export class Journal {
   checkpoint(turn: number): boolean {
     const oldest = this.#rows.slice(0, 1).filter((row) => row.turn <= turn);
     for (const row of oldest)
-      this.sql.atOnce(() => {
+      this.sql.inTransaction(() => {
         this.#checkpointPages(oldest, () => true);
         this.#deleteRow(row);
       });
-    this.#forget(oldest);
+    this.#dropRows(oldest);
     for (const { table, number } of oldest) if (table === "journal_v2") this.#freeNumbers.push(number);
     return oldest.length > 0;
   }
 
-  /** The objects that woke earlier may have used up the budget. */
+  /** Other objects of the isolate may have used up the budget before this object woke. */
   #shrinkToBudget(): void {
     try {
       while (this.#share.chars > this.#share.mostChars) this.checkpoint(this.newestTurn);
@@ -147,8 +147,8 @@ export class Journal {
     }
   }
 
-  /** The oldest rows that must go before `chars` more characters are written. */
-  #rowsInTheWayOf(chars: number): JournalRow[] {
+  /** The oldest rows that must be evicted before `chars` more characters fit the budget. */
+  #rowsToEvictFor(chars: number): JournalRow[] {
     let count = 0;
     const { mostChars } = this.#share;
     for (let sum = this.#share.chars + chars; sum > mostChars && count < this.#rows.length; count++)
@@ -156,7 +156,7 @@ export class Journal {
     return this.#rows.slice(0, count);
   }
 
-  /** Writes the wanted pages of these rows to their table, if it lacks a change in these rows. */
+  /** Checkpoints the pages of these rows, except those that are not wanted or whose changes the table has already. */
   #checkpointPages(rows: readonly JournalRow[], isWanted: (page: HeldPage) => boolean): void {
     const pages = unstoredIn(rows).filter(isWanted);
     const rowsToPut = pages.flatMap((page): PageRow[] => {
@@ -176,18 +176,18 @@ export class Journal {
     { text, entries }: RowText,
     isWritten: boolean,
   ): void {
-    const pages = entries.map((entry) => this.#held.hold(entry, turn, isWritten));
+    const pages = entries.map((entry) => this.#held.apply(entry, turn, isWritten));
     this.#rows.push({ table, number, turn, chars: text.length, pages });
     this.#share.chars += text.length;
     if (table === "journal_v2") this.#nextNumber = Math.max(this.#nextNumber, number + 1);
   }
 
   /** Drops the oldest rows from memory, after they were checkpointed. */
-  #forget(oldest: readonly JournalRow[]): void {
+  #dropRows(oldest: readonly JournalRow[]): void {
     this.#held.markStored(unstoredIn(oldest));
     for (const row of oldest) {
       this.#share.chars -= row.chars;
-      this.#held.forgetUnlessLater(row.pages, row.turn);
+      this.#held.dropUnlessLater(row.pages, row.turn);
     }
     this.#rows.splice(0, oldest.length);
   }
@@ -207,7 +207,7 @@ export class Journal {
   }
 }
 
-/** The pages that have a change in these rows, which are the oldest, and that the table lacks. */
+/** The pages with a change in these rows that the table lacks. The rows are the oldest of the journal. */
 function unstoredIn(rows: readonly JournalRow[]): HeldPage[] {
   const newestTurn = rows.at(-1)?.turn ?? 0;
   const pages = new Set(rows.flatMap(({ pages }) => pages));

@@ -59,7 +59,7 @@ export class PageTable {
     this.#create();
     if (rows.length <= MOST_ROWS_A_STATEMENT) this.#insert(rows);
     else
-      this.sql.atOnce(() => {
+      this.sql.inTransaction(() => {
         for (let i = 0; i < rows.length; i += MOST_ROWS_A_STATEMENT)
           this.#insert(rows.slice(i, i + MOST_ROWS_A_STATEMENT));
       });

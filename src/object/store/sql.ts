@@ -34,8 +34,8 @@ export class Sql {
     this.#tables = undefined;
   }
 
-  /** Does all of the work, or none of it if it throws. Then a table that the work created is gone too. */
-  atOnce(work: () => void): void {
+  /** Does all of the work, or none of it if it throws. A table that it created is gone too then. */
+  inTransaction(work: () => void): void {
     try {
       this.storage.transactionSync(work);
     } catch (error) {

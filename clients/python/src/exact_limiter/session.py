@@ -20,21 +20,22 @@ from .websocket import HandshakeRefused, WebSocket, open_websocket
 #: The service refuses a message that would bring the unanswered requests of a session above this.
 MAX_UNANSWERED = 1_000
 
-#: After this time without a message to the service, a ping shows whether the session still stands.
+#: After this time without a message to the service, a ping shows whether the connection is alive.
 PING_SECONDS = 30.0
 PONG_SECONDS = 5.0
 
-#: The service decides within a second, so a message that is unanswered for this time stays so.
+#: The service decides within a second, so a message that is unanswered for this time will never be answered.
 _STALE_SECONDS = 10.0
 
 #: The close code of a token that is not in force any more.
 _UNAUTHORIZED = 4401
 
-#: No WebSocket can be had, by the word of whatever answered. It is asked again after this time.
+#: Calls go by HTTP for this time after the service or a proxy has refused a WebSocket.
 REFUSED_SECONDS = 60.0
-#: Longer than the pauses of a call, so that its next attempt is not lost in the same way.
+#: Calls go by HTTP for this time after any other failure: longer than the pauses of a call, so that its next attempt
+#: does not fail in the same way.
 _FAILED_SECONDS = 1.0
-#: This many sessions in a row that failed are no accident, if HTTP works in between.
+#: After this many failed sessions in a row, calls go by HTTP as after a refusal, if HTTP works.
 _FAILURES_TO_PREFER_HTTP = 2
 _FIRST_PAUSE_SECONDS = 0.05
 _MAX_PAUSE_SECONDS = 1.0
@@ -47,7 +48,7 @@ class NoSession:
     reason: Exception
 
 
-#: The outcome of a request. A value and not an exception: a caller that is gone leaves nothing to be logged.
+#: The outcome of a request. A value, since asyncio logs an exception that nobody retrieves, as of a cancelled call.
 SessionOutcome = Response | Exception | NoSession
 
 
@@ -69,9 +70,9 @@ class _Request:
 
 class Session:
     """
-    Opened by the first request, and again by the next one after it was lost. What is asked in one turn of the loop
-    shares messages. A request that is lost with its session is not sent again here: its outcome is an error, after
-    which the call sends it again by the same key (see `exchange`). So every request ends by its own timeout.
+    Opened by the first request, and opened again by the next request after it was lost. Requests of one turn of the
+    loop share messages. A request that is lost with its session is not sent again here. Its outcome is an error, and
+    the call retries it with the same key (see `exchange`). So every request ends within its own timeout.
     """
 
     def __init__(self, url: httpx.URL, headers: Mapping[str, str], ssl_context: Callable[[], ssl.SSLContext]) -> None:
@@ -79,10 +80,10 @@ class Session:
         self._headers = headers
         self._ssl_context = ssl_context
         self._loop = asyncio.get_running_loop()
-        #: Asked and not sent. The service's bound on unanswered requests fills it, and each one's timeout empties it.
+        #: Not sent yet: no session is open, or MAX_UNANSWERED are unanswered. A request waits at most for its timeout.
         self._waiting: deque[_Request] = deque()
         #: By the ids of their messages. A request stays until its answer, even if nobody waits for it: the service
-        #: counts it.
+        #: counts it as unanswered.
         self._unanswered: dict[int, list[_Request]] = {}
         self._unanswered_count = 0
         self._ids = itertools.count()
@@ -93,7 +94,7 @@ class Session:
         self._pinging: asyncio.TimerHandle | None = None
         self._sent_at = 0.0
         self._received_at = 0.0
-        #: Sessions in a row that were not opened, or lost before their first answer.
+        #: How many sessions in a row could not be opened, or were lost before their first answer.
         self._failures = 0
         self._opens_from = 0.0
         self._refused_until = 0.0
@@ -104,7 +105,7 @@ class Session:
         return self._loop.time() < self._refused_until
 
     def prefer_http(self) -> None:
-        """Told that HTTP works. If sessions failed in a row, it is preferred for as long as after a refusal."""
+        """HTTP has worked. If sessions have failed in a row, calls go by HTTP for as long as after a refusal."""
         if self._failures >= _FAILURES_TO_PREFER_HTTP and self.is_refused:
             self._refused_until = self._loop.time() + REFUSED_SECONDS
 
@@ -135,7 +136,7 @@ class Session:
             await websocket.aclose()
 
     def close(self) -> None:
-        """Closes what is open, without waiting for it."""
+        """Closes the session without waiting for the service."""
         if self._opening is not None:
             self._opening.cancel()
         if self._reopening is not None:
@@ -168,7 +169,7 @@ class Session:
             self._websocket.send_text(message_of(id, [request.content for request in requests]))
 
     def _next_requests(self) -> list[_Request]:
-        """Takes as many requests as fit into a message, and as the service lets be unanswered."""
+        """Takes as many requests as fit into a message and into MAX_UNANSWERED."""
         requests: list[_Request] = []
         length = 0
         most = min(MAX_REQUESTS, MAX_UNANSWERED - self._unanswered_count)
@@ -207,10 +208,10 @@ class Session:
         if self._opening is not None:
             self._opening.cancel()
         elif request.sent_at is not None and self._received_at < request.sent_at:
-            # Not even another request was answered since: the connection may be gone.
-            self.drop("the service is silent")
+            # Nothing has arrived since the request was sent: the connection may be dead.
+            self.drop("the service does not respond")
         elif self._loop.time() - self._oldest_sent_at() > _STALE_SECONDS:
-            # It would never leave the unanswered requests, and in the end nothing could be sent any more.
+            # A message that is never answered counts against MAX_UNANSWERED. In the end nothing more could be sent.
             self.drop("the service left a message unanswered")
 
     def _oldest_sent_at(self) -> float:
@@ -219,7 +220,7 @@ class Session:
         return self._loop.time() if requests is None else requests[0].sent_at or 0.0
 
     def _open(self) -> None:
-        """Opens a session, when the pause after a failure is over. No request spends more than half its time in it."""
+        """Opens a session after the pause. The newest request spends at most half of its timeout in the pause."""
         if self._opening is not None or self._reopening is not None:
             return
         now = self._loop.time()
@@ -248,14 +249,14 @@ class Session:
             return self._fail(error)
         self._websocket = opening.result()
         if not self._websocket.is_open:
-            # Lost in the moment since the handshake, when nobody heard of it.
+            # Lost since the handshake, when `_lose` did not know this WebSocket yet.
             return self._lose(self._websocket, 1006, "it was lost at once")
         self._sent_at = self._received_at = self._loop.time()
         self._pinging = self._loop.call_later(PING_SECONDS, self._ping)
         self._flush()
 
     def _fail(self, error: BaseException) -> None:
-        """No session was opened: what waits for it is not sent."""
+        """No session could be opened. Ends the waiting requests, which were not sent."""
         outcome = self._outcome_of_failure(error if isinstance(error, Exception) else ConnectionError(repr(error)))
         waiting, self._waiting = self._waiting, deque()
         for request in waiting:
@@ -265,7 +266,7 @@ class Session:
         if isinstance(error, HandshakeRefused) and error.status == 401:
             response = Response(401, error.headers, error.body)
             if response.detail is not None:
-                # The service's own word about the token. As over HTTP, the next call asks again.
+                # The service itself rejected the token. As over HTTP, the next call tries again.
                 return response
         self._pause()
         if isinstance(error, HandshakeRefused):
@@ -279,7 +280,7 @@ class Session:
         return NoSession(error)
 
     def _pause(self) -> None:
-        """Puts the next opening off, with jitter: a restart of the service ends the sessions of all its clients."""
+        """Delays the next opening, with jitter: a restart of the service ends the sessions of all clients at once."""
         longest_seconds = min(_FIRST_PAUSE_SECONDS * 2**self._failures, _MAX_PAUSE_SECONDS)
         self._failures = min(self._failures + 1, 10)
         self._opens_from = self._loop.time() + longest_seconds * random.uniform(0.5, 1)
@@ -300,7 +301,7 @@ class Session:
         else:
             self._pause()
             if self._failures >= _FAILURES_TO_PREFER_HTTP:
-                # Something in between lets the handshake pass, and no messages.
+                # A proxy may let the handshake pass, but no messages.
                 self._refuse(_FAILED_SECONDS)
             outcome = ConnectionError(f"the session ended with {code}" + (f": {reason}" if reason else ""))
         for requests in unanswered.values():
@@ -310,7 +311,7 @@ class Session:
             self._flush_soon()
 
     def _ping(self) -> None:
-        """Keeps the session alive while nothing is asked, and finds out whether it is."""
+        """Keeps an idle connection open, and detects a dead one."""
         now = self._loop.time()
         due_at = self._sent_at + PING_SECONDS
         if now < due_at:
