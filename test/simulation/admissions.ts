@@ -188,7 +188,7 @@ class CallerHistory {
     return endedAtMs < last.fromMs + idWindowMs(last) - this.margins.clockMs;
   }
 
-  /** When the first call was sent that may have made this admission. */
+  /** The earliest instant at which a call may have made this admission. */
   #earliestMs(consume: CallerCall, last: Admission | undefined, consumes: readonly CallerCall[]): number {
     const { clockMs, lateMs } = this.margins;
     const reachMs = idWindowMs(consume) + clockMs + lateMs;
@@ -197,9 +197,13 @@ class CallerHistory {
       outcome !== "denied" &&
       outcome !== "reused id" &&
       sentAtMs <= consume.endedAtMs &&
-      sentAtMs + reachMs >= consume.sentAtMs &&
+      endedAtMs + lateMs + reachMs >= consume.sentAtMs &&
       (!last || sentAtMs > last.toMs || endedAtMs + lateMs >= lastKnownUntilMs);
-    return Math.min(consume.sentAtMs, ...consumes.filter(mayHaveMadeIt).map(({ sentAtMs }) => sentAtMs));
+    // A call may have charged late in its span: a torn id is charged once more, and answered as a replay.
+    const earliest = consumes
+      .filter(mayHaveMadeIt)
+      .map(({ sentAtMs }) => Math.max(sentAtMs, consume.sentAtMs - reachMs));
+    return Math.min(consume.sentAtMs, ...earliest);
   }
 
   /** Whether another consume, whatever its outcome, may be the one that this call found. */

@@ -100,7 +100,10 @@ export class Store implements PageStore {
   /** Deletes everything, the alarm included. The object then occupies no storage. */
   async deleteAll(): Promise<void> {
     try {
-      await this.storage.deleteAll();
+      const deleted = this.storage.deleteAll();
+      // The tables are gone already, and a call may come before this goes on.
+      this.#sql.forgetTables();
+      await deleted;
     } finally {
       this.#sql.forgetTables();
       this.#journal.load();
