@@ -2,7 +2,7 @@ import { WorkerEntrypoint } from "cloudflare:workers";
 import { logFault } from "./fault";
 import { appOf } from "./http/app";
 import { batch } from "./http/batch";
-import { RequestsInFlight } from "./http/in-flight";
+import { requestsInFlight } from "./http/in-flight";
 import { ROUTES } from "./http/routes";
 import { bodyOf, releaseBodyOf, settlementBodyOf } from "./limiter/decision-body";
 import type { WaitUntil } from "./objects/objects";
@@ -36,10 +36,8 @@ export type {
   SettleRequest,
 } from "./request/schema";
 
-const inFlight = new RequestsInFlight();
-
 /** The calls over HTTP. */
-export default { fetch: inFlight.counted(appOf(ROUTES)) } satisfies ExportedHandler<Env>;
+export default { fetch: requestsInFlight.counted(appOf(ROUTES)) } satisfies ExportedHandler<Env>;
 
 /**
  * The calls that decide, for another Worker over a service binding (`entrypoint = "LimiterRpc"`). They need no HTTP and
@@ -80,7 +78,7 @@ export class LimiterRpc extends WorkerEntrypoint<Env> {
 /** Bound by `npm start`, which has the counts of all replies written before it ends the runtime. */
 export class Shutdown extends WorkerEntrypoint<Env> {
   async writeCounts(): Promise<void> {
-    await inFlight.close();
+    await requestsInFlight.close();
     await serviceOf(this.env).counts?.write();
   }
 }

@@ -14,17 +14,26 @@ export class RequestsInFlight {
   #count = 0;
   #isClosed = false;
 
+  /** No new requests are wanted. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   /** Wraps a handler. Once closed, it refuses new requests. */
   counted(fetch: FetchHandler): FetchHandler {
     return async (request, env, context) => {
       if (this.#isClosed) return responseOf(errorReply(stopping()));
-      this.#count += 1;
-      try {
-        return await fetch(request, env, context);
-      } finally {
-        this.#count -= 1;
-      }
+      return this.count(() => fetch(request, env, context));
     };
+  }
+
+  async count<T>(work: () => Promise<T>): Promise<T> {
+    this.#count += 1;
+    try {
+      return await work();
+    } finally {
+      this.#count -= 1;
+    }
   }
 
   /** Refuses new requests, and waits for those in flight. */
@@ -35,6 +44,9 @@ export class RequestsInFlight {
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }
+
+/** The requests of this isolate: over HTTP, and messages of sessions whose hub is here. */
+export const requestsInFlight = new RequestsInFlight();
 
 function stopping(): Problem {
   return new Problem(503, "Service Unavailable", "The service is stopping.", { "Retry-After": "1" });

@@ -1,5 +1,6 @@
 import { DurableObject } from "cloudflare:workers";
 import { SESSION_PROTOCOL, tokenOf } from "../http/auth";
+import { requestsInFlight } from "../http/in-flight";
 import type { CallQueues } from "../objects/call-queue";
 import { digestOf } from "../request/digest";
 import { type Env, serviceOf } from "../service";
@@ -41,8 +42,9 @@ export class HubObject extends DurableObject<Env> {
     return new Response(null, { status: 101, webSocket: client, headers });
   }
 
-  override webSocketMessage(socket: WebSocket, message: string | ArrayBuffer): Promise<void> {
-    return this.#sessionOf(socket).receive(message);
+  override async webSocketMessage(socket: WebSocket, message: string | ArrayBuffer): Promise<void> {
+    if (requestsInFlight.isClosed) return closeSocket(socket, SERVICE_RESTART);
+    await requestsInFlight.count(() => this.#sessionOf(socket).receive(message));
   }
 
   /** Answers the close. The runtime does not do so for a socket that may hibernate, and the client would wait. */
@@ -70,6 +72,7 @@ export class HubObject extends DurableObject<Env> {
   }
 }
 
+const SERVICE_RESTART = 1_012;
 /** Codes that only a peer's runtime may use: https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1 */
 const UNSENDABLE = [1005, 1006, 1015];
 

@@ -3,7 +3,7 @@ import type { Limit } from "../core/limit";
 import { type KeyOverride, type LayerLimits, type Override, overrideOf } from "../core/override";
 import { EventLog } from "../core/sliding-window";
 import { overrideFromText, overrideText, sparedFromMs, sparedUntilMs } from "./override-text";
-import type { PagedEvent } from "./page";
+import type { CountedEvent, PagedEvent } from "./page";
 import type { PageChange, PageStore } from "./page-store";
 import { type EventName, type Located, Pages, type Retention } from "./pages";
 import type { StoredEvent } from "./protocol";
@@ -136,10 +136,9 @@ export class Account {
       this.#logs.get(nameOf(charged.policy, layer))?.remove({ ...logged, retainMs: charged.retainMs });
   }
 
-  recordInLogs(event: PagedEvent): void {
-    const { charged, ...logged } = event;
-    for (const layer of charged.layers)
-      this.#log(charged.policy, layer).record({ ...logged, retainMs: charged.retainMs });
+  recordInLogs({ atMs, cost, released, charged }: CountedEvent): void {
+    const { policy, layers, retainMs } = charged;
+    for (const layer of layers) this.#log(policy, layer).record({ atMs, cost, released, retainMs });
   }
 
   /** The rows that store all changes, one for each changed page. The account then counts them as stored. */

@@ -37,7 +37,7 @@ export class EventIndex {
   }
 
   /** Adds an event of the newest page. */
-  add(serial: number, { id, identity }: PagedEvent): void {
+  add(serial: number, { id, identity }: Pick<PagedEvent, "id" | "identity">): void {
     if (NUMBERS_AN_ENTRY * (this.#taken + 1) > MOST_TAKEN * this.#entries.length) this.#rebuild();
     this.#put(fnv1a(id), serial);
     this.#areInShadow.add(isInShadow(identity));

@@ -1,6 +1,6 @@
 import type { LoggedEvent } from "../core/sliding-window";
 import { type Claim, claimsIn, claimTexts } from "./claims";
-import type { PageChange } from "./page-store";
+import type { PageChange, PageRow } from "./page-store";
 import type { StoredEvent } from "./protocol";
 
 /** A page is sealed once its events take this many characters. docs/storage.md has the measurements. */
@@ -16,9 +16,14 @@ export interface Charged {
   readonly windowMs: number;
 }
 
-export interface PagedEvent extends StoredEvent, Pick<LoggedEvent, "released"> {
-  readonly charged: Charged;
+/** An event, as far as counters and the index of ids need it. */
+export interface CountedEvent extends Pick<LoggedEvent, "atMs" | "cost" | "released"> {
+  readonly id: string;
   readonly identity: string;
+  readonly charged: Charged;
+}
+
+export interface PagedEvent extends CountedEvent, StoredEvent {
   /** The cost at admission. A settle changes `cost` only. */
   readonly admittedCost: number;
   readonly claims: readonly Claim[];
@@ -97,14 +102,23 @@ export class Page {
     this.lastAtMs = Math.max(this.lastAtMs, atMs);
   }
 
-  toText(): string {
-    return `${this.#head()}${this.#events}]}`;
+  /** A page as it is stored. Its events are not encoded again. */
+  static fromRow({ slot, expiresAtMs, firstAtMs, lastAtMs, text }: PageRow): Page {
+    const page = new Page(slot, { expiresAtMs, lastAtMs });
+    const content = JSON.parse(text) as PageText;
+    page.#charged.push(...chargedIn(content));
+    if (content.events.length === 0) return page;
+    page.firstAtMs = firstAtMs;
+    const head = page.#head();
+    if (!text.startsWith(head)) return new Page(slot, { expiresAtMs, lastAtMs }, readPage(text));
+    page.#events = text.slice(head.length, -"]}".length);
+    page.#storedChars = page.#events.length;
+    page.#storedCharged = page.#charged.length;
+    return page;
   }
 
-  /** The page was read from this text. */
-  isStoredAs(text: string): void {
-    this.#storedChars = text === this.toText() ? this.#events.length : 0;
-    this.#storedCharged = this.#charged.length;
+  toText(): string {
+    return `${this.#head()}${this.#events}]}`;
   }
 
   /** The change since the page was last stored. The page then counts it as stored. */
@@ -152,12 +166,29 @@ export class Page {
   }
 }
 
+/** Visits every event of a page, without what only a change of the event needs. Most accounts are opened for counting. */
+export function visitPage(text: string, visit: (event: CountedEvent) => void): void {
+  const page = JSON.parse(text) as PageText;
+  const charged = chargedIn(page);
+  for (const [afterMs, index, cost, id, identity, , , released] of page.events)
+    visit({
+      id,
+      identity,
+      atMs: page.at + afterMs,
+      cost,
+      released: released === 1,
+      charged: charged[index] as Charged,
+    });
+}
+
+function chargedIn({ charged }: PageText): Charged[] {
+  // Pages of earlier code have no `windowMs`: an id was known as long as its event was kept.
+  return charged.map(([policy, layers, retainMs, windowMs = retainMs]) => ({ policy, layers, retainMs, windowMs }));
+}
+
 export function readPage(text: string): PagedEvent[] {
   const page = JSON.parse(text) as PageText;
-  const charged = page.charged.map(
-    // Pages of earlier code have no `windowMs`: an id was known as long as its event was kept.
-    ([policy, layers, retainMs, windowMs = retainMs]): Charged => ({ policy, layers, retainMs, windowMs }),
-  );
+  const charged = chargedIn(page);
   return page.events.map(([afterMs, index, cost, id, identity, claims, admittedCost = cost, released]) => ({
     id,
     atMs: page.at + afterMs,

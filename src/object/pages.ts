@@ -1,7 +1,7 @@
 import { assert } from "../core/assert";
 import { inOtherMode, isInShadow } from "../core/identity";
 import { EventIndex, isEventOf, isSameEvent } from "./event-index";
-import { Page, type PagedEvent, readPage } from "./page";
+import { type CountedEvent, Page, type PagedEvent, readPage, visitPage } from "./page";
 import type { PageChange, PageRow, PageStore } from "./page-store";
 import { type SealedPage, SealedPages } from "./sealed-pages";
 
@@ -53,11 +53,10 @@ export class Pages {
     private readonly key: string,
     private readonly pageChars: number,
     /** Called with every stored event, in the order of their times. */
-    onEvent: (event: PagedEvent) => void,
+    onEvent: (event: CountedEvent) => void,
   ) {
     let newestMs = 0;
     let previousAtMs = 0;
-    let events: PagedEvent[] = [];
     let last: PageRow | undefined;
     for (const row of store.pages(key)) {
       if (last) this.#seal(last);
@@ -65,18 +64,14 @@ export class Pages {
       assert(firstAtMs >= previousAtMs, "a store gives the pages of a key in the order of their times");
       previousAtMs = firstAtMs;
       newestMs = Math.max(newestMs, lastAtMs);
-      events = readPage(text);
       last = row;
-      for (const event of events) {
+      visitPage(text, (event) => {
         this.#index.add(this.#tailSerial, event);
         onEvent(event);
-      }
+      });
     }
     this.newestMs = newestMs;
-    if (last) {
-      this.#tail = new Page(last.slot, last, events);
-      this.#tail.isStoredAs(last.text);
-    }
+    if (last) this.#tail = Page.fromRow(last);
   }
 
   get isEmpty(): boolean {

@@ -125,7 +125,8 @@ describe("a message", () => {
   test("with the id of an unanswered message is an error without an id, and nothing of it is decided", async () => {
     const session = await open();
     const subject = newSubject();
-    session.send({ id: 5, requests: [consume(subject)] });
+    // A long message, so that the second one arrives while it is decided.
+    session.send({ id: 5, requests: [consume(subject), ...Array.from({ length: 99 }, () => consume())] });
     session.send({ id: 5, requests: [consume(subject)] });
     await session.until(() => session.answers[1]);
     const byId = (id: number | null) => session.answers.filter((answer) => answer.id === id);
@@ -193,6 +194,28 @@ test("a client that has gone stays charged", async () => {
   await session.until(() => (session.texts.includes("pong") ? true : undefined));
   session.socket.terminate();
   await expect.poll(() => caller.used("chat", subject)).toEqual([1, 1, 1]);
+});
+
+test("a service that stops has counted every request that a session was answered", async () => {
+  const shared = variables();
+  const first = await ServiceProcess.start(shared);
+  const session = await RawSession.open(first.url, AUTHORIZED);
+  const sending = setInterval(() => session.send({ id: sent++, requests: [consume()] }), 1);
+  let sent = 0;
+  await session.until(() => session.answers[50]);
+  const stopped = first.stop();
+  await session.closed;
+  clearInterval(sending);
+  await stopped;
+  const answered = session.answers.filter(({ results }) => results?.[0]?.status === 200).length;
+  const again = await ServiceProcess.start(shared);
+  const stats = await new Caller(targetOf(again)).admin("/v1/stats");
+  const { minutes } = (await stats.json()) as {
+    minutes: { counts: { layer: null; outcome: string; count: number }[] }[];
+  };
+  const counts = minutes.flatMap(({ counts }) => counts).filter(({ outcome }) => outcome === "allowed");
+  expect(counts.reduce((sum, { count }) => sum + count, 0)).toBeGreaterThanOrEqual(answered);
+  await again.stop();
 });
 
 test("sessions and HTTP share the limits, and one id is charged once over both", async () => {

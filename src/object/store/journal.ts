@@ -1,28 +1,10 @@
 import { assert } from "../../core/assert";
 import type { PageChange, PageRow } from "../page-store";
+import { type HeldPage, HeldPages } from "./held-pages";
 import type { JournalBudget, Share } from "./journal-budget";
-import { type Entry, entriesIn, entryOf, type RowText, rowTextsOf } from "./journal-text";
+import { entriesIn, entryOf, type RowText, rowTextsOf } from "./journal-text";
 import type { PageTable } from "./page-table";
 import type { Sql } from "./sql";
-
-/** A page that some row of the journal has an entry of. */
-export interface HeldPage {
-  readonly key: string;
-  readonly slot: number;
-  /** The text that `appended` follows: an image from the journal, the page in the table, or none if the page was deleted. */
-  base: { readonly image: string } | "table" | "deleted";
-  /** The events after the base, each with a comma before it. */
-  appended: string;
-  /** Length of the whole text. */
-  length: number;
-  expiresAtMs: number;
-  firstAtMs: number;
-  lastAtMs: number;
-  /** The oldest row with a change that the table lacks. Undefined if it lacks none. */
-  unstoredTurn: number | undefined;
-  /** The newest row with an entry of the page. */
-  lastTurn: number;
-}
 
 /** A stored row, as memory knows it. */
 interface JournalRow {
@@ -51,8 +33,7 @@ interface JournalRow {
 export class Journal {
   /** The oldest first. */
   #rows: JournalRow[] = [];
-  /** By key and slot. */
-  readonly #held = new Map<string, Map<number, HeldPage>>();
+  readonly #held: HeldPages;
   #freeNumbers: number[] = [];
   #nextNumber = 0;
   readonly #share: Share;
@@ -63,6 +44,7 @@ export class Journal {
     budget: JournalBudget,
   ) {
     this.#share = budget.shareOf(this);
+    this.#held = new HeldPages(table);
     this.load();
     this.#shrinkToBudget();
   }
@@ -95,17 +77,16 @@ export class Journal {
 
   /** The journal holds a page that was not deleted. */
   get hasPages(): boolean {
-    for (const pages of this.#held.values()) for (const { base } of pages.values()) if (base !== "deleted") return true;
-    return false;
+    return this.#held.hasPages;
   }
 
   /** Undefined if the journal does not hold the page: the table may. */
   page(key: string, slot: number): HeldPage | undefined {
-    return this.#held.get(key)?.get(slot);
+    return this.#held.page(key, slot);
   }
 
   pages(key: string): HeldPage[] {
-    return [...(this.#held.get(key)?.values() ?? [])];
+    return this.#held.pages(key);
   }
 
   /** The text of a held page. Undefined if it was deleted. */
@@ -195,71 +176,18 @@ export class Journal {
     { text, entries }: RowText,
     isWritten: boolean,
   ): void {
-    const pages = entries.map((entry) => this.#holdEntry(entry, turn, isWritten));
+    const pages = entries.map((entry) => this.#held.hold(entry, turn, isWritten));
     this.#rows.push({ table, number, turn, chars: text.length, pages });
     this.#share.chars += text.length;
     if (table === "journal_v2") this.#nextNumber = Math.max(this.#nextNumber, number + 1);
   }
 
-  #holdEntry(entry: Entry, turn: number, isWritten: boolean): HeldPage {
-    const { key, slot } = entry;
-    const ofKey = this.#held.get(key) ?? new Map<number, HeldPage>();
-    this.#held.set(key, ofKey);
-    const page = ofKey.get(slot) ?? (isWritten ? unheldPage(entry) : this.#pageInTable(key, slot));
-    ofKey.set(slot, page);
-    page.lastTurn = turn;
-    // An append that is older than the last checkpoint.
-    if (entry.kind === "append" && entry.length !== page.length) return page;
-    if (entry.kind === "append") {
-      page.unstoredTurn ??= turn;
-      page.appended += entry.events;
-      page.length += entry.events.length;
-    } else {
-      // Earlier entries are of no use any more.
-      page.unstoredTurn = turn;
-      page.base = entry.kind === "image" ? { image: entry.text } : "deleted";
-      page.appended = "";
-      page.length = entry.kind === "image" ? entry.text.length : 0;
-      page.firstAtMs = entry.firstAtMs;
-    }
-    page.expiresAtMs = entry.expiresAtMs;
-    page.lastAtMs = entry.lastAtMs;
-    return page;
-  }
-
-  /** A page of which no row has an entry yet. */
-  #pageInTable(key: string, slot: number): HeldPage {
-    const row = this.table.describePage(key, slot);
-    const { length = 0, expiresAtMs = 0, firstAtMs = 0, lastAtMs = 0 } = row ?? {};
-    const base = row ? "table" : "deleted";
-    return {
-      key,
-      slot,
-      base,
-      appended: "",
-      length,
-      expiresAtMs,
-      firstAtMs,
-      lastAtMs,
-      unstoredTurn: undefined,
-      lastTurn: 0,
-    };
-  }
-
   /** Drops the oldest rows from memory, after they were checkpointed. */
   #forget(oldest: readonly JournalRow[]): void {
-    for (const page of unstoredIn(oldest)) {
-      page.unstoredTurn = undefined;
-      page.appended = "";
-      if (page.base !== "deleted") page.base = "table";
-    }
+    this.#held.markStored(unstoredIn(oldest));
     for (const row of oldest) {
       this.#share.chars -= row.chars;
-      for (const { key, slot, lastTurn } of row.pages) {
-        if (lastTurn > row.turn) continue;
-        this.#held.get(key)?.delete(slot);
-        if (this.#held.get(key)?.size === 0) this.#held.delete(key);
-      }
+      this.#held.forgetUnlessLater(row.pages, row.turn);
     }
     this.#rows.splice(0, oldest.length);
   }
@@ -284,24 +212,6 @@ function unstoredIn(rows: readonly JournalRow[]): HeldPage[] {
   const newestTurn = rows.at(-1)?.turn ?? 0;
   const pages = new Set(rows.flatMap(({ pages }) => pages));
   return [...pages].filter(({ unstoredTurn }) => unstoredTurn !== undefined && unstoredTurn <= newestTurn);
-}
-
-/** A page of which no row has an entry yet, when one is written: an append continues the table. */
-function unheldPage(entry: Entry): HeldPage {
-  const { key, slot, firstAtMs } = entry;
-  const [base, length] = entry.kind === "append" ? (["table", entry.length] as const) : (["deleted", 0] as const);
-  return {
-    key,
-    slot,
-    base,
-    appended: "",
-    length,
-    expiresAtMs: 0,
-    firstAtMs,
-    lastAtMs: 0,
-    unstoredTurn: undefined,
-    lastTurn: 0,
-  };
 }
 
 /** The text of a page with further events, each with a comma before it. */

@@ -1,5 +1,6 @@
 import type { PageChange, PageRow, PageStore } from "../page-store";
-import { continued, type HeldPage, Journal } from "./journal";
+import type { HeldPage } from "./held-pages";
+import { continued, Journal } from "./journal";
 import { ISOLATE_BUDGET, JournalBudget } from "./journal-budget";
 import { OverrideTable } from "./override-table";
 import { PageTable } from "./page-table";
