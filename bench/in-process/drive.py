@@ -32,10 +32,18 @@ def arguments_of_script() -> list[object]:
     return [1, str(uuid.uuid4()), 3, *caller, 2, ADDRESS_PER_MINUTE, 60_000]
 
 
-def hits_of(user: int) -> list[tuple[Any, str]]:
+def hits_by_user() -> Callable[[int], list[tuple[Any, str]]]:
     """The limits in the words of `limits`, each with the key it counts by."""
-    caller, address = keys_of(user)
-    return [(MINUTE, caller), (HOUR, caller), (ADDRESS_MINUTE, address)]
+    from limits import parse
+
+    minute, hour = parse(f"{PER_MINUTE}/minute"), parse(f"{PER_HOUR}/hour")
+    address_minute = parse(f"{ADDRESS_PER_MINUTE}/minute")
+
+    def hits_of(user: int) -> list[tuple[Any, str]]:
+        caller, address = keys_of(user)
+        return [(minute, caller), (hour, caller), (address_minute, address)]
+
+    return hits_of
 
 
 def ask_limiter_async() -> Callable[[int], Awaitable[None]]:
@@ -67,6 +75,7 @@ def ask_limits_async() -> Callable[[int], Awaitable[None]]:
     from limits.aio.strategies import MovingWindowRateLimiter
 
     limiter = MovingWindowRateLimiter(RedisStorage(f"async+redis://127.0.0.1:{SETTINGS['redisPort']}"))
+    hits_of = hits_by_user()
 
     async def ask(user: int) -> None:
         for limit, key in hits_of(user):
@@ -80,6 +89,7 @@ def ask_limits() -> Callable[[int], None]:
     from limits.strategies import MovingWindowRateLimiter
 
     limiter = MovingWindowRateLimiter(RedisStorage(f"redis://127.0.0.1:{SETTINGS['redisPort']}"))
+    hits_of = hits_by_user()
 
     def ask(user: int) -> None:
         for limit, key in hits_of(user):
@@ -195,11 +205,6 @@ def drive(side: Callable[[], Callable[[int], None]]) -> dict[str, float]:
 ASYNC_SIDES = {"AsyncLimiter": ask_limiter_async, "limits, async": ask_limits_async, "script, async": ask_script_async}
 SIDES = {"Limiter": ask_limiter, "limits": ask_limits, "script": ask_script}
 
-if SETTINGS["side"].startswith("limits"):
-    from limits import parse
-
-    MINUTE, HOUR = parse(f"{PER_MINUTE}/minute"), parse(f"{PER_HOUR}/hour")
-    ADDRESS_MINUTE = parse(f"{ADDRESS_PER_MINUTE}/minute")
 name = SETTINGS["side"]
 result = asyncio.run(drive_async(ASYNC_SIDES[name])) if name in ASYNC_SIDES else drive(SIDES[name])
 print(json.dumps(result), flush=True)

@@ -1,4 +1,4 @@
-/** What is asked in a run: spread over many users, the same with idempotency keys, one hot key, or one user far over the limit. */
+/** Consumes of many users, the same with idempotency keys, of one user, or of one user far over the limit. */
 export type Workload = "spread" | "keyed" | "hot" | "flood";
 
 /** One run of a driver. A driver gets it as JSON, in its only argument. */
@@ -13,14 +13,15 @@ export interface Settings {
   readonly sessions?: number;
   readonly warmUpSeconds: number;
   readonly seconds: number;
-  /** The service, or nothing. */
+  /** The URL of the service, empty without one. */
   readonly url: string;
   readonly token: string;
   readonly redisPort: number;
   /** The process of the service or of Redis. */
   readonly serverPid: number;
-  /** The script that decides in Redis, and what it has as limits. */
+  /** The script that decides in Redis. */
   readonly script: string;
+  /** Of the caller a minute and an hour, of the address a minute. */
   readonly limits: readonly [number, number, number];
 }
 
