@@ -98,7 +98,12 @@ export function stopPrograms(): void {
 
 function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
   child.stderr?.unpipe();
-  if (child.pid !== undefined) process.kill(-child.pid, signal);
+  try {
+    if (child.pid !== undefined) process.kill(-child.pid, signal);
+  } catch (error) {
+    // It has ended, and its exit event is still to come.
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+  }
 }
 
 /** Finds a port that is not in use. */
@@ -123,7 +128,7 @@ export async function startRedis(directory: string): Promise<number> {
   return port;
 }
 
-/** Starts a Redis at this port with these settings. */
+/** Starts a Redis at this port with these settings. The match is its process id. */
 export function spawnRedis(directory: string, port: number, settings: readonly string[]): Promise<Program> {
   if (!existsSync("/usr/bin/redis-server"))
     execFileSync("apt-get", ["install", "-y", "--no-install-recommends", "redis-server"], {
@@ -132,5 +137,9 @@ export function spawnRedis(directory: string, port: number, settings: readonly s
   // A rewrite of the file in the middle of a round would distort the measurement.
   const steady = ["--auto-aof-rewrite-percentage", "0"];
   const where = ["--port", String(port), "--dir", directory, "--bind", "127.0.0.1"];
-  return spawnProgram("/usr/bin/redis-server", [...where, ...settings, ...steady], /Ready to accept connections/);
+  return spawnProgram(
+    "/usr/bin/redis-server",
+    [...where, ...settings, ...steady],
+    /(\d+):M .* Ready to accept connections/,
+  );
 }

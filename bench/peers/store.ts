@@ -2,8 +2,8 @@ import { Redis } from "ioredis";
 import type { Decide, PeerLimit, Standing } from "./server";
 
 /** Connects to the Redis of the benchmark. Commands of one turn of the event loop are sent together, as Node is slow otherwise. */
-export function connectRedis(): Redis {
-  return new Redis(Number(process.env.REDIS_PORT), { enableAutoPipelining: true });
+export function connectRedis(port = Number(process.env.REDIS_PORT)): Redis {
+  return new Redis(port, { enableAutoPipelining: true });
 }
 
 /** Decides each limit by itself, with a limiter of its own that `newLimiter` makes. */
