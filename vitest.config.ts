@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { cloudflareTest } from "@cloudflare/vitest-pool-workers";
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
@@ -9,7 +10,8 @@ await buildConsole();
 
 /** The files that take longest start first: one that starts last runs alone, while other cores are idle. */
 class LongestFirst extends BaseSequencer {
-  static readonly files = /(simulation\/simulation|service\/start|workers\/behaviour|workers\/shadow)\.test\.ts$/;
+  static readonly files =
+    /(simulation\/simulation|service\/start|client\/client|workers\/behaviour|workers\/shadow)\.test\.ts$/;
 
   override async sort(specifications: TestSpecification[]): Promise<TestSpecification[]> {
     const sorted = await super.sort(specifications);
@@ -20,8 +22,8 @@ class LongestFirst extends BaseSequencer {
 
 export default defineConfig({
   test: {
-    // Vitest leaves one core to itself: of two, half.
-    maxWorkers: "100%",
+    // Tests of deadlines and of starts wait more than they work, so cores are shared.
+    maxWorkers: Math.ceil(availableParallelism() * 1.5),
     sequence: { sequencer: LongestFirst },
     projects: [
       {
