@@ -46,8 +46,8 @@ function run(bin: string, program: string, args: readonly string[], cwd = CLIENT
 
 /** Runs the client's tests in one environment. Several run at once, so the output of each is printed as a whole. */
 async function runTests(bin: string, args: readonly string[]): Promise<void> {
-  // No cache: all runs would write to the same one.
-  const all = ["-p", "no:cacheprovider", ...args];
+  // No cache: all runs would write to the same one. Several at a time: most tests wait rather than work.
+  const all = ["-p", "no:cacheprovider", "-n", "3", ...args];
   const title = `${join(bin, "pytest")} ${all.join(" ")}`;
   const options = { cwd: CLIENT, env: ENV, maxBuffer: Number.POSITIVE_INFINITY };
   try {
