@@ -177,6 +177,11 @@ class CallerHistory {
     }
     const { clockMs, lateMs, attemptMs } = this.margins;
     if (consume.outcome === "replayed") return consume.sentAtMs < last.toMs + idWindowMs(consume) + clockMs + lateMs;
+    // Replays may be answered before the first answer, also where clocks jump by more than the id is known.
+    if (!last.hasFirstAnswer && consume.cost === last.cost && consume.sentAtMs <= last.toMs) {
+      last.hasFirstAnswer = true;
+      return true;
+    }
     // An id that is sent again just after its key was forgotten may join an attempt from before.
     const isAtOnce = consume.endedAtMs < last.toMs + 2 * attemptMs + clockMs + lateMs;
     if (isForgotten && isAtOnce) last.toMs = consume.endedAtMs;
