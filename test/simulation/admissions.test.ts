@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { type AdminCall, type CallerCall, mistakesInAdmissions } from "./admissions";
+import { type AdminCall, type CallerCall, type Margins, mistakesInAdmissions } from "./admissions";
 
 const MARGINS = { clockMs: 1, offsetsMs: [0, 0], lateMs: 0, attemptMs: 300 } as const;
 const KEY = "user:u";
@@ -39,8 +39,12 @@ const limitsOf = (max: number, windowMs: number) =>
   }) as const;
 
 /** The first words of each mistake. */
-function judge(calls: readonly CallerCall[], adminCalls: readonly AdminCall[] = []): string[] {
-  return mistakesInAdmissions(calls, adminCalls, MARGINS).map((mistake) => mistake.split(/[:,]| by /)[0] ?? "");
+function judge(
+  calls: readonly CallerCall[],
+  adminCalls: readonly AdminCall[] = [],
+  margins: Margins = MARGINS,
+): string[] {
+  return mistakesInAdmissions(calls, adminCalls, margins).map((mistake) => mistake.split(/[:,]| by /)[0] ?? "");
 }
 
 test("two admissions answered within one window are too many, whenever they were made", () => {
@@ -97,4 +101,12 @@ test("an override decides while it is certainly in force, and its window keeps w
   expect(judge(calls, [adminCall("override", 1_200, 1_220, limitsOf(2, 10_000))])).toEqual([]);
   const lifted = [adminCall("override", 100, 120, limitsOf(2, 10_000)), adminCall("lift", 2_000, 2_020)];
   expect(judge(calls, lifted)).toEqual([]);
+});
+
+test("a first answer may come after a replay, even where clocks jump by more than an id is known", () => {
+  const jumping = { ...MARGINS, clockMs: WINDOW_MS + 1 };
+  const overrides = [adminCall("override", -120, -100, limitsOf(1, 3 * WINDOW_MS))];
+  const first = call("a", 0, 40);
+  expect(judge([call("a", 0, 20, { outcome: "replayed" }), first], overrides, jumping)).toEqual([]);
+  expect(judge([call("a", 0, 20), first], overrides, jumping)).toEqual(["too much was admitted"]);
 });
