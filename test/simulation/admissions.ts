@@ -178,7 +178,7 @@ class CallerHistory {
     const { clockMs, lateMs, attemptMs } = this.margins;
     if (consume.outcome === "replayed") return consume.sentAtMs < last.toMs + idWindowMs(consume) + clockMs + lateMs;
     // Replays may be answered before the first answer, also where clocks jump by more than the id is known.
-    if (!last.hasFirstAnswer && consume.cost === last.cost && consume.sentAtMs <= last.toMs) {
+    if (!isForgotten && !last.hasFirstAnswer && consume.cost === last.cost && consume.sentAtMs <= last.toMs) {
       last.hasFirstAnswer = true;
       return true;
     }
