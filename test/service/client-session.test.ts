@@ -72,8 +72,8 @@ describe("a session that is cut off", () => {
     const key = async () =>
       (await caller.key(`user:${request.subject.user}`)).counters.map((counter) => counter.events);
     // The event is still there, at the cost of 0.
-    await expect.poll(async () => (await key()).flat().map(({ cost }) => cost)).toContain(0);
-    await expect.poll(() => caller.used("jobs", request.subject)).toEqual([0, 0, 0]);
+    await expect.poll(async () => (await key()).flat().map(({ cost }) => cost), { timeout: 30_000 }).toContain(0);
+    await expect.poll(() => caller.used("jobs", request.subject), { timeout: 30_000 }).toEqual([0, 0, 0]);
     limiter.close();
   });
 

@@ -220,7 +220,7 @@ describe.each(kinds)("giving back by a client %s", (_, limiter) => {
       expect(allowed).toBe(true);
       const signal = AbortSignal.abort("Stop");
       await expect(limiter.release({ ...request, id, signal })).rejects.toBe("Stop");
-      await expect.poll(async () => (await limiter.check(request)).limits[0]?.used).toBe(0);
+      await expect.poll(async () => (await limiter.check(request)).limits[0]?.used, { timeout: 30_000 }).toBe(0);
     }
   });
 });
@@ -238,5 +238,5 @@ test("a consume that is admitted and cancelled before the answer takes no place"
   const limiter = new Limiter({ url: service.url, token: "caller-token", deadlineMs: 30_000, fetch });
   await expect(limiter.consume({ ...request, signal: controller.signal })).rejects.toBe("Stop");
   const used = async () => (await limiter.check(request)).limits.map(({ used }) => used);
-  await expect.poll(used).toEqual([0, 0, 0]);
+  await expect.poll(used, { timeout: 30_000 }).toEqual([0, 0, 0]);
 });
