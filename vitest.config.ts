@@ -20,6 +20,9 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
+/** For a test that hangs. A slow machine must fail none. */
+const TIMEOUTS = { testTimeout: 60_000, hookTimeout: 60_000 };
+
 export default defineConfig({
   test: {
     // Tests of deadlines and of starts wait more than they work, so cores are shared.
@@ -30,6 +33,7 @@ export default defineConfig({
         // What imports nothing of Cloudflare runs where it is fastest.
         test: {
           name: "node",
+          ...TIMEOUTS,
           include: [
             "test/{accuracy,client,config,console,core,counting,http,object,objects,request,simulation}/**/*.test.ts",
             "test/*.test.ts",
@@ -51,11 +55,11 @@ export default defineConfig({
             },
           }),
         ],
-        test: { name: "workers", include: ["test/workers/**/*.test.ts"] },
+        test: { name: "workers", ...TIMEOUTS, include: ["test/workers/**/*.test.ts"] },
       },
       {
         // `npm start` itself, from outside: processes, signals, a restart.
-        test: { name: "service", include: ["test/service/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 },
+        test: { name: "service", ...TIMEOUTS, include: ["test/service/**/*.test.ts"] },
       },
     ],
   },
