@@ -1,5 +1,7 @@
+import type { Config } from "../config/config";
 import { bodyOf } from "../limiter/decision-body";
 import type { Limiter } from "../limiter/limiter";
+import type { CallQueues } from "../objects/call-queue";
 import type { WaitUntil } from "../objects/objects";
 import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../request/read";
 import { invalid, isRecord, objectIn, readBySchema } from "../request/refusal";
@@ -15,21 +17,20 @@ import type { Reply } from "./reply";
  * @throws Refusal `invalid` if the input is no batch. A mistake in a single call is in that call's result.
  */
 export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {
-  return decideBatch(readBySchema(batchEnvelope, input), service, service.limiter.forBatch(), waitUntil);
+  return decideBatch(readBySchema(batchEnvelope, input), service, service.limiter.callQueues(), waitUntil);
 }
 
-/** Decides a batch that was read: each request by the limiter of its position. */
+/** Decides a batch that was read: each request by the limiter of its position. Batches may share call queues. */
 export async function decideBatch(
   { requests, headers: hasHeaders = false, limits: hasLimits = true }: Batch,
   service: Service,
-  limiterOf: (position: number) => Limiter,
+  queues: CallQueues,
   waitUntil: WaitUntil,
 ): Promise<BatchResults> {
-  const replies = await Promise.all(
-    requests.map((item, position) =>
-      replyTo(item, { ...service, limiter: limiterOf(position) }, waitUntil).catch(errorReply),
-    ),
-  );
+  const limiterAt = service.limiter.forBatch(queues);
+  const replying = requests.map((item, position) => replyTo(item, service.config, limiterAt(position), waitUntil));
+  queues.sendNow();
+  const replies = await Promise.all(replying);
   return {
     results: replies.map((reply) => ({
       status: reply.status,
@@ -45,11 +46,15 @@ function withoutLimits(body: unknown): unknown {
   return rest;
 }
 
-async function replyTo(item: unknown, { config, limiter }: Service, waitUntil: WaitUntil): Promise<Reply> {
-  const { op, ...request } = objectIn(item);
-  if (op === "check") return decisionReply(await limiter.check(readCheck(request, config)), bodyOf);
-  if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config)));
-  if (op === "release") return releaseReply(await limiter.release(readRelease(request, config)));
-  if (op !== "consume") throw invalid([{ pointer: "/op", detail: "must be consume, check, settle or release" }]);
-  return consumeReply(await limiter.consume(readConsumeWithKey(request, config), waitUntil), bodyOf);
+async function replyTo(item: unknown, config: Config, limiter: Limiter, waitUntil: WaitUntil): Promise<Reply> {
+  try {
+    const { op, ...request } = objectIn(item);
+    if (op === "check") return decisionReply(await limiter.check(readCheck(request, config)), bodyOf);
+    if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config)));
+    if (op === "release") return releaseReply(await limiter.release(readRelease(request, config)));
+    if (op !== "consume") throw invalid([{ pointer: "/op", detail: "must be consume, check, settle or release" }]);
+    return consumeReply(await limiter.consume(readConsumeWithKey(request, config), waitUntil), bodyOf);
+  } catch (error) {
+    return errorReply(error);
+  }
 }

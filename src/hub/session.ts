@@ -59,7 +59,7 @@ export class Session {
     this.#unansweredIds.add(id);
     this.#unanswered += length;
     try {
-      return await decideBatch(batch, this.service, this.service.limiter.forBatch(this.queues), this.waitUntil);
+      return await decideBatch(batch, this.service, this.queues, this.waitUntil);
     } finally {
       this.#unansweredIds.delete(id);
       this.#unanswered -= length;

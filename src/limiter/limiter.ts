@@ -53,7 +53,7 @@ export class Limiter {
   }
 
   /** The same limiter, for the decision at each position of a batch. */
-  forBatch(queues = this.callQueues()): (position: number) => Limiter {
+  forBatch(queues: CallQueues): (position: number) => Limiter {
     const { namespace, config, denialCache, watchers } = this;
     const { timing } = queues;
     const callsAt = queues.forBatch();
@@ -66,27 +66,33 @@ export class Limiter {
   async check(request: ValidRequest): Promise<Decision> {
     const giveUpAtMs = this.#giveUpAtMs();
     const { policy, cost, counters } = request;
-    const decide = async () => {
+    try {
       const verdict = await this.#objects(giveUpAtMs).check({ policy: policy.name, cost, counters });
       return decisionOf(request, verdict, undefined, await this.#shadowOf(request, giveUpAtMs)?.check());
-    };
-    return this.#orDegraded(decide(), () => degradedDecision(request));
+    } catch (error) {
+      if (this.#admits(error)) return degradedDecision(request);
+      throw error;
+    }
   }
 
   /** Records the request's cost if every limit of every layer admits it. An id is charged once, however often it is sent. */
   async consume(request: ValidConsume, waitUntil: WaitUntil): Promise<Decision> {
+    const deciding = this.#consume(request, waitUntil);
+    // A request is counted in shadow even if its caller hangs up.
+    if (request.shadow.length > 0) waitUntil(deciding.catch(() => {}));
+    let decision: Decision;
     try {
-      const deciding = this.#consume(request, waitUntil);
-      // A request is counted in shadow even if its caller hangs up.
-      if (request.shadow.length > 0) waitUntil(deciding.catch(() => {}));
-      const decision = await this.#orDegraded(deciding, () => degradedDecision(request, request.id));
-      for (const watcher of this.watchers) watcher.onDecision(decision, waitUntil);
-      return decision;
+      decision = await deciding;
     } catch (error) {
-      const isCallersMistake = error instanceof Refusal && error.kind !== "unreachable";
-      if (!isCallersMistake) for (const watcher of this.watchers) watcher.onFailure?.(request.policy, waitUntil);
-      throw error;
+      if (!this.#admits(error)) {
+        const isCallersMistake = error instanceof Refusal && error.kind !== "unreachable";
+        if (!isCallersMistake) for (const watcher of this.watchers) watcher.onFailure?.(request.policy, waitUntil);
+        throw error;
+      }
+      decision = degradedDecision(request, request.id);
     }
+    for (const watcher of this.watchers) watcher.onDecision(decision, waitUntil);
+    return decision;
   }
 
   async #consume(request: ValidConsume, waitUntil: WaitUntil): Promise<Decision> {
@@ -180,14 +186,9 @@ export class Limiter {
     });
   }
 
-  async #orDegraded(decision: Promise<Decision>, degraded: () => Decision): Promise<Decision> {
-    try {
-      return await decision;
-    } catch (error) {
-      const isAdmitted = this.config.onError === "allow" && error instanceof Refusal && error.kind === "unreachable";
-      if (isAdmitted) return degraded();
-      throw error;
-    }
+  /** Whether a request is admitted although its decision failed: the objects are unreachable, and the operator wants that. */
+  #admits(error: unknown): boolean {
+    return this.config.onError === "allow" && error instanceof Refusal && error.kind === "unreachable";
   }
 }
 

@@ -112,8 +112,9 @@ export class BatchOrder {
     ask: Ask<ConsumeVerdict>,
   ): Promise<ConsumeVerdict> {
     const keys = keysOf(question);
-    const objects = new Set(keys.map((key) => objectOf(key, this.placement)));
-    const member = this.#join(new Member("consume", position, keys, question.id, objects.size > 1));
+    const [first, ...others] = keys.map((key) => objectOf(key, this.placement));
+    const mayRollBack = others.some((object) => object !== first);
+    const member = this.#join(new Member("consume", position, keys, question.id, mayRollBack));
     return this.#decide(member, giveUpAtMs, ask, (outcome) => {
       // A consume that failed may have charged any of its objects.
       if (outcome.status === "rejected")
@@ -167,7 +168,12 @@ export class BatchOrder {
     try {
       for (;;) {
         member.begin();
-        const [outcome]: [PromiseSettledResult<V>] = await Promise.allSettled([ask(next.isLikelyDenied)]);
+        let outcome: PromiseSettledResult<V>;
+        try {
+          outcome = { status: "fulfilled", value: await ask(next.isLikelyDenied) };
+        } catch (reason) {
+          outcome = { status: "rejected", reason };
+        }
         const { rolledBack, doubt } = endOf(outcome);
         member.rolledBack.push(rolledBack);
         const following: Next = doubt ? await this.#next(member, doubt, giveUpAtMs) : "done";

@@ -28,13 +28,11 @@ export class CachedObjects implements Objects {
     return this.objects.check(question);
   }
 
-  async consume(question: ConsumeQuestion, options: ConsumeOptions): Promise<ConsumeVerdict> {
+  consume(question: ConsumeQuestion, options: ConsumeOptions): Promise<ConsumeVerdict> {
+    const recalled = this.#recall(question, options);
+    if (recalled === "revalidating" && !this.batch) return this.#consumeLater(question, options);
     // No await before a call of a batch asks: it joins the order of the batch then, and the next call looks there.
-    const now = this.#recall(question, options);
-    const recalled = now === "revalidating" && !this.batch ? await this.#revalidated(question) : now;
-    if (typeof recalled === "object") return { ...DENIED, ...recalled, isCached: true };
-    const isLikelyDenied = recalled !== undefined;
-    return this.cache.remember(question, () => this.objects.consume(question, { ...options, isLikelyDenied }));
+    return this.#consume(question, options, recalled);
   }
 
   settle(question: EventQuestion): Promise<ChangeVerdict> {
@@ -46,8 +44,22 @@ export class CachedObjects implements Objects {
   }
 
   #recall(question: ConsumeQuestion, { isNew }: ConsumeOptions): Recalled | undefined {
-    if (!isNew || this.batch?.isMet(keysOf(question))) return undefined;
-    return this.cache.recall(question);
+    const recalled = isNew ? this.cache.recall(question) : undefined;
+    return recalled !== undefined && this.batch?.isMet(keysOf(question)) ? undefined : recalled;
+  }
+
+  #consume(
+    question: ConsumeQuestion,
+    options: ConsumeOptions,
+    recalled: Recalled | undefined,
+  ): Promise<ConsumeVerdict> {
+    if (typeof recalled === "object") return Promise.resolve({ ...DENIED, ...recalled, isCached: true });
+    const asked = recalled === undefined ? options : { ...options, isLikelyDenied: true };
+    return this.cache.remember(question, () => this.objects.consume(question, asked));
+  }
+
+  async #consumeLater(question: ConsumeQuestion, options: ConsumeOptions): Promise<ConsumeVerdict> {
+    return this.#consume(question, options, await this.#revalidated(question));
   }
 
   /** Single-flight: one request revalidates an expired denial; the others wait briefly. */

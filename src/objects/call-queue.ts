@@ -9,7 +9,7 @@ interface QueuedCall {
   readonly position: number;
   readonly call: Call;
   readonly giveUpAtMs: number;
-  readonly resolve: (result: CallResult | undefined) => void;
+  readonly resolve: (verdict: VerdictOf<Method>) => void;
   readonly reject: (error: unknown) => void;
 }
 
@@ -22,8 +22,12 @@ type Send = (calls: readonly Call[], giveUpAtMs: number) => Promise<CallResult[]
  * message in flight is answered, or all of its calls are given up.
  */
 export class CallQueue {
-  readonly #waiting = new Set<QueuedCall>();
-  #isBusy = false;
+  #waiting: QueuedCall[] = [];
+  #inFlight: QueuedCall[] = [];
+  /** Nothing is in flight, and the next message goes within a turn. Cancels that. */
+  #cancelSoon: (() => void) | undefined;
+  /** The timer that gives calls up. One for all calls, due at the earliest deadline that it was set for. */
+  #timer: { readonly dueMs: number; readonly cancel: () => void } | undefined;
 
   constructor(
     private readonly send: Send,
@@ -33,57 +37,74 @@ export class CallQueue {
   ) {}
 
   ask(position: number, call: Call, giveUpAtMs: number): Promise<VerdictOf<Method>> {
-    const result = new Promise<CallResult | undefined>((resolve, reject) => {
-      const giveUp = () => {
-        this.#waiting.delete(queued);
-        reject(new DeadlineError("the object did not answer within the deadline"));
-      };
-      const cancel = this.timing.after(giveUpAtMs - this.timing.now(), giveUp);
-      const queued: QueuedCall = {
-        position,
-        call,
-        giveUpAtMs,
-        resolve: (result) => {
-          cancel();
-          resolve(result);
-        },
-        reject: (error) => {
-          cancel();
-          reject(error);
-        },
-      };
-      this.#waiting.add(queued);
-      if (!this.#isBusy) this.#sendSoon();
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ position, call, giveUpAtMs, resolve, reject });
+      this.#giveUpBy(giveUpAtMs);
+      if (this.#inFlight.length === 0) this.#sendSoon();
     });
-    return result.then(verdictIn);
+  }
+
+  /** Sends what waits for the end of the turn now: whoever asks in this turn has asked. */
+  sendNow(): void {
+    if (!this.#cancelSoon) return;
+    this.#cancelSoon();
+    void this.#sendNext();
   }
 
   /** Waits a turn, in which the decisions that were just answered ask their next questions. */
   #sendSoon(): void {
-    this.#isBusy = true;
-    this.timing.after(0, () => void this.#sendNext());
+    this.#cancelSoon ??= this.timing.after(0, () => void this.#sendNext());
   }
 
   async #sendNext(): Promise<void> {
-    const message = [...this.#waiting].sort(rollbacksFirst);
-    this.#waiting.clear();
-    if (message.length > 0) await this.#exchange(message);
-    this.#isBusy = false;
-    if (this.#waiting.size > 0) this.#sendSoon();
-    else this.onIdle();
+    this.#cancelSoon = undefined;
+    this.#giveUpDue();
+    this.#inFlight = this.#waiting.sort(rollbacksFirst);
+    this.#waiting = [];
+    if (this.#inFlight.length > 0) await this.#exchange(this.#inFlight);
+    this.#inFlight = [];
+    if (this.#waiting.length > 0) return this.#sendSoon();
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.onIdle();
   }
 
   async #exchange(message: readonly QueuedCall[]): Promise<void> {
-    const giveUpAtMs = Math.max(...message.map(({ giveUpAtMs }) => giveUpAtMs));
+    const giveUpAtMs = message.reduce((latestMs, { giveUpAtMs }) => Math.max(latestMs, giveUpAtMs), 0);
     try {
       const results = await this.send(
         message.map(({ call }) => call),
         giveUpAtMs,
       );
-      for (const [i, { resolve }] of message.entries()) resolve(results[i]);
+      for (const [i, queued] of message.entries()) settle(queued, results[i]);
     } catch (error) {
       for (const { reject } of message) reject(error);
     }
+  }
+
+  #giveUpBy(dueMs: number): void {
+    if (this.#timer && this.#timer.dueMs <= dueMs) return;
+    this.#timer?.cancel();
+    this.#timer = { dueMs, cancel: this.timing.after(dueMs - this.timing.now(), () => this.#giveUpDue()) };
+  }
+
+  /** Gives up the calls whose deadline has passed. Nothing happens to those that were answered. */
+  #giveUpDue(): void {
+    const nowMs = this.timing.now();
+    if (!this.#timer || nowMs < this.#timer.dueMs) return;
+    this.#timer = undefined;
+    for (const { giveUpAtMs, reject } of [...this.#waiting, ...this.#inFlight])
+      if (giveUpAtMs <= nowMs) reject(new DeadlineError("the object did not answer within the deadline"));
+      else this.#giveUpBy(giveUpAtMs);
+    this.#waiting = this.#waiting.filter(({ giveUpAtMs }) => giveUpAtMs > nowMs);
+  }
+}
+
+function settle({ resolve, reject }: QueuedCall, result: CallResult | undefined): void {
+  try {
+    resolve(verdictIn(result));
+  } catch (error) {
+    reject(error);
   }
 }
 
@@ -108,6 +129,11 @@ export class CallQueues {
   forBatch(): (position: number) => ObjectCalls {
     const first = MOST_IN_BATCH * this.#batches++;
     return (position) => this.#at(first + position);
+  }
+
+  /** Sends at once what the decisions of a batch ask first. */
+  sendNow(): void {
+    for (const queue of this.#queues.values()) queue.sendNow();
   }
 
   #at(position: number): ObjectCalls {

@@ -16,7 +16,7 @@ export const realTiming: Timing = {
   },
 };
 
-/** The same clock with one timer per millisecond: a batch has a deadline for each of its calls. */
+/** The same clock with one timer per millisecond: a batch has a deadline for each object that it calls. */
 export function sharingTimers(timing: Timing): Timing {
   const due = new Map<number, { readonly works: Set<() => void>; readonly cancel: () => void }>();
   return {

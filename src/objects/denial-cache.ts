@@ -26,12 +26,21 @@ interface CachedQuestion {
 }
 
 /** A question that the objects are being asked. */
-interface QuestionInFlight {
-  readonly name: string;
-  readonly keys: readonly string[];
-  readonly askedAtMs: number;
+class QuestionInFlight {
   /** Something may have made room meanwhile, which the verdict may not have seen. */
-  isInvalidated: boolean;
+  isInvalidated = false;
+  #name: string | undefined;
+
+  constructor(
+    readonly question: Question,
+    readonly askedAtMs: number,
+  ) {}
+
+  /** Made when it is needed: most questions are admitted while nothing is cached. */
+  get name(): string {
+    this.#name ??= nameOf(this.question);
+    return this.#name;
+  }
 }
 
 /**
@@ -74,13 +83,13 @@ export class DenialCache {
   async remember<V extends ObjectVerdict>(question: Question, ask: () => Promise<V>): Promise<V> {
     if (this.mostMs === 0) return ask();
     const askedAtMs = this.now();
-    const asked = { name: nameOf(question), keys: keysOf(question), askedAtMs, isInvalidated: false };
+    const asked = new QuestionInFlight(question, askedAtMs);
     this.#dropOldFlights(askedAtMs);
     this.#inFlight.add(asked);
     try {
       const verdict = await ask();
-      if (verdict.allowed) this.#remove(asked.name);
-      else if (!asked.isInvalidated) this.#add(asked, question.cost, verdict);
+      if (!verdict.allowed && !asked.isInvalidated) this.#add(asked, verdict);
+      else if (verdict.allowed && this.#questions.size > 0) this.#remove(asked.name);
       return verdict;
     } finally {
       this.#inFlight.delete(asked);
@@ -111,7 +120,8 @@ export class DenialCache {
       // However many questions share a key, each is visited once until it is cached again.
       this.#namesOf.delete(key);
     }
-    for (const asked of this.#inFlight) if (asked.keys.some((key) => keys.includes(key))) asked.isInvalidated = true;
+    for (const asked of this.#inFlight)
+      if (asked.question.counters.some(({ key }) => keys.includes(key))) asked.isInvalidated = true;
   }
 
   clear(): void {
@@ -138,9 +148,11 @@ export class DenialCache {
     return false;
   }
 
-  #add({ name, keys, askedAtMs }: QuestionInFlight, cost: number, verdict: ObjectVerdict): void {
+  #add({ name, question, askedAtMs }: QuestionInFlight, verdict: ObjectVerdict): void {
     // Without leavings the figures could not be counted down.
     if (!verdict.leavings) return;
+    const { cost } = question;
+    const keys = keysOf(question);
     const cached = this.#questions.get(name) ?? { keys, denials: new Map<number, Denial>(), weightBytes: 0 };
     if (cached.denials.size >= MOST_COSTS) cached.denials.clear();
     const cachedMs = cachedMsOf(verdict, this.mostMs);

@@ -109,7 +109,7 @@ export class FanOut implements Objects {
   }
 
   async #chargeOnlyPart(part: Part, charge: Charge): Promise<ConsumeVerdict> {
-    return joinCharges([part], [await this.#askRequired(part.object, "consume", charge)]);
+    return (await this.#askRequired(part.object, "consume", charge)) ?? joinCharges([part], [undefined]);
   }
 
   /**
@@ -231,14 +231,16 @@ export class FanOut implements Objects {
   }
 
   /** The verdict of an object; undefined if it is unreachable and its layers are left out. */
-  #askRequired<M extends Method>(
+  async #askRequired<M extends Method>(
     object: string,
     method: M,
     question: QuestionOf<M>,
   ): Promise<VerdictOf<M> | undefined> {
-    return this.#ask(object, method, question).catch((error) =>
-      this.ifUnreachable === "refuse" ? throwUnreachable(error) : logUnreachable(error),
-    );
+    try {
+      return await this.#ask(object, method, question);
+    } catch (error) {
+      return this.ifUnreachable === "refuse" ? throwUnreachable(error) : logUnreachable(error);
+    }
   }
 
   #ask<M extends Method>(

@@ -12,15 +12,15 @@ export interface Part {
 
 /** Divides a question by the objects that hold its counters. */
 export function partsOf({ counters }: Question, placement: Placement): Part[] {
-  const parts = new Map<string, Part>();
-  counters.forEach((counter, index) => {
+  const parts: Part[] = [];
+  for (const [index, counter] of counters.entries()) {
     const object = objectOf(counter.key, placement);
-    const part = parts.get(object) ?? { object, counters: [], indexes: [] };
-    part.counters.push(counter);
-    part.indexes.push(index);
-    parts.set(object, part);
-  });
-  return [...parts.values()];
+    const part = parts.find((part) => part.object === object);
+    part?.counters.push(counter);
+    part?.indexes.push(index);
+    if (!part) parts.push({ object, counters: [counter], indexes: [index] });
+  }
+  return parts;
 }
 
 /** What the verdicts of all parts say of each counter, in the request's order. `none` stands for a part without a verdict. */

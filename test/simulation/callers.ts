@@ -235,14 +235,15 @@ export class Callers {
   #sendBatch(batch: string, toSend: readonly CallToSend[], isFirst = true): Promise<boolean[]> {
     const hub = this.chance.is(this.habits.hubShare) ? this.hubs.next() : undefined;
     const { limiter, number } = hub?.isolate ?? this.chance.of(this.isolates);
-    const limiterOf = limiter.forBatch(hub?.queues);
+    const queues = hub?.queues ?? limiter.callQueues();
+    const limiterAt = limiter.forBatch(queues);
     const alike = groupBy(toSend, ({ op, request }) => `${op} ${eventNameOf(request)}`);
     const isOnly = ({ op, request }: CallToSend) => alike.get(`${op} ${eventNameOf(request)}`)?.length === 1;
-    return Promise.all(
-      toSend.map((call, index) =>
-        this.#sendTo(call, limiterOf(index), number, { batch, index, isFirst: isFirst && isOnly(call) }, hub),
-      ),
+    const sending = toSend.map((call, index) =>
+      this.#sendTo(call, limiterAt(index), number, { batch, index, isFirst: isFirst && isOnly(call) }, hub),
     );
+    queues.sendNow();
+    return Promise.all(sending);
   }
 
   #send(call: CallToSend): Promise<boolean> {
