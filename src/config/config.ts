@@ -25,8 +25,6 @@ export interface Config {
   readonly logDenials: number;
   /** Denials are logged with keys instead of their digests. */
   readonly logKeys: boolean;
-  /** All attributes that policies count by. */
-  readonly attributes: readonly string[];
   readonly callerTokens: readonly string[];
   readonly adminTokens: readonly string[];
 }
@@ -128,7 +126,6 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
   const policies = [chat, ...declared.policies];
   return {
     policies: new Map(policies.map((policy) => [policy.name, policy])),
-    attributes: [...new Set(policies.flatMap(({ layers }) => layers.flatMap(({ by }) => by)))].sort(),
     ipv6PrefixBits: values.RATE_LIMIT_IPV6_PREFIX,
     placement: values.LIMITER_PLACEMENT,
     locationHint: values.LIMITER_LOCATION_HINT,

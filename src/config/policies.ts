@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { type Limit, parseLimit } from "../core/limit";
-import { type Layer, limitName, type Mode, type Policy } from "../core/policy";
+import { type Layer, limitName, type Mode, Policy } from "../core/policy";
 import { type Mistake, mistakesOf, must } from "./mistake";
 
 export interface ChatLimits {
@@ -13,13 +13,10 @@ export interface ChatLimits {
 /** The built-in policy. */
 export function chatPolicy({ perMinute, perHour, ipPerMinute, mode }: ChatLimits): Policy {
   const minute = (max: number) => ({ max, windowMs: 60_000 });
-  return {
-    name: "chat",
-    layers: [
-      { name: "caller", by: ["user", "ip"], limits: [minute(perMinute), { max: perHour, windowMs: 3_600_000 }], mode },
-      { name: "ip", by: ["ip"], limits: [minute(ipPerMinute)], mode },
-    ],
-  };
+  return new Policy("chat", [
+    { name: "caller", by: ["user", "ip"], limits: [minute(perMinute), { max: perHour, windowMs: 3_600_000 }], mode },
+    { name: "ip", by: ["ip"], limits: [minute(ipPerMinute)], mode },
+  ]);
 }
 
 const MAX_POLICIES = 32;
@@ -142,7 +139,8 @@ export function readPolicies(value: unknown): { policies: Policy[]; mistakes: Mi
     if (reserved) mistakes.push({ where: `${variable}/${key}`, what: reserved });
     if (!policy.success) continue;
     const { mode, layers } = policy.data;
-    policies.push({ name: key, layers: layers.map((layer) => ({ ...layer, mode: layer.mode ?? mode })) });
+    const withModes = layers.map((layer) => ({ ...layer, mode: layer.mode ?? mode }));
+    policies.push(new Policy(key, withModes));
   }
   if (Object.keys(read.data).length > MAX_POLICIES)
     mistakes.push({ where: variable, what: `must have at most ${MAX_POLICIES} policies` });

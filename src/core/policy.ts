@@ -12,19 +12,29 @@ export interface Layer {
   readonly mode: Mode;
 }
 
-/** A named list of layers, all of which must admit. */
-export interface Policy {
-  readonly name: string;
-  readonly layers: readonly Layer[];
+/** A named list of layers, all of which must admit. What every decision asks of its policy is worked out once. */
+export class Policy {
+  readonly live: readonly Layer[];
+  readonly shadow: readonly Layer[];
+  /** How long an event can count in one of the live layers. All of them know its id for as long. */
+  readonly liveWindowMs: number;
+  /** The largest cost that the live layers can ever admit. Infinity without live layers. */
+  readonly mostCost: number;
+
+  constructor(
+    readonly name: string,
+    readonly layers: readonly Layer[],
+  ) {
+    this.live = layers.filter(({ mode }) => mode === "live");
+    this.shadow = layers.filter(({ mode }) => mode === "shadow");
+    this.liveWindowMs = longestWindowOfMs(this.live);
+    this.mostCost = smallestMax(this.live);
+  }
 }
 
 /** A limit's name in headers and in `violated-policies`: `caller/60s`, `caller/60s-concurrent`. Unique within a policy. */
 export function limitName(layerName: string, { kind, windowMs }: Limit): string {
   return `${layerName}/${windowMs / 1_000}s${kind ? `-${kind}` : ""}`;
-}
-
-export function layersIn(mode: Mode, { layers }: Policy): readonly Layer[] {
-  return layers.filter((layer) => layer.mode === mode);
 }
 
 /** How long an event of these layers can count in one of them. All of them know its id for as long. */

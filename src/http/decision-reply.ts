@@ -1,6 +1,6 @@
 import { type BareItem, type Item, serializeItem, serializeList } from "structured-headers";
 import type { Limit } from "../core/limit";
-import { type Layer, layersIn, limitName, type Policy } from "../core/policy";
+import { type Layer, limitName, type Policy } from "../core/policy";
 import { remaining } from "../core/standing";
 import {
   type ChangeDecision,
@@ -84,14 +84,14 @@ function policyHeader(policy: Policy, live: readonly DecisionLimit[]): string {
   const overridden = live.filter(({ override }) => override?.limits);
   if (overridden.length > 0)
     return policyHeaderOf(
-      layersIn("live", policy).map(({ name, limits }) => {
+      policy.live.map(({ name, limits }) => {
         const inForce = overridden.find(({ layer }) => layer === name)?.override?.limits;
         return { name, limits: inForce ?? limits };
       }),
     );
   const cached = policyHeaders.get(policy);
   if (cached !== undefined) return cached;
-  const header = policyHeaderOf(layersIn("live", policy));
+  const header = policyHeaderOf(policy.live);
   policyHeaders.set(policy, header);
   return header;
 }

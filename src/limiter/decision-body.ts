@@ -36,13 +36,26 @@ export function releaseBodyOf(released: ChangeDecision): ReleaseBody {
   return { id: released.id, policy: released.policy.name, released: true, limits: limitBodiesOf(released) };
 }
 
-function limitBodiesOf({ limits }: Pick<Decision, "limits">): DecisionBody["limits"] {
-  return limits.map(({ layer, key, limit, standing, isShadow, override }) => ({
-    layer,
-    key,
-    ...limitState(limit, standing, override?.kind),
-    ...(isShadow && { shadow: true as const }),
-  }));
+type LimitBody = DecisionBody["limits"][number];
+
+function limitBodiesOf({ limits }: Pick<Decision, "limits">): LimitBody[] {
+  return limits.map(({ layer, key, limit, standing, isShadow, override }) => {
+    const { used, resetsInMs } = standing;
+    // One literal and no spread: this is made for every limit of every decision.
+    const body: LimitBody = {
+      layer,
+      key,
+      limit: limit.max,
+      window_seconds: limit.windowMs / 1_000,
+      used,
+      remaining: remaining(limit.max, used),
+      reset_seconds: ceilSeconds(resetsInMs),
+    };
+    if (limit.kind) body.concurrent = true;
+    if (override) body.override = override.kind;
+    if (isShadow) body.shadow = true;
+    return body;
+  });
 }
 
 /** A limit as it stands, in the words and units of the wire. */

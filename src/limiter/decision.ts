@@ -108,13 +108,15 @@ function decisionLimits(
   { standings, overrides }: Pick<ObjectVerdict, "standings" | "overrides">,
   isShadow: boolean,
 ): DecisionLimit[] {
-  return counters.flatMap(({ layer, key, limits }, c) => {
+  const decided: DecisionLimit[] = [];
+  for (const [c, { layer, key, limits }] of counters.entries()) {
     const override = overrides?.[c] ?? undefined;
-    return (override?.limits ?? limits).flatMap((limit, l) => {
+    for (const [l, limit] of (override?.limits ?? limits).entries()) {
       const standing = standings[c]?.[l];
-      return standing ? [{ layer, key, limit, standing, isShadow, override }] : [];
-    });
-  });
+      if (standing) decided.push({ layer, key, limit, standing, isShadow, override });
+    }
+  }
+  return decided;
 }
 
 function inPolicyOrder({ layers }: Policy, limits: readonly DecisionLimit[]): DecisionLimit[] {

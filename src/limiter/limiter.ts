@@ -1,5 +1,5 @@
 import type { Config } from "../config/config";
-import { layersIn, longestWindowOfMs, type Policy } from "../core/policy";
+import type { Policy } from "../core/policy";
 import { BatchOrder } from "../objects/batch-order";
 import type { DecidingStub, ObjectNamespace } from "../objects/binding";
 import { CachedObjects } from "../objects/cached-objects";
@@ -105,7 +105,7 @@ export class Limiter {
       id,
       identity,
       aliases,
-      windowMs: longestWindowOfMs(layersIn("live", policy)),
+      windowMs: policy.liveWindowMs,
       attemptMs: attemptMs(this.config),
       cacheMs: this.config.denyCacheMs || undefined,
     };
@@ -179,7 +179,7 @@ export class Limiter {
 
   /** The layers in shadow, if the policy has any. They have the time that the live layers leave them. */
   #shadowOf(request: ValidRequest, giveUpAtMs: number): Shadow | undefined {
-    if (layersIn("shadow", request.policy).length === 0) return undefined;
+    if (request.policy.shadow.length === 0) return undefined;
     return new Shadow(request, attemptMs(this.config), async (ifUnreachable) => {
       await this.batch?.order.decided(giveUpAtMs);
       return new FanOut(this.#calls, this.config, this.timing, giveUpAtMs, ifUnreachable);

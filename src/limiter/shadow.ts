@@ -1,5 +1,5 @@
 import { inShadow } from "../core/identity";
-import { layersIn, longestWindowOfMs, smallestMax } from "../core/policy";
+import { longestWindowOfMs, smallestMax } from "../core/policy";
 import type { ChargeVerdict, EventQuestion, ObjectVerdict, Question } from "../object/protocol";
 import type { Objects, WaitUntil } from "../objects/objects";
 import type { IfUnreachable } from "../objects/unreachable";
@@ -36,7 +36,7 @@ export class Shadow {
     const { policy, counters } = this.request;
     const hasLive = counters.length > 0;
     // Where the live layers forget an id within an attempt's time, a young event may belong to the previous decision.
-    const forgetsSoon = hasLive && longestWindowOfMs(layersIn("live", policy)) <= this.attemptMs;
+    const forgetsSoon = hasLive && policy.liveWindowMs <= this.attemptMs;
     const question = {
       ...this.#questionOf(id),
       // The layers will know the id for the longest window of the whole policy once they are live.

@@ -4,20 +4,6 @@ const utf8 = new TextEncoder();
 /** A multiple of 3, so that base64 needs no padding. */
 const DIGEST_BYTES = 15;
 
-/** The cache of `keyDigestOf`: the same callers come again and again. */
-const keyDigests = new Map<string, string>();
-const MOST_KEY_DIGESTS = 4_096;
-
-/** The digest of a key, cached. */
-export function keyDigestOf(key: string): string {
-  const cached = keyDigests.get(key);
-  if (cached !== undefined) return cached;
-  const digest = digestOf(key);
-  if (keyDigests.size >= MOST_KEY_DIGESTS) keyDigests.clear();
-  keyDigests.set(key, digest);
-  return digest;
-}
-
 /** The first 120 bits of SHA-256, as 20 characters: too many for anyone to find two texts with the same digest. */
 export function digestOf(text: string): string {
   return btoa(String.fromCharCode(...sha256(utf8.encode(text)).subarray(0, DIGEST_BYTES)));

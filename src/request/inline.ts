@@ -1,5 +1,6 @@
 import type * as z from "zod";
 import { identityText } from "../core/identity";
+import { Policy } from "../core/policy";
 import { digestOf } from "./digest";
 import {
   type Idempotency,
@@ -57,10 +58,10 @@ export function readInlineKey(key: string): string {
 
 function resolve(layers: Layers, cost: number): ValidRequest {
   const counters = layers.map(({ name, key, limits }) => ({ layer: name, key: PREFIX + key, limits }));
-  const policy = {
-    name: "inline",
-    layers: layers.map(({ name, limits }) => ({ name, by: [], limits, mode: "live" as const })),
-  };
+  const policy = new Policy(
+    "inline",
+    layers.map(({ name, limits }) => ({ name, by: [], limits, mode: "live" as const })),
+  );
   // Includes the layers: all inline limits have the same policy name, and other layers make another decision.
   const identity = identityText([["", digestOf(JSON.stringify(counters.map(({ layer, key }) => [layer, key])))]]);
   return { policy, cost, counters, shadow: [], identity };

@@ -1,12 +1,12 @@
 import type * as z from "zod";
 import type { Config } from "../config/config";
-import { layersIn, type Mode, type Policy, smallestMax } from "../core/policy";
+import type { Policy } from "../core/policy";
 import type { Counter } from "../object/protocol";
 import { type InvalidField, isRecord, objectIn, Refusal, readBySchema } from "./refusal";
-import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
-import { identityKeysOf, identityOf, layerKeysOf, presentIn, type Subject } from "./subject";
+import { type DecisionRequest, decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
+import { identityKeysOf, identityOf, type LayerKeys, layerKeysOf } from "./subject";
 
-type ReadConfig = Pick<Config, "policies" | "attributes" | "ipv6PrefixBits">;
+type ReadConfig = Pick<Config, "policies" | "ipv6PrefixBits">;
 
 /** A valid request: its policy, its cost, and the counters that count it. */
 export interface ValidRequest {
@@ -43,8 +43,8 @@ export interface Idempotency {
  * @throws Refusal: `invalid` with all mistakes, else `unknown-policy`, else `never-fits`.
  */
 export function readCheck(input: unknown, config: ReadConfig): ValidRequest {
-  const { request, ...common } = read(decisionRequest, input, config);
-  return requireAdmissible({ ...common, cost: request.cost ?? 1 });
+  const { request, policy, counters, shadow, identity } = read(decisionRequest, input, config);
+  return requireAdmissible({ policy, cost: request.cost ?? 1, counters, shadow, identity });
 }
 
 /**
@@ -53,25 +53,27 @@ export function readCheck(input: unknown, config: ReadConfig): ValidRequest {
  */
 export function readConsume(input: unknown, idempotency: Idempotency, config: ReadConfig): ValidConsume {
   const { mistakes, id, isNew } = idOf(idempotency);
-  const { request, ...common } = read(decisionRequest, input, config, mistakes);
+  const common = read(decisionRequest, input, config, mistakes);
+  const { request, policy, counters, shadow, identity } = common;
   // Nobody can have used an id that the service has just made.
-  const aliases = idempotency.key === undefined ? [] : aliasesOf(common, request.subject, config);
-  return requireAdmissible({ ...common, cost: request.cost ?? 1, id, isNew, aliases });
+  const aliases = idempotency.key === undefined ? NONE : aliasesOf(common, config);
+  return requireAdmissible({ policy, cost: request.cost ?? 1, counters, shadow, identity, id, isNew, aliases });
 }
 
 /**
  * The other identities of a subject: in the policies that also count it by the first key of its own policy, such as its
  * user. A policy that counts by the address alone can't tell the subject from others with the same address.
  */
-function aliasesOf(common: Omit<ValidRequest, "cost">, subject: Subject, config: ReadConfig): string[] {
-  const present = presentIn(subject, config.attributes, config.ipv6PrefixBits);
-  const [first = ""] = identityKeysOf(common.policy, layerKeysOf(common.policy, present).keys);
-  const aliases = [...config.policies.values()].flatMap((policy) => {
-    const { keys } = layerKeysOf(policy, present);
-    const isOther = policy !== common.policy && identityKeysOf(policy, keys).includes(first);
-    return isOther ? identityOf(policy, keys) : [];
-  });
-  return [...new Set(aliases)].filter((alias) => alias !== common.identity);
+function aliasesOf({ policy, keys, identity, request }: ReadRequest<DecisionRequest>, config: ReadConfig): string[] {
+  const [first = ""] = identityKeysOf(policy, keys);
+  const aliases = new Set<string>();
+  for (const other of config.policies.values()) {
+    if (other === policy) continue;
+    const { keys } = layerKeysOf(other, request.subject, config.ipv6PrefixBits);
+    if (identityKeysOf(other, keys).includes(first)) aliases.add(identityOf(other, keys));
+  }
+  aliases.delete(identity);
+  return [...aliases];
 }
 
 /** Reads a consume that has its idempotency key as a field: over RPC and in a batch. */
@@ -85,14 +87,14 @@ export function readConsumeWithKey(input: unknown, config: ReadConfig): ValidCon
  * @throws Refusal `invalid` or `unknown-policy`.
  */
 export function readSettle(input: unknown, config: ReadConfig): ValidChange {
-  const { request, ...common } = read(settleRequest, input, config);
-  return { ...common, cost: request.cost, id: request.id };
+  const { request, policy, counters, shadow, identity } = read(settleRequest, input, config);
+  return { policy, cost: request.cost, counters, shadow, identity, id: request.id };
 }
 
 /** Reads a release. @throws Refusal `invalid` or `unknown-policy`. */
 export function readRelease(input: unknown, config: ReadConfig): ValidChange {
-  const { request, ...common } = read(releaseRequest, input, config);
-  return { ...common, cost: 1, id: request.id };
+  const { request, policy, counters, shadow, identity } = read(releaseRequest, input, config);
+  return { policy, cost: 1, counters, shadow, identity, id: request.id };
 }
 
 /** The id of a consume: its idempotency key, or a new id. */
@@ -106,6 +108,7 @@ export function idOf({ key, attempt }: Idempotency): { id: string; isNew: boolea
 /** What all requests have in common, and `request`: the input, typed by its schema. */
 interface ReadRequest<T> extends Omit<ValidRequest, "cost"> {
   readonly request: T;
+  readonly keys: LayerKeys;
 }
 
 /**
@@ -115,25 +118,25 @@ interface ReadRequest<T> extends Omit<ValidRequest, "cost"> {
 function read<T>(
   schema: z.ZodType<T>,
   input: unknown,
-  config: ReadConfig,
-  mistakes: InvalidField[] = [],
+  { policies, ipv6PrefixBits }: ReadConfig,
+  mistakes: readonly InvalidField[] = NONE,
 ): ReadRequest<T> {
-  const { policies, attributes, ipv6PrefixBits } = config;
   const { policy: name, subject } = objectIn(input, mistakes);
   const policy = typeof name === "string" ? policies.get(name) : undefined;
-  const present = presentIn(stringsOf(subject), attributes, ipv6PrefixBits);
-  const { keys, errors } = policy && isRecord(subject) ? layerKeysOf(policy, present) : { keys: [], errors: [] };
-
+  const { keys, errors } = policy && isRecord(subject) ? layerKeysOf(policy, subject, ipv6PrefixBits) : NO_KEYS;
   const request = readBySchema(schema, input, { before: mistakes, further: errors });
   if (!policy) throw unknownPolicy(name);
-  const countersIn = (mode: Mode): Counter[] =>
-    policy.layers.flatMap((layer, i) => {
-      const key = keys[i];
-      return layer.mode === mode && key !== undefined ? [{ layer: layer.name, key, limits: layer.limits }] : [];
-    });
-  const identity = identityOf(policy, keys);
-  return { request, policy, counters: countersIn("live"), shadow: countersIn("shadow"), identity };
+  const counters: Counter[] = [];
+  const shadow: Counter[] = [];
+  for (const [i, { name: layer, mode, limits }] of policy.layers.entries()) {
+    const key = keys[i];
+    if (key) (mode === "live" ? counters : shadow).push({ layer, key: key.text, limits });
+  }
+  return { request, policy, keys, counters, shadow, identity: identityOf(policy, keys) };
 }
+
+const NONE: readonly never[] = [];
+const NO_KEYS = { keys: NONE, errors: NONE };
 
 /** Has a pointer, so that callers of a settle can tell this 404 from that of an unknown decision. */
 function unknownPolicy(name: unknown): Refusal {
@@ -142,18 +145,10 @@ function unknownPolicy(name: unknown): Refusal {
   ]);
 }
 
-/** The attributes of a subject that are strings. The schema reports the others as mistakes. */
-function stringsOf(subject: unknown): Subject {
-  if (!isRecord(subject)) return {};
-  return Object.fromEntries(
-    Object.entries(subject).filter((entry): entry is [string, string] => typeof entry[1] === "string"),
-  );
-}
-
 /** @throws Refusal `never-fits` */
 export function requireAdmissible<A extends ValidRequest>(request: A): A {
   const { policy, cost } = request;
-  const most = smallestMax(layersIn("live", policy));
+  const most = policy.mostCost;
   if (cost <= most) return request;
   throw new Refusal(
     "never-fits",

@@ -65,6 +65,7 @@ export function readBySchema<T>(
   { before = [], further = [] }: { before?: readonly InvalidField[]; further?: readonly InvalidField[] } = {},
 ): T {
   const request = schema.safeParse(objectIn(input, before));
+  if (request.success && before.length === 0 && further.length === 0) return request.data;
   const errors = [...before, ...fieldErrors(request.error)];
   const reported = new Set(errors.map(({ pointer }) => pointer));
   errors.push(...further.filter(({ pointer }) => !reported.has(pointer)));

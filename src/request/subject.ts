@@ -1,7 +1,7 @@
 import { identityText } from "../core/identity";
 import type { Layer, Policy } from "../core/policy";
 import { normalAddress, normalPrefix } from "./address";
-import { keyDigestOf } from "./digest";
+import { digestOf } from "./digest";
 import { type InvalidField, pointerOf } from "./refusal";
 
 /** Who a request is about: attributes by name. */
@@ -22,67 +22,77 @@ const utf8 = new TextEncoder();
 /** An attribute's value in its normal form, or what is wrong with it. */
 type Normalized = { readonly ok: true; readonly value: string } | { readonly ok: false; readonly detail: string };
 
-/** The attributes that are present, each with its value in normal form. */
-export type PresentAttributes = ReadonlyMap<string, Normalized>;
+/** The key that counts an attribute's value. */
+class Key {
+  #digest: string | undefined;
 
-/** The attributes that the subject has: not missing, not null, and not blank. */
-export function presentIn(subject: Subject, attributes: readonly string[], ipv6PrefixBits: number): PresentAttributes {
-  const present = new Map<string, Normalized>();
-  for (const attribute of attributes) {
-    const value = Object.hasOwn(subject, attribute) ? subject[attribute]?.trim() : undefined;
-    if (value) present.set(attribute, cachedNormalValue(attribute, value, ipv6PrefixBits));
+  constructor(readonly text: string) {}
+
+  /** Worked out once, and only if an identity needs it. */
+  get digest(): string {
+    this.#digest ??= digestOf(this.text);
+    return this.#digest;
   }
-  return present;
 }
+
+/** The key of an attribute's value, or the mistake in the value. */
+type ReadValue = Key | { readonly detail: string };
+
+/** The key that each layer of a policy counts by, in the order of the layers. */
+export type LayerKeys = readonly (Key | undefined)[];
 
 /**
- * The keys that a policy's layers count by, in the order of the layers. They are valid if there are no errors. A layer
- * in shadow has no key if the subject has none of its attributes: without the layer the request is valid.
+ * The keys that a policy's layers count by. They are valid if there are no errors. A layer in shadow has no key if the
+ * subject has none of its attributes: without the layer the request is valid.
  */
 export function layerKeysOf(
-  policy: Policy,
-  present: PresentAttributes,
-): { keys: (string | undefined)[]; errors: InvalidField[] } {
-  const keys: (string | undefined)[] = [];
-  const mistakes = new Map<string, string>();
-  for (const layer of policy.layers) {
-    let key: string | undefined;
+  { layers }: Policy,
+  subject: Readonly<Record<string, unknown>>,
+  ipv6PrefixBits: number,
+): { keys: LayerKeys; errors: readonly InvalidField[] } {
+  const keys: (Key | undefined)[] = [];
+  let mistakes: Map<string, string> | undefined;
+  for (const layer of layers) {
+    let first: ReadValue | undefined;
     for (const attribute of layer.by) {
-      const normal = present.get(attribute);
+      const read = readValue(subject, attribute, ipv6PrefixBits);
+      first ??= read;
+      if (read === undefined || read instanceof Key) continue;
       // Validate unused attributes too: another request may count by them.
-      if (normal?.ok === false) mistakes.set(attribute, normal.detail);
-      if (normal) key ??= normal.ok ? `${attribute}:${normal.value}` : "";
+      mistakes ??= new Map();
+      mistakes.set(attribute, read.detail);
     }
-    if (key === undefined && layer.mode === "live") mistakes.set(String(layer.by[0]), missingDetail(layer));
-    keys.push(key);
+    if (first === undefined && layer.mode === "live") {
+      mistakes ??= new Map();
+      mistakes.set(String(layer.by[0]), missingDetail(layer));
+    }
+    keys.push(first instanceof Key ? first : undefined);
   }
-  return {
-    keys,
-    errors: [...mistakes].map(([attribute, detail]) => ({ pointer: pointerOf(["subject", attribute]), detail })),
-  };
+  return { keys, errors: mistakes ? errorsOf(mistakes) : [] };
 }
 
-/** The keys that identify a subject, out of those of `layerKeysOf`: live layers, or all layers if none is live. */
-export function identityKeysOf(policy: Policy, keys: readonly (string | undefined)[]): string[] {
-  return identityLayersOf(policy, keys).flatMap(({ key }) => key ?? []);
+function errorsOf(mistakes: ReadonlyMap<string, string>): InvalidField[] {
+  return [...mistakes].map(([attribute, detail]) => ({ pointer: pointerOf(["subject", attribute]), detail }));
+}
+
+/** The keys that identify a subject: those of live layers, or of all layers if none is live. */
+export function identityKeysOf({ layers, live }: Policy, keys: LayerKeys): string[] {
+  return keys.flatMap((key, i) => (key && (live.length === 0 || layers[i]?.mode === "live") ? key.text : []));
 }
 
 /**
  * The identity of a subject as a policy sees it, the same however the subject is spelt. Layers in shadow come and go,
  * so they are part of it only if no layer is live.
  */
-export function identityOf(policy: Policy, keys: readonly (string | undefined)[]): string {
-  return identityText(identityLayersOf(policy, keys).map(({ name, key }) => [name, key ? keyDigestOf(key) : NO_KEY]));
+export function identityOf({ layers, live }: Policy, keys: LayerKeys): string {
+  const digests: [layer: string, digest: string][] = [];
+  for (const [i, { name, mode }] of layers.entries())
+    if (live.length === 0 || mode === "live") digests.push([name, keys[i]?.digest ?? NO_KEY]);
+  return identityText(digests);
 }
 
 /** Stands for the digest if a layer in shadow has no key. */
 const NO_KEY = "-";
-
-function identityLayersOf({ layers }: Policy, keys: readonly (string | undefined)[]) {
-  const all = layers.map(({ name, mode }, i) => ({ name, mode, key: keys[i] }));
-  const live = all.filter(({ mode }) => mode === "live");
-  return live.length > 0 ? live : all;
-}
 
 /** The mistake in a key; undefined if it is in its normal form `<attribute>:<value>`. */
 export function mistakeInKey(key: string, ipv6PrefixBits: number): string | undefined {
@@ -98,19 +108,37 @@ export function mistakeInKey(key: string, ipv6PrefixBits: number): string | unde
   return normal.value === value ? undefined : `must be in its normal form, ${attribute}:${normal.value}`;
 }
 
-/** Cached, since the same few callers come again and again. Their values are at most 256 bytes long. */
-const normalValues = new Map<string, Normalized>();
-const MOST_NORMAL_VALUES = 4_096;
+/** By prefix, attribute and value. Cached, since the same callers come again and again. Their values are at most 256 bytes long. */
+const readValues = new Map<number, Map<string, Map<string, ReadValue>>>();
+const MOST_READ_VALUES = 8_192;
+let readValueCount = 0;
 
-function cachedNormalValue(attribute: string, value: string, ipv6PrefixBits: number): Normalized {
-  if (value.length > LONGEST_VALUE_BYTES) return normalValue(attribute, value, ipv6PrefixBits);
-  const name = `${ipv6PrefixBits} ${attribute} ${value}`;
-  const cached = normalValues.get(name);
-  if (cached !== undefined) return cached;
+/** The value of an attribute that the subject has: not missing, not null, not blank. The schema reports what is not text. */
+function readValue(
+  subject: Readonly<Record<string, unknown>>,
+  attribute: string,
+  ipv6PrefixBits: number,
+): ReadValue | undefined {
+  const given = Object.hasOwn(subject, attribute) ? subject[attribute] : undefined;
+  const value = typeof given === "string" ? given.trim() : "";
+  if (value === "") return undefined;
+  const cached = readValues.get(ipv6PrefixBits)?.get(attribute)?.get(value);
+  if (cached) return cached;
   const normal = normalValue(attribute, value, ipv6PrefixBits);
-  if (normalValues.size >= MOST_NORMAL_VALUES) normalValues.clear();
-  normalValues.set(name, normal);
-  return normal;
+  const read = normal.ok ? new Key(`${attribute}:${normal.value}`) : normal;
+  if (value.length <= LONGEST_VALUE_BYTES) keepValue(ipv6PrefixBits, attribute, value, read);
+  return read;
+}
+
+function keepValue(ipv6PrefixBits: number, attribute: string, value: string, read: ReadValue): void {
+  if (readValueCount >= MOST_READ_VALUES) {
+    readValues.clear();
+    readValueCount = 0;
+  }
+  const byAttribute = readValues.get(ipv6PrefixBits) ?? new Map<string, Map<string, ReadValue>>();
+  const byValue = byAttribute.get(attribute) ?? new Map<string, ReadValue>();
+  readValues.set(ipv6PrefixBits, byAttribute.set(attribute, byValue.set(value, read)));
+  readValueCount++;
 }
 
 function normalValue(attribute: string, value: string, ipv6PrefixBits: number): Normalized {

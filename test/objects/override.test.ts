@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Limit } from "../../src/core/limit";
 import type { KeyOverride } from "../../src/core/override";
+import { Policy } from "../../src/core/policy";
 import { type Decision, decisionOf, retryAfterSeconds } from "../../src/limiter/decision";
 import type { DecidingStub } from "../../src/objects/binding";
 import { DirectCalls } from "../../src/objects/calls";
@@ -21,7 +22,10 @@ const LAYERS: readonly { name: string; limits: readonly Limit[] }[] = [
   },
   { name: "address", limits: [{ max: 20, windowMs: 20_000 }] },
 ];
-const POLICY = { name: "chat", layers: LAYERS.map((layer) => ({ ...layer, by: [], mode: "live" as const })) };
+const POLICY = new Policy(
+  "chat",
+  LAYERS.map((layer) => ({ ...layer, by: [], mode: "live" as const })),
+);
 const ID_WINDOW_MS = 20_000;
 /** Small, so that the windows of overrides reach further back than the retention without them. */
 const CLOCK_MARGIN_MS = 1_000;

@@ -1,6 +1,7 @@
 import { createExecutionContext } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { Policy } from "../../src/core/policy";
 import { Counts } from "../../src/counting/counts";
 import { appOf } from "../../src/http/app";
 import { ROUTES } from "../../src/http/routes";
@@ -262,7 +263,7 @@ test("a later request sends the counts if the runtime has ended the request that
   );
   const waitingAt = (ms: number) => {
     nowMs = ms;
-    counts.onFailure({ name: "chat", layers: [] }, () => void waiting++);
+    counts.onFailure(new Policy("chat", []), () => void waiting++);
     return waiting;
   };
   expect([0, 1, 12_999, 13_000, 13_001].map(waitingAt)).toEqual([1, 1, 1, 2, 2]);

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { Policy } from "../../src/core/policy";
 import { DenialLog } from "../../src/counting/denial-log";
 import type { Decision } from "../../src/limiter/decision";
 
@@ -7,7 +8,7 @@ const standing = (fitsInMs: number) => ({ used: 5, fitsInMs, freesInMs: 1, reset
 const denied: Decision = {
   allowed: false,
   id: undefined,
-  policy: { name: "chat", layers: [] },
+  policy: new Policy("chat", []),
   cost: 2,
   replayed: false,
   degraded: false,
