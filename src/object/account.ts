@@ -28,7 +28,9 @@ const FEW_LOGS = 16;
  * does. If a change throws or is not stored, the account differs from its rows: its holder must drop it and open it again.
  */
 export class Account {
-  readonly #logs = new Map<string, EventLog>();
+  /** By policy and layer. */
+  readonly #logs = new Map<string, Map<string, EventLog>>();
+  #logCount = 0;
   /** How many logs were left when empty logs were last deleted. */
   #logsAfterDeletion = 0;
   readonly #pages: Pages;
@@ -57,15 +59,14 @@ export class Account {
   /** About how many bytes of memory the account takes. */
   get weightBytes(): number {
     let bytes = 1_000 + 2 * this.key.length + this.#pages.weightBytes;
-    for (const log of this.#logs.values()) bytes += 500 + 40 * log.size;
+    for (const logs of this.#logs.values()) for (const log of logs.values()) bytes += 500 + 40 * log.size;
     if (this.#override) bytes += 1_000 + 1_000 * (this.#override.layers?.length ?? 0);
     return bytes;
   }
 
   /** The counter of a layer, with these limits of its own, as it is at `nowMs`. */
   counter(policy: string, layer: string, limits: readonly Limit[], nowMs: number): LimitedLog {
-    const log = this.#logs.get(nameOf(policy, layer)) ?? EMPTY_LOG;
-    return { log, limits, override: this.#overrideOf(policy, layer, nowMs) };
+    return { log: this.#logOf(policy, layer), limits, override: this.#overrideOf(policy, layer, nowMs) };
   }
 
   /** The override in force at `nowMs`. */
@@ -98,12 +99,17 @@ export class Account {
     this.recordInLogs(event);
     let untilMs = 0;
     for (const layer of charged.layers) {
-      const log = this.#log(charged.policy, layer);
+      const log = this.#ownLogOf(charged.policy, layer);
       log.drop(atMs, this.#overrideOf(charged.policy, layer, atMs)?.keptFromMs);
       untilMs = Math.max(untilMs, log.untilMs);
     }
     this.#pages.append(event, untilMs, this.#retentionAt(atMs));
     this.#deleteEmptyLogs(atMs);
+  }
+
+  /** False only if no event has this id. */
+  mayHold(id: string): boolean {
+    return this.#pages.mayHold(id);
   }
 
   /** The newest events of this name, however old. Those of the other mode only if there is none of the same mode. */
@@ -130,15 +136,14 @@ export class Account {
   }
 
   /** Removes an event from the logs and not from storage, so that a check sees how the counters stand without it. */
-  removeFromLogs(event: PagedEvent): void {
-    const { charged, ...logged } = event;
-    for (const layer of charged.layers)
-      this.#logs.get(nameOf(charged.policy, layer))?.remove({ ...logged, retainMs: charged.retainMs });
+  removeFromLogs({ atMs, cost, released, charged }: CountedEvent): void {
+    const { policy, layers, retainMs } = charged;
+    for (const layer of layers) this.#logOf(policy, layer).remove({ atMs, cost, released, retainMs });
   }
 
   recordInLogs({ atMs, cost, released, charged }: CountedEvent): void {
     const { policy, layers, retainMs } = charged;
-    for (const layer of layers) this.#log(policy, layer).record({ atMs, cost, released, retainMs });
+    for (const layer of layers) this.#ownLogOf(policy, layer).record({ atMs, cost, released, retainMs });
   }
 
   /** The rows that store all changes, one for each changed page. The account then counts them as stored. */
@@ -166,29 +171,37 @@ export class Account {
     return found.map(({ total, events }) => ({ total, events: most > 0 ? events.slice(-most).reverse() : [] }));
   }
 
-  #log(policy: string, layer: string): EventLog {
-    const name = nameOf(policy, layer);
-    const existing = this.#logs.get(name);
+  #logOf(policy: string, layer: string): EventLog {
+    return this.#logs.get(policy)?.get(layer) ?? EMPTY_LOG;
+  }
+
+  /** The log of a counter that has an event, or is about to have one. */
+  #ownLogOf(policy: string, layer: string): EventLog {
+    const existing = this.#logs.get(policy)?.get(layer);
     if (existing) return existing;
     const log = new EventLog();
-    this.#logs.set(name, log);
+    const logs = this.#logs.get(policy) ?? new Map<string, EventLog>();
+    this.#logs.set(policy, logs.set(layer, log));
+    this.#logCount++;
     return log;
   }
 
   /** Callers name inline layers, so logs without events must not pile up. */
   #deleteEmptyLogs(nowMs: number): void {
-    if (this.#logs.size <= 2 * this.#logsAfterDeletion + FEW_LOGS) return;
-    for (const [name, log] of this.#logs) {
-      const [policy = "", layer = ""] = name.split("/");
-      if (!Number.isFinite(this.#keptFromMs(policy, layer, nowMs)) || log.size === 0) this.#logs.delete(name);
+    if (this.#logCount <= 2 * this.#logsAfterDeletion + FEW_LOGS) return;
+    this.#logCount = 0;
+    for (const [policy, logs] of this.#logs) {
+      for (const [layer, log] of logs)
+        if (!Number.isFinite(this.#keptFromMs(policy, layer, nowMs)) || log.size === 0) logs.delete(layer);
+      this.#logCount += logs.size;
+      if (logs.size === 0) this.#logs.delete(policy);
     }
-    this.#logsAfterDeletion = this.#logs.size;
+    this.#logsAfterDeletion = this.#logCount;
   }
 
   /** The instant from which a counter keeps events. Infinity if it keeps none. */
   #keptFromMs(policy: string, layer: string, nowMs: number): number {
-    const log = this.#logs.get(nameOf(policy, layer)) ?? EMPTY_LOG;
-    return log.keptFromMs(nowMs, this.#overrideOf(policy, layer, nowMs)?.keptFromMs);
+    return this.#logOf(policy, layer).keptFromMs(nowMs, this.#overrideOf(policy, layer, nowMs)?.keptFromMs);
   }
 
   #overrideOf(policy: string, layer: string, nowMs: number): Override | undefined {
@@ -215,8 +228,4 @@ function firstOf<T>(items: Iterable<T>, most: number): T[] {
   const taken: T[] = [];
   for (const item of items) if (taken.push(item) >= most) break;
   return taken;
-}
-
-function nameOf(policy: string, layer: string): string {
-  return `${policy}/${layer}`;
 }

@@ -4,7 +4,6 @@ import type { Account } from "./account";
 import { isOfOneCall, makersOf, withClaim, withoutClaim } from "./claims";
 import { type Clock, type Holding, holdingOf, isReplay, mayBelongToAttemptInFlight } from "./holding";
 import { countersOf, type OpenAccount, openAccountOf, retainMsOf, verdictOf } from "./open-account";
-import type { PagedEvent } from "./page";
 import type { Located } from "./pages";
 import type { Charge, ChargeVerdict } from "./protocol";
 
@@ -91,8 +90,10 @@ function chargeNow(attempt: ChargeAttempt, toCharge: readonly Holding[]): Charge
   const { charge, holdings, clock } = attempt;
   const moving = eventsToMove(attempt, toCharge);
   // The other events belong to earlier decisions. This attempt must not keep them alive.
-  for (const { account, located } of toCharge.filter((holding) => !moving.has(holding)))
-    if (located) liftClaim(account, located, charge.attempt);
+  for (const holding of toCharge) {
+    const { account, located } = holding;
+    if (located && !moving.has(holding)) liftClaim(account, located, charge.attempt);
+  }
 
   const verdict = checkWithout(moving, attempt, toCharge);
   if (verdict.allowed) for (const holding of toCharge) recordCharge(charge, holding, moving.get(holding), clock);
@@ -147,16 +148,14 @@ function recordCharge(charge: Charge, holding: Holding, moving: Located | undefi
   const { account, counters } = holding;
   const claims = withClaim(moving?.event.claims ?? [], attempt, true);
   // A charge takes its full cost and a place, even if the moved event was settled or released.
-  const asOfNow = { atMs, cost, claims, released: false };
   if (moving) {
     account.change(moving, undefined);
-    account.append({ ...moving.event, ...asOfNow });
+    account.append({ ...moving.event, atMs, cost, claims, released: false });
     return;
   }
   const retainMs = retainMsOf(charge, holding, atMs, marginMs);
   const charged = { policy, layers: layerNames(counters), retainMs, windowMs };
-  const event: PagedEvent = { id, identity, admittedCost: cost, charged, ...asOfNow };
-  account.append(event);
+  account.append({ id, identity, atMs, cost, admittedCost: cost, charged, claims, released: false });
 }
 
 /** Claims the events held of the id, so that they stay even if the attempts that recorded them roll back. */

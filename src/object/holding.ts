@@ -26,6 +26,9 @@ export interface Holding extends OpenAccount {
 
 export function holdingOf(charge: Charge, { account, counters }: OpenAccount, { atMs, marginMs }: Clock): Holding {
   const { id, identity, policy, attempt } = charge;
+  // Most ids are new to their key.
+  if (!account.mayHold(id))
+    return { account, counters, located: undefined, isCharged: false, held: undefined, earlierMakers: [] };
   const [located, ...older] = account
     .findNewest({ id, identity, policy, counters }, 2)
     .filter(({ event }) => atMs - event.atMs < event.charged.windowMs + marginMs);

@@ -220,7 +220,8 @@ export class Ledger {
       if (ofSameKey) ofSameKey.counters.push(counter);
       else opened.push({ account: this.#account(counter.key), counters: [counter] });
     }
-    this.#lastMs = Math.max(this.#lastMs, wallMs, ...opened.map(({ account }) => account.newestMs));
+    this.#lastMs = Math.max(this.#lastMs, wallMs);
+    for (const { account } of opened) this.#lastMs = Math.max(this.#lastMs, account.newestMs);
     return { opened, atMs: this.#lastMs };
   }
 

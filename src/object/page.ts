@@ -31,7 +31,7 @@ export interface PagedEvent extends CountedEvent, StoredEvent {
 
 /** The content of a page's text. docs/storage.md is its contract. */
 interface PageText {
-  readonly v: 1;
+  readonly v: 1 | 2;
   /** The instant that the events' times are relative to. */
   readonly at: number;
   readonly charged: [policy: string, layers: readonly string[], retainMs: number, windowMs?: number][];
@@ -40,6 +40,7 @@ interface PageText {
     charged: number,
     cost: number,
     id: string,
+    /** Empty if it is that of the event before. Never empty with `v` 1. */
     identity: string,
     claims: readonly string[],
     admittedCost?: number,
@@ -59,11 +60,13 @@ export class Page {
   /** When the last event was admitted, even if it was removed since: time must not go back before it. 0 without any. */
   lastAtMs: number;
   readonly #charged: Charged[] = [];
-  #events = "";
-  #cachedHead: string | undefined;
-  /** How much of `#events` and `#charged` is stored. 0 if the page is not stored, or was stored otherwise. */
-  #storedChars = 0;
+  /** The events' text as it was last stored, and what was appended since. */
+  #stored = "";
+  #appended = "";
+  /** How much of `#charged` is stored. */
   #storedCharged = 0;
+  #lastIdentity = "";
+  #cachedHead: string | undefined;
 
   /** Makes a page with `events`. It may have had others, which its expiry and its last instant still count. */
   constructor(
@@ -78,31 +81,30 @@ export class Page {
 
   /** Length of the events' text in characters. */
   get length(): number {
-    return this.#events.length;
+    return this.#stored.length + this.#appended.length;
   }
 
   /** `untilMs` is the instant from which the event is not kept any more. */
   append({ atMs, charged, cost, id, identity, claims, admittedCost, released }: PagedEvent, untilMs: number): void {
-    if (this.#events === "") {
+    const isFirst = this.length === 0;
+    if (isFirst) {
       this.firstAtMs = atMs;
       this.#cachedHead = undefined;
     }
-    const record: PageText["events"][number] = [
-      atMs - this.firstAtMs,
-      this.#indexOf(charged),
-      cost,
-      id,
-      identity,
-      claimTexts(claims),
-    ];
-    if (released) record.push(admittedCost, 1);
-    else if (admittedCost !== cost) record.push(admittedCost);
-    this.#events += `${this.#events ? "," : ""}${JSON.stringify(record)}`;
+    const afterMs = atMs - this.firstAtMs;
+    const shownIdentity = identity === this.#lastIdentity ? "" : identity;
+    // Ids, identities and claims are made of characters that JSON does not escape.
+    const quotedClaims = claimTexts(claims).map((claim) => `"${claim}"`);
+    let text = `[${afterMs},${this.#indexOf(charged)},${cost},"${id}","${shownIdentity}",[${quotedClaims}]`;
+    if (released) text += `,${admittedCost},1`;
+    else if (admittedCost !== cost) text += `,${admittedCost}`;
+    this.#appended += `${isFirst ? "" : ","}${text}]`;
+    this.#lastIdentity = identity;
     this.expiresAtMs = Math.max(this.expiresAtMs, untilMs);
     this.lastAtMs = Math.max(this.lastAtMs, atMs);
   }
 
-  /** A page as it is stored. Its events are not encoded again. */
+  /** A page as it is stored. Its events are not encoded again, unless earlier code has written them. */
   static fromRow({ slot, expiresAtMs, firstAtMs, lastAtMs, text }: PageRow): Page {
     const page = new Page(slot, { expiresAtMs, lastAtMs });
     const content = JSON.parse(text) as PageText;
@@ -111,26 +113,27 @@ export class Page {
     page.firstAtMs = firstAtMs;
     const head = page.#head();
     if (!text.startsWith(head)) return new Page(slot, { expiresAtMs, lastAtMs }, readPage(text));
-    page.#events = text.slice(head.length, -"]}".length);
-    page.#storedChars = page.#events.length;
+    page.#stored = text.slice(head.length, -"]}".length);
     page.#storedCharged = page.#charged.length;
+    page.#lastIdentity = content.events.findLast(([, , , , identity]) => identity !== "")?.[4] ?? "";
     return page;
   }
 
   toText(): string {
-    return `${this.#head()}${this.#events}]}`;
+    return `${this.#head()}${this.#stored}${this.#appended}]}`;
   }
 
   /** The change since the page was last stored. The page then counts it as stored. */
   takeChange(key: string): PageChange {
     const { slot, expiresAtMs, firstAtMs, lastAtMs } = this;
-    const storedChars = this.#charged.length === this.#storedCharged ? this.#storedChars : 0;
-    const events = storedChars > 0 ? this.#events.slice(storedChars) : "";
-    this.#storedChars = this.#events.length;
+    const [stored, events] = [this.#stored, this.#appended];
+    const isAppend = stored !== "" && events !== "" && this.#charged.length === this.#storedCharged;
+    this.#stored += events;
+    this.#appended = "";
     this.#storedCharged = this.#charged.length;
     const row = { key, slot, expiresAtMs, firstAtMs, lastAtMs };
-    if (events === "") return { ...row, appended: undefined, text: this.toText() };
-    const length = this.#head().length + storedChars + "]}".length;
+    if (!isAppend) return { ...row, appended: undefined, text: this.toText() };
+    const length = this.#head().length + stored.length + "]}".length;
     const page = this;
     // Most appends are stored without the whole text.
     return {
@@ -146,7 +149,7 @@ export class Page {
   #head(): string {
     if (this.#cachedHead !== undefined) return this.#cachedHead;
     const charged = this.#charged.map(({ policy, layers, retainMs, windowMs }) => [policy, layers, retainMs, windowMs]);
-    this.#cachedHead = `{"v":1,"at":${this.firstAtMs},"charged":${JSON.stringify(charged)},"events":[`;
+    this.#cachedHead = `{"v":2,"at":${this.firstAtMs},"charged":${JSON.stringify(charged)},"events":[`;
     return this.#cachedHead;
   }
 
@@ -170,15 +173,12 @@ export class Page {
 export function visitPage(text: string, visit: (event: CountedEvent) => void): void {
   const page = JSON.parse(text) as PageText;
   const charged = chargedIn(page);
-  for (const [afterMs, index, cost, id, identity, , , released] of page.events)
-    visit({
-      id,
-      identity,
-      atMs: page.at + afterMs,
-      cost,
-      released: released === 1,
-      charged: charged[index] as Charged,
-    });
+  let identity = "";
+  for (const [afterMs, index, cost, id, shownIdentity, , , released] of page.events) {
+    identity = shownIdentity || identity;
+    const atMs = page.at + afterMs;
+    visit({ id, identity, atMs, cost, released: released === 1, charged: charged[index] as Charged });
+  }
 }
 
 function chargedIn({ charged }: PageText): Charged[] {
@@ -189,14 +189,18 @@ function chargedIn({ charged }: PageText): Charged[] {
 export function readPage(text: string): PagedEvent[] {
   const page = JSON.parse(text) as PageText;
   const charged = chargedIn(page);
-  return page.events.map(([afterMs, index, cost, id, identity, claims, admittedCost = cost, released]) => ({
-    id,
-    atMs: page.at + afterMs,
-    cost,
-    charged: charged[index] as Charged,
-    identity,
-    claims: claimsIn(claims),
-    admittedCost,
-    released: released === 1,
-  }));
+  let identity = "";
+  return page.events.map(([afterMs, index, cost, id, shownIdentity, claims, admittedCost = cost, released]) => {
+    identity = shownIdentity || identity;
+    return {
+      id,
+      atMs: page.at + afterMs,
+      cost,
+      charged: charged[index] as Charged,
+      identity,
+      claims: claimsIn(claims),
+      admittedCost,
+      released: released === 1,
+    };
+  });
 }

@@ -100,6 +100,11 @@ export class Pages {
     }
   }
 
+  /** False only if no event has this id. */
+  mayHold(id: string): boolean {
+    return this.#index.serialsOf(id).length > 0;
+  }
+
   /**
    * The events of this name, the newest first. There may be several if the id was used again. Includes events of another
    * policy with exactly this identity: the caller takes them for a conflict.
