@@ -2,6 +2,6 @@ import { documentTables } from "./scale/tables";
 
 /**
  * `npm run scale` prints the tables of docs/scale.md. Prices are in `scale/prices.ts`, estimates and traffic in
- * `scale/bill.ts`. Change them for your own bill.
+ * `scale/bill.ts`. Change them for your own bill. `scale/world.ts` simulates one key that the whole world asks for.
  */
-console.log(documentTables().join("\n\n"));
+console.log((await documentTables()).join("\n\n"));

@@ -1,17 +1,21 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "vitest";
-import { cloudflareMonth, kindsOf, redisMonth, shardsNeeded, typicalUsage } from "../scripts/scale/bill";
+import { expect, test, vi } from "vitest";
+import { ASSUMED, cloudflareMonth, kindsOf, redisMonth, shardsNeeded, typicalUsage } from "../scripts/scale/bill";
+import { rowsADecision } from "../scripts/scale/rows";
 import { documentTables } from "../scripts/scale/tables";
+import { simulate } from "../scripts/scale/world";
+import { millionBy } from "../scripts/scale/world-tables";
+import { CallQueue } from "../src/objects/call-queue";
 
 const MILLION = 1_000_000;
 const BILLION = 1_000_000_000;
 const visiting = kindsOf(10)["admitted, signed in"];
 
-test("docs/scale.md has the tables that the script prints", () => {
+test("docs/scale.md has the tables that the script prints", { timeout: 60_000 }, async () => {
   const document = readFileSync(join(import.meta.dirname, "../docs/scale.md"), "utf8");
   const tables = document.match(/^\|.*\|$(\n^\|.*\|$)*/gm);
-  expect(tables).toEqual(documentTables());
+  expect(tables).toEqual(await documentTables());
 });
 
 test("a bill of signed-in admissions equals the bill by hand, without the included amounts", () => {
@@ -49,4 +53,57 @@ test("an average decision, and the shards that such decisions need, equal the fi
   // 300 decisions in the busiest second are 300 calls of one object, and 382.5 of two.
   expect(shardsNeeded(8_640_000, 300)).toBe(1);
   expect(shardsNeeded(8_640_000, 299)).toBe(2);
+});
+
+test("a simulated hub asks by the real call queue and has one call in flight to an object; HTTP has many", async () => {
+  const asked = vi.spyOn(CallQueue.prototype, "ask");
+  const overSessions = await simulate({ perSecond: 1_000, hubs: 4, objects: 2 });
+  const throughQueues = asked.mock.calls.length;
+  const overHttp = await simulate({ perSecond: 400, hubs: 0, objects: 1 });
+  expect(asked.mock.calls.length).toBe(throughQueues);
+  asked.mockRestore();
+  expect(throughQueues).toBe(overSessions.asked);
+  expect(overSessions.mostInFlight).toBe(1);
+  expect(overHttp.mostInFlight).toBeGreaterThan(1);
+});
+
+test("a simulated decision takes from one to two trips of its hub, and its call waits for no more than the commit", async () => {
+  const { world, latency } = ASSUMED;
+  const farthestMs = (1 + world.jitter) * world.roundTripMs.apac + world.callMs + latency.commit;
+  const { p50Ms, p99Ms, decided, refused } = await simulate({ perSecond: 100, hubs: 1, objects: 1 });
+  expect([decided > 0, refused]).toEqual([true, 0]);
+  expect(p50Ms).toBeLessThan(farthestMs);
+  expect(p99Ms).toBeGreaterThan(farthestMs);
+  // The call in flight, its own, and a few milliseconds of the decisions before it.
+  expect(p99Ms).toBeLessThan(2 * farthestMs + 10);
+});
+
+test("a simulated object takes at most 500 calls a second, so with a call for each decision it refuses the rest", async () => {
+  const { seconds, calls, decided, refused } = await simulate({ perSecond: 1_000, hubs: 0, objects: 1 });
+  expect(calls / seconds).toBeGreaterThan(450);
+  expect(calls / seconds).toBeLessThanOrEqual(500);
+  expect(decided / seconds).toBeLessThanOrEqual(500);
+  expect((decided + refused) / seconds).toBeCloseTo(1_000, -2);
+});
+
+test("a load has the same outcome each time", async () => {
+  const load = { perSecond: 500, hubs: 1, objects: 4 };
+  expect(await simulate(load)).toEqual(await simulate(load));
+});
+
+test("rows follow from the turns: one a turn, and one for each page once the journal's ring has turned", () => {
+  const keys = { everyMs: 60_000, objects: 1 };
+  expect(rowsADecision([1], { ...keys, count: 1 })).toBe(1);
+  // Most keys come back after the ring has turned: a row of their own beside their share of the turn's row.
+  expect(rowsADecision([40], { ...keys, count: 1_000_000 })).toBeCloseTo(1 + 1 / 40, 1);
+  // Keys that come back far sooner share nearly everything.
+  expect(rowsADecision([40], { ...keys, count: 2_000 })).toBeLessThan(0.2);
+});
+
+test("a million decisions by HTTP and by session equal the bill by hand", () => {
+  const each = { calls: 0.5, rows: 0.25, activeMs: 10 };
+  // Calls 0.15, active 0.01 x 0.128 GB-s x 12.50, rows read 0.001, rows written 1.00.
+  const objects = 0.5 * 0.15 + 0.00128 * 12.5 + 0.001 * 1 + 0.25;
+  expect(millionBy("http", each)).toBeCloseTo(objects + 0.3 + 0.02, 6);
+  expect(millionBy("session", each)).toBeCloseTo(objects + 0.15 / 20, 6);
 });

@@ -45,10 +45,33 @@ export const ASSUMED = {
   shard: { decisionsPerSecond: 5_000, nodes: 2, usableGb: 10 },
   /** Calls a second of one object, according to Cloudflare: 200 to 500 with storage writes, a soft limit of 1,000. */
   callsPerSecond: [200, 500, 1_000],
-  /** Decisions a second of one object with many decisions a commit. Measured on two cores. */
-  decisionsPerSecond: 12_500,
+  /** Decisions a second of one object with many decisions a call. Measured: docs/benchmarks.md, ten sessions on one key. */
+  decisionsPerSecond: 20_000,
   /** Milliseconds: backend to Worker, Worker to object, commit, the pause before the first retry, and the deadline. */
   latency: { near: { edge: 5, object: 10 }, far: { edge: 5, object: 120 }, commit: 12, pause: 20, deadline: 1_000 },
+  /** Backends in five regions ask hubs of their region, which ask objects in `enam`. `world.ts` simulates it. */
+  world: {
+    backends: 100,
+    /**
+     * Milliseconds between a hub and an object. Published for AWS's regions (N. Virginia to N. California, Ireland, São Paulo,
+     * Singapore): acomputerscientistlearnsaws.blogspot.com/2017/04/aws-regions.html. Estimated for `enam`.
+     */
+    roundTripMs: { enam: 10, wnam: 73, weur: 81, sam: 120, apac: 217 },
+    /** The share by which each trip may be shorter or longer. Estimated. */
+    jitter: 0.1,
+    /** A call takes an object's thread for 2 ms: 500 calls a second. */
+    callMs: 2,
+    /**
+     * A decision takes it for as long as workerd works on it in docs/benchmarks.md, ten sessions on one key. That includes
+     * what a hub does.
+     */
+    decisionMs: 0.048,
+    /** An object with as many calls waiting is overloaded. Estimated: Cloudflare does not publish the number. */
+    mostWaiting: 100,
+    /** Messages to a hub that are billed as one request. A message has one decision here. */
+    messagesARequest: 20,
+    shards: 4,
+  },
 } as const;
 
 const NOTHING = {
@@ -139,7 +162,7 @@ export function itemsOf(usage: Usage, decisions: number, logged: number) {
   return Object.entries(counts).map(([name, count]) => ({ price: CLOUDFLARE[name as keyof typeof CLOUDFLARE], count }));
 }
 
-const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+export const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
 const monthly = (perDay: number) => perDay * ASSUMED.daysAMonth;
 export const peakPerSecond = (perDay: number) => (perDay / 86_400) * TRAFFIC.peak;
 

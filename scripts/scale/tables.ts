@@ -12,14 +12,25 @@ import {
   type Usage,
 } from "./bill";
 import { ALL_PRICES, costOf, MILLION, PLAN, per } from "./prices";
+import { WorldTables } from "./world-tables";
 
 const BILLION = 1_000_000_000;
 const PER_DAY = [MILLION, BILLION];
 const ELSEWHERE = ["Upstash, as you go", "Upstash, fixed", "ElastiCache for Valkey"];
 
 /** The tables of docs/scale.md. */
-export function documentTables(): string[] {
-  return [kindsTable(), monthTable(), billTable(), objectsTable(), latencyTable(), pricesTable()];
+export async function documentTables(): Promise<string[]> {
+  const world = new WorldTables();
+  return [
+    kindsTable(),
+    monthTable(),
+    billTable(),
+    objectsTable(),
+    await world.oneKey(),
+    await world.million(),
+    latencyTable(),
+    pricesTable(),
+  ];
 }
 
 function kindsTable(): string {

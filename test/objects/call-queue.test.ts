@@ -3,7 +3,7 @@ import type { Call, CallResult } from "../../src/object/protocol";
 import { CallQueues } from "../../src/objects/call-queue";
 import { DeadlineError } from "../../src/objects/deadline";
 import { Chance } from "../../tools/chance";
-import { Scheduler } from "../simulation/scheduler";
+import { Scheduler } from "../../tools/scheduler";
 
 const NEVER = new Promise<never>(() => {});
 const lost = (properties: object) => Object.assign(new Error("connection lost"), { retryable: true, ...properties });

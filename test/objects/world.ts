@@ -6,8 +6,8 @@ import type { DecidingStub, ObjectNamespace } from "../../src/objects/binding";
 import { DenialCache } from "../../src/objects/denial-cache";
 import type { Service } from "../../src/service";
 import { Chance } from "../../tools/chance";
+import { Scheduler } from "../../tools/scheduler";
 import { connectionLost, Ledgers } from "../simulation/ledgers";
-import { Scheduler } from "../simulation/scheduler";
 
 /** What happens to a message: it takes `delayMs` on each way; its question or its answer is lost; or it never gets an answer. */
 export interface Fate {

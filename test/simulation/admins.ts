@@ -3,11 +3,11 @@ import { readInlineKey } from "../../src/request/inline";
 import { readOverrideRequest } from "../../src/request/override-request";
 import { Refusal } from "../../src/request/refusal";
 import type { Chance } from "../../tools/chance";
+import type { Scheduler } from "../../tools/scheduler";
 import type { AdminCall } from "./admissions";
 import type { Range } from "./callers";
 import type { Network } from "./network";
 import type { AnsweredForget, AnsweredOverride } from "./overrides";
-import type { Scheduler } from "./scheduler";
 import type { Isolate } from "./system";
 
 /** Lower and higher limits, shorter and longer windows, some longer than in any policy, and a concurrent limit. */

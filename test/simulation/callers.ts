@@ -6,11 +6,11 @@ import { readCheck, readConsume, readRelease, readSettle, type ValidRequest } fr
 import { Refusal } from "../../src/request/refusal";
 import type { Chance } from "../../tools/chance";
 import { groupBy } from "../../tools/group-by";
+import type { Scheduler } from "../../tools/scheduler";
 import type { CallerCall, Outcome } from "./admissions";
 import type { Hub, Hubs } from "./hubs";
 import type { Network } from "./network";
 import { type AnsweredCall, type BatchPosition, eventNameOf } from "./record";
-import type { Scheduler } from "./scheduler";
 import type { Isolate } from "./system";
 
 export type Range = readonly [least: number, most: number];

@@ -1,6 +1,7 @@
 import type { Config } from "../../src/config/config";
 import { readCheck } from "../../src/request/read";
 import { Chance } from "../../tools/chance";
+import { Scheduler } from "../../tools/scheduler";
 import { Admins, USUAL_DUTIES } from "./admins";
 import { type Margins, mistakesInAdmissions } from "./admissions";
 import { Callers, numberIn } from "./callers";
@@ -18,7 +19,6 @@ import {
   type Plan,
   USUAL_HABITS,
 } from "./plans";
-import { Scheduler } from "./scheduler";
 import { newIsolate } from "./system";
 
 const MOST_ISOLATES = 3;

@@ -3,7 +3,7 @@ import type { ObjectNamespace } from "../../src/objects/binding";
 import type { CallQueues } from "../../src/objects/call-queue";
 import { Refusal } from "../../src/request/refusal";
 import type { Chance } from "../../tools/chance";
-import type { Scheduler } from "./scheduler";
+import type { Scheduler } from "../../tools/scheduler";
 import { type Isolate, newIsolate } from "./system";
 
 const NO_ANSWER = new Promise<never>(() => {});

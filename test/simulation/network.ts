@@ -3,10 +3,10 @@ import { GroupCommit } from "../../src/object/group-commit";
 import type { Call, CallResult, Method, OverrideToSet } from "../../src/object/protocol";
 import type { ObjectNamespace, ObjectStub } from "../../src/objects/binding";
 import type { Chance } from "../../tools/chance";
+import type { Scheduler } from "../../tools/scheduler";
 import { DISK_FULL } from "./disk";
 import { attemptNameOf, type DecidedCall, type Execution, type ForgottenKey, type OverrideChange } from "./record";
 import { compareWithReopened } from "./reopened";
-import type { Scheduler } from "./scheduler";
 import { SimulatedObject } from "./simulated-object";
 import { CLOCK_MARGIN_MS, type Machine } from "./system";
 

@@ -6,8 +6,8 @@ import type { Call } from "../../src/object/protocol";
 import { DenialCache } from "../../src/objects/denial-cache";
 import { readConsume } from "../../src/request/read";
 import { Chance } from "../../tools/chance";
+import { Scheduler } from "../../tools/scheduler";
 import { Disk } from "./disk";
-import { Scheduler } from "./scheduler";
 
 const DEADLINE_MS = 1_000;
 

@@ -8,9 +8,9 @@ import type { PageStore } from "../../src/object/page-store";
 import { Store } from "../../src/object/store/store";
 import type { ObjectNamespace } from "../../src/objects/binding";
 import { DenialCache } from "../../src/objects/denial-cache";
-import { Disk, type ObjectDisk } from "./disk";
-import type { Scheduler } from "./scheduler";
-import { SqliteStorage } from "./storage";
+import type { Scheduler } from "../../tools/scheduler";
+import { SqliteStorage } from "../../tools/sqlite-storage";
+import { DISK_FULL, Disk, type ObjectDisk } from "./disk";
 
 /** Builds the parts of the service that the simulation runs, and reads what they store. No other file here knows how. */
 
@@ -36,7 +36,9 @@ export interface Machine {
 
 export function newDisk({ journalChars }: Machine, isFull: () => boolean): ObjectDisk {
   if (journalChars === undefined) return new Disk(isFull);
-  const storage = new SqliteStorage(isFull);
+  const storage = new SqliteStorage(() => {
+    if (isFull()) throw new Error(DISK_FULL);
+  });
   return {
     open: () => new Store(storage as unknown as DurableObjectStorage, journalChars),
     commit: () => storage.commit(),

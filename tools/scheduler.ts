@@ -1,11 +1,11 @@
 import { setImmediate } from "node:timers/promises";
-import type { Timing } from "../../src/objects/deadline";
-import type { Chance } from "../../tools/chance";
+import type { Timing } from "../src/objects/deadline";
+import type { Chance } from "./chance";
 
 interface Task {
   readonly atMs: number;
-  readonly order: number;
   readonly work: () => void;
+  isCancelled: boolean;
 }
 
 /** A run with more tasks does not end. */
@@ -15,7 +15,6 @@ const MOST_TASKS = 10_000_000;
 export class Scheduler implements Timing {
   nowMs = 1_800_000_000_000;
   readonly #tasks: Task[] = [];
-  #order = 0;
 
   constructor(private readonly chance: Chance) {}
 
@@ -24,13 +23,10 @@ export class Scheduler implements Timing {
   random = (): number => this.chance.next();
 
   after(ms: number, work: () => void): () => void {
-    const task = { atMs: this.nowMs + Math.max(0, ms), order: this.#order++, work };
-    let i = this.#tasks.length;
-    while (i > 0 && (this.#tasks[i - 1] as Task).atMs > task.atMs) i--;
-    this.#tasks.splice(i, 0, task);
+    const task = { atMs: this.nowMs + Math.max(0, ms), work, isCancelled: false };
+    this.#tasks.splice(this.#placeOf(task), 0, task);
     return () => {
-      const index = this.#tasks.indexOf(task);
-      if (index >= 0) this.#tasks.splice(index, 1);
+      task.isCancelled = true;
     };
   }
 
@@ -44,11 +40,23 @@ export class Scheduler implements Timing {
     // `setImmediate` lets every promise settle that can: they may add tasks.
     for (await setImmediate(); this.#tasks.length > 0; await setImmediate())
       for (let task = this.#tasks.shift(); task; task = this.#tasks.shift()) {
+        if (task.isCancelled) continue;
         if (++runs > MOST_TASKS) throw new Error(`still running after ${MOST_TASKS} tasks`);
         this.nowMs = task.atMs;
         task.work();
         await settled();
       }
+  }
+
+  /** Before all tasks that are due later. */
+  #placeOf({ atMs }: Task): number {
+    let [from, to] = [0, this.#tasks.length];
+    while (from < to) {
+      const middle = (from + to) >> 1;
+      if ((this.#tasks[middle] as Task).atMs > atMs) to = middle;
+      else from = middle + 1;
+    }
+    return from;
   }
 }
 

@@ -1,6 +1,5 @@
 import { createRequire } from "node:module";
 import type { Database, Statement } from "node-sqlite3-wasm";
-import { DISK_FULL } from "./disk";
 
 /** A CommonJS module: Node does not see its exports by name. */
 const sqlite: typeof import("node-sqlite3-wasm") = createRequire(import.meta.url)("node-sqlite3-wasm");
@@ -19,17 +18,22 @@ export class SqliteStorage {
   #depth = 0;
   #isTrial = false;
 
-  /** `isFull` is asked before each statement that needs room. If it says so, the statement fails. */
-  constructor(private readonly isFull: () => boolean) {}
+  /** `needRoom` is called before each statement that needs room. If it throws, the statement fails. */
+  constructor(private readonly needRoom: () => void = () => {}) {}
 
   readonly sql = {
     exec: (query: string, ...bindings: Value[]) => {
-      if (!this.#isTrial && WRITES.test(query) && this.isFull()) throw new Error(DISK_FULL);
+      if (!this.#isTrial && WRITES.test(query)) this.needRoom();
       this.#begin();
       const rows = this.#all(query, bindings);
       return { raw: () => rows.map((row) => Object.values(row)), rowsWritten: 0 };
     },
   };
+
+  /** Rows inserted, updated and deleted so far, as Cloudflare bills them. */
+  get rowsWritten(): number {
+    return Number(this.#database.get("SELECT total_changes() AS count")?.count);
+  }
 
   transactionSync<T>(work: () => T): T {
     const name = this.#savepoint();
