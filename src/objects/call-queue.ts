@@ -5,6 +5,12 @@ import type { DecidingStub, ObjectNamespace } from "./binding";
 import { type ObjectCalls, sendCalls, verdictIn } from "./calls";
 import { DeadlineError, type Timing } from "./deadline";
 
+/**
+ * How many calls may wait for an object. An object that is asked for more than it decides refuses the rest at once: if all
+ * of them waited, each would be sent when its deadline is near, and the object would decide only what nobody waits for.
+ */
+const MOST_WAITING = 1_000;
+
 interface QueuedCall {
   readonly position: number;
   readonly call: Call;
@@ -37,6 +43,9 @@ export class CallQueue {
   ) {}
 
   ask(position: number, call: Call, giveUpAtMs: number): Promise<VerdictOf<Method>> {
+    // A charge that is not rolled back denies others.
+    if (this.#waiting.length >= MOST_WAITING && call.method !== "rollBack")
+      return Promise.reject(new Error(`the object has ${MOST_WAITING} calls waiting already`));
     return new Promise((resolve, reject) => {
       this.#waiting.push({ position, call, giveUpAtMs, resolve, reject });
       this.#giveUpBy(giveUpAtMs);

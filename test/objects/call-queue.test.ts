@@ -142,6 +142,22 @@ test("only the calls to an unreachable object wait for it", async () => {
   ]);
 });
 
+test("of more than 1,000 calls that wait the last are refused at once, and no rollback is", async () => {
+  const { ask, after, run, sent, results } = queuesOver();
+  ask(0, "first");
+  after(5, () => {
+    for (let i = 0; i < 1_002; i++) ask(i, i < 1_000 ? "waits" : "refused");
+    ask(1_002, "back", 1_000, "a", "rollBack");
+  });
+  await run();
+  expect(sent.map(({ names, atMs }) => [names.length, names[0], atMs])).toEqual([
+    [1, "first", 0],
+    [1_001, "back", 10],
+  ]);
+  const refused = results.filter(([name]) => name === "refused");
+  expect(refused).toEqual(Array.from({ length: 2 }, () => ["refused", expect.stringMatching("1000 calls"), 5]));
+});
+
 test("a call without time left is not sent", async () => {
   const { ask, run, sent, results } = queuesOver();
   ask(0, "a", 0);
