@@ -36,6 +36,16 @@ export function check(counters: readonly LimitedLog[], cost: number, nowMs: numb
   return { allowed, standings, overrides };
 }
 
+/** Whether every limit in force of every counter admits `cost`, with the requirements of `check`. */
+export function admits(counters: readonly LimitedLog[], cost: number, nowMs: number): boolean {
+  assert(cost >= 1, "a cost is at least 1");
+  return counters.every((counter) =>
+    isOverridden(counter)
+      ? overriddenStandings(counter, cost, nowMs).every(({ fitsInMs }) => fitsInMs === 0)
+      : counter.limits.every((limit) => counter.log.admits(limit, cost, nowMs)),
+  );
+}
+
 /**
  * Records `cost` in every counter if every limit in force of every counter admits it, and in none otherwise. Each counter
  * keeps the event for the longest of its windows.

@@ -83,22 +83,26 @@ export class EventLog {
    * retention.
    */
   standing(limit: Limit, cost: number, nowMs: number, sparedFromMs?: number): Standing {
-    assert(limit.windowMs > 0, "a limit has a window above 0 ms");
-    const isConcurrent = limit.kind === "concurrent";
-    const sums = isConcurrent ? this.#places : this.#costs;
-    const weight = isConcurrent ? 1 : cost;
-    // Otherwise no event would be late enough for the cost to fit.
-    assert(weight <= limit.max, "a cost is at most the limit");
+    const sums = this.#sumsOf(limit);
+    const weight = weightOf(limit, cost);
     const head = this.#head(limit.windowMs, nowMs, sparedFromMs);
     const used = at(sums, this.size) - at(sums, head);
-    const leavesInMs = (weight: number) => at(this.#atMs, leaving(sums, head, weight)) + limit.windowMs - nowMs;
     const excess = used + weight - limit.max;
+    // An event that counted from now on would leave then.
+    const leavesInMs = limit.windowMs - nowMs;
     return {
       used,
-      fitsInMs: excess > 0 ? leavesInMs(excess) : 0,
-      freesInMs: used > 0 ? leavesInMs(1) : 0,
-      resetsInMs: used > 0 ? leavesInMs(used) : 0,
+      fitsInMs: excess > 0 ? at(this.#atMs, leaving(sums, head, excess)) + leavesInMs : 0,
+      freesInMs: used > 0 ? at(this.#atMs, leaving(sums, head, 1)) + leavesInMs : 0,
+      resetsInMs: used > 0 ? at(this.#atMs, leaving(sums, head, used)) + leavesInMs : 0,
     };
+  }
+
+  /** Whether a limit admits `cost` now. The same as a `standing` that fits in 0 ms, for less. */
+  admits(limit: Limit, cost: number, nowMs: number): boolean {
+    const sums = this.#sumsOf(limit);
+    const head = this.#head(limit.windowMs, nowMs);
+    return at(sums, this.size) - at(sums, head) + weightOf(limit, cost) <= limit.max;
   }
 
   /**
@@ -106,7 +110,7 @@ export class EventLog {
    * at most `MOST_LEAVINGS` instants.
    */
   leavings(limit: Limit, nowMs: number, withinMs: number, sparedFromMs?: number): number[] {
-    const sums = limit.kind === "concurrent" ? this.#places : this.#costs;
+    const sums = this.#sumsOf(limit);
     const leavings: number[] = [];
     let i = this.#head(limit.windowMs, nowMs, sparedFromMs);
     while (at(sums, i) < at(sums, this.size) && leavings.length < 2 * MOST_LEAVINGS) {
@@ -143,6 +147,10 @@ export class EventLog {
     this.#oldest = Math.max(0, this.#oldest - gone);
   }
 
+  #sumsOf({ kind }: Limit): readonly number[] {
+    return kind === "concurrent" ? this.#places : this.#costs;
+  }
+
   /** The first event that counts in the half-open window `(now - windowMs, now]`. */
   #head(windowMs: number, nowMs: number, sparedFromMs?: number): number {
     return this.#firstAfter(Math.max(nowMs - windowMs, this.keptFromMs(nowMs, sparedFromMs) - 1));
@@ -151,7 +159,7 @@ export class EventLog {
   /** The index of the first event later than `ms`. */
   #firstAfter(ms: number): number {
     if (this.size === 0 || at(this.#atMs, this.size - 1) <= ms) return this.size;
-    return firstWhere(0, this.size - 1, (i) => at(this.#atMs, i) > ms);
+    return firstAbove(ms, this.#atMs, 0, this.size - 1);
   }
 
   #indexOf({ atMs, cost, released, retainMs }: LoggedEvent): number {
@@ -174,20 +182,33 @@ export class EventLog {
   }
 }
 
+/** What an event adds to the sums of a limit. */
+function weightOf({ kind, max, windowMs }: Limit, cost: number): number {
+  assert(windowMs > 0, "a limit has a window above 0 ms");
+  const weight = kind === "concurrent" ? 1 : cost;
+  // Otherwise no event would be late enough for the cost to fit.
+  assert(weight <= max, "a cost is at most the limit");
+  return weight;
+}
+
 /** The first event, from `head` on, with which at least `weight` has left. Requires that much weight in the log. */
 function leaving(sums: readonly number[], head: number, weight: number): number {
-  return firstWhere(head, sums.length - 2, (i) => at(sums, i + 1) - at(sums, head) >= weight);
+  const last = sums.length - 2;
+  // Everything has left only with the newest event, mostly.
+  if (at(sums, last) - at(sums, head) < weight) return last;
+  // Weights are whole numbers.
+  return firstAbove(at(sums, head) + weight - 1, sums, head + 1, last) - 1;
 }
 
 /**
- * The first index from `from` to `to` for which `test` holds. Requires that it holds for `to`, and for every index after
- * the first. Gallops before it halves the interval, since most answers are near the start.
+ * The first index from `from` to `to` of a number above `bound`. Requires that the numbers never decrease, and that the one
+ * at `to` is above the bound. Gallops before it halves the interval, since most answers are near the start.
  */
-function firstWhere(from: number, to: number, test: (index: number) => boolean): number {
+function firstAbove(bound: number, numbers: readonly number[], from: number, to: number): number {
   let low = from;
   let high = to;
   for (let step = 1; low + step <= to; step *= 2) {
-    if (test(low + step - 1)) {
+    if (at(numbers, low + step - 1) > bound) {
       high = low + step - 1;
       break;
     }
@@ -195,7 +216,7 @@ function firstWhere(from: number, to: number, test: (index: number) => boolean):
   }
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (test(middle)) high = middle;
+    if (at(numbers, middle) > bound) high = middle;
     else low = middle + 1;
   }
   return low;

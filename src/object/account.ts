@@ -214,8 +214,7 @@ export class Account {
   #retentionAt(nowMs: number): Retention {
     return {
       nowMs,
-      keeps: ({ atMs, charged }) =>
-        charged.layers.some((layer) => atMs >= this.#keptFromMs(charged.policy, layer, nowMs)),
+      keeps: ({ policy, layers }, atMs) => layers.some((layer) => atMs >= this.#keptFromMs(policy, layer, nowMs)),
       spares: ({ lastAtMs }) => {
         const override = this.overrideAt(nowMs);
         return override !== undefined && sparedUntilMs(override, lastAtMs) > nowMs;

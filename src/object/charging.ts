@@ -1,4 +1,4 @@
-import { check, type Verdict } from "../core/decide";
+import { admits } from "../core/decide";
 import { earlierMakersOf, type HeldId, recognise } from "../core/recognition";
 import type { Account } from "./account";
 import { isOfOneCall, makersOf, withClaim, withoutClaim } from "./claims";
@@ -95,15 +95,16 @@ function chargeNow(attempt: ChargeAttempt, toCharge: readonly Holding[]): Charge
     if (located && !moving.has(holding)) liftClaim(account, located, charge.attempt);
   }
 
-  const verdict = checkWithout(moving, attempt, toCharge);
-  if (verdict.allowed) for (const holding of toCharge) recordCharge(charge, holding, moving.get(holding), clock);
+  const allowed = admitsWithout(moving, attempt, toCharge);
+  if (allowed) for (const holding of toCharge) recordCharge(charge, holding, moving.get(holding), clock);
   // A denied attempt leaves nothing in the object that denied it.
   else if (holdings.some(({ located }) => located)) rollBack(charge, holdings);
 
   const [first] = holdings;
   const replayed = isReplay(charge, first, first !== undefined && moving.has(first));
-  const { allowed } = verdict;
-  return { ...standingsAfter(verdict, attempt, toCharge), allowed, replayed, conflicts: false, charged: allowed };
+  // An admission is never cached.
+  const standings = allowed ? standingsOf(attempt) : verdictOf(charge, holdings, clock.atMs);
+  return { ...standings, allowed, replayed, conflicts: false, charged: allowed };
 }
 
 function eventsToMove({ charge, clock }: ChargeAttempt, toCharge: readonly Holding[]): Map<Holding, Located> {
@@ -114,27 +115,18 @@ function eventsToMove({ charge, clock }: ChargeAttempt, toCharge: readonly Holdi
   return moving;
 }
 
-/** Whether these keys would admit the cost without the events that are to be moved. */
-function checkWithout(
+/** Whether these keys admit the cost without the events that are to be moved. */
+function admitsWithout(
   moving: ReadonlyMap<Holding, Located>,
   { charge, holdings, clock }: ChargeAttempt,
   toCharge: readonly Holding[],
-): Verdict {
+): boolean {
   const isAll = toCharge.length === holdings.length;
   const question = isAll ? charge : { ...charge, counters: toCharge.flatMap(({ counters }) => counters) };
   for (const [{ account }, { event }] of moving) account.removeFromLogs(event);
-  const verdict = check(countersOf(question, toCharge, clock.atMs), charge.cost, clock.atMs);
+  const allowed = admits(countersOf(question, toCharge, clock.atMs), charge.cost, clock.atMs);
   for (const [{ account }, { event }] of moving) account.recordInLogs(event);
-  return verdict;
-}
-
-/** How all counters stand after the verdict of these keys. */
-function standingsAfter(verdict: Verdict, { charge, holdings, clock }: ChargeAttempt, toCharge: readonly Holding[]) {
-  // An admission is never cached.
-  if (verdict.allowed) return verdictOf({ ...charge, cacheMs: undefined }, holdings, clock.atMs);
-  // The fast path of floods, whose ids are new: no key held the id and nothing changed, so `verdict` has all standings.
-  const isComplete = toCharge.length === holdings.length && !toCharge.some(({ located }) => located);
-  return verdictOf(charge, holdings, clock.atMs, isComplete ? verdict : undefined);
+  return allowed;
 }
 
 /** How all counters stand, without the `leavings` that only a cached denial needs. */

@@ -21,8 +21,6 @@ const MOST_TAKEN = 0.7;
 export class EventIndex {
   #entries = new Uint32Array(0);
   #taken = 0;
-  /** Callers choose ids, and must not choose ids that meet in the table. Never stored. */
-  readonly #seed = crypto.getRandomValues(new Uint32Array(1))[0] as number;
   /** Whether events are in shadow. Holds both values if there are events of both modes. */
   readonly #areInShadow = new Set<boolean>();
 
@@ -41,16 +39,16 @@ export class EventIndex {
   /** Adds an event of the newest page. */
   add(serial: number, { id, identity }: Pick<PagedEvent, "id" | "identity">): void {
     if (NUMBERS_AN_ENTRY * (this.#taken + 1) > MOST_TAKEN * this.#entries.length) this.#rebuild();
-    this.#put(hashOf(id, this.#seed), serial);
+    this.#put(hashOf(id), serial);
     this.#areInShadow.add(isInShadow(identity));
   }
 
   /** The page holds no event of this id any more. Its entry stays until the table is rebuilt: others lie behind it. */
   remove(serial: number, id: string, left: readonly PagedEvent[]): void {
     if (this.#taken === 0) return;
-    const hash = hashOf(id, this.#seed);
+    const hash = hashOf(id);
     // Another id may share the entry.
-    if (left.some((event) => hashOf(event.id, this.#seed) === hash)) return;
+    if (left.some((event) => hashOf(event.id) === hash)) return;
     for (let i = this.#placeOf(hash); this.#serialAt(i) !== 0; i = this.#nextPlace(i))
       if (this.#entries[i] === hash && this.#serialAt(i) === serial) this.#entries[i + 1] = NO_PAGE;
   }
@@ -58,7 +56,7 @@ export class EventIndex {
   /** The serial numbers of the pages that may hold an event of this id, the newest first. */
   serialsOf(id: string): number[] {
     if (this.#taken === 0) return [];
-    const hash = hashOf(id, this.#seed);
+    const hash = hashOf(id);
     const serials: number[] = [];
     // Ends at a free place, and there always is one.
     for (let i = this.#placeOf(hash); this.#serialAt(i) !== 0; i = this.#nextPlace(i))
@@ -119,10 +117,19 @@ export function isSameEvent(a: PagedEvent, b: PagedEvent): boolean {
   return isSameId && a.claims[0]?.attempt === b.claims[0]?.attempt;
 }
 
-/** Every bit of the result depends on the whole id and on the seed. */
-function hashOf(id: string, seed: number): number {
-  let hash = fnv1a(id, seed);
+/** Callers choose ids, and must not choose ids that meet in a table. Never stored. Drawn late: an isolate that starts may not. */
+let seed: number | undefined;
+let hashedId = "";
+let hash = 0;
+
+/** Every bit of the result depends on the whole id and on the seed. Each key of a decision asks for the hash of one id. */
+function hashOf(id: string): number {
+  if (id === hashedId) return hash;
+  seed ??= crypto.getRandomValues(new Uint32Array(1))[0] as number;
+  hash = fnv1a(id, seed);
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  return (hash ^ (hash >>> 16)) >>> 0;
+  hash = (hash ^ (hash >>> 16)) >>> 0;
+  hashedId = id;
+  return hash;
 }

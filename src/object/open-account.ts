@@ -1,5 +1,5 @@
 import { assert } from "../core/assert";
-import { check, type LimitedLog, leavingsOf, longestInForceMs, type Verdict } from "../core/decide";
+import { check, type LimitedLog, leavingsOf, longestInForceMs } from "../core/decide";
 import type { Account } from "./account";
 import type { Charge, Counter, ObjectVerdict, Question } from "./protocol";
 
@@ -16,20 +16,12 @@ export function countersOf({ policy, counters }: Question, opened: readonly Open
   );
 }
 
-/**
- * How the counters of a question stand, with the leavings if it has `cacheMs`. `verdict` says how they stand, if the caller
- * knows already.
- */
-export function verdictOf(
-  question: Question,
-  opened: readonly OpenAccount[],
-  atMs: number,
-  verdict?: Verdict,
-): ObjectVerdict {
+/** How the counters of a question stand, with the leavings if it has `cacheMs`. */
+export function verdictOf(question: Question, opened: readonly OpenAccount[], atMs: number): ObjectVerdict {
   const { cost, cacheMs } = question;
   const counters = countersOf(question, opened, atMs);
-  const standing = { ...(verdict ?? check(counters, cost, atMs)), atMs };
-  return cacheMs === undefined ? standing : { ...standing, leavings: leavingsOf(counters, atMs, cacheMs) };
+  const verdict = { ...check(counters, cost, atMs), atMs };
+  return cacheMs === undefined ? verdict : { ...verdict, leavings: leavingsOf(counters, atMs, cacheMs) };
 }
 
 export function openAccountOf<O extends OpenAccount>(key: string, opened: readonly O[]): O {

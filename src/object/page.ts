@@ -59,6 +59,7 @@ export class Page {
   firstAtMs = 0;
   /** When the last event was admitted, even if it was removed since: time must not go back before it. 0 without any. */
   lastAtMs: number;
+  /** How its events were charged, each way once. */
   readonly #charged: Charged[] = [];
   /** The events' text as it was last stored, and what was appended since. */
   #stored = "";
@@ -82,6 +83,10 @@ export class Page {
   /** Length of the events' text in characters. */
   get length(): number {
     return this.#stored.length + this.#appended.length;
+  }
+
+  get charged(): readonly Charged[] {
+    return this.#charged;
   }
 
   /** `untilMs` is the instant from which the event is not kept any more. */
@@ -154,19 +159,16 @@ export class Page {
   }
 
   #indexOf(charged: Charged): number {
-    const { policy, layers, retainMs, windowMs } = charged;
-    const index = this.#charged.findIndex(
-      (other) =>
-        other.policy === policy &&
-        other.retainMs === retainMs &&
-        other.windowMs === windowMs &&
-        other.layers.length === layers.length &&
-        other.layers.every((layer, i) => layer === layers[i]),
-    );
+    const index = this.#charged.findIndex((other) => isChargedAlike(other, charged));
     if (index >= 0) return index;
     this.#cachedHead = undefined;
     return this.#charged.push(charged) - 1;
   }
+}
+
+function isChargedAlike(a: Charged, b: Charged): boolean {
+  const isSame = a.policy === b.policy && a.retainMs === b.retainMs && a.windowMs === b.windowMs;
+  return isSame && a.layers.length === b.layers.length && a.layers.every((layer, i) => layer === b.layers[i]);
 }
 
 /** Visits every event of a page, without what only a change of the event needs. Most accounts are opened for counting. */

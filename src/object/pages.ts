@@ -1,7 +1,7 @@
 import { assert } from "../core/assert";
 import { inOtherMode, isInShadow } from "../core/identity";
 import { EventIndex, isEventOf, isSameEvent } from "./event-index";
-import { type CountedEvent, Page, type PagedEvent, readPage, visitPage } from "./page";
+import { type Charged, type CountedEvent, Page, type PagedEvent, readPage, visitPage } from "./page";
 import type { PageChange, PageRow, PageStore } from "./page-store";
 import { type SealedPage, SealedPages } from "./sealed-pages";
 
@@ -22,7 +22,8 @@ export interface Located {
 
 /** The events and pages that are kept at one instant. */
 export interface Retention {
-  keeps(event: PagedEvent): boolean;
+  /** Whether an event that was admitted then, and charged so, is kept. If so, any later event that was charged so is kept too. */
+  keeps(charged: Charged, atMs: number): boolean;
   /** An override spares the page, even if it has expired. */
   spares(page: { readonly lastAtMs: number }): boolean;
   readonly nowMs: number;
@@ -191,18 +192,23 @@ export class Pages {
     const tail = this.#tail;
     if (!tail) return new Page(0, NEW_PAGE);
     if (tail.length < this.pageChars) return tail;
-    const events = readPage(tail.toText());
-    const kept = events.filter((event) => retention.keeps(event));
-    const compacted = new Page(tail.slot, tail, kept);
-    if (compacted.length <= tail.length / 2) {
-      // A new serial number, so that the index drops the events that are gone.
-      this.#tailSerial++;
-      for (const event of kept) this.#index.add(this.#tailSerial, event);
-      return compacted;
-    }
+    const isKept = tail.charged.every((charged) => retention.keeps(charged, tail.firstAtMs));
+    const compacted = isKept ? undefined : this.#compacted(tail, retention);
+    if (compacted) return compacted;
     const freeSlot = this.#takeFreeSlot(retention);
     this.#seal(tail);
     return new Page(freeSlot, NEW_PAGE);
+  }
+
+  /** The tail without the events that are not kept, if it loses at least half of its text. */
+  #compacted(tail: Page, retention: Retention): Page | undefined {
+    const kept = readPage(tail.toText()).filter(({ charged, atMs }) => retention.keeps(charged, atMs));
+    const compacted = new Page(tail.slot, tail, kept);
+    if (compacted.length > tail.length / 2) return undefined;
+    // A new serial number, so that the index drops the events that are gone.
+    this.#tailSerial++;
+    for (const event of kept) this.#index.add(this.#tailSerial, event);
+    return compacted;
   }
 
   /** The slot of an expired page, which the new page overwrites so that nothing is deleted. Otherwise an unused slot. */
