@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import { ServiceProcess } from "../tools/service-process";
 import { SessionCaller } from "../tools/session";
 import { temporaryFolder } from "../tools/temporary-folder";
+import { type Kill, secondEvents } from "./torture/second-events";
 
 /**
  * `npm run torture -- --kills 50` kills the real service under load, again and again. Clients ask over HTTP and over
@@ -73,8 +74,7 @@ let service: ServiceProcess | undefined;
 let isOver = false;
 let retries = 0;
 let denied = 0;
-/** From just before each kill until the service served again. */
-const kills: { readonly fromMs: number; readonly toMs: number }[] = [];
+const kills: Kill[] = [];
 const sessions = Array.from({ length: SESSIONS }, () => new SessionCaller(() => service?.url, TOKEN));
 
 const anyUser = () => users[Math.floor(Math.random() * USERS)] as Subject;
@@ -199,25 +199,6 @@ async function forgottenKeys(): Promise<number> {
 }
 
 const forgotten = await forgottenKeys();
-/**
- * How many events of this counter are second ones of an id. A kill may tear an id over several objects, which then gets a
- * second event (docs/guarantees.md). Any other is charged twice.
- */
-function secondEvents({ events }: Counter): { torn: number; twice: number } {
-  const nextAtMs = new Map<string, number>();
-  let torn = 0;
-  let twice = 0;
-  for (const { id, at } of events) {
-    const atMs = Date.parse(at);
-    const next = nextAtMs.get(id);
-    nextAtMs.set(id, atMs);
-    if (next === undefined) continue;
-    if (MAY_TEAR && kills.some(({ fromMs, toMs }) => atMs <= toMs && next >= fromMs)) torn++;
-    else twice++;
-  }
-  return { torn, twice };
-}
-
 let lost = forgotten;
 let torn = 0;
 let exceeded = 0;
@@ -231,7 +212,7 @@ for (const [layer, keys] of [
     const counter = await counterOf(key, layer);
     const ids = new Set(counter?.events.map(({ id }) => id));
     const ofKey = [...acknowledged].filter(([, { user, ip }]) => key === `user:${user}` || key === `ip:${ip}`);
-    const second = counter ? secondEvents(counter) : { torn: 0, twice: 0 };
+    const second = secondEvents(counter?.events ?? [], MAY_TEAR ? kills : []);
     torn += second.torn;
     twice += second.twice;
     // Each event costs 1, so more use than events would be a charge without a key.
