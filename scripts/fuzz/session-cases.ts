@@ -67,7 +67,7 @@ function wellFramed(world: World, chance: Chance): SessionCase {
 function tooLong(world: World, chance: Chance): SessionCase {
   const first = JSON.stringify(validMessage(world, 0, chance));
   const length = LONGEST_BYTES + chance.of([1, 2, 4_000, 300_000]);
-  // The end is right by the number of characters alone.
+  // Counted in characters, the second one is short enough.
   const filler = chance.is(0.5) ? " " : "é";
   const long = doomedText(world, (message) => JSON.stringify({ ...message, note: filler.repeat(length >> 1) }));
   const payload = Buffer.from(long + " ".repeat(Math.max(0, length - Buffer.byteLength(long))));
