@@ -2,16 +2,20 @@ import { inspect, parseArgs } from "node:util";
 import fc from "fast-check";
 import { resourcesOf } from "../tools/resources";
 import { ServiceProcess } from "../tools/service-process";
+import { SessionCaller } from "../tools/session";
 import { temporaryFolder } from "../tools/temporary-folder";
-import { type Case, caseOf, POLICY, WITNESSES, witnessOf } from "./fuzz/cases";
+import { caseOf, POLICY, WITNESSES, witnessOf } from "./fuzz/cases";
 import { mistakesInReading, VARIABLES } from "./fuzz/configuration";
 import { mistakesIn, usedAsReported } from "./fuzz/judge";
 import { ADMIN_TOKEN, CALLER_TOKEN } from "./fuzz/request";
+import type { SessionCase } from "./fuzz/session-cases";
+import { chargedAsReported, mistakesInSession } from "./fuzz/session-judge";
+import { exchangeOverSession, statusOf } from "./fuzz/session-wire";
 import { exchange } from "./fuzz/wire";
 
 /**
- * `npm run fuzz -- --requests 100000` sends malformed requests to the real service over raw sockets, and reads as many
- * malformed configurations. The seed and its number make a case: `--seed N --only 123` repeats one.
+ * `npm run fuzz -- --requests 100000` sends malformed requests and sessions to the real service over raw sockets, and reads
+ * as many malformed configurations. The seed and its number make a case: `--seed N --only 123` repeats one.
  */
 const { values } = parseArgs({
   options: {
@@ -35,6 +39,7 @@ const MOST_PRINTED_FAILURES = 20;
 const folder = temporaryFolder();
 
 const byStatus = new Map<string, number>();
+let messagesAnswered = 0;
 let failures = 0;
 
 function fail(mistakes: readonly string[], number: number, description: string, input: string): void {
@@ -47,13 +52,13 @@ function fail(mistakes: readonly string[], number: number, description: string, 
   console.log(`  sent: ${input.slice(0, 600)}`);
 }
 
-const bytesAsText = ({ parts }: Case) => inspect(Buffer.concat(parts).toString("latin1"), { breakLength: Infinity });
+const bytesAsText = ({ parts }: { readonly parts: readonly Buffer[] }) =>
+  inspect(Buffer.concat(parts).toString("latin1"), { breakLength: Infinity });
 
 const headers = { Authorization: `Bearer ${ADMIN_TOKEN}`, "Content-Type": "application/json" };
 
-async function ask(service: ServiceProcess, path: string, body?: unknown): Promise<unknown> {
-  const init = body === undefined ? { headers } : { headers, method: "POST", body: JSON.stringify(body) };
-  const response = await service.fetch(path, init);
+async function get(service: ServiceProcess, path: string): Promise<unknown> {
+  const response = await service.fetch(path, { headers });
   if (response.status !== 200) throw new Error(`${path} answered with status ${response.status}`);
   return response.json();
 }
@@ -62,15 +67,15 @@ interface CheckBody {
   readonly limits: readonly { readonly used: number }[];
 }
 
-/** The cost that each user has in use. */
-async function usedBy(service: ServiceProcess, users: readonly string[]): Promise<number[]> {
+/** The cost that each user has in use. Asks over a session that stays open all the time. */
+async function usedBy(session: SessionCaller, users: readonly string[]): Promise<number[]> {
   const used: number[] = [];
   for (let first = 0; first < users.length; first += MOST_IN_BATCH) {
     const requests = users
       .slice(first, first + MOST_IN_BATCH)
       .map((user) => ({ op: "check", policy: POLICY, subject: { user, ip: "198.51.100.1" } }));
-    const { results } = (await ask(service, "/v1/batch", { requests })) as { results: { body: CheckBody }[] };
-    used.push(...results.map(({ body }) => body.limits[0]?.used ?? Number.NaN));
+    const results = (await session.ask(requests)) ?? [];
+    used.push(...results.map(({ body }) => (body as CheckBody).limits?.[0]?.used ?? Number.NaN));
   }
   return used;
 }
@@ -81,40 +86,53 @@ async function witnessCounters(service: ServiceProcess): Promise<string> {
   for (let i = 0; i < WITNESSES; i++) {
     const { user, ip } = witnessOf(i);
     for (const key of [`user:${user}`, `ip:${ip}`])
-      states.push(await ask(service, `/v1/keys/${encodeURIComponent(key)}`));
+      states.push(await get(service, `/v1/keys/${encodeURIComponent(key)}`));
   }
   // The time to the reset goes on by itself, so it is left out.
   return JSON.stringify(states, (name, value) => (name === "reset_seconds" ? undefined : value));
 }
 
 interface SentCase {
-  readonly sent: Case;
+  readonly sent: { readonly user: string; readonly description: string; readonly parts: readonly Buffer[] };
   readonly number: number;
   /** The cost that the case's user must have in use afterwards, undefined if unknown. */
   readonly expectedUse: number | undefined;
 }
 
+function countStatuses(statuses: readonly (number | string)[]): void {
+  for (const status of statuses.map(String)) byStatus.set(status, (byStatus.get(status) ?? 0) + 1);
+}
+
 async function send(service: ServiceProcess, number: number): Promise<SentCase> {
   const sent = caseOf(SEED, number);
+  if (sent.kind === "session") return sendOverSession(service, number, sent);
   const ended = await exchange(new URL(service.url), sent, LONGEST_EXCHANGE_MS);
   fail(mistakesIn(sent, ended), number, sent.description, bytesAsText(sent));
-  const statuses = ended.answers.length > 0 ? ended.answers.map(({ status }) => String(status)) : ["closed"];
-  for (const status of statuses) byStatus.set(status, (byStatus.get(status) ?? 0) + 1);
+  countStatuses(ended.answers.length > 0 ? ended.answers.map(({ status }) => status) : ["closed"]);
   return { sent, number, expectedUse: usedAsReported(sent, POLICY, ended) };
+}
+
+async function sendOverSession(service: ServiceProcess, number: number, sent: SessionCase): Promise<SentCase> {
+  const ended = await exchangeOverSession(new URL(service.url), sent, LONGEST_EXCHANGE_MS);
+  fail(mistakesInSession(sent, ended), number, `session: ${sent.description}`, bytesAsText(sent));
+  countStatuses([statusOf(ended.head) ?? "closed"]);
+  messagesAnswered += ended.texts.length;
+  return { sent, number, expectedUse: chargedAsReported(sent, POLICY, ended) };
 }
 
 /** Cases that stop in the middle and stay connected. They are waited for at the end, once all others are done. */
 const stalled: Promise<unknown>[] = [];
 
 /** Sends these cases over several connections, and compares the stored counts with the reported ones. */
-async function sendRound(service: ServiceProcess, numbers: readonly number[]): Promise<void> {
+async function sendRound(service: ServiceProcess, session: SessionCaller, numbers: readonly number[]): Promise<void> {
   const toCompare: SentCase[] = [];
   let next = 0;
   const client = async () => {
     while (next < numbers.length) {
       const number = numbers[next++] as number;
       const sending = send(service, number);
-      if (caseOf(SEED, number).ending === "stall") {
+      const sent = caseOf(SEED, number);
+      if ("ending" in sent && sent.ending === "stall") {
         stalled.push(sending);
         continue;
       }
@@ -124,7 +142,7 @@ async function sendRound(service: ServiceProcess, numbers: readonly number[]): P
   };
   await Promise.all(Array.from({ length: CONNECTIONS }, client));
   const used = await usedBy(
-    service,
+    session,
     toCompare.map(({ sent }) => sent.user),
   );
   toCompare.forEach(({ sent, number, expectedUse }, i) => {
@@ -156,22 +174,24 @@ async function fuzzService(numbers: readonly number[]): Promise<string> {
       headers: { ...headers, "Idempotency-Key": "witnessed" },
       body: JSON.stringify({ policy: POLICY, subject: witnessOf(i), cost: 3 }),
     });
+  const session = new SessionCaller(() => service.url, CALLER_TOKEN);
   const before = await witnessCounters(service);
   const rounds = Math.ceil(numbers.length / ROUND);
   let warmBytes = 0;
   let residentBytes = 0;
   for (let i = 0; i < rounds; i++) {
-    await sendRound(service, numbers.slice(i * ROUND, (i + 1) * ROUND));
+    await sendRound(service, session, numbers.slice(i * ROUND, (i + 1) * ROUND));
     ({ residentBytes } = resourcesOf(service));
-    // The first fifth warms up: caches fill, code is compiled.
-    if (i <= rounds / 5) warmBytes = Math.max(warmBytes, residentBytes);
+    // The first half warms up: caches fill, code is compiled, and V8 takes room, as sockets wait for it to collect them.
+    if (i <= rounds / 2) warmBytes = Math.max(warmBytes, residentBytes);
     process.stderr.write(`\r${Math.min((i + 1) * ROUND, numbers.length)} sent, ${failures} failures `);
   }
   await Promise.all(stalled);
   const growth = residentBytes - warmBytes;
   if (growth > MOST_GROWTH_BYTES) fail([`memory grew by ${growth} bytes`], -1, "all cases", "");
   if ((await witnessCounters(service)) !== before) fail(["a refused request changed a counter"], -1, "all cases", "");
-  for (const fault of service.output.match(/a request failed[^}]*/g) ?? []) fail([fault], -1, "the service's log", "");
+  if (session.opened > 1) fail([`a session was ended ${session.opened - 1} times`], -1, "all cases", "");
+  for (const fault of service.output.match(/A request failed[^}]*/g) ?? []) fail([fault], -1, "the service's log", "");
   await service.stop();
   const mib = (bytes: number) => Math.round(bytes / 2 ** 20);
   return `memory ${mib(warmBytes)} MiB when warm, ${mib(residentBytes)} MiB at the end`;
@@ -191,7 +211,7 @@ const memory = await fuzzService(numbers);
 const statuses = [...byStatus].sort().map(([status, count]) => `${count} × ${status}`);
 console.log(`
 seed ${SEED}: ${numbers.length} requests and as many configurations in ${Math.round((Date.now() - startedMs) / 1_000)} s
-answers: ${statuses.join(", ")}
+answers: ${statuses.join(", ")}; over sessions ${messagesAnswered}
 ${memory}
 failures: ${failures}`);
 process.exitCode = failures > 0 ? 1 : 0;

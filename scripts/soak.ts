@@ -149,7 +149,7 @@ const mostBytes = Math.max(...samples.map(({ residentBytes }) => residentBytes))
 const mostFiles = Math.max(...samples.map(({ openFiles }) => openFiles));
 if (mostBytes > MOST_BYTES) mistakes.push(`${mostBytes} bytes resident`);
 if (mostFiles > MOST_FILES) mistakes.push(`${mostFiles} open files`);
-const { answered, admitted, denied, retries, wrong } = callers.counts;
+const { answered, overSessions, admitted, denied, retries, wrong } = callers.counts;
 const count = (value: number) => value.toLocaleString("en");
 const rows: [string, number][] = [
   ["over-admissions", verdict.overAdmissions],
@@ -163,8 +163,8 @@ const rows: [string, number][] = [
   ["most open files of the runtime", mostFiles],
 ];
 const injected = Object.entries(faults.counts).map(([name, times]) => `${times} × ${name}`);
-const summary = `${MINUTES} minutes, seed ${SEED}: ${count(answered)} answers, ${count(admitted)} admitted, ${count(denied)} denied,
-${count(retries)} sent again; ${count(judged)} requests of watched users and ${count(callers.sampled.length)} of many keys compared with what is stored.
+const summary = `${MINUTES} minutes, seed ${SEED}: ${count(answered)} answers, ${count(overSessions)} of them over ${count(callers.sessionsOpened)} sessions, four at a time;
+${count(admitted)} admitted, ${count(denied)} denied, ${count(retries)} sent again; ${count(judged)} requests of watched users and ${count(callers.sampled.length)} of many keys compared with what is stored.
 
 Faults: ${injected.join(", ")}${disk.isMounted ? "" : "; no faults of the disk, which take root"}.`;
 console.log(`\n\n${summary}\n\n${rows.map(([what, value]) => `${what}: ${value}`).join("\n")}\n${mistakes.join("\n")}`);

@@ -2,11 +2,13 @@ import { Chance } from "../../tools/chance";
 import { DEFECTS } from "./defects";
 import { doomedRequest } from "./doomed";
 import { mutatedBytes, randomBytes } from "./hostile";
-import { bytesOf, CALLER_TOKEN, type RawRequest, requestTo } from "./request";
+import { bytesOf, CALLER_TOKEN, inParts, type RawRequest, requestTo } from "./request";
+import { type SessionCase, sessionCase } from "./session-cases";
 import type { Sent } from "./wire";
 
 /** What is sent over one connection. The seed and the number alone make it. */
 export interface Case extends Sent {
+  readonly kind: "requests";
   /** Names the defects. */
   readonly description: string;
   /** A user of this case alone. A defect may have changed the user in the request. */
@@ -22,12 +24,17 @@ export const WITNESSES = 20;
 export const witnessOf = (i: number) => ({ user: `witness-${i}`, ip: `192.0.2.${i}` });
 
 const ONE_IN_STALLS = 500;
+const SHARE_OF_SESSIONS = 0.2;
 
-export function caseOf(seed: number, number: number): Case {
+export function caseOf(seed: number, number: number): Case | SessionCase {
   const chance = new Chance(Math.imul(seed, 0x9e3779b1) ^ Math.imul(number + 1, 0x85ebca6b));
   // The suffix keeps a mutated user from being the user of another case.
   const user = `f${number}-${chance.below(2 ** 31).toString(36)}`;
   if (number % ONE_IN_STALLS === 1) return stalled(user, chance);
+  if (chance.is(SHARE_OF_SESSIONS)) {
+    const witness = witnessOf(chance.below(WITNESSES));
+    return sessionCase({ policy: POLICY, user, witness }, chance);
+  }
   if (chance.is(0.25)) return doomed(user, chance);
   if (chance.is(0.05)) return garbage(user, chance);
   return defective(user, chance);
@@ -36,17 +43,18 @@ export function caseOf(seed: number, number: number): Case {
 function stalled(user: string, chance: Chance): Case {
   const whole = bytesOf(requestOf(user, chance));
   const parts = [whole.subarray(0, 1 + chance.below(whole.length - 1))];
-  return { description: "stalled", user, isDoomed: false, breaksHttp: true, parts, ending: "stall" };
+  return { kind: "requests", description: "stalled", user, isDoomed: false, breaksHttp: true, parts, ending: "stall" };
 }
 
 function doomed(user: string, chance: Chance): Case {
   const { description, request, breaksHttp } = doomedRequest(witnessOf(chance.below(WITNESSES)), chance);
-  return { description, user, isDoomed: true, breaksHttp, parts: inParts(bytesOf(request), chance), ending: "end" };
+  const parts = inParts(bytesOf(request), chance);
+  return { kind: "requests", description, user, isDoomed: true, breaksHttp, parts, ending: "end" };
 }
 
 function garbage(user: string, chance: Chance): Case {
   const parts = inParts(randomBytes(chance, 1 + chance.below(400)), chance);
-  return { description: "garbage", user, isDoomed: false, breaksHttp: true, parts, ending: "end" };
+  return { kind: "requests", description: "garbage", user, isDoomed: false, breaksHttp: true, parts, ending: "end" };
 }
 
 /** A request with up to two defects, sometimes followed by another on the same connection, sometimes cut off. */
@@ -71,6 +79,7 @@ function defective(user: string, chance: Chance): Case {
   const isCut = chance.is(0.05);
   if (isCut) bytes = bytes.subarray(0, chance.below(bytes.length));
   return {
+    kind: "requests",
     description: names.join(", ") || "nothing",
     user,
     isDoomed: false,
@@ -122,6 +131,7 @@ function requestOf(user: string, chance: Chance): RawRequest {
     () => post("/v1/inline/check", { layers }),
     () => post("/v1/inline/settle", { layers, id, cost }),
     () => requestTo("GET", "/v1/policies", undefined, token),
+    () => requestTo("GET", "/v1/session", undefined, token),
     () => requestTo("GET", chance.of([`/v1/stats?minutes=${chance.below(3)}`, "/metrics"]), undefined, token),
     () => requestTo("GET", `/console${chance.of(["", "/", "/main.js", "/console.css", "/icon.svg", "/nope"])}`),
     () => requestTo("GET", `/v1/keys/${key}?events=${chance.below(10)}`),
@@ -140,10 +150,4 @@ function overrideOf(chance: Chance): unknown {
     { kind: "exempt", ...about },
     { kind: "limits", limits, ...about },
   ]);
-}
-
-function inParts(bytes: Buffer, chance: Chance): Buffer[] {
-  if (chance.is(0.8) || bytes.length < 2) return [bytes];
-  const at = 1 + chance.below(bytes.length - 1);
-  return [bytes.subarray(0, at), bytes.subarray(at)];
 }

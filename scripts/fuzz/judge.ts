@@ -8,7 +8,7 @@ const RUNTIME_ANSWER = /^(400 (ERROR: .*|Bad Request)|431 ERROR: .*|500 Internal
 const CONSOLE_FILE_TYPE = /^(text\/(html|javascript|css); charset=utf-8|image\/svg\+xml)$/;
 
 /** What must never leave the service: stack traces, paths of its code, tokens. */
-const INTERNALS = new RegExp(`worker\\.js|node_modules|    at |${ADMIN_TOKEN}|${CALLER_TOKEN}`);
+export const INTERNALS = new RegExp(`worker\\.js|node_modules|    at |${ADMIN_TOKEN}|${CALLER_TOKEN}`);
 
 /** The mistakes in how the service answered a case. Empty if all is well. */
 export function mistakesIn(sent: Case, { answers, rest, isHung, isWhole }: Exchange): string[] {
@@ -51,7 +51,7 @@ function mistakesInAnswer(sent: Case, { status, headers, body }: Answer): string
   ];
 }
 
-function parseObject(body: string): Record<string, unknown> | undefined {
+export function parseObject(body: string): Record<string, unknown> | undefined {
   try {
     const content: unknown = JSON.parse(body);
     return typeof content === "object" && content !== null ? (content as Record<string, unknown>) : undefined;
@@ -60,7 +60,7 @@ function parseObject(body: string): Record<string, unknown> | undefined {
   }
 }
 
-function isProblem(
+export function isProblem(
   { type, title, status, detail, errors = [] }: Record<string, unknown>,
   expectedStatus: number,
 ): boolean {

@@ -1,3 +1,5 @@
+import type { Chance } from "../../tools/chance";
+
 /** A request before it becomes bytes, so that any part of it can be made wrong. */
 export interface RawRequest {
   method: string;
@@ -29,6 +31,18 @@ export function requestTo(method: string, target: string, body?: unknown, token 
   };
 }
 
+/** The request that opens a session. */
+export function handshake(token: string): RawRequest {
+  const request = requestTo("GET", "/v1/session", undefined, token);
+  request.headers.push(
+    ["Connection", "Upgrade"],
+    ["Upgrade", "websocket"],
+    ["Sec-WebSocket-Version", "13"],
+    ["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="],
+  );
+  return request;
+}
+
 export function bytesOf({ method, target, version, headers, body, framing }: RawRequest, lineEnd = "\r\n"): Buffer {
   const framed: [string, string][] = [];
   if (framing === "length") framed.push(["Content-Length", String(body.length)]);
@@ -53,4 +67,11 @@ function chunksOf(body: Buffer): Buffer {
 export function setHeader(request: RawRequest, name: string, ...values: string[]): void {
   const isOther = ([other]: [string, string]) => other.toLowerCase() !== name.toLowerCase();
   request.headers = [...request.headers.filter(isOther), ...values.map((value): [string, string] => [name, value])];
+}
+
+/** Mostly whole, sometimes in two writes. */
+export function inParts(bytes: Buffer, chance: Chance): Buffer[] {
+  if (chance.is(0.8) || bytes.length < 2) return [bytes];
+  const at = 1 + chance.below(bytes.length - 1);
+  return [bytes.subarray(0, at), bytes.subarray(at)];
 }

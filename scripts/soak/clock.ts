@@ -1,6 +1,7 @@
 import type { Chance } from "../../tools/chance";
 import { Oracle } from "../../tools/oracle";
 import { ServiceProcess } from "../../tools/service-process";
+import { SessionCaller } from "../../tools/session";
 import { HEADERS, TOKEN } from "./callers";
 
 const LIMITS = [
@@ -21,7 +22,7 @@ interface Decision {
 
 /**
  * Runs a second service on a clock that moves in steps from a millisecond to an hour, and compares each decision, wait and
- * count with an oracle. Runs until `isOver`.
+ * count with an oracle. Asks over HTTP and over a session, by turns. Runs until `isOver`.
  * @returns how many decisions were compared, and the first mistakes
  */
 export async function soakClock(
@@ -34,6 +35,11 @@ export async function soakClock(
   const post = async <T>(path: string, body: unknown): Promise<T> => {
     const response = await service.fetch(path, { method: "POST", headers: HEADERS, body: JSON.stringify(body) });
     return (await response.json()) as T;
+  };
+  const session = new SessionCaller(() => service.url, TOKEN);
+  const overSession = async (request: unknown) => {
+    const [result] = (await session.ask([request])) ?? [];
+    return (result?.body ?? {}) as Partial<Decision>;
   };
   const oracles = new Map<string, Oracle>();
   const mistakes: string[] = [];
@@ -50,7 +56,10 @@ export async function soakClock(
     oracles.set(user, oracle);
     const fits = LIMITS.every((limit) => oracle.fits(cost, nowMs, limit));
     const waitMs = Math.max(...LIMITS.map((limit) => oracle.standing(limit, cost, nowMs).fitsInMs));
-    const decision = await post<Decision>("/v1/consume", { policy: "steps", subject: { user }, cost });
+    const request = { policy: "steps", subject: { user }, cost };
+    const decision = chance.is(0.5)
+      ? await overSession({ op: "consume", ...request })
+      : await post<Decision>("/v1/consume", request);
     if (fits) oracle.record(nowMs, cost, RETAIN_MS);
     const expected = {
       allowed: fits,

@@ -2,7 +2,8 @@ import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Chance } from "../../tools/chance";
 import { ServiceProcess } from "../../tools/service-process";
-import { bytesOf, requestTo } from "../fuzz/request";
+import { bytesOfFrame, TEXT } from "../fuzz/frames";
+import { bytesOf, handshake, requestTo } from "../fuzz/request";
 import { type Callers, HEADERS, TOKEN } from "./callers";
 import type { Disk } from "./disk";
 
@@ -30,7 +31,7 @@ export class Faults {
     const [name, fault] = this.chance.of<[string, () => Promise<void>]>([
       ["SIGKILL of every process", () => this.#kill()],
       ["SIGTERM and a new start", () => this.#stop()],
-      [`${DROPPED} connections dropped in mid-request`, () => this.#dropConnections()],
+      [`${DROPPED} connections dropped in mid-request or mid-message`, () => this.#dropConnections()],
       ...(this.disk.isMounted
         ? ([
             ["a full disk", () => this.#fillDisk(false)],
@@ -67,13 +68,16 @@ export class Faults {
     if (service) await end(service);
   }
 
-  /** Callers disconnect in the middle of their request, or before the answer. */
+  /** Callers disconnect in the middle of their request or message, or before the answer. All sessions are dropped too. */
   async #dropConnections(): Promise<void> {
     const { hostname, port } = new URL(this.callers.service?.url ?? "");
     const body = { policy: "soak", subject: { user: "dropped", ip: "10.2.0.1" } };
-    const whole = bytesOf(requestTo("POST", "/v1/consume", body, TOKEN));
+    const request = bytesOf(requestTo("POST", "/v1/consume", body, TOKEN));
+    const message = Buffer.from(JSON.stringify({ id: 1, requests: [{ op: "consume", ...body }] }));
+    const frames = Buffer.concat([bytesOf(handshake(TOKEN)), bytesOfFrame({ opcode: TEXT, payload: message })]);
     await Promise.all(
-      Array.from({ length: DROPPED }, async () => {
+      Array.from({ length: DROPPED }, async (_, i) => {
+        const whole = i % 2 === 0 ? request : frames;
         const socket = connect({ host: hostname, port: Number(port) }).on("error", () => {});
         const length = this.chance.is(0.3) ? whole.length : 1 + this.chance.below(whole.length);
         const waitMs = this.chance.below(300);
@@ -82,6 +86,7 @@ export class Faults {
         socket.destroy();
       }),
     );
+    this.callers.dropSessions();
   }
 
   async #fillDisk(isKilled: boolean): Promise<void> {
