@@ -216,7 +216,7 @@ export class Pages {
     const tail = this.#tail;
     // Slots give the order of pages that begin and end in the same millisecond.
     const least = tail && tail.lastAtMs === nowMs ? tail.slot : -1;
-    const expired = this.#sealed.take((page) => page.slot > least && page.expiresAtMs <= nowMs && !spares(page));
+    const expired = this.#sealed.takeExpired(nowMs, (page) => page.slot > least && !spares(page));
     return expired?.slot ?? Math.max(this.#sealed.highestSlot, tail?.slot ?? -1) + 1;
   }
 

@@ -10,19 +10,24 @@ export interface SealedPage {
 /** The sealed pages of a key, in the order of their times and of their serial numbers. */
 export class SealedPages {
   readonly #pages: SealedPage[] = [];
+  #highestSlot = -1;
+  /** No page expires before this. */
+  #firstExpiryMs = Number.POSITIVE_INFINITY;
 
   get size(): number {
     return this.#pages.length;
   }
 
-  /** -1 without pages. */
+  /** The highest slot of any page so far. -1 without pages. */
   get highestSlot(): number {
-    return this.#pages.reduce((highest, { slot }) => Math.max(highest, slot), -1);
+    return this.#highestSlot;
   }
 
-  /** Adds the newest page. */
+  /** Adds the newest page. The expiry of a page may only be put off later. */
   add(page: SealedPage): void {
     this.#pages.push(page);
+    this.#highestSlot = Math.max(this.#highestSlot, page.slot);
+    this.#firstExpiryMs = Math.min(this.#firstExpiryMs, page.expiresAtMs);
   }
 
   oldestFirst(): Iterable<SealedPage> {
@@ -54,9 +59,13 @@ export class SealedPages {
     return page?.serial === serial ? page.slot : undefined;
   }
 
-  /** Removes the oldest page that matches. */
-  take(matches: (page: SealedPage) => boolean): SealedPage | undefined {
-    const i = this.#pages.findIndex(matches);
-    return i < 0 ? undefined : this.#pages.splice(i, 1)[0];
+  /** Removes the oldest page that has expired and matches. A key may have thousands of pages, so most calls look at none. */
+  takeExpired(nowMs: number, matches: (page: SealedPage) => boolean): SealedPage | undefined {
+    if (nowMs < this.#firstExpiryMs) return undefined;
+    const i = this.#pages.findIndex((page) => page.expiresAtMs <= nowMs && matches(page));
+    const [taken] = i < 0 ? [] : this.#pages.splice(i, 1);
+    this.#firstExpiryMs = Number.POSITIVE_INFINITY;
+    for (const { expiresAtMs } of this.#pages) this.#firstExpiryMs = Math.min(this.#firstExpiryMs, expiresAtMs);
+    return taken;
   }
 }
