@@ -3,7 +3,7 @@ import { bodyOf } from "../limiter/decision-body";
 import type { Limiter } from "../limiter/limiter";
 import type { CallQueues } from "../objects/call-queue";
 import type { WaitUntil } from "../objects/objects";
-import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../request/read";
+import { readCheck, readConsumeInBatch, readRelease, readSettle } from "../request/read";
 import { invalid, isRecord, objectIn, readBySchema } from "../request/refusal";
 import { type Batch, type BatchResults, batchEnvelope } from "../request/schema";
 import type { Service } from "../service";
@@ -48,12 +48,13 @@ function withoutLimits(body: unknown): unknown {
 
 async function replyTo(item: unknown, config: Config, limiter: Limiter, waitUntil: WaitUntil): Promise<Reply> {
   try {
+    if (isRecord(item) && item.op === "consume")
+      return consumeReply(await limiter.consume(readConsumeInBatch(item, config), waitUntil), bodyOf);
     const { op, ...request } = objectIn(item);
     if (op === "check") return decisionReply(await limiter.check(readCheck(request, config)), bodyOf);
     if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config)));
     if (op === "release") return releaseReply(await limiter.release(readRelease(request, config)));
-    if (op !== "consume") throw invalid([{ pointer: "/op", detail: "must be consume, check, settle or release" }]);
-    return consumeReply(await limiter.consume(readConsumeWithKey(request, config), waitUntil), bodyOf);
+    throw invalid([{ pointer: "/op", detail: "must be consume, check, settle or release" }]);
   } catch (error) {
     return errorReply(error);
   }

@@ -2,9 +2,10 @@ import type * as z from "zod";
 import type { Config } from "../config/config";
 import type { Policy } from "../core/policy";
 import type { Counter } from "../object/protocol";
-import { type InvalidField, isRecord, objectIn, Refusal, readBySchema } from "./refusal";
-import { type DecisionRequest, decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
+import { type FoundMistakes, type InvalidField, isRecord, objectIn, Refusal, readBySchema } from "./refusal";
+import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
 import { identityKeysOf, identityOf, type LayerKeys, layerKeysOf } from "./subject";
+import { type DecisionFields, isDecisionRequest } from "./well-formed";
 
 type ReadConfig = Pick<Config, "policies" | "ipv6PrefixBits">;
 
@@ -43,7 +44,7 @@ export interface Idempotency {
  * @throws Refusal: `invalid` with all mistakes, else `unknown-policy`, else `never-fits`.
  */
 export function readCheck(input: unknown, config: ReadConfig): ValidRequest {
-  const { request, policy, counters, shadow, identity } = read(decisionRequest, input, config);
+  const { request, policy, counters, shadow, identity } = read(decisionBeside(NONE), input, config);
   return requireAdmissible({ policy, cost: request.cost ?? 1, counters, shadow, identity });
 }
 
@@ -51,9 +52,14 @@ export function readCheck(input: unknown, config: ReadConfig): ValidRequest {
  * Reads a consume. Its id is the idempotency key, or a new id.
  * @throws Refusal like `readCheck`.
  */
-export function readConsume(input: unknown, idempotency: Idempotency, config: ReadConfig): ValidConsume {
+export function readConsume(
+  input: unknown,
+  idempotency: Idempotency,
+  config: ReadConfig,
+  beside: readonly string[] = NONE,
+): ValidConsume {
   const { mistakes, id, isNew } = idOf(idempotency);
-  const common = read(decisionRequest, input, config, mistakes);
+  const common = read(decisionBeside(beside), input, config, mistakes);
   const { request, policy, counters, shadow, identity } = common;
   // Nobody can have used an id that the service has just made.
   const aliases = idempotency.key === undefined ? NONE : aliasesOf(common, config);
@@ -64,7 +70,7 @@ export function readConsume(input: unknown, idempotency: Idempotency, config: Re
  * The other identities of a subject: in the policies that also count it by the first key of its own policy, such as its
  * user. A policy that counts by the address alone can't tell the subject from others with the same address.
  */
-function aliasesOf({ policy, keys, identity, request }: ReadRequest<DecisionRequest>, config: ReadConfig): string[] {
+function aliasesOf({ policy, keys, identity, request }: ReadRequest<DecisionFields>, config: ReadConfig): string[] {
   const [first = ""] = identityKeysOf(policy, keys);
   const aliases = new Set<string>();
   for (const other of config.policies.values()) {
@@ -76,10 +82,18 @@ function aliasesOf({ policy, keys, identity, request }: ReadRequest<DecisionRequ
   return [...aliases];
 }
 
-/** Reads a consume that has its idempotency key as a field: over RPC and in a batch. */
-export function readConsumeWithKey(input: unknown, config: ReadConfig): ValidConsume {
-  const { idempotency_key: key, attempt, ...request } = objectIn(input);
-  return readConsume(request, { key, attempt }, config);
+const KEY_FIELDS = ["idempotency_key", "attempt"];
+const KEY_FIELDS_AND_OP = [...KEY_FIELDS, "op"];
+
+/** Reads a consume that has its idempotency key as a field: over RPC. */
+export function readConsumeWithKey(input: unknown, config: ReadConfig, beside = KEY_FIELDS): ValidConsume {
+  const { idempotency_key: key, attempt } = objectIn(input);
+  return readConsume(input, { key, attempt }, config, beside);
+}
+
+/** The same in a batch, where the consume has its `op` as a field too. */
+export function readConsumeInBatch(input: unknown, config: ReadConfig): ValidConsume {
+  return readConsumeWithKey(input, config, KEY_FIELDS_AND_OP);
 }
 
 /**
@@ -87,13 +101,13 @@ export function readConsumeWithKey(input: unknown, config: ReadConfig): ValidCon
  * @throws Refusal `invalid` or `unknown-policy`.
  */
 export function readSettle(input: unknown, config: ReadConfig): ValidChange {
-  const { request, policy, counters, shadow, identity } = read(settleRequest, input, config);
+  const { request, policy, counters, shadow, identity } = read(bySchema(settleRequest), input, config);
   return { policy, cost: request.cost, counters, shadow, identity, id: request.id };
 }
 
 /** Reads a release. @throws Refusal `invalid` or `unknown-policy`. */
 export function readRelease(input: unknown, config: ReadConfig): ValidChange {
-  const { request, policy, counters, shadow, identity } = read(releaseRequest, input, config);
+  const { request, policy, counters, shadow, identity } = read(bySchema(releaseRequest), input, config);
   return { policy, cost: 1, counters, shadow, identity, id: request.id };
 }
 
@@ -111,20 +125,39 @@ interface ReadRequest<T> extends Omit<ValidRequest, "cost"> {
   readonly keys: LayerKeys;
 }
 
+/** Reads the fields of a request. @throws Refusal `invalid`, also for the mistakes that were found elsewhere. */
+type ReadFields<T> = (input: Record<string, unknown>, found: FoundMistakes) => T;
+
+const bySchema =
+  <T>(schema: z.ZodType<T>): ReadFields<T> =>
+  (input, found) =>
+    readBySchema(schema, input, found);
+
+/** Reads a decision request that may have other fields, which were read already. */
+const decisionBeside =
+  (beside: readonly string[]): ReadFields<DecisionFields> =>
+  (input, found) => {
+    const { before, further } = found;
+    if (before.length === 0 && further.length === 0 && isDecisionRequest(input, beside)) return input;
+    const fields = Object.entries(input).filter(([name]) => !beside.includes(name));
+    return readBySchema(decisionRequest, Object.fromEntries(fields), found);
+  };
+
 /**
- * Reads a request by its schema and by its policy, so that all mistakes are reported together.
+ * Reads a request by its fields and by its policy, so that all mistakes are reported together.
  * @throws Refusal `invalid` or `unknown-policy`
  */
 function read<T>(
-  schema: z.ZodType<T>,
+  readFields: ReadFields<T>,
   input: unknown,
   { policies, ipv6PrefixBits }: ReadConfig,
   mistakes: readonly InvalidField[] = NONE,
 ): ReadRequest<T> {
-  const { policy: name, subject } = objectIn(input, mistakes);
+  const given = objectIn(input, mistakes);
+  const { policy: name, subject } = given;
   const policy = typeof name === "string" ? policies.get(name) : undefined;
   const { keys, errors } = policy && isRecord(subject) ? layerKeysOf(policy, subject, ipv6PrefixBits) : NO_KEYS;
-  const request = readBySchema(schema, input, { before: mistakes, further: errors });
+  const request = readFields(given, { before: mistakes, further: errors });
   if (!policy) throw unknownPolicy(name);
   const counters: Counter[] = [];
   const shadow: Counter[] = [];

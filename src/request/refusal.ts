@@ -54,6 +54,12 @@ export function fieldErrors(error: z.ZodError | undefined): InvalidField[] {
   );
 }
 
+/** Mistakes that are reported together with those of the schema: before them, and after them. */
+export interface FoundMistakes {
+  readonly before: readonly InvalidField[];
+  readonly further: readonly InvalidField[];
+}
+
 /**
  * Reads a request by its schema. All mistakes are reported together: those found `before`, those of the schema, and
  * `further` mistakes, except at a pointer that is reported already.
@@ -62,7 +68,7 @@ export function fieldErrors(error: z.ZodError | undefined): InvalidField[] {
 export function readBySchema<T>(
   schema: z.ZodType<T>,
   input: unknown,
-  { before = [], further = [] }: { before?: readonly InvalidField[]; further?: readonly InvalidField[] } = {},
+  { before = [], further = [] }: Partial<FoundMistakes> = {},
 ): T {
   const request = schema.safeParse(objectIn(input, before));
   if (request.success && before.length === 0 && further.length === 0) return request.data;

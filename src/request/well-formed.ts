@@ -1,0 +1,28 @@
+import type * as z from "zod";
+import { isRecord } from "./refusal";
+import type { decisionRequest } from "./schema";
+
+export type DecisionFields = z.output<typeof decisionRequest>;
+
+/**
+ * Whether an input is certainly a valid decision request, apart from the fields `beside`, which are read elsewhere. Most
+ * requests are, and the schema takes many times longer: it is only asked what is wrong with the others. So every input that
+ * is accepted here must be accepted by the schema, unchanged.
+ */
+export function isDecisionRequest(
+  input: Readonly<Record<string, unknown>>,
+  beside: readonly string[],
+): input is DecisionFields & Record<string, unknown> {
+  for (const name in input)
+    if (name !== "policy" && name !== "subject" && name !== "cost" && !beside.includes(name)) return false;
+  const { policy, subject, cost = 1 } = input;
+  return typeof policy === "string" && isSubject(subject) && Number.isInteger(cost) && Number(cost) >= 1;
+}
+
+function isSubject(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  // The schema leaves `__proto__` out.
+  for (const name in value)
+    if ((typeof value[name] !== "string" && value[name] !== null) || name === "__proto__") return false;
+  return true;
+}

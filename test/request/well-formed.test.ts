@@ -1,0 +1,39 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { decisionRequest } from "../../src/request/schema";
+import { isDecisionRequest } from "../../src/request/well-formed";
+
+const scalar = fc.oneof(
+  fc.string(),
+  fc.constantFrom("", "chat", null, undefined, true, 0, 1, 5, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY),
+);
+const value = fc.oneof(scalar, fc.array(scalar), fc.dictionary(fc.string(), scalar));
+const subject = fc.dictionary(fc.constantFrom("user", "ip", "__proto__", "constructor", ""), scalar);
+const request = fc.record(
+  {
+    policy: fc.oneof(fc.constant("chat"), value),
+    subject: fc.oneof(subject, value),
+    cost: fc.oneof(fc.integer({ min: 1, max: 9 }), value),
+    more: value,
+  },
+  { requiredKeys: [] },
+);
+
+test("what is accepted without the schema is accepted by the schema, unchanged", () => {
+  let accepted = 0;
+  fc.assert(
+    fc.property(request, (input) => {
+      if (!isDecisionRequest(input, [])) return;
+      accepted++;
+      expect(decisionRequest.parse(input)).toEqual(input);
+    }),
+    { numRuns: 50_000 },
+  );
+  expect(accepted).toBeGreaterThan(100);
+});
+
+test("a well-formed request is accepted without the schema, with the fields that are read elsewhere", () => {
+  const input = { op: "consume", policy: "chat", subject: { user: "u", ip: "1.2.3.4", org: null }, cost: 2 };
+  expect(isDecisionRequest(input, ["op"])).toBe(true);
+  expect(isDecisionRequest(input, [])).toBe(false);
+});
