@@ -8,13 +8,16 @@ import { median, TOKEN } from "./load";
 import { startProgram, startRedis, stopPrograms } from "./programs";
 
 /**
- * `npm run bench:fastapi` measures what a limited route costs the rest of a FastAPI backend with one worker and a store
- * 1 ms away. A route without limits gets as many requests as it can answer, a limited route a steady number a second.
- * Measured in turn: slowapi on Redis, slowapi on the limiter, the limiter's dependency, and a route that awaits 1 ms.
+ * `npm run bench:fastapi` measures what a limited route costs a FastAPI backend with one worker.
+ *
+ * Beside: a route without limits gets as many requests as it can answer, a limited route a steady number a second. The store
+ * is 1 ms away. Measured in turn: slowapi on Redis, slowapi on the limiter, the limiter's dependency, and a route that awaits
+ * 1 ms. Under load: the limited route itself gets as many requests as it can answer, and the store is not delayed.
  */
 const ROUNDS = 3;
 const SECONDS = 4;
 const CONNECTIONS = 16;
+const LOADED_CONNECTIONS = 64;
 const LIMITED_PER_SECOND = 100;
 const HERE = resolve(import.meta.dirname, "fastapi");
 
@@ -50,23 +53,29 @@ const service = await ServiceProcess.start({
 });
 const redis = await startRedis(temporaryFolder());
 const limiterPort = await delayed(new URL(service.url).port);
-const stores: Record<string, { LIMITED_BY: string; STORE: string; TOKEN: string }> = {
+type Backend = Readonly<Record<"LIMITED_BY" | "STORE" | "TOKEN", string>>;
+const beside: Record<string, Backend> = {
   "a route that awaits 1 ms": { LIMITED_BY: "sleep", STORE: "", TOKEN },
   "slowapi on Redis": { LIMITED_BY: "slowapi", STORE: `redis://127.0.0.1:${await delayed(redis)}`, TOKEN },
   "slowapi on the limiter": { LIMITED_BY: "slowapi", STORE: `limiter+http://${TOKEN}@127.0.0.1:${limiterPort}`, TOKEN },
   "the limiter's dependency": { LIMITED_BY: "dependency", STORE: `http://127.0.0.1:${limiterPort}`, TOKEN },
 };
-const urls = new Map<string, string>();
-for (const [name, env] of Object.entries(stores))
-  urls.set(
-    name,
-    await startProgram(
-      "taskset",
-      ["-c", "0", join(bin, "uvicorn"), "app:app", "--port", "0", "--no-access-log"],
-      /running on (http:\S+)/,
-      { cwd: HERE, env },
-    ),
+const underLoad: Record<string, Backend> = {
+  "a dependency that awaits asyncio.sleep(0)": { LIMITED_BY: "nothing", STORE: "", TOKEN },
+  "slowapi on Redis": { LIMITED_BY: "slowapi", STORE: `redis://127.0.0.1:${redis}`, TOKEN },
+  "the limiter's dependency": { LIMITED_BY: "dependency", STORE: service.url, TOKEN },
+};
+const startBackend = (env: Backend) =>
+  startProgram(
+    "taskset",
+    ["-c", "0", join(bin, "uvicorn"), "app:app", "--port", "0", "--no-access-log"],
+    /running on (http:\S+)/,
+    { cwd: HERE, env },
   );
+const urls = new Map<string, string>();
+for (const [name, env] of Object.entries(beside)) urls.set(name, await startBackend(env));
+const loadedUrls = new Map<string, string>();
+for (const [name, env] of Object.entries(underLoad)) loadedUrls.set(name, await startBackend(env));
 
 const results = new Map<string, Awaited<ReturnType<typeof measure>>[]>();
 for (let round = 0; round <= ROUNDS; round++)
@@ -76,7 +85,17 @@ for (let round = 0; round <= ROUNDS; round++)
     // The first round warms up.
     if (round > 0) results.set(name, [...(results.get(name) ?? []), result]);
   }
-process.stderr.write("\r".padEnd(70));
+const loaded = new Map<string, { perSecond: number; p99Ms: number }[]>();
+for (let round = 0; round <= ROUNDS; round++)
+  for (const [name, url] of loadedUrls) {
+    process.stderr.write(`\rround ${round} of ${ROUNDS}, under load: ${name.padEnd(45)}`);
+    const options = { url: `${url}/limited`, connections: LOADED_CONNECTIONS, duration: SECONDS };
+    const { requests, latency, non2xx } = await autocannon(options);
+    if (non2xx > 0) throw new Error(`${non2xx} limited requests failed`);
+    const result = { perSecond: requests.average, p99Ms: latency.p99 };
+    if (round > 0) loaded.set(name, [...(loaded.get(name) ?? []), result]);
+  }
+process.stderr.write("\r".padEnd(90));
 stopPrograms();
 await service.stop();
 
@@ -92,5 +111,16 @@ for (const name of urls.keys()) {
   const limited = of(name, "limitedPerSecond").toFixed(0);
   console.log(
     `${name.padEnd(26)} ${of(name, "perSecond").toFixed(0).padStart(6)}/s  ${ratio}  p99 ${of(name, "p99Ms")} ms  limited ${limited}/s`,
+  );
+}
+
+const loadedOf = (name: string, pick: "perSecond" | "p99Ms") =>
+  median((loaded.get(name) ?? []).map((result) => result[pick]));
+const [baseline = ""] = loadedUrls.keys();
+console.log(`\nA limited route under ${LOADED_CONNECTIONS} connections:\n`);
+for (const name of loadedUrls.keys()) {
+  const ratio = (loadedOf(name, "perSecond") / loadedOf(baseline, "perSecond")).toFixed(2);
+  console.log(
+    `${name.padEnd(42)} ${loadedOf(name, "perSecond").toFixed(0).padStart(6)}/s  ${ratio}  p99 ${loadedOf(name, "p99Ms")} ms`,
   );
 }

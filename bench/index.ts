@@ -10,7 +10,7 @@ import type { WorkloadName } from "./workloads";
  * `npm run bench` measures this service beside its peers, in about 15 minutes: over HTTP, with the floors, and in the process
  * of a backend. `--only http` or `--only in-process` measures one of the two.
  * `npm run bench -- growth` measures with growing keys, logs and connections, in about 10 minutes.
- * `npm run bench -- profile [WORKLOAD]` shows where the time goes.
+ * `npm run bench -- profile [WORKLOAD]` shows where the time goes, by itself that of a session.
  * `--rounds N --seconds N` makes a run longer or shorter.
  */
 const { values, positionals } = parseArgs({
@@ -29,7 +29,7 @@ const compare = async (extent: Extent) => {
 const runs: Record<string, typeof benchThroughput> = {
   throughput: compare,
   growth: benchGrowth,
-  profile: (extent) => benchProfile(extent, positionals[1] as WorkloadName | undefined),
+  profile: (extent) => benchProfile(extent, positionals[1] as WorkloadName | "session" | undefined),
 };
 const run = runs[positionals[0] ?? "throughput"];
 const isKnown = values.only === undefined || values.only in comparisons;

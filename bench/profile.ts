@@ -4,11 +4,12 @@ import { WebSocket } from "ws";
 import { bundle } from "../src/local/bundle";
 import { table } from "../tools/document";
 import { temporaryFolder } from "../tools/temporary-folder";
+import type { Settings } from "./in-process/settings";
 import { load, TOKEN } from "./load";
 import { type Extent, showProgress } from "./measure";
-import { freePort } from "./programs";
+import { freePort, startProgram } from "./programs";
 import { LIMITER_OBJECTS, startWorker } from "./worker";
-import { LIMIT_VARIABLES, WORKLOADS, type WorkloadName } from "./workloads";
+import { LIMIT_VARIABLES, LIMITS, WORKLOADS, type WorkloadName } from "./workloads";
 
 /** A CPU profile of V8, in the format of Chrome's developer tools. */
 interface Profile {
@@ -27,20 +28,22 @@ const MOST_FUNCTIONS = 30;
  * Chrome's developer tools. The runtime's own work appears as `(program)`; use `perf record -g` on the process `workerd`
  * for that.
  */
-export async function benchProfile({ seconds }: Extent, workload: WorkloadName = "admitted"): Promise<void> {
-  const { path, bodies } = WORKLOADS[workload];
+export async function benchProfile({ seconds }: Extent, workload: WorkloadName | "session" = "session"): Promise<void> {
   const inspectorPort = await freePort();
   const { url, stop } = await startWorker({
     dataDirectory: join(temporaryFolder(), "data"),
     script: await bundle(resolve(import.meta.dirname, "../src/worker.ts")),
     variables: { ...LIMIT_VARIABLES, LIMITER_TOKENS: TOKEN, LIMITER_PLACEMENT: "shards:1" },
-    objects: LIMITER_OBJECTS,
+    objects: { ...LIMITER_OBJECTS, LIMITER_HUBS: "HubObject" },
     inspectorPort,
   });
-  const underLoad = (forSeconds: number) =>
-    load({ url: url.origin + path, connections: 32, seconds: forSeconds, bodies });
+  const underLoad = (forSeconds: number): Promise<unknown> => {
+    if (workload === "session") return driveSession(url.href, forSeconds);
+    const { path, bodies } = WORKLOADS[workload];
+    return load({ url: url.origin + path, connections: 32, seconds: forSeconds, bodies });
+  };
   showProgress(`profiling ${workload} for ${seconds} s`);
-  await underLoad(1);
+  await underLoad(2);
   const profiled = profileOf(inspectorPort, seconds);
   await underLoad(seconds + 1);
   const profile = await profiled;
@@ -49,6 +52,16 @@ export async function benchProfile({ seconds }: Extent, workload: WorkloadName =
   writeFileSync(file, JSON.stringify(profile));
   showProgress("");
   console.log(`${functionTable(profile)}\n\nThe whole profile, for Chrome's developer tools: ${file}`);
+}
+
+/** One session with 128 decisions in flight. */
+async function driveSession(url: string, seconds: number): Promise<void> {
+  const settings: Settings = {
+    ...{ side: "session", workload: "spread", inFlight: 128, seconds, warmUpSeconds: 0, url, token: TOKEN },
+    ...{ redisPort: 0, serverPid: process.pid, script: "", limits: LIMITS.chat },
+  };
+  const driver = resolve(import.meta.dirname, "in-process/drive.ts");
+  await startProgram(process.execPath, ["--import", "tsx", driver, JSON.stringify(settings)], /^(\{.*\})$/m);
 }
 
 async function profileOf(port: number, seconds: number): Promise<Profile> {

@@ -28,8 +28,14 @@ async def hello_slowapi(request: Request) -> str:
     return "hello"
 
 
+async def nothing() -> None:
+    await asyncio.sleep(0)
+
+
 if kind == "sleep":
     app.get("/limited")(sleeps)
+elif kind == "nothing":
+    app.get("/limited", dependencies=[Depends(nothing)])(hello)
 elif kind == "dependency":
     from exact_limiter import AsyncLimiter
     from exact_limiter.fastapi import RateLimit
