@@ -24,7 +24,7 @@ const QUESTION: Charge = {
 export class Asker {
   readonly inFlight: InFlight;
   readonly #toObjects = new Map<string, InFlight>();
-  readonly #callsOfMessage: () => ObjectCalls;
+  readonly #ask: ObjectCalls["ask"];
 
   constructor(
     isHub: boolean,
@@ -38,10 +38,15 @@ export class Asker {
     const config = { locationHint: undefined };
     if (isHub) {
       const queues = new CallQueues(distant, config, timing);
-      this.#callsOfMessage = () => queues.forBatch()(0);
+      this.#ask = (...call) =>
+        queues.begin(() =>
+          queues
+            .forBatch()(0)
+            .ask(...call),
+        );
     } else {
       const calls = new DirectCalls(distant, config, timing);
-      this.#callsOfMessage = () => calls;
+      this.#ask = (...call) => calls.ask(...call);
     }
   }
 
@@ -52,7 +57,7 @@ export class Asker {
 
   /** One message with one decision. False if it is refused: the deadline passed, or the object is overloaded. */
   ask(object: string): Promise<boolean> {
-    const verdict = this.#callsOfMessage().ask(object, "consume", QUESTION, this.timing.now() + latency.deadline);
+    const verdict = this.#ask(object, "consume", QUESTION, this.timing.now() + latency.deadline);
     return verdict.then(
       ({ allowed }) => allowed,
       () => false,

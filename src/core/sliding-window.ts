@@ -26,11 +26,11 @@ export interface LoggedEvent {
  * Requires of its callers: `nowMs` never goes back, and costs are at least 0.
  */
 export class EventLog {
-  readonly #atMs: number[] = [];
-  readonly #retainMs: number[] = [];
+  #atMs: number[] = [];
+  #retainMs: number[] = [];
   /** `#costs[i]` is the cost of all events before event i. `#places[i]` is how many of them are not released. */
-  readonly #costs: number[] = [0];
-  readonly #places: number[] = [0];
+  #costs: number[] = [0];
+  #places: number[] = [0];
   /** No event before this one is within its own retention. */
   #oldest = 0;
   #untilMs = 0;
@@ -50,7 +50,13 @@ export class EventLog {
   record({ atMs, cost, released, retainMs }: LoggedEvent): void {
     assert(cost >= 0 && retainMs > 0, "an event has a cost of at least 0 and a retention above 0 ms");
     const i = this.#firstAfter(atMs);
-    if (i === this.size) {
+    if (this.size === 0) {
+      // Exact arrays: many logs have one event, and a push would reserve places for 17.
+      this.#atMs = [atMs];
+      this.#retainMs = [retainMs];
+      this.#costs = [0, cost];
+      this.#places = [0, released ? 0 : 1];
+    } else if (i === this.size) {
       this.#atMs.push(atMs);
       this.#retainMs.push(retainMs);
       this.#costs.push(at(this.#costs, i) + cost);

@@ -28,8 +28,9 @@ export async function decideBatch(
   waitUntil: WaitUntil,
 ): Promise<BatchResults> {
   const limiterAt = service.limiter.forBatch(queues);
-  const replying = requests.map((item, position) => replyTo(item, service.config, limiterAt(position), waitUntil));
-  queues.sendNow();
+  const replying = queues.begin(() =>
+    requests.map((item, position) => replyTo(item, service.config, limiterAt(position), waitUntil)),
+  );
   const replies = await Promise.all(replying);
   return {
     results: replies.map((reply) => ({

@@ -21,8 +21,8 @@ const MOST_TAKEN = 0.7;
 export class EventIndex {
   #entries = new Uint32Array(0);
   #taken = 0;
-  /** Whether events are in shadow. Holds both values if there are events of both modes. */
-  readonly #areInShadow = new Set<boolean>();
+  #hasLive = false;
+  #hasShadow = false;
 
   /** `exists` tells whether there still is a page of this serial number. */
   constructor(private readonly exists: (serial: number) => boolean) {}
@@ -33,14 +33,15 @@ export class EventIndex {
 
   /** False only if no event has this mode. */
   mayHaveMode(isShadow: boolean): boolean {
-    return this.#areInShadow.has(isShadow);
+    return isShadow ? this.#hasShadow : this.#hasLive;
   }
 
   /** Adds an event of the newest page. */
   add(serial: number, { id, identity }: Pick<PagedEvent, "id" | "identity">): void {
     if (NUMBERS_AN_ENTRY * (this.#taken + 1) > MOST_TAKEN * this.#entries.length) this.#rebuild();
     this.#put(hashOf(id), serial);
-    this.#areInShadow.add(isInShadow(identity));
+    if (isInShadow(identity)) this.#hasShadow = true;
+    else this.#hasLive = true;
   }
 
   /** The page holds no event of this id any more. Its entry stays until the table is rebuilt: others lie behind it. */

@@ -60,7 +60,7 @@ export class Page {
   /** When the last event was admitted, even if it was removed since: time must not go back before it. 0 without any. */
   lastAtMs: number;
   /** How its events were charged, each way once. */
-  readonly #charged: Charged[] = [];
+  #charged: readonly Charged[] = [];
   /** The events' text as it was last stored, and what was appended since. */
   #stored = "";
   #appended = "";
@@ -113,7 +113,7 @@ export class Page {
   static fromRow({ slot, expiresAtMs, firstAtMs, lastAtMs, text }: PageRow): Page {
     const page = new Page(slot, { expiresAtMs, lastAtMs });
     const content = JSON.parse(text) as PageText;
-    page.#charged.push(...chargedIn(content));
+    page.#charged = chargedIn(content);
     if (content.events.length === 0) return page;
     page.firstAtMs = firstAtMs;
     const head = page.#head();
@@ -162,7 +162,8 @@ export class Page {
     const index = this.#charged.findIndex((other) => isChargedAlike(other, charged));
     if (index >= 0) return index;
     this.#cachedHead = undefined;
-    return this.#charged.push(charged) - 1;
+    this.#charged = [...this.#charged, charged];
+    return this.#charged.length - 1;
   }
 }
 

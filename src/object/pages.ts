@@ -46,8 +46,8 @@ export class Pages {
   #tail: Page | undefined;
   #tailSerial = 1;
   readonly #index = new EventIndex((serial) => serial === this.#tailSerial || this.#slotOf(serial) !== undefined);
-  /** Pages that differ from their rows, by slot. */
-  readonly #changed = new Map<number, Page>();
+  /** Pages that differ from their rows. Few: mostly the tail. */
+  #changed: Page[] = [];
 
   constructor(
     private readonly store: PageStore,
@@ -91,7 +91,7 @@ export class Pages {
     const page = this.#pageForNext(retention);
     page.append(event, untilMs);
     this.#tail = page;
-    this.#changed.set(page.slot, page);
+    this.#hasChanged(page);
     this.#index.add(this.#tailSerial, event);
     // Events of one instant are kept equally long, whatever their pages.
     for (const sealed of this.#sealed.newestFirst()) {
@@ -146,8 +146,8 @@ export class Pages {
 
   /** The rows that store all changes, one for each changed page. The pages then count them as stored. */
   takeChanges(): PageChange[] {
-    const changes = [...this.#changed.values()].map((page) => page.takeChange(this.key));
-    this.#changed.clear();
+    const changes = this.#changed.map((page) => page.takeChange(this.key));
+    this.#changed = [];
     return changes;
   }
 
@@ -225,11 +225,18 @@ export class Pages {
     assert(old !== undefined, "a page to rewrite is a page of this key");
     const page = new Page(slot, old, events);
     if (slot === this.#tail?.slot) this.#tail = page;
-    this.#changed.set(slot, page);
+    this.#hasChanged(page);
+  }
+
+  /** The page differs from its row. It may take the place of another page that did. */
+  #hasChanged(page: Page): void {
+    const i = this.#changed.findIndex(({ slot }) => slot === page.slot);
+    if (i < 0) this.#changed.push(page);
+    else this.#changed[i] = page;
   }
 
   #eventsOn(slot: number): PagedEvent[] {
-    const page = slot === this.#tail?.slot ? this.#tail : this.#changed.get(slot);
+    const page = slot === this.#tail?.slot ? this.#tail : this.#changed.find((page) => page.slot === slot);
     const text = page?.toText() ?? this.store.loadPage(this.key, slot);
     return text === undefined ? [] : readPage(text);
   }

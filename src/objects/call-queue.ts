@@ -29,17 +29,19 @@ type Send = (calls: readonly Call[], giveUpAtMs: number) => Promise<CallResult[]
  */
 export class CallQueue {
   #waiting: QueuedCall[] = [];
-  #inFlight: QueuedCall[] = [];
-  /** Nothing is in flight, and the next message goes within a turn. Cancels that. */
-  #cancelSoon: (() => void) | undefined;
-  /** The timer that gives calls up. One for all calls, due at the earliest deadline that it was set for. */
+  #inFlight: readonly QueuedCall[] = [];
+  /** Nothing is in flight, and the next message goes soon. */
+  #isDue = false;
+  /** Gives calls up at the earliest deadline. Unset while the message in flight ends by itself before any other deadline. */
   #timer: { readonly dueMs: number; readonly cancel: () => void } | undefined;
 
   constructor(
     private readonly send: Send,
     private readonly timing: Timing,
+    /** Runs work within a turn, once the decisions that were just answered have asked their next questions. */
+    private readonly soon: (work: () => void) => void,
     /** Called when nothing is in flight and nothing waits. */
-    private readonly onIdle: () => void = () => {},
+    private readonly onIdle: () => void,
   ) {}
 
   ask(position: number, call: Call, giveUpAtMs: number): Promise<VerdictOf<Method>> {
@@ -48,27 +50,20 @@ export class CallQueue {
       return Promise.reject(new Error(`the object has ${MOST_WAITING} calls waiting already`));
     return new Promise((resolve, reject) => {
       this.#waiting.push({ position, call, giveUpAtMs, resolve, reject });
-      this.#giveUpBy(giveUpAtMs);
       if (this.#inFlight.length === 0) this.#sendSoon();
+      else this.#giveUpAt(giveUpAtMs);
     });
   }
 
-  /** Sends what waits for the end of the turn now: whoever asks in this turn has asked. */
-  sendNow(): void {
-    if (!this.#cancelSoon) return;
-    this.#cancelSoon();
-    void this.#sendNext();
-  }
-
-  /** Waits a turn, in which the decisions that were just answered ask their next questions. */
   #sendSoon(): void {
-    this.#cancelSoon ??= this.timing.after(0, () => void this.#sendNext());
+    if (this.#isDue) return;
+    this.#isDue = true;
+    this.soon(() => void this.#sendNext());
   }
 
   async #sendNext(): Promise<void> {
-    this.#cancelSoon = undefined;
-    this.#giveUpDue();
-    this.#inFlight = this.#waiting.sort(rollbacksFirst);
+    this.#isDue = false;
+    this.#inFlight = withTimeLeft(this.#waiting, this.timing.now()).sort(rollbacksFirst);
     this.#waiting = [];
     if (this.#inFlight.length > 0) await this.#exchange(this.#inFlight);
     this.#inFlight = [];
@@ -79,11 +74,13 @@ export class CallQueue {
   }
 
   async #exchange(message: readonly QueuedCall[]): Promise<void> {
-    const giveUpAtMs = message.reduce((latestMs, { giveUpAtMs }) => Math.max(latestMs, giveUpAtMs), 0);
+    const deadlinesMs = message.map(({ giveUpAtMs }) => giveUpAtMs);
+    const [earliestMs, latestMs] = [Math.min(...deadlinesMs), Math.max(...deadlinesMs)];
+    if (earliestMs < latestMs) this.#giveUpAt(earliestMs);
     try {
       const results = await this.send(
         message.map(({ call }) => call),
-        giveUpAtMs,
+        latestMs,
       );
       for (const [i, queued] of message.entries()) settle(queued, results[i]);
     } catch (error) {
@@ -91,22 +88,25 @@ export class CallQueue {
     }
   }
 
-  #giveUpBy(dueMs: number): void {
+  #giveUpAt(dueMs: number): void {
     if (this.#timer && this.#timer.dueMs <= dueMs) return;
     this.#timer?.cancel();
-    this.#timer = { dueMs, cancel: this.timing.after(dueMs - this.timing.now(), () => this.#giveUpDue()) };
+    const ring = () => {
+      this.#timer = undefined;
+      const nowMs = this.timing.now();
+      this.#waiting = withTimeLeft(this.#waiting, nowMs);
+      for (const call of [...this.#waiting, ...withTimeLeft(this.#inFlight, nowMs)]) this.#giveUpAt(call.giveUpAtMs);
+    };
+    this.#timer = { dueMs, cancel: this.timing.after(dueMs - this.timing.now(), ring) };
   }
+}
 
-  /** Gives up the calls whose deadline has passed. Nothing happens to those that were answered. */
-  #giveUpDue(): void {
-    const nowMs = this.timing.now();
-    if (!this.#timer || nowMs < this.#timer.dueMs) return;
-    this.#timer = undefined;
-    for (const { giveUpAtMs, reject } of [...this.#waiting, ...this.#inFlight])
-      if (giveUpAtMs <= nowMs) reject(new DeadlineError("the object did not answer within the deadline"));
-      else this.#giveUpBy(giveUpAtMs);
-    this.#waiting = this.#waiting.filter(({ giveUpAtMs }) => giveUpAtMs > nowMs);
-  }
+/** The calls whose deadline has not passed. Gives up the others; nothing happens to those that were answered. */
+function withTimeLeft(calls: readonly QueuedCall[], nowMs: number): QueuedCall[] {
+  return calls.filter(({ giveUpAtMs, reject }) => {
+    if (giveUpAtMs <= nowMs) reject(new DeadlineError("the object did not answer within the deadline"));
+    return giveUpAtMs > nowMs;
+  });
 }
 
 function settle({ resolve, reject }: QueuedCall, result: CallResult | undefined): void {
@@ -127,6 +127,8 @@ function rollbacksFirst(a: QueuedCall, b: QueuedCall): number {
 export class CallQueues {
   readonly #queues = new Map<string, CallQueue>();
   #batches = 0;
+  /** What waits for the end of the turn in which the decisions of a batch begin. */
+  #beginning: (() => void)[] | undefined;
 
   constructor(
     private readonly objects: ObjectNamespace<DecidingStub>,
@@ -140,9 +142,21 @@ export class CallQueues {
     return (position) => this.#at(first + position);
   }
 
-  /** Sends at once what the decisions of a batch ask first. */
-  sendNow(): void {
-    for (const queue of this.#queues.values()) queue.sendNow();
+  /** Begins the decisions of a batch. What they ask first is sent together, at once: all of them have asked then. */
+  begin<T>(decisions: () => T): T {
+    const sends: (() => void)[] = [];
+    this.#beginning = sends;
+    try {
+      return decisions();
+    } finally {
+      this.#beginning = undefined;
+      for (const send of sends) send();
+    }
+  }
+
+  #soon(work: () => void): void {
+    if (this.#beginning) this.#beginning.push(work);
+    else this.timing.after(0, work);
   }
 
   #at(position: number): ObjectCalls {
@@ -159,7 +173,8 @@ export class CallQueues {
     if (existing) return existing;
     const send: Send = (calls, giveUpAtMs) =>
       sendCalls(this.objects, object, calls, giveUpAtMs, this.config, this.timing);
-    const queue = new CallQueue(send, this.timing, () => this.#queues.delete(object));
+    const soon = (work: () => void) => this.#soon(work);
+    const queue = new CallQueue(send, this.timing, soon, () => this.#queues.delete(object));
     this.#queues.set(object, queue);
     return queue;
   }

@@ -5,7 +5,7 @@ import type { Counter } from "../object/protocol";
 import { type FoundMistakes, type InvalidField, isRecord, objectIn, Refusal, readBySchema } from "./refusal";
 import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
 import { identityKeysOf, identityOf, type LayerKeys, layerKeysOf } from "./subject";
-import { type DecisionFields, isDecisionRequest } from "./well-formed";
+import { type DecisionFields, isDecisionId, isDecisionRequest } from "./well-formed";
 
 type ReadConfig = Pick<Config, "policies" | "ipv6PrefixBits">;
 
@@ -72,14 +72,15 @@ export function readConsume(
  */
 function aliasesOf({ policy, keys, identity, request }: ReadRequest<DecisionFields>, config: ReadConfig): string[] {
   const [first = ""] = identityKeysOf(policy, keys);
-  const aliases = new Set<string>();
+  const aliases: string[] = [];
   for (const other of config.policies.values()) {
     if (other === policy) continue;
     const { keys } = layerKeysOf(other, request.subject, config.ipv6PrefixBits);
-    if (identityKeysOf(other, keys).includes(first)) aliases.add(identityOf(other, keys));
+    if (!identityKeysOf(other, keys).includes(first)) continue;
+    const alias = identityOf(other, keys);
+    if (alias !== identity && !aliases.includes(alias)) aliases.push(alias);
   }
-  aliases.delete(identity);
-  return [...aliases];
+  return aliases;
 }
 
 const KEY_FIELDS = ["idempotency_key", "attempt"];
@@ -112,11 +113,12 @@ export function readRelease(input: unknown, config: ReadConfig): ValidChange {
 }
 
 /** The id of a consume: its idempotency key, or a new id. */
-export function idOf({ key, attempt }: Idempotency): { id: string; isNew: boolean; mistakes: InvalidField[] } {
-  if (key === undefined) return { id: crypto.randomUUID(), isNew: true, mistakes: [] };
-  const id = decisionId.safeParse(key);
-  const mistakes = (id.error?.issues ?? []).map(({ message }) => ({ pointer: "/idempotency_key", detail: message }));
-  return { id: id.data ?? "", isNew: attempt === 1, mistakes };
+export function idOf({ key, attempt }: Idempotency): { id: string; isNew: boolean; mistakes: readonly InvalidField[] } {
+  if (key === undefined) return { id: crypto.randomUUID(), isNew: true, mistakes: NONE };
+  const isNew = attempt === 1;
+  if (isDecisionId(key)) return { id: key, isNew, mistakes: NONE };
+  const issues = decisionId.safeParse(key).error?.issues ?? [];
+  return { id: "", isNew, mistakes: issues.map(({ message }) => ({ pointer: "/idempotency_key", detail: message })) };
 }
 
 /** What all requests have in common, and `request`: the input, typed by its schema. */

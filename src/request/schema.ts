@@ -21,7 +21,7 @@ const subjectFields = {
     .meta({ minProperties: 1, examples: [{ user: "u_1", ip: "203.0.113.7" }] }),
 };
 
-const ID = "[A-Za-z0-9._~:-]{1,128}";
+export const ID = "[A-Za-z0-9._~:-]{1,128}";
 
 /** The pattern of the Idempotency-Key header: a string of structured fields (RFC 9651), or the same unquoted. */
 export const ID_HEADER_PATTERN = `^("${ID}"|${ID})$`;

@@ -1,8 +1,15 @@
 import type * as z from "zod";
 import { isRecord } from "./refusal";
-import type { decisionRequest } from "./schema";
+import { type decisionRequest, ID } from "./schema";
 
 export type DecisionFields = z.output<typeof decisionRequest>;
+
+const WHOLE_ID = new RegExp(`^${ID}$`);
+
+/** The same as the schema `decisionId`. */
+export function isDecisionId(input: unknown): input is string {
+  return typeof input === "string" && WHOLE_ID.test(input);
+}
 
 /**
  * Whether an input is certainly a valid decision request, apart from the fields `beside`, which are read elsewhere. Most

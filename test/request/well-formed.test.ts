@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { decisionRequest } from "../../src/request/schema";
-import { isDecisionRequest } from "../../src/request/well-formed";
+import { decisionId, decisionRequest } from "../../src/request/schema";
+import { isDecisionId, isDecisionRequest } from "../../src/request/well-formed";
 
 const scalar = fc.oneof(
   fc.string(),
@@ -30,6 +30,19 @@ test("what is accepted without the schema is accepted by the schema, unchanged",
     { numRuns: 50_000 },
   );
   expect(accepted).toBeGreaterThan(100);
+});
+
+test("an id is accepted without the schema exactly if the schema accepts it", () => {
+  const character = fc.constantFrom(...'aZ0._~:-\n é"/');
+  const id = fc.oneof(
+    fc.string({ unit: character, maxLength: 6 }),
+    fc.nat({ max: 130 }).map((n) => "x".repeat(n)),
+    value,
+  );
+  fc.assert(
+    fc.property(id, (input) => isDecisionId(input) === decisionId.safeParse(input).success),
+    { numRuns: 20_000 },
+  );
 });
 
 test("a well-formed request is accepted without the schema, with the fields that are read elsewhere", () => {

@@ -239,10 +239,11 @@ export class Callers {
     const limiterAt = limiter.forBatch(queues);
     const alike = groupBy(toSend, ({ op, request }) => `${op} ${eventNameOf(request)}`);
     const isOnly = ({ op, request }: CallToSend) => alike.get(`${op} ${eventNameOf(request)}`)?.length === 1;
-    const sending = toSend.map((call, index) =>
-      this.#sendTo(call, limiterAt(index), number, { batch, index, isFirst: isFirst && isOnly(call) }, hub),
+    const sending = queues.begin(() =>
+      toSend.map((call, index) =>
+        this.#sendTo(call, limiterAt(index), number, { batch, index, isFirst: isFirst && isOnly(call) }, hub),
+      ),
     );
-    queues.sendNow();
     return Promise.all(sending);
   }
 
