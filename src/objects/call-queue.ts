@@ -67,7 +67,7 @@ export class CallQueue {
 
   async #sendNext(): Promise<void> {
     this.#cancelSoon = undefined;
-    this.#giveUpDue();
+    this.#giveUpDue(this.timing.now());
     this.#inFlight = this.#waiting.sort(rollbacksFirst);
     this.#waiting = [];
     if (this.#inFlight.length > 0) await this.#exchange(this.#inFlight);
@@ -91,20 +91,22 @@ export class CallQueue {
     }
   }
 
-  #giveUpBy(dueMs: number): void {
+  #giveUpBy(dueMs: number, nowMs = this.timing.now()): void {
     if (this.#timer && this.#timer.dueMs <= dueMs) return;
     this.#timer?.cancel();
-    this.#timer = { dueMs, cancel: this.timing.after(dueMs - this.timing.now(), () => this.#giveUpDue()) };
+    // By the clock this may be early: the clock may go back.
+    const ring = () => this.#giveUpDue(Math.max(dueMs, this.timing.now()));
+    // Timers drop fractions of a millisecond.
+    this.#timer = { dueMs, cancel: this.timing.after(Math.ceil(dueMs - nowMs), ring) };
   }
 
   /** Gives up the calls whose deadline has passed. Nothing happens to those that were answered. */
-  #giveUpDue(): void {
-    const nowMs = this.timing.now();
+  #giveUpDue(nowMs: number): void {
     if (!this.#timer || nowMs < this.#timer.dueMs) return;
     this.#timer = undefined;
     for (const { giveUpAtMs, reject } of [...this.#waiting, ...this.#inFlight])
       if (giveUpAtMs <= nowMs) reject(new DeadlineError("the object did not answer within the deadline"));
-      else this.#giveUpBy(giveUpAtMs);
+      else this.#giveUpBy(giveUpAtMs, nowMs);
     this.#waiting = this.#waiting.filter(({ giveUpAtMs }) => giveUpAtMs > nowMs);
   }
 }

@@ -8,8 +8,13 @@ import { Scheduler } from "../../tools/scheduler";
 const NEVER = new Promise<never>(() => {});
 const lost = (properties: object) => Object.assign(new Error("connection lost"), { retryable: true, ...properties });
 
-/** Queues over objects that answer each call by its name after 10 ms. `fateOf` may reject a message, or never resolve. */
-function queuesOver(fateOf: (object: string, nth: number) => Promise<unknown> | undefined = () => undefined) {
+type Fate = (object: string, nth: number) => Promise<unknown> | undefined;
+
+/**
+ * Queues over objects that answer each call by its name after 10 ms. `fateOf` may reject a message, or never resolve. As
+ * those of the runtime, timers drop fractions of a millisecond.
+ */
+function queuesOver(fateOf: Fate = () => undefined, clock = { behindMs: 0 }) {
   const scheduler = new Scheduler(new Chance(1));
   const startMs = scheduler.nowMs;
   const sent: { object: string; names: string[]; atMs: number }[] = [];
@@ -31,7 +36,12 @@ function queuesOver(fateOf: (object: string, nth: number) => Promise<unknown> | 
       return stub;
     },
   };
-  const queues = new CallQueues(objects, { locationHint: undefined }, scheduler);
+  const timing = {
+    now: () => scheduler.nowMs - clock.behindMs,
+    random: scheduler.random,
+    after: (ms: number, work: () => void) => scheduler.after(Math.trunc(ms), work),
+  };
+  const queues = new CallQueues(objects, { locationHint: undefined }, timing);
   const callsAt = queues.forBatch();
   const results: [name: string, result: unknown, atMs: number][] = [];
   /** Asks an object, and notes the result and its time. */
@@ -126,6 +136,23 @@ test("each call is given up at its own deadline; the next message goes once all 
   expect(sent.map(({ names, atMs }) => [...names, atMs])).toEqual([
     ["soon", "late", 0],
     ["waits", 300],
+  ]);
+});
+
+test("calls are given up in time whose deadlines are fractions of a millisecond, and when the clock goes back", async () => {
+  const clock = { behindMs: 0 };
+  const { ask, after, run, results } = queuesOver((_, nth) => (nth === 1 ? NEVER : undefined), clock);
+  ask(0, "silent", 1_000);
+  after(5, () => ask(1, "waits", 100.2));
+  after(10, () => ask(2, "waits longer", 200));
+  after(150, () => {
+    clock.behindMs = 60_000;
+  });
+  await run();
+  expect(results).toEqual([
+    ["waits", "given up", 106],
+    ["waits longer", "given up", 210],
+    ["silent", "given up", 1_000],
   ]);
 });
 
