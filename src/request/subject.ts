@@ -120,13 +120,15 @@ function readValue(
   ipv6PrefixBits: number,
 ): ReadValue | undefined {
   const given = Object.hasOwn(subject, attribute) ? subject[attribute] : undefined;
-  const value = typeof given === "string" ? given.trim() : "";
+  if (typeof given !== "string") return undefined;
+  const value = given.trim();
   if (value === "") return undefined;
   const cached = readValues.get(ipv6PrefixBits)?.get(attribute)?.get(value);
   if (cached) return cached;
   const normal = normalValue(attribute, value, ipv6PrefixBits);
   const read = normal.ok ? new Key(`${attribute}:${normal.value}`) : normal;
-  if (value.length <= LONGEST_VALUE_BYTES) keepValue(ipv6PrefixBits, attribute, value, read);
+  // A value that was trimmed may hold all of the text that it was cut out of in memory.
+  if (given.length <= LONGEST_VALUE_BYTES) keepValue(ipv6PrefixBits, attribute, value, read);
   return read;
 }
 
