@@ -2,7 +2,7 @@ import type { Config } from "../config/config";
 import type { Call, CallResult, Method, QuestionOf, VerdictOf } from "../object/protocol";
 import { MOST_IN_BATCH } from "../request/schema";
 import type { DecidingStub, ObjectNamespace } from "./binding";
-import { type ObjectCalls, sendCalls, verdictIn } from "./calls";
+import { NotSentError, type ObjectCalls, sendCalls, verdictIn } from "./calls";
 import { DeadlineError, type Timing } from "./deadline";
 
 /**
@@ -45,7 +45,7 @@ export class CallQueue {
   ask(position: number, call: Call, giveUpAtMs: number): Promise<VerdictOf<Method>> {
     // A charge that is not rolled back denies others.
     if (this.#waiting.length >= MOST_WAITING && call.method !== "rollBack")
-      return Promise.reject(new Error(`the object has ${MOST_WAITING} calls waiting already`));
+      return Promise.reject(new NotSentError(`the object has ${MOST_WAITING} calls waiting already`));
     return new Promise((resolve, reject) => {
       this.#waiting.push({ position, call, giveUpAtMs, resolve, reject });
       this.#giveUpBy(giveUpAtMs);

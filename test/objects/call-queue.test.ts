@@ -1,9 +1,11 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { Call, CallResult } from "../../src/object/protocol";
 import { CallQueues } from "../../src/objects/call-queue";
 import { DeadlineError } from "../../src/objects/deadline";
+import { FanOut } from "../../src/objects/fan-out";
 import { Chance } from "../../tools/chance";
 import { Scheduler } from "../../tools/scheduler";
+import { Ledgers } from "../simulation/ledgers";
 
 const NEVER = new Promise<never>(() => {});
 const lost = (properties: object) => Object.assign(new Error("connection lost"), { retryable: true, ...properties });
@@ -183,6 +185,49 @@ test("of more than 1,000 calls that wait the last are refused at once, and no ro
   ]);
   const refused = results.filter(([name]) => name === "refused");
   expect(refused).toEqual(Array.from({ length: 2 }, () => ["refused", expect.stringMatching("1000 calls"), 5]));
+});
+
+test("a charge that too many wait for is rolled back where it was charged, and nowhere else", async () => {
+  const scheduler = new Scheduler(new Chance(1));
+  const ledgers = new Ledgers();
+  const sent: string[] = [];
+  const objects = {
+    getByName: (object: string) => ({
+      decide: async (calls: readonly Call[]) => {
+        sent.push(...calls.map(({ method }) => `${method} ${object.split(":")[0]}`));
+        await scheduler.sleep(10);
+        return ledgers.decide(object, calls, scheduler.nowMs);
+      },
+    }),
+  };
+  const queues = new CallQueues(objects, { locationHint: undefined }, scheduler);
+  const callsAt = queues.forBatch();
+  const config = { placement: { kind: "key" }, deadlineMs: 1_000 } as const;
+  const counter = (layer: string, key: string) => ({ layer, key, limits: [{ max: 5_000, windowMs: 60_000 }] });
+  const consume = (i: number) =>
+    new FanOut(callsAt(i), config, scheduler, scheduler.nowMs + 1_000).consume(
+      {
+        policy: "chat",
+        cost: 1,
+        counters: [counter("caller", `user:${i}`), counter("ip", "ip:1.2.3.4")],
+        id: `id-${i}`,
+        identity: `caller=${i},ip=1`,
+        windowMs: 60_000,
+        attemptMs: 2_000,
+      },
+      { waitUntil: () => {}, isNew: true },
+    );
+  vi.spyOn(console, "error").mockImplementation(() => {});
+  const consuming = Promise.allSettled(Array.from({ length: 1_100 }, (_, i) => consume(i)));
+  await scheduler.run();
+  const outcomes = (await consuming).map((outcome) =>
+    outcome.status === "fulfilled" ? outcome.value.allowed : outcome.reason.kind,
+  );
+  const count = (items: readonly unknown[], item: unknown) => items.filter((other) => other === item).length;
+  expect([count(outcomes, true), count(outcomes, "unreachable")]).toEqual([1_000, 100]);
+  expect([count(sent, "consume ip"), count(sent, "rollBack user"), count(sent, "rollBack ip")]).toEqual([
+    1_000, 100, 0,
+  ]);
 });
 
 test("a call without time left is not sent", async () => {
