@@ -4,9 +4,6 @@ import { normalAddress, normalPrefix } from "./address";
 import { digestOf } from "./digest";
 import { type InvalidField, pointerOf } from "./refusal";
 
-/** Who a request is about: attributes by name. */
-export type Subject = Readonly<Record<string, string | null>>;
-
 const LONGEST_VALUE_BYTES = 256;
 const ATTRIBUTE = "[a-z0-9_]{1,64}";
 const KEY = new RegExp(`^(${ATTRIBUTE}):(.*)$`, "s");

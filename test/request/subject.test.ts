@@ -10,9 +10,9 @@ import { objectOf } from "../../src/objects/placement";
 import { normalAddress } from "../../src/request/address";
 import { digestOf } from "../../src/request/digest";
 import { type Idempotency, readCheck, readConsume } from "../../src/request/read";
-import { layerKeysOf, mistakeInKey, type Subject } from "../../src/request/subject";
+import { layerKeysOf, mistakeInKey } from "../../src/request/subject";
 
-function keysOf(policy: Policy, subject: Subject) {
+function keysOf(policy: Policy, subject: Readonly<Record<string, string>>) {
   const { keys, errors } = layerKeysOf(policy, subject, 64);
   return { keys: keys.map((key) => key?.text), errors };
 }
