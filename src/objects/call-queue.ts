@@ -5,11 +5,9 @@ import type { DecidingStub, ObjectNamespace } from "./binding";
 import { NotSentError, type ObjectCalls, sendCalls, verdictIn } from "./calls";
 import { DeadlineError, type Timing } from "./deadline";
 
-/**
- * How many calls may wait for an object. An object that is asked for more than it decides refuses the rest at once: if all
- * of them waited, each would be sent when its deadline is near, and the object would decide only what nobody waits for.
- */
-const MOST_WAITING = 1_000;
+/** How many calls may wait for an object, however fast or slow it is. */
+const MOST_WAITING = 10_000;
+const FEWEST_WAITING = 100;
 
 interface QueuedCall {
   readonly position: number;
@@ -34,6 +32,8 @@ export class CallQueue {
   #cancelSoon: (() => void) | undefined;
   /** The timer that gives calls up. One for all calls, due at the earliest deadline that it was set for. */
   #timer: { readonly dueMs: number; readonly cancel: () => void } | undefined;
+  /** How many calls may wait. */
+  #mostWaiting = MOST_WAITING;
 
   constructor(
     private readonly send: Send,
@@ -44,8 +44,8 @@ export class CallQueue {
 
   ask(position: number, call: Call, giveUpAtMs: number): Promise<VerdictOf<Method>> {
     // A charge that is not rolled back denies others.
-    if (this.#waiting.length >= MOST_WAITING && call.method !== "rollBack")
-      return Promise.reject(new NotSentError(`the object has ${MOST_WAITING} calls waiting already`));
+    if (this.#waiting.length >= this.#mostWaiting && call.method !== "rollBack")
+      return Promise.reject(new NotSentError(`the object has ${this.#waiting.length} calls waiting already`));
     return new Promise((resolve, reject) => {
       this.#waiting.push({ position, call, giveUpAtMs, resolve, reject });
       this.#giveUpBy(giveUpAtMs);
@@ -80,6 +80,7 @@ export class CallQueue {
 
   async #exchange(message: readonly QueuedCall[]): Promise<void> {
     const giveUpAtMs = message.reduce((latestMs, { giveUpAtMs }) => Math.max(latestMs, giveUpAtMs), 0);
+    const sentAtMs = this.timing.now();
     try {
       const results = await this.send(
         message.map(({ call }) => call),
@@ -89,6 +90,17 @@ export class CallQueue {
     } catch (error) {
       for (const { reject } of message) reject(error);
     }
+    this.#limitWaiting(message.length, this.timing.now() - sentAtMs, giveUpAtMs - sentAtMs);
+  }
+
+  /**
+   * Lets only as many calls wait as the object answers in half of the time that a message has. An object that is asked for
+   * more refuses the rest at once: if all of them waited, each would be sent when its deadline is near, and the object would
+   * decide only what nobody waits for.
+   */
+  #limitWaiting(calls: number, tookMs: number, hadMs: number): void {
+    const most = tookMs > hadMs / 2 ? (calls * hadMs) / 2 / tookMs : 1.25 * this.#mostWaiting;
+    this.#mostWaiting = Math.min(MOST_WAITING, Math.max(FEWEST_WAITING, Math.floor(most)));
   }
 
   #giveUpBy(dueMs: number, nowMs = this.timing.now()): void {

@@ -171,20 +171,42 @@ test("only the calls to an unreachable object wait for it", async () => {
   ]);
 });
 
-test("of more than 1,000 calls that wait the last are refused at once, and no rollback is", async () => {
+test("of more than 10,000 calls that wait the last are refused at once, and no rollback is", async () => {
   const { ask, after, run, sent, results } = queuesOver();
   ask(0, "first");
   after(5, () => {
-    for (let i = 0; i < 1_002; i++) ask(i, i < 1_000 ? "waits" : "refused");
-    ask(1_002, "back", 1_000, "a", "rollBack");
+    for (let i = 0; i < 10_002; i++) ask(i, i < 10_000 ? "waits" : "refused");
+    ask(10_002, "back", 1_000, "a", "rollBack");
   });
   await run();
   expect(sent.map(({ names, atMs }) => [names.length, names[0], atMs])).toEqual([
     [1, "first", 0],
-    [1_001, "back", 10],
+    [10_001, "back", 10],
   ]);
   const refused = results.filter(([name]) => name === "refused");
-  expect(refused).toEqual(Array.from({ length: 2 }, () => ["refused", expect.stringMatching("1000 calls"), 5]));
+  expect(refused).toEqual(Array.from({ length: 2 }, () => ["refused", expect.stringMatching("10000 calls"), 5]));
+});
+
+test("only as many calls may wait as the object answers in half of a deadline, and more again once it is faster", async () => {
+  const slow = () => new Promise<void>((resolve) => after(790, resolve));
+  const { ask, after, run, sent, results } = queuesOver((_, nth) => (nth === 1 ? slow() : undefined));
+  const askMany = (count: number, name: string) => {
+    for (let i = 0; i < count; i++) ask(i, name);
+  };
+  askMany(400, "slow");
+  after(795, () => ask(0, "waits"));
+  // 400 took 800 ms, so 250 take half of a second.
+  after(805, () => askMany(300, "of 300"));
+  after(815, () => askMany(400, "of 400"));
+  await run();
+  expect(sent.map(({ names, atMs }) => [names.length, atMs])).toEqual([
+    [400, 0],
+    [1, 800],
+    [250, 810],
+    [312, 820],
+  ]);
+  const refused = results.filter(([, result]) => String(result).endsWith("calls waiting already"));
+  expect(refused.map(([, , atMs]) => atMs)).toEqual([...Array(50).fill(805), ...Array(88).fill(815)]);
 });
 
 test("a charge that too many wait for is rolled back where it was charged, and nowhere else", async () => {
@@ -194,8 +216,9 @@ test("a charge that too many wait for is rolled back where it was charged, and n
   const objects = {
     getByName: (object: string) => ({
       decide: async (calls: readonly Call[]) => {
+        const isFirst = !sent.includes("consume ip");
         sent.push(...calls.map(({ method }) => `${method} ${object.split(":")[0]}`));
-        await scheduler.sleep(10);
+        await scheduler.sleep(isFirst && object.startsWith("ip") ? 600 : 10);
         return ledgers.decide(object, calls, scheduler.nowMs);
       },
     }),
@@ -218,16 +241,25 @@ test("a charge that too many wait for is rolled back where it was charged, and n
       { waitUntil: () => {}, isNew: true },
     );
   vi.spyOn(console, "error").mockImplementation(() => {});
-  const consuming = Promise.allSettled(Array.from({ length: 1_100 }, (_, i) => consume(i)));
+  const consuming: Promise<unknown>[] = [];
+  const consumeMany = (count: number) => {
+    for (let i = 0; i < count; i++)
+      consuming.push(
+        consume(consuming.length).then(
+          ({ allowed }) => allowed,
+          ({ kind }) => kind,
+        ),
+      );
+  };
+  // 100 calls take so long that only 100 may wait from then on.
+  consumeMany(100);
+  scheduler.after(300, () => consumeMany(50));
+  scheduler.after(605, () => consumeMany(200));
   await scheduler.run();
-  const outcomes = (await consuming).map((outcome) =>
-    outcome.status === "fulfilled" ? outcome.value.allowed : outcome.reason.kind,
-  );
+  const outcomes = await Promise.all(consuming);
   const count = (items: readonly unknown[], item: unknown) => items.filter((other) => other === item).length;
-  expect([count(outcomes, true), count(outcomes, "unreachable")]).toEqual([1_000, 100]);
-  expect([count(sent, "consume ip"), count(sent, "rollBack user"), count(sent, "rollBack ip")]).toEqual([
-    1_000, 100, 0,
-  ]);
+  expect([count(outcomes, true), count(outcomes, "unreachable")]).toEqual([250, 100]);
+  expect([count(sent, "consume ip"), count(sent, "rollBack user"), count(sent, "rollBack ip")]).toEqual([250, 100, 0]);
 });
 
 test("a call without time left is not sent", async () => {
