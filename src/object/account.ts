@@ -117,10 +117,10 @@ export class Account {
     return this.#pages.mayHold(id);
   }
 
-  /** The newest events of this name, however old. Those of the other mode only if there is none of the same mode. */
-  findNewest(name: EventName, most: number): Located[] {
-    const found = firstOf(this.#pages.find(name), most);
-    return found.length > 0 ? found : firstOf(this.#pages.findInOtherMode(name), most);
+  /** The newest events of this name that match. Those of the other mode only if none of the same mode does. */
+  findNewest(name: EventName, most: number, matches: (located: Located) => boolean): Located[] {
+    const found = firstOf(this.#pages.find(name), most, matches);
+    return found.length > 0 ? found : firstOf(this.#pages.findInOtherMode(name), most, matches);
   }
 
   /** All events of this name, in both modes. */
@@ -224,8 +224,8 @@ export class Account {
   }
 }
 
-function firstOf<T>(items: Iterable<T>, most: number): T[] {
-  const taken: T[] = [];
-  for (const item of items) if (taken.push(item) >= most) break;
+function firstOf(found: Iterable<Located>, most: number, matches = (_: Located) => true): Located[] {
+  const taken: Located[] = [];
+  for (const located of found) if (matches(located) && taken.push(located) >= most) break;
   return taken;
 }

@@ -29,9 +29,9 @@ export function holdingOf(charge: Charge, { account, counters }: OpenAccount, { 
   // Most ids are new to their key.
   if (!account.mayHold(id))
     return { account, counters, located: undefined, isCharged: false, held: undefined, earlierMakers: [] };
-  const [located, ...older] = account
-    .findNewest({ id, identity, policy, counters }, 2)
-    .filter(({ event }) => atMs - event.atMs < event.charged.windowMs + marginMs);
+  // What is not known any more may be dropped at any time, so it hides no other event.
+  const isKept = ({ event }: Located) => atMs - event.atMs < event.charged.windowMs + marginMs;
+  const [located, ...older] = account.findNewest({ id, identity, policy, counters }, 2, isKept);
   if (!located) {
     const held = isKnownToOtherPolicy(charge, account, atMs) ? CONFLICT : undefined;
     return { account, counters, located, isCharged: false, held, earlierMakers: [] };

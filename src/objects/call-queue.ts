@@ -2,14 +2,12 @@ import type { Config } from "../config/config";
 import type { Call, CallResult, Method, QuestionOf, VerdictOf } from "../object/protocol";
 import { MOST_IN_BATCH } from "../request/schema";
 import type { DecidingStub, ObjectNamespace } from "./binding";
-import { type ObjectCalls, sendCalls, verdictIn } from "./calls";
+import { NotSentError, type ObjectCalls, sendCalls, verdictIn } from "./calls";
 import { DeadlineError, type Timing } from "./deadline";
 
-/**
- * How many calls may wait for an object. An object that is asked for more than it decides refuses the rest at once: if all
- * of them waited, each would be sent when its deadline is near, and the object would decide only what nobody waits for.
- */
-const MOST_WAITING = 1_000;
+/** How many calls may wait for an object, however fast or slow it is. */
+const MOST_WAITING = 10_000;
+const FEWEST_WAITING = 100;
 
 interface QueuedCall {
   readonly position: number;
@@ -32,6 +30,8 @@ export class CallQueue {
   #inFlight: readonly QueuedCall[] = [];
   /** Nothing is in flight, and the next message goes soon. */
   #isDue = false;
+  /** How many calls may wait. */
+  #mostWaiting = MOST_WAITING;
   /** Gives calls up at the earliest deadline. Unset while the message in flight ends by itself before any other deadline. */
   #timer: { readonly dueMs: number; readonly cancel: () => void } | undefined;
 
@@ -46,8 +46,8 @@ export class CallQueue {
 
   ask(position: number, call: Call, giveUpAtMs: number): Promise<VerdictOf<Method>> {
     // A charge that is not rolled back denies others.
-    if (this.#waiting.length >= MOST_WAITING && call.method !== "rollBack")
-      return Promise.reject(new Error(`the object has ${MOST_WAITING} calls waiting already`));
+    if (this.#waiting.length >= this.#mostWaiting && call.method !== "rollBack")
+      return Promise.reject(new NotSentError(`the object has ${this.#waiting.length} calls waiting already`));
     return new Promise((resolve, reject) => {
       this.#waiting.push({ position, call, giveUpAtMs, resolve, reject });
       if (this.#inFlight.length === 0) this.#sendSoon();
@@ -63,7 +63,7 @@ export class CallQueue {
 
   async #sendNext(): Promise<void> {
     this.#isDue = false;
-    this.#inFlight = withTimeLeft(this.#waiting, this.timing.now()).sort(rollbacksFirst);
+    this.#inFlight = withTimeLeft(this.#waiting, this.timing.now(), NotSentError).sort(rollbacksFirst);
     this.#waiting = [];
     if (this.#inFlight.length > 0) await this.#exchange(this.#inFlight);
     this.#inFlight = [];
@@ -77,6 +77,7 @@ export class CallQueue {
     const deadlinesMs = message.map(({ giveUpAtMs }) => giveUpAtMs);
     const [earliestMs, latestMs] = [Math.min(...deadlinesMs), Math.max(...deadlinesMs)];
     if (earliestMs < latestMs) this.#giveUpAt(earliestMs);
+    const sentAtMs = this.timing.now();
     try {
       const results = await this.send(
         message.map(({ call }) => call),
@@ -86,6 +87,17 @@ export class CallQueue {
     } catch (error) {
       for (const { reject } of message) reject(error);
     }
+    this.#limitWaiting(message.length, this.timing.now() - sentAtMs, latestMs - sentAtMs);
+  }
+
+  /**
+   * Lets only as many calls wait as the object answers in half of the time that a message has. An object that is asked for
+   * more refuses the rest at once: if all of them waited, each would be sent when its deadline is near, and the object would
+   * decide only what nobody waits for.
+   */
+  #limitWaiting(calls: number, tookMs: number, hadMs: number): void {
+    const most = tookMs > hadMs / 2 ? (calls * hadMs) / 2 / tookMs : 1.25 * this.#mostWaiting;
+    this.#mostWaiting = Math.min(MOST_WAITING, Math.max(FEWEST_WAITING, Math.floor(most)));
   }
 
   #giveUpAt(dueMs: number): void {
@@ -93,18 +105,25 @@ export class CallQueue {
     this.#timer?.cancel();
     const ring = () => {
       this.#timer = undefined;
-      const nowMs = this.timing.now();
-      this.#waiting = withTimeLeft(this.#waiting, nowMs);
-      for (const call of [...this.#waiting, ...withTimeLeft(this.#inFlight, nowMs)]) this.#giveUpAt(call.giveUpAtMs);
+      // By the clock this may be early: the clock may go back.
+      const nowMs = Math.max(dueMs, this.timing.now());
+      this.#waiting = withTimeLeft(this.#waiting, nowMs, NotSentError);
+      const inFlight = withTimeLeft(this.#inFlight, nowMs, DeadlineError);
+      for (const { giveUpAtMs } of [...this.#waiting, ...inFlight]) this.#giveUpAt(giveUpAtMs);
     };
-    this.#timer = { dueMs, cancel: this.timing.after(dueMs - this.timing.now(), ring) };
+    // Timers drop fractions of a millisecond.
+    this.#timer = { dueMs, cancel: this.timing.after(Math.ceil(dueMs - this.timing.now()), ring) };
   }
 }
 
 /** The calls whose deadline has not passed. Gives up the others; nothing happens to those that were answered. */
-function withTimeLeft(calls: readonly QueuedCall[], nowMs: number): QueuedCall[] {
+function withTimeLeft(
+  calls: readonly QueuedCall[],
+  nowMs: number,
+  Reason: new (message: string) => Error,
+): QueuedCall[] {
   return calls.filter(({ giveUpAtMs, reject }) => {
-    if (giveUpAtMs <= nowMs) reject(new DeadlineError("the object did not answer within the deadline"));
+    if (giveUpAtMs <= nowMs) reject(new Reason("the object did not answer within the deadline"));
     return giveUpAtMs > nowMs;
   });
 }

@@ -8,9 +8,14 @@ export interface ObjectCalls {
   /**
    * Asks, and retries until `giveUpAtMs`. A question must be safe to repeat: a call whose answer was lost may have done
    * its work.
-   * @throws the object's error, or a DeadlineError.
+   * @throws the object's error, a DeadlineError, or a NotSentError.
    */
   ask<M extends Method>(object: string, method: M, question: QuestionOf<M>, giveUpAtMs: number): Promise<VerdictOf<M>>;
+}
+
+/** The call was refused before it was sent, so the object has done nothing. */
+export class NotSentError extends Error {
+  override readonly name = "NotSentError";
 }
 
 /** Sends calls to an object as one message. A message that is lost is sent again unchanged. */

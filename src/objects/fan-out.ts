@@ -13,7 +13,7 @@ import type {
   VerdictOf,
 } from "../object/protocol";
 import { Refusal } from "../request/refusal";
-import type { ObjectCalls } from "./calls";
+import { NotSentError, type ObjectCalls } from "./calls";
 import { type Timing, within } from "./deadline";
 import {
   type ConsumeOptions,
@@ -36,6 +36,8 @@ const ROLLBACK_SHARE = 0.2;
 interface PartCharge {
   readonly object: string;
   readonly charge: Charge;
+  /** It was never sent, so nothing of it has to be rolled back. */
+  isUnsent?: boolean;
 }
 
 /**
@@ -182,9 +184,12 @@ export class FanOut implements Objects {
     charges: readonly (PartCharge | undefined)[],
     giveUpAtMs: number,
   ): Promise<(ChargeVerdict | undefined)[]> {
-    return Promise.all(
-      charges.map((part) => part && this.#ask(part.object, "consume", part.charge, giveUpAtMs).catch(logUnreachable)),
-    );
+    const chargePart = (part: PartCharge) =>
+      this.calls.ask(part.object, "consume", part.charge, giveUpAtMs).catch((error: unknown) => {
+        part.isUnsent = error instanceof NotSentError;
+        return logUnreachable(error);
+      });
+    return Promise.all(charges.map((part) => part && chargePart(part)));
   }
 
   /** Rolls back every charge that was made, or may have been. Resolves to the verdicts with the standings after that. */
@@ -197,7 +202,7 @@ export class FanOut implements Objects {
       charges.map(async (charge, i) => {
         const verdict = verdicts[i];
         // An unreachable object may have recorded the charge. Roll back there too, but do not wait for it again.
-        if (verdict === undefined) void this.#rollBack(charge, waitUntil);
+        if (verdict === undefined && !charge.isUnsent) void this.#rollBack(charge, waitUntil);
         if (!verdict?.allowed) return verdict;
         const standings = await this.#rollBack(charge, waitUntil);
         if (!standings) return verdict;
@@ -210,13 +215,15 @@ export class FanOut implements Objects {
   /** Rolls back with a full deadline, since the charge must not stay. The decision waits only for the time it has left. */
   #rollBack({ object, charge }: PartCharge, waitUntil: WaitUntil): Promise<ObjectVerdict | undefined> {
     const nowMs = this.timing.now();
-    const rolledBack = this.#ask(object, "rollBack", charge, nowMs + this.config.deadlineMs).catch((error: unknown) => {
-      logFault("A charge could not be rolled back. It may deny too much for one window.", error, {
-        object,
-        id: charge.id,
+    const rolledBack = this.calls
+      .ask(object, "rollBack", charge, nowMs + this.config.deadlineMs)
+      .catch((error: unknown) => {
+        logFault("A charge could not be rolled back. It may deny too much for one window.", error, {
+          object,
+          id: charge.id,
+        });
+        return undefined;
       });
-      return undefined;
-    });
     waitUntil(rolledBack);
     return within(this.giveUpAtMs - nowMs, rolledBack, this.timing).catch(() => undefined);
   }
@@ -237,19 +244,10 @@ export class FanOut implements Objects {
     question: QuestionOf<M>,
   ): Promise<VerdictOf<M> | undefined> {
     try {
-      return await this.#ask(object, method, question);
+      return await this.calls.ask(object, method, question, this.giveUpAtMs);
     } catch (error) {
       return this.ifUnreachable === "refuse" ? throwUnreachable(error) : logUnreachable(error);
     }
-  }
-
-  #ask<M extends Method>(
-    object: string,
-    method: M,
-    question: QuestionOf<M>,
-    giveUpAtMs = this.giveUpAtMs,
-  ): Promise<VerdictOf<M>> {
-    return this.calls.ask(object, method, question, giveUpAtMs);
   }
 }
 

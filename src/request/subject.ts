@@ -4,9 +4,6 @@ import { normalAddress, normalPrefix } from "./address";
 import { digestOf } from "./digest";
 import { type InvalidField, pointerOf } from "./refusal";
 
-/** Who a request is about: attributes by name. */
-export type Subject = Readonly<Record<string, string | null>>;
-
 const LONGEST_VALUE_BYTES = 256;
 const ATTRIBUTE = "[a-z0-9_]{1,64}";
 const KEY = new RegExp(`^(${ATTRIBUTE}):(.*)$`, "s");
@@ -120,13 +117,15 @@ function readValue(
   ipv6PrefixBits: number,
 ): ReadValue | undefined {
   const given = Object.hasOwn(subject, attribute) ? subject[attribute] : undefined;
-  const value = typeof given === "string" ? given.trim() : "";
+  if (typeof given !== "string") return undefined;
+  const value = given.trim();
   if (value === "") return undefined;
   const cached = readValues.get(ipv6PrefixBits)?.get(attribute)?.get(value);
   if (cached) return cached;
   const normal = normalValue(attribute, value, ipv6PrefixBits);
   const read = normal.ok ? new Key(`${attribute}:${normal.value}`) : normal;
-  if (value.length <= LONGEST_VALUE_BYTES) keepValue(ipv6PrefixBits, attribute, value, read);
+  // A value that was trimmed may hold all of the text that it was cut out of in memory.
+  if (given.length <= LONGEST_VALUE_BYTES) keepValue(ipv6PrefixBits, attribute, value, read);
   return read;
 }
 

@@ -27,7 +27,8 @@ export function isDecisionRequest(
 }
 
 function isSubject(value: unknown): boolean {
-  if (!isRecord(value)) return false;
+  // RPC can send other objects, such as a Map.
+  if (!isRecord(value) || Object.getPrototypeOf(value) !== Object.prototype) return false;
   // The schema leaves `__proto__` out.
   for (const name in value)
     if ((typeof value[name] !== "string" && value[name] !== null) || name === "__proto__") return false;

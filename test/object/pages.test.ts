@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { PagedEvent } from "../../src/object/page";
+import { Page, type PagedEvent, readPage } from "../../src/object/page";
 import type { PageRow, PageStore } from "../../src/object/page-store";
 import { Pages } from "../../src/object/pages";
 
@@ -34,4 +34,39 @@ test("an event that is older than the events of its key is a fault", () => {
   const pages = pagesOf([row(0, 20)]);
   expect(() => pages.append(event, 60_019, retention)).toThrow("a new event is not older");
   expect(() => pages.append({ ...event, atMs: 20 }, 60_020, retention)).not.toThrow();
+});
+
+test("a page that earlier code has written keeps its events, and is written whole when it next changes", () => {
+  const charged = { policy: "p", layers: ["l"], retainMs: 60_000, windowMs: 60_000 };
+  const event = (id: string, identity: string, atMs: number): PagedEvent => ({
+    ...{ id, identity, atMs, charged },
+    ...{ cost: 1, admittedCost: 1, released: false, claims: [{ attempt: "a", isMaker: true, relies: true }] },
+  });
+  const events = [event("a", "l=s", 10), event("b", "l=s", 20), event("c", "l=t", 20)];
+  const text = JSON.stringify({
+    ...{ v: 1, at: 10, charged: [["p", ["l"], 60_000]] },
+    events: events.map(({ id, identity, atMs }) => [atMs - 10, 0, 1, id, identity, ["a"]]),
+  });
+  const page = Page.fromRow({ ...row(0, 10), lastAtMs: 20, text });
+  page.append(event("d", "l=t", 30), 60_030);
+  const written = page.takeChange("user:u");
+  expect(written.appended).toBeUndefined();
+  expect(readPage(written.text)).toEqual([...events, event("d", "l=t", 30)]);
+
+  // The page as it is stored now takes appends, and names an identity only where it changes.
+  const stored = Page.fromRow(written);
+  stored.append(event("e", "l=t", 40), 60_040);
+  stored.append(event("f", "l=s", 40), 60_040);
+  const { appended, text: whole } = stored.takeChange("user:u");
+  expect(appended).toEqual({ length: written.text.length, events: expect.not.stringContaining("l=t") });
+  expect(whole).toBe(`${written.text.slice(0, -2)}${appended?.events}]}`);
+  expect(readPage(whole).map(({ id, identity }) => id + identity)).toEqual([
+    "al=s",
+    "bl=s",
+    "cl=t",
+    "dl=t",
+    "el=t",
+    "fl=s",
+  ]);
+  expect(JSON.stringify(JSON.parse(whole))).toBe(whole);
 });

@@ -1,15 +1,27 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { Call, CallResult } from "../../src/object/protocol";
 import { CallQueues } from "../../src/objects/call-queue";
+import { NotSentError } from "../../src/objects/calls";
 import { DeadlineError } from "../../src/objects/deadline";
+import { FanOut } from "../../src/objects/fan-out";
 import { Chance } from "../../tools/chance";
 import { Scheduler } from "../../tools/scheduler";
+import { Ledgers } from "../simulation/ledgers";
 
+const REASONS = new Map<unknown, string>([
+  [DeadlineError, "given up"],
+  [NotSentError, "not sent"],
+]);
 const NEVER = new Promise<never>(() => {});
 const lost = (properties: object) => Object.assign(new Error("connection lost"), { retryable: true, ...properties });
 
-/** Queues over objects that answer each call by its name after 10 ms. `fateOf` may reject a message, or never resolve. */
-function queuesOver(fateOf: (object: string, nth: number) => Promise<unknown> | undefined = () => undefined) {
+type Fate = (object: string, nth: number) => Promise<unknown> | undefined;
+
+/**
+ * Queues over objects that answer each call by its name after 10 ms. `fateOf` may reject a message, or never resolve. As
+ * those of the runtime, timers drop fractions of a millisecond.
+ */
+function queuesOver(fateOf: Fate = () => undefined, clock = { behindMs: 0 }) {
   const scheduler = new Scheduler(new Chance(1));
   const startMs = scheduler.nowMs;
   const sent: { object: string; names: string[]; atMs: number }[] = [];
@@ -31,7 +43,12 @@ function queuesOver(fateOf: (object: string, nth: number) => Promise<unknown> | 
       return stub;
     },
   };
-  const queues = new CallQueues(objects, { locationHint: undefined }, scheduler);
+  const timing = {
+    now: () => scheduler.nowMs - clock.behindMs,
+    random: scheduler.random,
+    after: (ms: number, work: () => void) => scheduler.after(Math.trunc(ms), work),
+  };
+  const queues = new CallQueues(objects, { locationHint: undefined }, timing);
   const callsAt = queues.forBatch();
   const results: [name: string, result: unknown, atMs: number][] = [];
   /** Asks an object, and notes the result and its time. */
@@ -44,7 +61,7 @@ function queuesOver(fateOf: (object: string, nth: number) => Promise<unknown> | 
   ) => {
     const verdict = callsAt(position).ask(object, method, { policy: name } as never, scheduler.nowMs + deadlineMs);
     const note = (result: unknown) => void results.push([name, result, scheduler.nowMs - startMs]);
-    return verdict.then(note, (error) => note(error instanceof DeadlineError ? "given up" : error.message));
+    return verdict.then(note, (error) => note(REASONS.get(error.constructor) ?? error.message));
   };
   const after = (ms: number, work: () => void) => void scheduler.after(ms, work);
   return { run: () => scheduler.run(), ask, after, sent, results, stubs };
@@ -119,13 +136,30 @@ test("each call is given up at its own deadline; the next message goes once all 
   await run();
   expect(results).toEqual([
     ["soon", "given up", 100],
-    ["waits in vain", "given up", 250],
+    ["waits in vain", "not sent", 250],
     ["late", "given up", 300],
     ["waits", "waits", 310],
   ]);
   expect(sent.map(({ names, atMs }) => [...names, atMs])).toEqual([
     ["soon", "late", 0],
     ["waits", 300],
+  ]);
+});
+
+test("calls are given up in time whose deadlines are fractions of a millisecond, and when the clock goes back", async () => {
+  const clock = { behindMs: 0 };
+  const { ask, after, run, results } = queuesOver((_, nth) => (nth === 1 ? NEVER : undefined), clock);
+  ask(0, "silent", 1_000);
+  after(5, () => ask(1, "waits", 100.2));
+  after(10, () => ask(2, "waits longer", 200));
+  after(150, () => {
+    clock.behindMs = 60_000;
+  });
+  await run();
+  expect(results).toEqual([
+    ["waits", "not sent", 106],
+    ["waits longer", "not sent", 210],
+    ["silent", "given up", 1_000],
   ]);
 });
 
@@ -142,25 +176,100 @@ test("only the calls to an unreachable object wait for it", async () => {
   ]);
 });
 
-test("of more than 1,000 calls that wait the last are refused at once, and no rollback is", async () => {
+test("of more than 10,000 calls that wait the last are refused at once, and no rollback is", async () => {
   const { ask, after, run, sent, results } = queuesOver();
   ask(0, "first");
   after(5, () => {
-    for (let i = 0; i < 1_002; i++) ask(i, i < 1_000 ? "waits" : "refused");
-    ask(1_002, "back", 1_000, "a", "rollBack");
+    for (let i = 0; i < 10_002; i++) ask(i, i < 10_000 ? "waits" : "refused");
+    ask(10_002, "back", 1_000, "a", "rollBack");
   });
   await run();
   expect(sent.map(({ names, atMs }) => [names.length, names[0], atMs])).toEqual([
     [1, "first", 0],
-    [1_001, "back", 10],
+    [10_001, "back", 10],
   ]);
   const refused = results.filter(([name]) => name === "refused");
-  expect(refused).toEqual(Array.from({ length: 2 }, () => ["refused", expect.stringMatching("1000 calls"), 5]));
+  expect(refused).toEqual(Array.from({ length: 2 }, () => ["refused", "not sent", 5]));
+});
+
+test("only as many calls may wait as the object answers in half of a deadline, and more again once it is faster", async () => {
+  const slow = () => new Promise<void>((resolve) => after(790, resolve));
+  const { ask, after, run, sent, results } = queuesOver((_, nth) => (nth === 1 ? slow() : undefined));
+  const askMany = (count: number, name: string) => {
+    for (let i = 0; i < count; i++) ask(i, name);
+  };
+  askMany(400, "slow");
+  after(795, () => ask(0, "waits"));
+  // 400 took 800 ms, so 250 take half of a second.
+  after(805, () => askMany(300, "of 300"));
+  after(815, () => askMany(400, "of 400"));
+  await run();
+  expect(sent.map(({ names, atMs }) => [names.length, atMs])).toEqual([
+    [400, 0],
+    [1, 800],
+    [250, 810],
+    [312, 820],
+  ]);
+  const refused = results.filter(([, result]) => result === "not sent");
+  expect(refused.map(([, , atMs]) => atMs)).toEqual([...Array(50).fill(805), ...Array(88).fill(815)]);
+});
+
+test("a charge that too many wait for is rolled back where it was charged, and nowhere else", async () => {
+  const scheduler = new Scheduler(new Chance(1));
+  const ledgers = new Ledgers();
+  const sent: string[] = [];
+  const objects = {
+    getByName: (object: string) => ({
+      decide: async (calls: readonly Call[]) => {
+        const isFirst = !sent.includes("consume ip");
+        sent.push(...calls.map(({ method }) => `${method} ${object.split(":")[0]}`));
+        await scheduler.sleep(isFirst && object.startsWith("ip") ? 600 : 10);
+        return ledgers.decide(object, calls, scheduler.nowMs);
+      },
+    }),
+  };
+  const queues = new CallQueues(objects, { locationHint: undefined }, scheduler);
+  const callsAt = queues.forBatch();
+  const config = { placement: { kind: "key" }, deadlineMs: 1_000 } as const;
+  const counter = (layer: string, key: string) => ({ layer, key, limits: [{ max: 5_000, windowMs: 60_000 }] });
+  const consume = (i: number) =>
+    new FanOut(callsAt(i), config, scheduler, scheduler.nowMs + 1_000).consume(
+      {
+        policy: "chat",
+        cost: 1,
+        counters: [counter("caller", `user:${i}`), counter("ip", "ip:1.2.3.4")],
+        id: `id-${i}`,
+        identity: `caller=${i},ip=1`,
+        windowMs: 60_000,
+        attemptMs: 2_000,
+      },
+      { waitUntil: () => {}, isNew: true },
+    );
+  vi.spyOn(console, "error").mockImplementation(() => {});
+  const consuming: Promise<unknown>[] = [];
+  const consumeMany = (count: number) => {
+    for (let i = 0; i < count; i++)
+      consuming.push(
+        consume(consuming.length).then(
+          ({ allowed }) => allowed,
+          ({ kind }) => kind,
+        ),
+      );
+  };
+  // 100 calls take so long that only 100 may wait from then on.
+  consumeMany(100);
+  scheduler.after(300, () => consumeMany(50));
+  scheduler.after(605, () => consumeMany(200));
+  await scheduler.run();
+  const outcomes = await Promise.all(consuming);
+  const count = (items: readonly unknown[], item: unknown) => items.filter((other) => other === item).length;
+  expect([count(outcomes, true), count(outcomes, "unreachable")]).toEqual([250, 100]);
+  expect([count(sent, "consume ip"), count(sent, "rollBack user"), count(sent, "rollBack ip")]).toEqual([250, 100, 0]);
 });
 
 test("a call without time left is not sent", async () => {
   const { ask, run, sent, results } = queuesOver();
   ask(0, "a", 0);
   await run();
-  expect([sent, results]).toEqual([[], [["a", "given up", 0]]]);
+  expect([sent, results]).toEqual([[], [["a", "not sent", 0]]]);
 });

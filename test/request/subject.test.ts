@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readConfig } from "../../src/config/config";
@@ -8,9 +10,9 @@ import { objectOf } from "../../src/objects/placement";
 import { normalAddress } from "../../src/request/address";
 import { digestOf } from "../../src/request/digest";
 import { type Idempotency, readCheck, readConsume } from "../../src/request/read";
-import { layerKeysOf, mistakeInKey, type Subject } from "../../src/request/subject";
+import { layerKeysOf, mistakeInKey } from "../../src/request/subject";
 
-function keysOf(policy: Policy, subject: Subject) {
+function keysOf(policy: Policy, subject: Readonly<Record<string, string>>) {
   const { keys, errors } = layerKeysOf(policy, subject, 64);
   return { keys: keys.map((key) => key?.text), errors };
 }
@@ -191,6 +193,22 @@ describe("keys", () => {
     expect(keysOf(upload, { user: "u", ip: "nonsense" }).errors.map(({ pointer }) => pointer)).toEqual(["/subject/ip"]);
     expect(keysOf(upload, { user: "u", ip: " " })).toEqual({ keys: ["user:u"], errors: [] });
   });
+});
+
+test("values that were sent with much white space around them take no memory once they are read", () => {
+  setFlagsFromString("--expose-gc");
+  const collectGarbage = runInNewContext("gc") as () => void;
+  const config = readConfig({});
+  const bytesInUse = () => {
+    collectGarbage();
+    return process.memoryUsage().heapUsed;
+  };
+  const before = bytesInUse();
+  for (let i = 0; i < 2_000; i++) {
+    const user = `${" ".repeat(20_000)}a user with a long name ${i}`;
+    readCheck(JSON.parse(JSON.stringify({ policy: "chat", subject: { user, ip: "1.2.3.4" } })), config);
+  }
+  expect(bytesInUse() - before).toBeLessThan(10_000_000);
 });
 
 test("a layer in shadow is left out if its attributes are absent, but an invalid attribute is reported", () => {

@@ -50,3 +50,11 @@ test("a well-formed request is accepted without the schema, with the fields that
   expect(isDecisionRequest(input, ["op"])).toBe(true);
   expect(isDecisionRequest(input, [])).toBe(false);
 });
+
+test("an object that is more than a record of fields is left to the schema, as RPC can send one", () => {
+  for (const subject of [new Map([["user", "u"]]), new Date(0), new Error("no subject")]) {
+    const input = { policy: "chat", subject };
+    expect(decisionRequest.safeParse(input).success).toBe(false);
+    expect(isDecisionRequest(input, [])).toBe(false);
+  }
+});

@@ -57,3 +57,16 @@ test("an idempotency key that is used again after its window is known for anothe
     expect(ledger.settle({ ...event, cost: 7 }, START_MS + 120_000).standings).toMatchObject([[{ used: 7 }]]);
   });
 });
+
+test("an event whose id is not known any more hides no later event of the other mode", () => {
+  const once = { ...charge([ip("ip:1")]), identity: "ip=s" };
+  const forgottenAtMs = START_MS + 120_000;
+  // Whether the first event is still stored must make no difference.
+  const replayed = [false, true].map((isStored) => {
+    const ledger = new TestLedger(new Disk());
+    if (isStored) ledger.consume(once, START_MS);
+    ledger.consume({ ...once, identity: "ip=s~shadow", attempt: "b" }, forgottenAtMs);
+    return ledger.consume({ ...once, attempt: "c" }, forgottenAtMs + 1).replayed;
+  });
+  expect(replayed).toEqual([true, true]);
+});
