@@ -86,6 +86,17 @@ test("a simulated object takes at most 500 calls a second, so with a call for ea
   expect((decided + refused) / seconds).toBeCloseTo(1_000, -2);
 });
 
+test("hubs that are asked for more than an object decides let it decide most of what it can, some seconds later", async () => {
+  // A tenth of the assumed speed, so that the simulation has fewer decisions.
+  const decisionMs = 10 * ASSUMED.world.decisionMs;
+  const most = 1_000 / decisionMs;
+  for (const hubs of [1, 4]) {
+    const load = { perSecond: 2 * most, hubs, objects: 1, decisionMs, warmUpMs: 7_000 };
+    const { decided, seconds } = await simulate(load);
+    expect(decided / seconds / most).toBeGreaterThan(0.5);
+  }
+});
+
 test("a load has the same outcome each time", async () => {
   const load = { perSecond: 500, hubs: 1, objects: 4 };
   expect(await simulate(load)).toEqual(await simulate(load));

@@ -46,7 +46,7 @@ export const ASSUMED = {
   /** Calls a second of one object, according to Cloudflare: 200 to 500 with storage writes, a soft limit of 1,000. */
   callsPerSecond: [200, 500, 1_000],
   /** Decisions a second of one object with many decisions a call. Measured: docs/benchmarks.md, ten sessions on one key. */
-  decisionsPerSecond: 20_000,
+  decisionsPerSecond: 30_000,
   /** Milliseconds: backend to Worker, Worker to object, commit, the pause before the first retry, and the deadline. */
   latency: { near: { edge: 5, object: 10 }, far: { edge: 5, object: 120 }, commit: 12, pause: 20, deadline: 1_000 },
   /** Backends in five regions ask hubs of their region, which ask objects in `enam`. `world.ts` simulates it. */
@@ -65,7 +65,7 @@ export const ASSUMED = {
      * A decision takes it for as long as workerd works on it in docs/benchmarks.md, ten sessions on one key. That includes
      * what a hub does.
      */
-    decisionMs: 0.048,
+    decisionMs: 0.034,
     /** An object with as many calls waiting is overloaded. Estimated: Cloudflare does not publish the number. */
     mostWaiting: 100,
     /** Messages to a hub that are billed as one request. A message has one decision here. */

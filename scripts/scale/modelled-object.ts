@@ -35,7 +35,10 @@ export class ModelledObject implements DecidingStub {
     },
   );
 
-  constructor(private readonly scheduler: Scheduler) {
+  constructor(
+    private readonly scheduler: Scheduler,
+    private readonly decisionMs: number = world.decisionMs,
+  ) {
     this.inFlight = new InFlight(scheduler);
   }
 
@@ -54,7 +57,7 @@ export class ModelledObject implements DecidingStub {
   }
 
   get #turnMs(): number {
-    return (this.turns.at(-1) ?? 0) * world.decisionMs;
+    return (this.turns.at(-1) ?? 0) * this.decisionMs;
   }
 
   #decide(calls: readonly Call[]): CallResult[] {

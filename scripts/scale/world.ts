@@ -7,7 +7,7 @@ import { ModelledObject } from "./modelled-object";
 
 const { world, latency } = ASSUMED;
 
-/** Nothing is counted at first. An object that falls behind takes so long until its answers come after their deadlines. */
+/** Nothing is counted at first. */
 const WARM_UP_MS = 2 * latency.deadline;
 
 export interface Load {
@@ -17,6 +17,10 @@ export interface Load {
   readonly hubs: number;
   /** How many objects the decisions are spread over. One key is in one object. */
   readonly objects: number;
+  /** How long an object works on a decision, if not as assumed. */
+  readonly decisionMs?: number;
+  /** How long nothing is counted. */
+  readonly warmUpMs?: number;
 }
 
 /** What happened in the measured seconds. */
@@ -54,14 +58,15 @@ class World {
   /** Where each backend asks. */
   readonly #backends: readonly Asker[];
   readonly #seconds: number;
-  readonly #startMs = this.#scheduler.nowMs + WARM_UP_MS;
+  readonly #startMs: number;
   readonly #endMs: number;
   readonly #latenciesMs: number[] = [];
   #refused = 0;
   #asked = 0;
 
   constructor(private readonly load: Load) {
-    const { perSecond, hubs } = load;
+    const { perSecond, hubs, warmUpMs = WARM_UP_MS } = load;
+    this.#startMs = this.#scheduler.nowMs + warmUpMs;
     this.#seconds = Math.min(30, Math.max(1, 5_000 / perSecond));
     this.#endMs = this.#startMs + 1_000 * this.#seconds;
     // The runtime's clock shows whole milliseconds.
@@ -78,7 +83,7 @@ class World {
   }
 
   #objectAt(name: string): ModelledObject {
-    const object = this.#objects.get(name) ?? new ModelledObject(this.#scheduler);
+    const object = this.#objects.get(name) ?? new ModelledObject(this.#scheduler, this.load.decisionMs);
     this.#objects.set(name, object);
     return object;
   }

@@ -7,7 +7,7 @@ import { DeadlineError, type Timing } from "./deadline";
 
 /** How many calls may wait for an object, however fast or slow it is. */
 const MOST_WAITING = 10_000;
-const FEWEST_WAITING = 100;
+const FEWEST_WAITING = 10;
 
 interface QueuedCall {
   readonly position: number;
@@ -74,8 +74,8 @@ export class CallQueue {
   }
 
   async #exchange(message: readonly QueuedCall[]): Promise<void> {
-    const deadlinesMs = message.map(({ giveUpAtMs }) => giveUpAtMs);
-    const [earliestMs, latestMs] = [Math.min(...deadlinesMs), Math.max(...deadlinesMs)];
+    const earliestMs = earliestOf(message);
+    const latestMs = message.reduce((latestMs, { giveUpAtMs }) => Math.max(latestMs, giveUpAtMs), 0);
     if (earliestMs < latestMs) this.#giveUpAt(earliestMs);
     const sentAtMs = this.timing.now();
     try {
@@ -109,11 +109,17 @@ export class CallQueue {
       const nowMs = Math.max(dueMs, this.timing.now());
       this.#waiting = withTimeLeft(this.#waiting, nowMs, NotSentError);
       const inFlight = withTimeLeft(this.#inFlight, nowMs, DeadlineError);
-      for (const { giveUpAtMs } of [...this.#waiting, ...inFlight]) this.#giveUpAt(giveUpAtMs);
+      const nextMs = Math.min(earliestOf(this.#waiting), earliestOf(inFlight));
+      if (nextMs < Number.POSITIVE_INFINITY) this.#giveUpAt(nextMs);
     };
     // Timers drop fractions of a millisecond.
     this.#timer = { dueMs, cancel: this.timing.after(Math.ceil(dueMs - this.timing.now()), ring) };
   }
+}
+
+/** The earliest deadline. Infinity without calls. */
+function earliestOf(calls: readonly QueuedCall[]): number {
+  return calls.reduce((earliestMs, { giveUpAtMs }) => Math.min(earliestMs, giveUpAtMs), Number.POSITIVE_INFINITY);
 }
 
 /** The calls whose deadline has not passed. Gives up the others; nothing happens to those that were answered. */

@@ -256,15 +256,15 @@ test("a charge that too many wait for is rolled back where it was charged, and n
         ),
       );
   };
-  // 100 calls take so long that only 100 may wait from then on.
+  // 100 calls take three quarters of their time, so only 66 may wait from then on.
   consumeMany(100);
   scheduler.after(300, () => consumeMany(50));
   scheduler.after(605, () => consumeMany(200));
   await scheduler.run();
   const outcomes = await Promise.all(consuming);
   const count = (items: readonly unknown[], item: unknown) => items.filter((other) => other === item).length;
-  expect([count(outcomes, true), count(outcomes, "unreachable")]).toEqual([250, 100]);
-  expect([count(sent, "consume ip"), count(sent, "rollBack user"), count(sent, "rollBack ip")]).toEqual([250, 100, 0]);
+  expect([count(outcomes, true), count(outcomes, "unreachable")]).toEqual([216, 134]);
+  expect([count(sent, "consume ip"), count(sent, "rollBack user"), count(sent, "rollBack ip")]).toEqual([216, 134, 0]);
 });
 
 test("a call without time left is not sent", async () => {
