@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 
-import httpx
 import pytest
 
 from exact_limiter.base import BaseLimiter
@@ -30,17 +29,18 @@ os.environ["RATELIMIT_STORAGE_URL"] = URI
 #: A strategy of `limits` that does not use our storage.
 NOT_OURS = "sliding_window"
 
-_request = BaseLimiter._request
+#: Every request over HTTP begins with its headers, and calls with inline limits always go over HTTP.
+_headers_of = BaseLimiter._headers_of
 
 
-def _request_at_suite_time(self: BaseLimiter, call: Call, attempt: int, **timeouts: float) -> httpx.Request:
+def _headers_at_suite_time(self: BaseLimiter, call: Call, attempt: int) -> dict[str, str]:
     # Threads may set the clock in another order than they read the time: the latest time stays.
     with contextlib.suppress(ValueError):
         SERVICE.set_time(datetime.fromtimestamp(time.time(), timezone.utc))
-    return _request(self, call, attempt, **timeouts)
+    return _headers_of(self, call, attempt)
 
 
-BaseLimiter._request = _request_at_suite_time  # type: ignore[method-assign]
+BaseLimiter._headers_of = _headers_at_suite_time  # type: ignore[method-assign]
 
 
 @pytest.hookimpl(tryfirst=True)

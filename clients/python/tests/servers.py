@@ -257,6 +257,16 @@ def responds(status: str, body: str, *headers: str, is_kept_open: bool = False) 
     return respond
 
 
+#: Responds, and keeps the connection open.
+OK = responds("200 OK", "ok", is_kept_open=True)
+
+
+def closes_unannounced(connection: Connection, request: str) -> None:
+    """Responds as if the connection stayed open, and closes it."""
+    OK(connection, request)
+    connection.shutdown(socket.SHUT_RDWR)
+
+
 def switched(switch: threading.Event, *, on: Behaviour, off: Behaviour) -> Behaviour:
     return lambda connection, request: (on if switch.is_set() else off)(connection, request)
 

@@ -1,9 +1,8 @@
-"""Connections are reused, never for two requests at once, and never after an error."""
+"""Connections of event loops are reused, never for two requests at once, and never after an error."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import threading
 import time
@@ -16,16 +15,9 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-from servers import Connection, Misbehaving, hangs, misbehaving, responds, switched
+from servers import OK, Misbehaving, closes_unannounced, hangs, misbehaving, responds, switched
 
 from exact_limiter.connections import UNREACHABLE, Connections
-
-OK = responds("200 OK", "ok", is_kept_open=True)
-
-
-def closes_unannounced(connection: Connection, request: str) -> None:
-    OK(connection, request)
-    connection.shutdown(socket.SHUT_RDWR)
 
 
 async def closes_down_to(server: Misbehaving, connections: int) -> None:

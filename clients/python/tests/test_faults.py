@@ -148,8 +148,6 @@ def test_retries_after_a_settlement_or_release_of_another_decision_or_cost(make:
         assert len(server.requests) == 5
 
 
-# The old pool is collected with open connections.
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_does_not_reuse_a_connection_after_a_mismatched_response(make: Make) -> None:
     right, wrong = (decides({"cost": 0, "id": id}, is_kept_open=True) for id in ("x", "another"))
     with misbehaving([right, wrong, right]) as server:

@@ -65,7 +65,7 @@ def test_children_and_parent_each_get_their_own_responses(limiter: LimiterServic
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-#: All threads of the child call at once. The spy records any use of the parent's transport or loops.
+#: All threads of the child call at once. The spy records any use of the parent's connections or loops.
 THREADS_PROGRAM = """
 import asyncio, os, sys, threading, time
 from exact_limiter import AsyncLimiter, Limiter
@@ -78,7 +78,7 @@ def check(user):
     return call if kind == "Limiter" else asyncio.run(call)
 
 check("parent")
-inherited = client._transport if kind == "Limiter" else client._loops
+inherited = client._connections if kind == "Limiter" else client._loops
 begin = client._init_process_state
 begins = []
 
@@ -92,8 +92,8 @@ pid = os.fork()
 if pid == 0:
     strangers = []
     if kind == "Limiter":
-        handle = inherited.handle_request
-        inherited.handle_request = lambda request: strangers.append(request) or handle(request)
+        send = inherited.send
+        inherited.send = lambda request, seconds: strangers.append(request) or send(request, seconds)
     else:
         current = inherited.current
         inherited.current = lambda: strangers.append(1) or current()

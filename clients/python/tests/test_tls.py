@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import trustme
 from conftest import Make
 from servers import accepting
 
-from exact_limiter import AsyncLimiter, UnavailableError
+from exact_limiter import UnavailableError
 
 USER = {"user": "u_1", "ip": "203.0.113.7"}
 
@@ -77,9 +76,8 @@ def test_a_tls_error_is_an_outage(
             client.settle("chat", USER, id="x", cost=0)
 
 
-def test_unreadable_certificates_are_an_outage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Limiter reads certificates in its constructor, AsyncLimiter with its first connection."""
+def test_unreadable_certificates_are_an_outage(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Certificates are read for the first connection, not by the constructor."""
     (tmp_path / "authority.pem").write_text("no certificate")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-    limiter = AsyncLimiter("https://localhost:1", "token", deadline_seconds=0.3)
-    assert asyncio.run(limiter.consume("chat", USER)).degraded
+    assert make("https://localhost:1", deadline_seconds=0.3).consume("chat", USER).degraded

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, TypeVar
 
+import httpcore
 import httpx
 
 from .breaker import Breaker
@@ -66,7 +67,8 @@ class BaseLimiter(ABC):
         #: The policies of the FastAPI dependencies, which `ready` requires.
         self.policies: set[str] = set()
         self._authorization = {"Authorization": f"Bearer {token}"}
-        self._headers = {**self._authorization, "Content-Type": "application/json"}
+        host = {"Host": self.url.netloc.decode()}
+        self._headers = {**host, **self._authorization, "Content-Type": "application/json"}
         self._logged_at: dict[tuple[str, str, str], float] = {}
         self._init_process_state()
         self._pid = os.getpid()
@@ -138,14 +140,30 @@ class BaseLimiter(ABC):
         return self._exchange(call, read)
 
     def _request(self, call: Call, attempt: int, **timeouts: float) -> httpx.Request:
-        headers = self._headers
+        return httpx.Request(
+            call.method,
+            self._url_of(call.path),
+            headers=self._headers_of(call, attempt),
+            content=call.body,
+            extensions={"timeout": timeouts},
+        )
+
+    def _core_request(self, call: Call, attempt: int) -> httpcore.Request:
+        """The same request for httpcore, made in a third of the time."""
+        request = httpcore.Request(call.method, _core_url(self.url, call.path), content=call.body)
+        # Set afterwards: the constructor's checks take as long as the rest of it.
+        request.headers = [(name.encode(), value.encode()) for name, value in self._headers_of(call, attempt).items()]
+        if call.body:
+            request.headers.append((b"Content-Length", b"%d" % len(call.body)))
+        return request
+
+    def _headers_of(self, call: Call, attempt: int) -> dict[str, str]:
+        headers = self._headers.copy()
         if call.idempotency_key is not None:
-            headers = {**headers, "Idempotency-Key": f'"{call.idempotency_key}"'}
+            headers["Idempotency-Key"] = f'"{call.idempotency_key}"'
         if call.has_new_key:
             headers["Idempotency-Attempt"] = str(attempt)
-        return httpx.Request(
-            call.method, self._url_of(call.path), headers=headers, content=call.body, extensions={"timeout": timeouts}
-        )
+        return headers
 
     def _url_of(self, path: str) -> httpx.URL:
         return _with_path(self.url, path)
@@ -239,3 +257,9 @@ def _read_url(text: str) -> httpx.URL:
 def _with_path(url: httpx.URL, path: str) -> httpx.URL:
     """Cached: this is a large part of a request's cost. The path is encoded already, so `%2F` stays as it is."""
     return url.copy_with(raw_path=url.raw_path.rstrip(b"/") + path.encode())
+
+
+@functools.lru_cache(maxsize=256)
+def _core_url(url: httpx.URL, path: str) -> httpcore.URL:
+    url = _with_path(url, path)
+    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 #: The headers that a backend passes on to its own client.
-_PASSED_ON = ("RateLimit", "RateLimit-Policy", "Retry-After")
+PASSED_ON = ("RateLimit", "RateLimit-Policy", "Retry-After")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def read_decision(body: Mapping[str, Any], headers: Mapping[str, str]) -> Decisi
             "degraded": _flag(body["degraded"]),
             "retry_after_seconds": None if allowed else _number(wait),
             "limits": _read_limits(body),
-            "headers": {name: headers[name] for name in _PASSED_ON if name in headers},
+            "headers": {name: headers[name] for name in PASSED_ON if name in headers},
             "body": body,
             "shadow": _flag(body.get("shadow", False)),
             "would_deny": _flag(body.get("would_deny", False)),

@@ -15,6 +15,7 @@ import httpx
 from . import calls
 from .base import DEFAULT_DEADLINE_SECONDS, MAX_CONNECTIONS, BaseLimiter, OnError, seconds_to_next_probe
 from .calls import Layer
+from .connections import UNREACHABLE, ThreadConnections, read_within
 from .decision import Decision, Release, Settlement
 from .errors import LimiterError
 from .exchange import Exchange, Outcome, Pause, Send
@@ -40,7 +41,7 @@ class Limiter(BaseLimiter):
         on_error: OnError = "deny",
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._given_transport = transport
+        self._transport = transport
         super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
 
     def ready(self, *policies: str, inline: bool = False) -> None:
@@ -95,7 +96,9 @@ class Limiter(BaseLimiter):
         """Closes the connections."""
         self._renew_after_fork()
         self._is_closed.set()
-        self._transport.close()
+        self._connections.invalidate()
+        if self._transport is not None:
+            self._transport.close()
 
     def __enter__(self) -> Limiter:
         return self
@@ -107,7 +110,7 @@ class Limiter(BaseLimiter):
 
     def _init_process_state(self) -> None:
         super()._init_process_state()
-        self._transport = self._given_transport or _new_transport()
+        self._connections = ThreadConnections(MAX_CONNECTIONS)
         self._probing: threading.Thread | None = None
         self._probing_lock = threading.Lock()
         self._is_closed = threading.Event()
@@ -127,30 +130,25 @@ class Limiter(BaseLimiter):
             return None
         try:
             return self._send(step)
-        except (httpx.RequestError, OSError) as error:
+        except (httpx.RequestError, *UNREACHABLE) as error:
             return error
 
     def _send(self, send: Send) -> Response:
         seconds = send.timeout_seconds
+        if self._transport is None:
+            return self._connections.send(self._core_request(send.call, send.attempt), seconds)
         ends_at = time.monotonic() + seconds
         request = self._request(send.call, send.attempt, connect=seconds, read=seconds, write=seconds, pool=seconds)
         response = self._transport.handle_request(request)
         try:
             if response.is_stream_consumed:
                 return Response(response.status_code, response.headers, response.content)
-            content = bytearray()
-            for chunk in response.iter_raw():
-                content += chunk
-                if time.monotonic() > ends_at:
-                    raise httpx.ReadTimeout("the response's body takes longer than the attempt may")
-            return Response(response.status_code, response.headers, bytes(content))
+            return Response(response.status_code, response.headers, read_within(ends_at, response.iter_raw()))
         finally:
             response.close()
 
     def _invalidate_connections(self) -> None:
-        if self._given_transport is None:
-            # The old transport is collected once no thread has a request in flight on it.
-            self._transport = _new_transport()
+        self._connections.invalidate()
 
     def _is_probing(self) -> bool:
         return self._probing is not None and self._probing.is_alive()
@@ -166,11 +164,6 @@ class Limiter(BaseLimiter):
                 daemon=True,
             )
             self._probing.start()
-
-
-def _new_transport() -> httpx.BaseTransport:
-    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS)
-    return httpx.HTTPTransport(limits=limits)
 
 
 def _probe_until_answered(reference: weakref.ref[Limiter], is_closed: threading.Event) -> None:
