@@ -91,7 +91,7 @@ export class Pages {
     const page = this.#pageForNext(retention);
     page.append(event, untilMs);
     this.#tail = page;
-    this.#hasChanged(page);
+    this.#markChanged(page);
     this.#index.add(this.#tailSerial, event);
     // Events of one instant are kept equally long, whatever their pages.
     for (const sealed of this.#sealed.newestFirst()) {
@@ -225,11 +225,11 @@ export class Pages {
     assert(old !== undefined, "a page to rewrite is a page of this key");
     const page = new Page(slot, old, events);
     if (slot === this.#tail?.slot) this.#tail = page;
-    this.#hasChanged(page);
+    this.#markChanged(page);
   }
 
-  /** The page differs from its row. It may take the place of another page that did. */
-  #hasChanged(page: Page): void {
+  /** The page differs from its row from now on. It may take the place of another page that did. */
+  #markChanged(page: Page): void {
     const i = this.#changed.findIndex(({ slot }) => slot === page.slot);
     if (i < 0) this.#changed.push(page);
     else this.#changed[i] = page;
