@@ -88,8 +88,8 @@ describe("concurrent events", () => {
       const page = JSON.parse(String(storage.sql.exec("SELECT events FROM pages_v1").one().events));
       expect(page.events).toEqual([
         [0, 0, 2, "a", "s", ["a"]],
-        [0, 0, 2, "b", "s", ["a"], 2, 1],
-        [0, 0, 1, "c", "s", ["a"], 2],
+        [0, 0, 2, "b", "", ["a"], 2, 1],
+        [0, 0, 1, "c", "", ["a"], 2],
       ]);
     });
   });
