@@ -5,7 +5,7 @@ import { MOST_LEAVINGS, type Standing } from "./standing";
 /** An event as a counter sees it. */
 export interface LoggedEvent {
   readonly atMs: number;
-  /** 0 if it was settled so. The event stays in the log, and what it retains stays with it. */
+  /** 0 if it was settled at 0. The event stays in the log, with its retention. */
   readonly cost: number;
   /** It no longer takes a place in a concurrent limit. */
   readonly released: boolean;
@@ -94,17 +94,17 @@ export class EventLog {
     const head = this.#head(limit.windowMs, nowMs, sparedFromMs);
     const used = at(sums, this.size) - at(sums, head);
     const excess = used + weight - limit.max;
-    // An event that counted from now on would leave then.
-    const leavesInMs = limit.windowMs - nowMs;
+    // An event of `atMs` leaves the window in `atMs + offsetMs`.
+    const offsetMs = limit.windowMs - nowMs;
     return {
       used,
-      fitsInMs: excess > 0 ? at(this.#atMs, leaving(sums, head, excess)) + leavesInMs : 0,
-      freesInMs: used > 0 ? at(this.#atMs, leaving(sums, head, 1)) + leavesInMs : 0,
-      resetsInMs: used > 0 ? at(this.#atMs, leaving(sums, head, used)) + leavesInMs : 0,
+      fitsInMs: excess > 0 ? at(this.#atMs, leaving(sums, head, excess)) + offsetMs : 0,
+      freesInMs: used > 0 ? at(this.#atMs, leaving(sums, head, 1)) + offsetMs : 0,
+      resetsInMs: used > 0 ? at(this.#atMs, leaving(sums, head, used)) + offsetMs : 0,
     };
   }
 
-  /** Whether a limit admits `cost` now. The same as a `standing` that fits in 0 ms, for less. */
+  /** Whether a limit admits `cost` now. Cheaper than a `standing`. Only for counters without an override. */
   admits(limit: Limit, cost: number, nowMs: number): boolean {
     const sums = this.#sumsOf(limit);
     const head = this.#head(limit.windowMs, nowMs);
@@ -200,7 +200,7 @@ function weightOf({ kind, max, windowMs }: Limit, cost: number): number {
 /** The first event, from `head` on, with which at least `weight` has left. Requires that much weight in the log. */
 function leaving(sums: readonly number[], head: number, weight: number): number {
   const last = sums.length - 2;
-  // Everything has left only with the newest event, mostly.
+  // A shortcut: `resetsInMs` asks for everything, which leaves with the newest event unless that weighs 0.
   if (at(sums, last) - at(sums, head) < weight) return last;
   // Weights are whole numbers.
   return firstAbove(at(sums, head) + weight - 1, sums, head + 1, last) - 1;

@@ -49,6 +49,7 @@ function withoutLimits(body: unknown): unknown {
 
 async function replyTo(item: unknown, config: Config, limiter: Limiter, waitUntil: WaitUntil): Promise<Reply> {
   try {
+    // Read without a copy: most calls of a batch are consumes.
     if (isRecord(item) && item.op === "consume")
       return consumeReply(await limiter.consume(readConsumeInBatch(item, config), waitUntil), bodyOf);
     const { op, ...request } = objectIn(item);

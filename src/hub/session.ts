@@ -54,7 +54,7 @@ export class Session {
       throw new Problem(
         503,
         "Service Unavailable",
-        `The session has more than ${MOST_UNANSWERED} unanswered requests. Send this message again when some are answered.`,
+        `The session may have ${MOST_UNANSWERED} unanswered requests. Send this message again when some are answered.`,
       );
     this.#unansweredIds.add(id);
     this.#unanswered += length;
@@ -98,7 +98,7 @@ function read(message: string | ArrayBuffer): unknown {
 
 function isTooLong(message: string | ArrayBuffer): boolean {
   if (typeof message !== "string") return message.byteLength > LONGEST_BATCH_BYTES;
-  // A character has at most three bytes of UTF-8, so most messages need not be encoded.
+  // A UTF-16 code unit takes at most three bytes of UTF-8, so most messages need not be encoded.
   if (message.length * 3 <= LONGEST_BATCH_BYTES) return false;
   return message.length > LONGEST_BATCH_BYTES || utf8.encode(message).length > LONGEST_BATCH_BYTES;
 }

@@ -140,7 +140,7 @@ export class Account {
     this.#pages.change(located, next);
   }
 
-  /** Removes an event from the logs and not from storage, so that a check sees how the counters stand without it. */
+  /** Removes an event from the logs only. A charge looks whether it fits without the event, and then records it again. */
   removeFromLogs({ atMs, cost, released, charged }: CountedEvent): void {
     const { policy, layers, retainMs } = charged;
     for (const layer of layers) this.#logOf(policy, layer).remove({ atMs, cost, released, retainMs });
@@ -157,8 +157,8 @@ export class Account {
   }
 
   /**
-   * For each counter: how many events count in its window, and the newest `most` of them, newest first. Memory holds no
-   * ids, so this reads the stored pages, once for all counters.
+   * For each counter: how many events count in its window, and the newest `most` of them, newest first. The logs hold no
+   * ids, so this reads the pages, once for all counters.
    */
   events(counters: readonly CounterWindow[], most: number, nowMs: number): { total: number; events: StoredEvent[] }[] {
     const found = counters.map(({ policy, layer, windowMs }) => {
@@ -171,6 +171,7 @@ export class Account {
         if (policy !== charged.policy || !charged.layers.includes(layer) || atMs < fromMs) continue;
         counter.total += 1;
         events.push({ id, atMs, cost, ...(admittedCost !== cost && { admittedCost }) });
+        // Trims in bulk, so that an event is moved O(1) times.
         if (events.length > 2 * most + 100) events.splice(0, events.length - most);
       }
     return found.map(({ total, events }) => ({ total, events: most > 0 ? events.slice(-most).reverse() : [] }));

@@ -61,7 +61,7 @@ export class EventIndex {
     const serials: number[] = [];
     // Ends at a free place, and there always is one.
     for (let i = this.#placeOf(hash); this.#serialAt(i) !== 0; i = this.#nextPlace(i))
-      if (this.#entries[i] === hash && this.#isLive(this.#serialAt(i))) serials.push(this.#serialAt(i));
+      if (this.#entries[i] === hash && this.#isInUse(this.#serialAt(i))) serials.push(this.#serialAt(i));
     return serials.sort((a, b) => b - a);
   }
 
@@ -79,18 +79,18 @@ export class EventIndex {
   #rebuild(): void {
     const old = this.#entries;
     let live = 0;
-    for (let i = 0; i < old.length; i += NUMBERS_AN_ENTRY) if (this.#isLive(old[i + 1] as number)) live++;
+    for (let i = 0; i < old.length; i += NUMBERS_AN_ENTRY) if (this.#isInUse(old[i + 1] as number)) live++;
     let places = FEWEST_PLACES;
     while (places < 2 * (live + 1)) places *= 2;
     this.#entries = new Uint32Array(NUMBERS_AN_ENTRY * places);
     this.#taken = 0;
     for (let i = 0; i < old.length; i += NUMBERS_AN_ENTRY) {
       const serial = old[i + 1] as number;
-      if (this.#isLive(serial)) this.#put(old[i] as number, serial);
+      if (this.#isInUse(serial)) this.#put(old[i] as number, serial);
     }
   }
 
-  #isLive(serial: number): boolean {
+  #isInUse(serial: number): boolean {
     return serial !== 0 && serial !== NO_PAGE && this.exists(serial);
   }
 

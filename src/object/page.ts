@@ -140,7 +140,7 @@ export class Page {
     if (!isAppend) return { ...row, appended: undefined, text: this.toText() };
     const length = this.#head().length + stored.length + "]}".length;
     const page = this;
-    // Most appends are stored without the whole text.
+    // Lazy: most appends are stored without the whole text. Read it before the page changes again.
     return {
       ...row,
       appended: { length, events },

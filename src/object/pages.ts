@@ -36,8 +36,8 @@ export interface Retention {
  */
 export class Pages {
   /**
-   * When the newest event was admitted, even if it was removed since. Decisions about this key must not be made at an earlier
-   * time: a page that had expired by then, and would count before it, may be overwritten.
+   * When the newest event was admitted, even if it was removed since. Decisions about this key must not be made at an
+   * earlier time: events that counted then may be gone, since a new page takes the slot of an expired one.
    */
   readonly newestMs: number;
   /** In the order of their times. */

@@ -31,7 +31,7 @@ export class CachedObjects implements Objects {
   consume(question: ConsumeQuestion, options: ConsumeOptions): Promise<ConsumeVerdict> {
     const recalled = this.#recall(question, options);
     if (recalled === "revalidating" && !this.batch) return this.#consumeLater(question, options);
-    // No await before a call of a batch asks: it joins the order of the batch then, and the next call looks there.
+    // In a batch, no await before this: the call must have joined the order of the batch when the next call looks there.
     return this.#consume(question, options, recalled);
   }
 

@@ -5,7 +5,7 @@ import type { DecidingStub, ObjectNamespace } from "./binding";
 import { NotSentError, type ObjectCalls, sendCalls, verdictIn } from "./calls";
 import { DeadlineError, type Timing } from "./deadline";
 
-/** How many calls may wait for an object, however fast or slow it is. */
+/** Bounds of how many calls may wait for an object. Between them its speed decides. */
 const MOST_WAITING = 10_000;
 const FEWEST_WAITING = 10;
 
@@ -38,7 +38,7 @@ export class CallQueue {
   constructor(
     private readonly send: Send,
     private readonly timing: Timing,
-    /** Runs work within a turn, once the decisions that were just answered have asked their next questions. */
+    /** Runs work soon: first the decisions that were just answered ask their next questions, which then go in the same message. */
     private readonly soon: (work: () => void) => void,
     /** Called when nothing is in flight and nothing waits. */
     private readonly onIdle: () => void,
@@ -91,9 +91,9 @@ export class CallQueue {
   }
 
   /**
-   * Lets only as many calls wait as the object answers in half of the time that a message has. An object that is asked for
-   * more refuses the rest at once: if all of them waited, each would be sent when its deadline is near, and the object would
-   * decide only what nobody waits for.
+   * Lets only as many calls wait as the object answers in half of a message's deadline. The rest is refused at once. If all
+   * waited, each would be sent shortly before its deadline, and the object would decide for callers that have given up.
+   * Each message that takes less than half raises the bound by a quarter, also one that fails. An idle queue forgets it.
    */
   #limitWaiting(calls: number, tookMs: number, hadMs: number): void {
     const most = tookMs > hadMs / 2 ? (calls * hadMs) / 2 / tookMs : 1.25 * this.#mostWaiting;
@@ -152,7 +152,7 @@ function rollbacksFirst(a: QueuedCall, b: QueuedCall): number {
 export class CallQueues {
   readonly #queues = new Map<string, CallQueue>();
   #batches = 0;
-  /** What waits for the end of the turn in which the decisions of a batch begin. */
+  /** Sends that wait until all decisions of a batch have begun. Undefined if no batch is beginning. */
   #beginning: (() => void)[] | undefined;
 
   constructor(
@@ -167,7 +167,10 @@ export class CallQueues {
     return (position) => this.#at(first + position);
   }
 
-  /** Begins the decisions of a batch. What they ask first is sent together, at once: all of them have asked then. */
+  /**
+   * Begins the decisions of a batch, and then sends what they asked, one message an object. Requires that a decision asks
+   * before its first `await`. A later question goes with a later message.
+   */
   begin<T>(decisions: () => T): T {
     const sends: (() => void)[] = [];
     this.#beginning = sends;

@@ -3,8 +3,9 @@ import { MOST_LEAVINGS, type Standing, standingAfter } from "../core/standing";
 import type { ObjectVerdict, Question } from "../object/protocol";
 import { keysOf } from "./objects";
 
-/** About how much memory the cache takes at most, and how many costs of a question it holds. The oldest go first. */
+/** About how much memory the cache takes at most. The oldest questions go first. */
 const MOST_BYTES = 8 * 1_048_576;
+/** How many costs of a question are cached. One more clears the others. */
 const MOST_COSTS = 8;
 
 /** A denial, and when it was asked for and answered. The object decided somewhere between. */

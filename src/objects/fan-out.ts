@@ -73,6 +73,7 @@ export class FanOut implements Objects {
    * returns. A denial stands even if another object is unreachable. The verdict then has no standings of that object.
    */
   async consume(question: ConsumeQuestion, { waitUntil, isLikelyDenied }: ConsumeOptions): Promise<ConsumeVerdict> {
+    // A check writes nothing. A charge that is denied elsewhere writes twice: the event and its rollback.
     if (isLikelyDenied) {
       const { policy, cost, counters, cacheMs } = question;
       const checked = await this.check({ policy, cost, counters, cacheMs });
@@ -141,7 +142,7 @@ export class FanOut implements Objects {
     const verdicts = first.map((verdict, i) => (secondRound[i] ? second[i] : verdict));
     if (!conflicts && verdicts.every((verdict) => verdict?.allowed)) {
       const joined = joinCharges(parts, verdicts);
-      // A replay too: a later layer knows the id from a decision in which the first layer took no part.
+      // Also a replay: only a later layer knows the id, from a decision before the first layer was live.
       return { ...joined, replayed: joined.replayed || (recognition === "torn" && !held[0]) };
     }
 

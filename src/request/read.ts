@@ -44,22 +44,22 @@ export interface Idempotency {
  * @throws Refusal: `invalid` with all mistakes, else `unknown-policy`, else `never-fits`.
  */
 export function readCheck(input: unknown, config: ReadConfig): ValidRequest {
-  const { request, policy, counters, shadow, identity } = read(decisionBeside(NONE), input, config);
+  const { request, policy, counters, shadow, identity } = read(decisionWith(NONE), input, config);
   return requireAdmissible({ policy, cost: request.cost ?? 1, counters, shadow, identity });
 }
 
 /**
- * Reads a consume. Its id is the idempotency key, or a new id.
+ * Reads a consume. Its id is the idempotency key, or a new id. `otherFields` are fields that the caller of this has read.
  * @throws Refusal like `readCheck`.
  */
 export function readConsume(
   input: unknown,
   idempotency: Idempotency,
   config: ReadConfig,
-  beside: readonly string[] = NONE,
+  otherFields: readonly string[] = NONE,
 ): ValidConsume {
   const { mistakes, id, isNew } = idOf(idempotency);
-  const common = read(decisionBeside(beside), input, config, mistakes);
+  const common = read(decisionWith(otherFields), input, config, mistakes);
   const { request, policy, counters, shadow, identity } = common;
   // Nobody can have used an id that the service has just made.
   const aliases = idempotency.key === undefined ? NONE : aliasesOf(common, config);
@@ -87,9 +87,9 @@ const KEY_FIELDS = ["idempotency_key", "attempt"];
 const KEY_FIELDS_AND_OP = [...KEY_FIELDS, "op"];
 
 /** Reads a consume that has its idempotency key as a field: over RPC. */
-export function readConsumeWithKey(input: unknown, config: ReadConfig, beside = KEY_FIELDS): ValidConsume {
+export function readConsumeWithKey(input: unknown, config: ReadConfig, otherFields = KEY_FIELDS): ValidConsume {
   const { idempotency_key: key, attempt } = objectIn(input);
-  return readConsume(input, { key, attempt }, config, beside);
+  return readConsume(input, { key, attempt }, config, otherFields);
 }
 
 /** The same in a batch, where the consume has its `op` as a field too. */
@@ -136,12 +136,12 @@ const bySchema =
     readBySchema(schema, input, found);
 
 /** Reads a decision request that may have other fields, which were read already. */
-const decisionBeside =
-  (beside: readonly string[]): ReadFields<DecisionFields> =>
+const decisionWith =
+  (otherFields: readonly string[]): ReadFields<DecisionFields> =>
   (input, found) => {
     const { before, further } = found;
-    if (before.length === 0 && further.length === 0 && isDecisionRequest(input, beside)) return input;
-    const fields = Object.entries(input).filter(([name]) => !beside.includes(name));
+    if (before.length === 0 && further.length === 0 && isDecisionRequest(input, otherFields)) return input;
+    const fields = Object.entries(input).filter(([name]) => !otherFields.includes(name));
     return readBySchema(decisionRequest, Object.fromEntries(fields), found);
   };
 

@@ -105,7 +105,10 @@ export function mistakeInKey(key: string, ipv6PrefixBits: number): string | unde
   return normal.value === value ? undefined : `must be in its normal form, ${attribute}:${normal.value}`;
 }
 
-/** By prefix, attribute and value. Cached, since the same callers come again and again. Their values are at most 256 bytes long. */
+/**
+ * By prefix, attribute and value. Cached, since the same callers come again and again. Values are cached with their mistakes.
+ * The cache is emptied when it is full.
+ */
 const readValues = new Map<number, Map<string, Map<string, ReadValue>>>();
 const MOST_READ_VALUES = 8_192;
 let readValueCount = 0;
@@ -124,7 +127,7 @@ function readValue(
   if (cached) return cached;
   const normal = normalValue(attribute, value, ipv6PrefixBits);
   const read = normal.ok ? new Key(`${attribute}:${normal.value}`) : normal;
-  // A value that was trimmed may hold all of the text that it was cut out of in memory.
+  // V8 keeps a long text in memory while a part of it, such as the trimmed value, is in use. So only short texts are cached.
   if (given.length <= LONGEST_VALUE_BYTES) keepValue(ipv6PrefixBits, attribute, value, read);
   return read;
 }

@@ -82,7 +82,7 @@ class Connections(httpx.AsyncBaseTransport):
                     await connection.aclose()
                 raise
             if not connection.is_idle():
-                pass
+                pass  # httpcore has closed it.
             elif connection in self._valid:
                 self._idle.append(connection)
             else:
@@ -92,7 +92,7 @@ class Connections(httpx.AsyncBaseTransport):
         return httpx.Response(response.status, headers=response.headers, content=content)
 
     def invalidate(self) -> None:
-        """Keeps all open connections from being used again: a response on one of them was about another request."""
+        """Keeps all open connections from being used again: one of them has answered another request than was sent."""
         self._valid.clear()
 
     def ssl_context(self) -> ssl.SSLContext:
@@ -122,9 +122,9 @@ _Idle = list[tuple[httpcore.HTTPConnection, float]]
 
 class ThreadConnections:
     """
-    Replaces `httpx.HTTPTransport` in the same way. For each request, its pool asks every connection about every other
-    one: with 64 threads, that was most of a decision's cost. This pool takes httpcore's requests, since httpx's take
-    longer to make. Raises httpcore's errors.
+    Replaces `httpx.HTTPTransport`. For each request, its pool takes time that grows with the square of the connections:
+    with 64 threads, that was most of a decision's cost. `invalidate` replaces the list of idle connections, so one lock
+    guards everything. Takes httpcore's requests, since httpx's take longer to make. Raises httpcore's errors.
     """
 
     def __init__(self, max_connections: int) -> None:
@@ -182,15 +182,15 @@ class ThreadConnections:
         )
 
     def _give_back(self, connection: httpcore.HTTPConnection, idle: _Idle) -> None:
-        unused = connection
+        to_close = connection
         with self._lock:
             if idle is self._idle and connection.is_idle():
                 now = time.monotonic()
                 idle.append((connection, now))
                 if now - idle[0][1] <= _IDLE_SECONDS:
                     return
-                unused, _ = idle.pop(0)
-        unused.close()
+                to_close, _ = idle.pop(0)
+        to_close.close()
 
 
 class _Backend(httpcore.SyncBackend):
@@ -203,8 +203,8 @@ _BACKEND = _Backend()
 
 class _Stream(httpcore.NetworkStream):
     """
-    Sends the head and the body of a request together: a system call releases the interpreter's lock, and the thread
-    then queues for it again behind all the others.
+    Keeps what is written until the next read, so that head and body go in one system call. Each call releases the
+    interpreter's lock, and the thread then queues for it behind all others. HTTP/1.1 reads after each request.
     """
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
