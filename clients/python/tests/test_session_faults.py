@@ -266,6 +266,26 @@ def test_a_session_that_leaves_a_message_unanswered_is_replaced() -> None:
     run([hangs, *[allows] * 10_000], test, deadline_seconds=1)
 
 
+def test_each_request_ends_at_its_own_timeout_in_whatever_order_they_were_made() -> None:
+    async def test(client: AsyncLimiter, _server: Misbehaving) -> None:
+        await client.consume("chat", USER)
+        opened = client._loops.current().session
+        assert opened is not None
+        ended: list[float] = []
+
+        async def ask(timeout_seconds: float) -> None:
+            began = time.monotonic()
+            assert isinstance(await opened.ask(b"{}", timeout_seconds), TimeoutError)
+            assert time.monotonic() - began > timeout_seconds - 0.01
+            ended.append(timeout_seconds)
+
+        await asyncio.gather(ask(0.9), ask(0.3), ask(0.6))
+        assert ended == [0.3, 0.6, 0.9]
+
+    # Something arrives after each message, so the connection counts as alive.
+    run([allows, in_session(lambda connection, _: connection.send_text(b"pong"))], test)
+
+
 def test_a_session_without_a_pong_is_replaced() -> None:
     async def test(client: AsyncLimiter, server: Misbehaving) -> None:
         server.answers_pings = False

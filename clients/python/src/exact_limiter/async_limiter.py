@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
@@ -186,16 +186,15 @@ class AsyncLimiter(BaseLimiter):
                 return cast(T, stop.value)
             outcome = await self._perform(step)
 
-    async def _perform(self, step: Send | Pause) -> Outcome:
+    def _perform(self, step: Send | Pause) -> Awaitable[Outcome]:
         if isinstance(step, Pause):
-            await anyio.sleep(step.seconds)
-            return None
+            return anyio.sleep(step.seconds)
         session = self._loops.current().session
         if session is not None and (request := messages.request_of(step.call, step.attempt)) is not None:
-            return await self._ask(session, request, step)
+            return self._ask(session, request, step)
         if self._transport == "session" and running_loop() is None:
             raise RuntimeError('transport="session" needs asyncio')
-        return await self._send_within(step.timeout_seconds, step)
+        return self._send_within(step.timeout_seconds, step)
 
     async def _ask(self, session: Session, request: bytes, step: Send) -> Outcome:
         """Sends the call over the session, or over HTTP if there is none."""

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -117,8 +118,8 @@ _NO_KEY: _Key = (None, False)
 def _call(op: str, policy: str, subject: Subject, key: _Key = _NO_KEY, **fields: str | int) -> Call:
     texts = texts_of(subject)
     body = _encode({"policy": policy, "subject": texts, **fields})
-    repeated = _repeated(fields)
-    return Call("POST", f"/v1/{op}", body, *key, policy=policy, subject=texts, is_key=is_key_of(texts), **repeated)
+    is_key, repeated = partial(is_key_of, texts), _repeated(fields)
+    return Call("POST", f"/v1/{op}", body, *key, policy=policy, subject=texts, is_key=is_key, **repeated)
 
 
 def _inline_call(op: str, layers: Sequence[Layer], key: _Key = _NO_KEY, **fields: str | int) -> Call:

@@ -13,6 +13,7 @@ The dependency never blocks the event loop, and needs only the request.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,7 +22,6 @@ from typing import TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
-from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,18 +35,28 @@ _log = logging.getLogger("exact_limiter")
 
 T = TypeVar("T")
 
-#: The middleware puts an `_Installed` into the scope under this key.
+#: The middleware puts an `_Answer` into the scope under this key.
 _SCOPE_KEY = "exact_limiter.installed"
 
 #: The attributes that come from the visitor, by their pointers.
 _VISITORS = {"/subject/user": "user", "/subject/ip": "ip"}
 
 
-@dataclass(frozen=True)
-class _Installed:
-    app: object
-    #: Added to the response.
-    headers: list[tuple[str, str]]
+class _Answer:
+    """Sends a response with the headers of its decisions. Not a closure, which takes more objects for each request."""
+
+    __slots__ = ("_send", "app", "headers")
+
+    def __init__(self, app: object, send: Send) -> None:
+        self.app = app
+        self.headers: list[tuple[str, str]] = []
+        self._send = send
+
+    def __call__(self, message: Message) -> Awaitable[None]:
+        if self.headers and message["type"] == "http.response.start":
+            added = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers]
+            message["headers"] = [*message.get("headers", ()), *added]
+        return self._send(message)
 
 
 class RateLimited(HTTPException):
@@ -137,10 +147,6 @@ async def user_from_header(request: Request) -> str | None:
         return value
 
 
-async def _no_attributes() -> Mapping[str, str | None]:
-    return {}
-
-
 class RateLimit:
     """
     Makes dependencies that admit a request, or reply 429 with `retry_after_seconds`, `Retry-After` and the `RateLimit`
@@ -183,7 +189,7 @@ class RateLimit:
         *,
         cost: int = 1,
         user: Callable[..., Id | Awaitable[Id | None] | None] = user_from_header,
-        attributes: Callable[..., Mapping[str, Id | None] | Awaitable[Mapping[str, Id | None]]] = _no_attributes,
+        attributes: Callable[..., Mapping[str, Id | None] | Awaitable[Mapping[str, Id | None]]] | None = None,
     ) -> Callable[..., Awaitable[Charge]]:
         """
         Makes a dependency that consumes `cost` of the policy. `user` and `attributes` are dependencies of your own,
@@ -192,45 +198,44 @@ class RateLimit:
         route uses it twice.
         """
         self.limiter.policies.add(policy)
-        sources = {"user": user, "attributes": attributes}
 
-        async def limited(
-            request: Request,
-            user: object = Depends(user),
-            attributes: object = Depends(attributes),
-        ) -> Charge:
-            if not isinstance(attributes, Mapping):
-                name = _name(sources["attributes"])
-                raise TypeError(f"{name} must return a mapping, not {type(attributes).__name__}")
+        def subject_of(request: Request, user_value: object, others: object) -> dict[str, str | None]:
+            if not isinstance(others, Mapping):
+                raise TypeError(f"{_name(attributes)} must return a mapping, not {type(others).__name__}")
             try:
-                subject: dict[str, str | None] = {
-                    **{name: _text(value, sources["attributes"], policy, name) for name, value in attributes.items()},
-                    "user": _text(user, sources["user"], policy, "user"),
+                return {
+                    **{name: _text(value, attributes, policy, name) for name, value in others.items()},
+                    "user": _text(user_value, user, policy, "user"),
                     "ip": client_address(request, self.trusted_proxies),
                 }
             except InvalidRequestError as error:
-                raise self._refusal(policy, {"user": user}, error) from error
-            return Charge(await self._admitted(request, policy, subject, cost), self.limiter, subject)
+                raise self._refusal(policy, {"user": user_value}, error) from error
 
-        return limited
+        # Two dependencies: one that returns no attributes would be a large part of a request's cost.
+        async def limited(request: Request, user: object = Depends(user)) -> Charge:
+            return await self._charge(request, policy, subject_of(request, user, {}), cost)
 
-    async def _admitted(self, request: Request, policy: str, subject: Mapping[str, str | None], cost: int) -> Decision:
-        installed: _Installed | None = request.scope.get(_SCOPE_KEY)
+        async def limited_by_attributes(
+            request: Request, user: object = Depends(user), attributes: object = Depends(attributes)
+        ) -> Charge:
+            return await self._charge(request, policy, subject_of(request, user, attributes), cost)
+
+        return limited if attributes is None else limited_by_attributes
+
+    async def _charge(self, request: Request, policy: str, subject: Mapping[str, str | None], cost: int) -> Charge:
+        answer: _Answer | None = request.scope.get(_SCOPE_KEY)
         # A mounted application handles exceptions by itself, so the handler of the outer one never sees a denial.
-        if installed is None or installed.app is not request.app:
+        if answer is None or answer.app is not request.app:
             raise RuntimeError("The application has no rate limits installed: call rate_limit.install(app).")
-        decision = await self._decide(policy, subject, cost)
+        try:
+            decision = await self.limiter.consume(policy, subject, cost=cost)
+        except InvalidRequestError as error:
+            raise self._refusal(policy, subject, error) from error
         if not decision.allowed:
             headers = {} if decision.is_banned else decision.headers
             raise RateLimited(503 if decision.degraded else 429, self.public_body(decision), headers, decision)
-        installed.headers.extend(decision.headers.items())
-        return decision
-
-    async def _decide(self, policy: str, subject: Mapping[str, str | None], cost: int) -> Decision:
-        try:
-            return await self.limiter.consume(policy, subject, cost=cost)
-        except InvalidRequestError as error:
-            raise self._refusal(policy, subject, error) from error
+        answer.headers.extend(decision.headers.items())
+        return Charge(decision, self.limiter, subject)
 
     def _refusal(self, policy: str, subject: Mapping[str, object], error: InvalidRequestError) -> RateLimited:
         """A refused request never passes. The visitor sees their own mistakes; all others go to the log."""
@@ -248,13 +253,14 @@ def _refused(status: int, title: str, detail: str) -> RateLimited:
     return RateLimited(status, {"type": "about:blank", "title": title, "status": status, "detail": detail}, {})
 
 
-def _text(value: object, dependency: Callable[..., object], policy: str, attribute: str) -> str | None:
+def _text(value: object, dependency: object, policy: str, attribute: str) -> str | None:
     """
     An attribute as text. Raises TypeError, which names the dependency, and InvalidRequestError for half a surrogate
     pair.
     """
-    if value is None:
-        return None
+    # Most attributes are plain text, for which no error message need be made.
+    if value is None or (type(value) is str and value.isascii()):
+        return value
     try:
         return text_of(value, f'the value that {_name(dependency)} returns to rate_limit("{policy}") as "{attribute}"')
     except ValueError as error:
@@ -263,7 +269,7 @@ def _text(value: object, dependency: Callable[..., object], policy: str, attribu
         raise InvalidRequestError(400, "The request has a mistake.", [mistake]) from error
 
 
-def _name(dependency: Callable[..., object]) -> str:
+def _name(dependency: object) -> str:
     return str(getattr(dependency, "__qualname__", repr(dependency)))
 
 
@@ -281,6 +287,7 @@ def client_address(connection: HTTPConnection, trusted_proxies: int) -> str:
     return _address(connection.client.host if connection.client else "") or "127.0.0.1"
 
 
+@functools.lru_cache(maxsize=1024)
 def _address(text: str) -> str | None:
     """Removes the port, brackets and zone that some proxies write. None unless the rest is an address."""
     text = text.strip()
@@ -307,15 +314,16 @@ class _Middleware:
         self.limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        installed = _Installed(scope.get("app"), [])
-        scope[_SCOPE_KEY] = installed
+        if scope["type"] == "lifespan":
+            send = self._opening_and_closing(send)
+        scope[_SCOPE_KEY] = answer = _Answer(scope.get("app"), send)
+        await self.app(scope, receive, answer)
+
+    def _opening_and_closing(self, send: Send) -> Send:
+        """Reports whether the limiter is ready once the application has started, and closes the client at its end."""
         readiness: asyncio.Task[None] | None = None
 
-        async def send_with_headers(message: Message) -> None:
-            if installed.headers and message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in installed.headers:
-                    headers.append(name, value)
+        async def send_and_follow(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete" and running_loop() is not None:
                 nonlocal readiness
                 readiness = asyncio.create_task(self._report_readiness())
@@ -326,7 +334,7 @@ class _Middleware:
                 await self.limiter.aclose()
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        return send_and_follow
 
     async def _report_readiness(self) -> None:
         try:

@@ -6,7 +6,7 @@ import functools
 import ipaddress
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
 #: A name of somebody or something. A number and a UUID are sent as text.
@@ -52,17 +52,13 @@ def texts_of(subject: Mapping[str, object]) -> dict[str, str | None]:
     }
 
 
-def is_key_of(subject: Mapping[str, str | None]) -> Callable[[str], bool]:
-    """Returns whether the service may count this subject by a key."""
-
-    def is_key(key: str) -> bool:
-        attribute, _, value = key.partition(":")
-        sent = subject.get(attribute)
-        if sent is None:
-            return False
-        return sent == value or (_is_within(sent, value) if attribute == "ip" else trimmed(sent) == value)
-
-    return is_key
+def is_key_of(subject: Mapping[str, str | None], key: str) -> bool:
+    """Whether the service may count this subject by the key."""
+    attribute, _, value = key.partition(":")
+    sent = subject.get(attribute)
+    if sent is None:
+        return False
+    return sent == value or (_is_within(sent, value) if attribute == "ip" else trimmed(sent) == value)
 
 
 def trimmed(text: str) -> str:

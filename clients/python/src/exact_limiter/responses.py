@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from .calls import Call
@@ -62,7 +63,7 @@ _NOT_THE_SERVICE = "A response with status {} that did not come from the limiter
 def decision_of(call: Call, response: Response) -> Decision:
     """Raises a LimiterError unless the response is a decision about this call."""
     if response.status in (200, 429):
-        return _read_matching(call, response, lambda body: _read_decision(body, response))
+        return _read_matching(call, response, partial(_read_decision, response))
     refusal = _error_of(call, response)
     if _is_plain_404(refusal):
         raise UnavailableError(_NOT_THE_SERVICE.format(response.status), is_about_subject=True)
@@ -130,7 +131,7 @@ def _read_matching(call: Call, response: Response, read: Callable[[Mapping[str, 
     return value
 
 
-def _read_decision(body: Mapping[str, Any], response: Response) -> Decision:
+def _read_decision(response: Response, body: Mapping[str, Any]) -> Decision:
     decision = read_decision(body, response.headers)
     if response.status == 429 and decision.allowed:
         raise TypeError("status 429 with allowed: true")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 import ssl
 from collections import deque
@@ -53,17 +54,15 @@ SessionOutcome = Response | Exception | NoSession
 
 
 class _Request:
-    __slots__ = ("content", "future", "sent_at", "timer")
+    __slots__ = ("content", "future", "sent_at", "times_out_at")
 
-    def __init__(self, content: bytes, future: asyncio.Future[SessionOutcome]) -> None:
+    def __init__(self, content: bytes, future: asyncio.Future[SessionOutcome], times_out_at: float) -> None:
         self.content = content
         self.future = future
+        self.times_out_at = times_out_at
         self.sent_at: float | None = None
-        self.timer: asyncio.TimerHandle | None = None
 
     def finish(self, outcome: SessionOutcome) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
         if not self.future.done():
             self.future.set_result(outcome)
 
@@ -88,6 +87,9 @@ class Session:
         self._unanswered_count = 0
         self._ids = itertools.count()
         self._is_flush_due = False
+        #: One for all requests: a timer for each would be a good part of its cost.
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
         self._websocket: WebSocket | None = None
         self._opening: asyncio.Task[WebSocket] | None = None
         self._reopening: asyncio.TimerHandle | None = None
@@ -112,8 +114,8 @@ class Session:
     def ask(self, content: bytes, timeout_seconds: float) -> asyncio.Future[SessionOutcome]:
         """Sends a request at the end of this turn. A request whose future is cancelled before is not sent."""
         future: asyncio.Future[SessionOutcome] = self._loop.create_future()
-        request = _Request(content, future)
-        request.timer = self._loop.call_later(timeout_seconds, self._time_out, request)
+        request = _Request(content, future, self._loop.time() + timeout_seconds)
+        self._time_out_at(request.times_out_at)
         self._waiting.append(request)
         self._flush_soon()
         return future
@@ -201,6 +203,28 @@ class Session:
         if self._waiting:
             self._flush_soon()
 
+    def _time_out_at(self, instant: float) -> None:
+        """Sets the timer to this instant, unless it is earlier already."""
+        if instant < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = instant
+            self._timer = self._loop.call_at(instant, self._time_out_all)
+
+    def _time_out_all(self) -> None:
+        """Ends the requests whose time is over, and sets the timer for the others."""
+        # A loop may call a little too early.
+        now = max(self._timer_at, self._loop.time())
+        self._timer_at = math.inf
+        requests = [*itertools.chain(*self._unanswered.values()), *self._waiting]
+        left = [request for request in requests if not request.future.done()]
+        for request in left:
+            if request.times_out_at <= now:
+                self._time_out(request)
+        times = [request.times_out_at for request in left if not request.future.done()]
+        if times:
+            self._time_out_at(min(times))
+
     def _time_out(self, request: _Request) -> None:
         if request.future.done():
             return
@@ -225,8 +249,8 @@ class Session:
             return
         now = self._loop.time()
         pause_seconds = self._opens_from - now
-        if self._waiting and (timer := self._waiting[-1].timer) is not None:
-            pause_seconds = min(pause_seconds, (timer.when() - now) / 2)
+        if self._waiting:
+            pause_seconds = min(pause_seconds, (self._waiting[-1].times_out_at - now) / 2)
         if pause_seconds > 0:
             self._reopening = self._loop.call_later(pause_seconds, self._reopen)
             return
