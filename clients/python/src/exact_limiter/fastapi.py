@@ -287,9 +287,13 @@ def client_address(connection: HTTPConnection, trusted_proxies: int) -> str:
     return _address(connection.client.host if connection.client else "") or "127.0.0.1"
 
 
-@functools.lru_cache(maxsize=1024)
 def _address(text: str) -> str | None:
     """Removes the port, brackets and zone that some proxies write. None unless the rest is an address."""
+    # Anyone can send a long text. It is not kept in memory.
+    return _cached_address(text) if len(text) <= _LONGEST_CACHED else _parse_address(text)
+
+
+def _parse_address(text: str) -> str | None:
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -299,6 +303,10 @@ def _address(text: str) -> str | None:
         return str(ipaddress.ip_address(text.partition("%")[0]))
     except ValueError:
         return None
+
+
+_LONGEST_CACHED = 64
+_cached_address = functools.lru_cache(maxsize=1024)(_parse_address)
 
 
 async def _reply(_: Request, error: Exception) -> JSONResponse:
