@@ -1,5 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { Redis } from "ioredis";
 import { ensurePython } from "../tools/python";
 import { ServiceProcess } from "../tools/service-process";
 import { temporaryFolder } from "../tools/temporary-folder";
@@ -7,7 +8,7 @@ import { type Floor, startFloors } from "./floors";
 import { TOKEN } from "./load";
 import { FLEXIBLE, LUA_PEER, SERVICE, SLOWAPI, UPSTASH } from "./names";
 import { freePort, startProgram, startRedis } from "./programs";
-import { LIMIT_VARIABLES, LIMITS, WORKLOADS, type WorkloadName } from "./workloads";
+import { KEYS, LIMIT_VARIABLES, LIMITS, WORKLOADS, type WorkloadName } from "./workloads";
 
 export interface Contestant {
   readonly name: string;
@@ -20,6 +21,8 @@ export interface Contestant {
 export interface Arena {
   readonly contestants: readonly Contestant[];
   readonly floors: readonly Floor[];
+  /** Forgets all decisions: in minutes the peers and the service would hold more of them than limits of a chat ever allow. */
+  clear(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -42,9 +45,11 @@ export async function startLimiter(dataDirectory: string, variables: Record<stri
 /** Starts this service, its peers and the floors, installing what is missing. */
 export async function startArena(): Promise<Arena> {
   const folder = temporaryFolder();
-  const service = await startLimiter(join(folder, "service"), LIMIT_VARIABLES);
+  const service = await startLimiter(join(folder, "service"), { ...LIMIT_VARIABLES, LIMITER_ADMIN_TOKENS: TOKEN });
   mkdirSync(join(folder, "redis"));
-  const env = { TOKEN, LIMITS: JSON.stringify(LIMITS), REDIS_PORT: String(await startRedis(join(folder, "redis"))) };
+  const redisPort = await startRedis(join(folder, "redis"));
+  const redis = new Redis(redisPort);
+  const env = { TOKEN, LIMITS: JSON.stringify(LIMITS), REDIS_PORT: String(redisPort) };
   const node = (name: string) =>
     startProgram(process.execPath, ["--import", "tsx", join(PEERS, `${name}.ts`)], /(http:\S+)/, { env });
   const batches = (await service.fetch("/v1/batch", { method: "POST" })).status !== 404;
@@ -85,10 +90,28 @@ export async function startArena(): Promise<Arena> {
       },
     ],
     floors: floors.floors,
+    async clear() {
+      await Promise.all([forgetAll(service), redis.flushall()]);
+    },
     async stop() {
+      redis.disconnect();
       await Promise.all([service.stop(), floors.stop()]);
     },
   };
+}
+
+async function forgetAll(service: ServiceProcess): Promise<void> {
+  const headers = { Authorization: `Bearer ${TOKEN}` };
+  for (let i = 0; i < KEYS.length; i += 50)
+    await Promise.all(
+      KEYS.slice(i, i + 50).map(async (key) => {
+        const { ok, status } = await service.fetch(`/v1/keys/${encodeURIComponent(key)}`, {
+          method: "DELETE",
+          headers,
+        });
+        if (!ok) throw new Error(`${key} could not be reset: ${status}`);
+      }),
+    );
 }
 
 async function startSlowapi(env: Record<string, string>): Promise<string> {

@@ -22,7 +22,10 @@ const CONNECTIONS = 32;
  * Measures every workload with each contestant that supports it, one right after the other in several rounds, so that
  * disturbances of the machine fall on all of them. A round before warms up.
  */
-export async function measureAll({ contestants, floors }: Arena, { rounds, seconds }: Extent): Promise<Measurement[]> {
+export async function measureAll(
+  { contestants, floors, clear }: Arena,
+  { rounds, seconds }: Extent,
+): Promise<Measurement[]> {
   const turns = (Object.keys(WORKLOADS) as WorkloadName[]).flatMap((workload) =>
     contestants
       .filter(({ workloads }) => workloads.includes(workload))
@@ -31,7 +34,8 @@ export async function measureAll({ contestants, floors }: Arena, { rounds, secon
   for (const { name, url } of floors) turns.push({ name, workload: "admitted", url });
 
   const samples = turns.map(() => ({ perSecond: [] as number[], p99Ms: [] as number[] }));
-  for (let round = 0; round <= rounds; round++)
+  for (let round = 0; round <= rounds; round++) {
+    await clear();
     for (const [i, { name, workload, url }] of turns.entries()) {
       const which = round === 0 ? "warming up" : `round ${round} of ${rounds}`;
       showProgress(`${which}, ${i + 1} of ${turns.length}: ${workload}, ${name}`);
@@ -40,6 +44,7 @@ export async function measureAll({ contestants, floors }: Arena, { rounds, secon
       samples[i]?.perSecond.push(perSecond);
       samples[i]?.p99Ms.push(p99Ms);
     }
+  }
   showProgress("");
   return turns.map(({ name, workload }, i) => ({
     name,

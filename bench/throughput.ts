@@ -24,6 +24,7 @@ export async function benchThroughput(extent: Extent): Promise<void> {
   const { contestants, floors } = arena;
   const measured = await measureAll(arena, extent);
   const most = perSecond(measured, LUA_PEER, "admitted");
+  await arena.clear();
   const compared = contestants.filter(({ name }) => name === SERVICE || name === LUA_PEER);
   const latencies = await measureLatencies(compared, most * SHARE_OF_MOST, extent);
   await arena.stop();

@@ -36,6 +36,8 @@ const PER_BATCH = 32;
 
 const address = (i: number) => `10.0.${i >> 8}.${i & 255}`;
 const decision = (i: number) => ({ policy: "chat", subject: { user: `u_${i}`, ip: address(i) } });
+/** The keys of all workloads. */
+export const KEYS = Array.from({ length: USERS }, (_, i) => [`user:u_${i}`, `ip:${address(i)}`]).flat();
 const signedIn = Array.from({ length: USERS }, (_, i) => decision(i));
 // A stride without a common factor with the number of users spreads a batch over the users, and uses all of them.
 const batches = Array.from({ length: USERS }, (_, batch) => ({
