@@ -1,5 +1,5 @@
 import { fnv1a } from "../core/fnv";
-import { isInShadow, isSameSubject } from "../core/identity";
+import { isInShadow } from "../core/identity";
 import type { PagedEvent } from "./page";
 
 /** An entry is two numbers of 32 bits: the hash of an id, and the serial number of its page. 0 is a free place. */
@@ -105,17 +105,6 @@ export class EventIndex {
   #serialAt(i: number): number {
     return this.#entries[i + 1] as number;
   }
-}
-
-/** The event is of this policy and of the identity's subject. */
-export function isEventOf(event: PagedEvent, policy: string, identity: string): boolean {
-  return event.charged.policy === policy && isSameSubject(event.identity, identity);
-}
-
-/** An id may be charged twice in one millisecond. The attempt that recorded an event tells the two apart. */
-export function isSameEvent(a: PagedEvent, b: PagedEvent): boolean {
-  const isSameId = a.atMs === b.atMs && a.id === b.id && a.identity === b.identity;
-  return isSameId && a.claims[0]?.attempt === b.claims[0]?.attempt;
 }
 
 /** Callers choose ids, and must not choose ids that meet in a table. Never stored. Drawn late: an isolate that starts may not. */

@@ -1,3 +1,4 @@
+import { isSameSubject } from "../core/identity";
 import type { LoggedEvent } from "../core/sliding-window";
 import { type Claim, claimsIn, claimTexts } from "./claims";
 import type { PageChange, PageRow } from "./page-store";
@@ -27,6 +28,17 @@ export interface PagedEvent extends CountedEvent, StoredEvent {
   /** The cost at admission. A settle changes `cost` only. */
   readonly admittedCost: number;
   readonly claims: readonly Claim[];
+}
+
+/** The event is of this policy and of the identity's subject. */
+export function isEventOf(event: PagedEvent, policy: string, identity: string): boolean {
+  return event.charged.policy === policy && isSameSubject(event.identity, identity);
+}
+
+/** An id may be charged twice in one millisecond. The attempt that recorded an event tells the two apart. */
+export function isSameEvent(a: PagedEvent, b: PagedEvent): boolean {
+  const isSameId = a.atMs === b.atMs && a.id === b.id && a.identity === b.identity;
+  return isSameId && a.claims[0]?.attempt === b.claims[0]?.attempt;
 }
 
 /** The content of a page's text. docs/storage.md is its contract. */

@@ -1,7 +1,16 @@
 import { assert } from "../core/assert";
 import { inOtherMode, isInShadow } from "../core/identity";
-import { EventIndex, isEventOf, isSameEvent } from "./event-index";
-import { type Charged, type CountedEvent, Page, type PagedEvent, readPage, visitPage } from "./page";
+import { EventIndex } from "./event-index";
+import {
+  type Charged,
+  type CountedEvent,
+  isEventOf,
+  isSameEvent,
+  Page,
+  type PagedEvent,
+  readPage,
+  visitPage,
+} from "./page";
 import type { PageChange, PageRow, PageStore } from "./page-store";
 import { type SealedPage, SealedPages } from "./sealed-pages";
 

@@ -93,7 +93,7 @@ export class BatchOrder {
   ) {}
 
   /** An earlier call of the batch charges or changes one of these keys. */
-  isMet(keys: readonly string[]): boolean {
+  mayChange(keys: readonly string[]): boolean {
     return this.#members.some((member) => member.kind !== "check" && meet(member.keys, keys));
   }
 

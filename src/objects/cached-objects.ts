@@ -9,10 +9,10 @@ const WAIT_MS = 5;
 
 const DENIED = { replayed: false, conflicts: false, charged: false };
 
-/** What a decision of a batch has to know of the others before it uses the cache. */
-interface Batch {
-  /** An earlier call of the batch charges or changes one of these keys. */
-  isMet(keys: readonly string[]): boolean;
+/** The earlier calls of the batch. A cached denial may not hold after them. */
+interface EarlierCalls {
+  /** One of them charges or changes one of these keys. */
+  mayChange(keys: readonly string[]): boolean;
 }
 
 /** The objects behind the denial cache. A consume that was denied a moment ago is answered without asking them. */
@@ -21,7 +21,7 @@ export class CachedObjects implements Objects {
     private readonly objects: Objects,
     private readonly cache: DenialCache,
     private readonly timing: Timing,
-    private readonly batch?: Batch,
+    private readonly batch?: EarlierCalls,
   ) {}
 
   check(question: Question): Promise<ObjectVerdict> {
@@ -45,7 +45,7 @@ export class CachedObjects implements Objects {
 
   #recall(question: ConsumeQuestion, { isNew }: ConsumeOptions): Recalled | undefined {
     const recalled = isNew ? this.cache.recall(question) : undefined;
-    return recalled !== undefined && this.batch?.isMet(keysOf(question)) ? undefined : recalled;
+    return recalled !== undefined && this.batch?.mayChange(keysOf(question)) ? undefined : recalled;
   }
 
   #consume(

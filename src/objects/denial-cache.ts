@@ -62,9 +62,9 @@ export type Recalled = ObjectVerdict | "lower-cost-denied" | "expired" | "revali
  * Denials are cached per question, not per key: a denial may rest on a charge that is about to be rolled back, and must
  * not reach other callers.
  *
- * The cache uses its own clock and only durations of the verdict. A denial ends counted from when it was asked for, and
- * waits are told counted from when it was answered. So neither is wrong by more than a round trip, to the side that
- * denies nobody too long.
+ * The cache uses its own clock and only durations of the verdict. A denial ends by the time at which it was asked for, and its
+ * waits are counted down from the time at which it was answered. So both are wrong by a round trip at most, and a denial never
+ * lasts too long.
  */
 export class DenialCache {
   /** By the question's name, which leaves out the cost. The oldest first. */
@@ -85,7 +85,7 @@ export class DenialCache {
     if (this.mostMs === 0) return ask();
     const askedAtMs = this.now();
     const asked = new QuestionInFlight(question, askedAtMs);
-    this.#dropOldFlights(askedAtMs);
+    this.#dropOldQuestions(askedAtMs);
     this.#inFlight.add(asked);
     try {
       const verdict = await ask();
@@ -136,7 +136,7 @@ export class DenialCache {
    * The runtime cancels the request of a client that hangs up, and the request then never ends here. A verdict that comes
    * after `mostMs` would not be used either.
    */
-  #dropOldFlights(nowMs: number): void {
+  #dropOldQuestions(nowMs: number): void {
     for (const asked of this.#inFlight) {
       if (nowMs - asked.askedAtMs < this.mostMs) return;
       this.#inFlight.delete(asked);
@@ -144,7 +144,7 @@ export class DenialCache {
   }
 
   #isInFlight(name: string, nowMs: number): boolean {
-    this.#dropOldFlights(nowMs);
+    this.#dropOldQuestions(nowMs);
     for (const asked of this.#inFlight) if (asked.name === name) return true;
     return false;
   }
