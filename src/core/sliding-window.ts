@@ -1,6 +1,8 @@
 import { assert } from "./assert";
 import type { Limit } from "./limit";
+import { Repeated } from "./repeated";
 import { MOST_LEAVINGS, type Standing } from "./standing";
+import { firstAbove, Sums } from "./sums";
 
 /** An event as a counter sees it. */
 export interface LoggedEvent {
@@ -27,10 +29,10 @@ export interface LoggedEvent {
  */
 export class EventLog {
   #atMs: number[] = [];
-  #retainMs: number[] = [];
-  /** `#costs[i]` is the cost of all events before event i. `#places[i]` is how many of them are not released. */
-  #costs: number[] = [0];
-  #places: number[] = [0];
+  readonly #retainMs = new Repeated();
+  readonly #costs = new Sums();
+  /** The weights of concurrent limits: 1 for an event that is not released. */
+  readonly #places = new Sums();
   /** No event before this one is within its own retention. */
   #oldest = 0;
   #untilMs = 0;
@@ -46,28 +48,25 @@ export class EventLog {
     return this.#untilMs;
   }
 
+  /** About how many bytes of memory the log takes. */
+  get weightBytes(): number {
+    const { bytesEach: retainBytes } = this.#retainMs;
+    const bytesEach = 10 + retainBytes + this.#costs.bytesEach + this.#places.bytesEach;
+    return 500 + this.size * bytesEach;
+  }
+
   /** Adds an event at the place of its time. A new event goes to the end. */
   record({ atMs, cost, released, retainMs }: LoggedEvent): void {
     assert(cost >= 0 && retainMs > 0, "an event has a cost of at least 0 and a retention above 0 ms");
+    const { size } = this;
     const i = this.#firstAfter(atMs);
-    if (this.size === 0) {
-      // Exact arrays: many logs have one event, and a push would reserve places for 17.
-      this.#atMs = [atMs];
-      this.#retainMs = [retainMs];
-      this.#costs = [0, cost];
-      this.#places = [0, released ? 0 : 1];
-    } else if (i === this.size) {
-      this.#atMs.push(atMs);
-      this.#retainMs.push(retainMs);
-      this.#costs.push(at(this.#costs, i) + cost);
-      this.#places.push(at(this.#places, i) + (released ? 0 : 1));
-    } else {
-      this.#atMs.splice(i, 0, atMs);
-      this.#retainMs.splice(i, 0, retainMs);
-      this.#costs.splice(i + 1, 0, at(this.#costs, i));
-      this.#places.splice(i + 1, 0, at(this.#places, i));
-      this.#add(i, cost, released ? 0 : 1);
-    }
+    this.#retainMs.insert(i, retainMs, size);
+    this.#costs.insert(i, cost, size);
+    this.#places.insert(i, released ? 0 : 1, size);
+    // An exact array: many logs have one event, and a push would reserve places for 17.
+    if (size === 0) this.#atMs = [atMs];
+    else if (i === size) this.#atMs.push(atMs);
+    else this.#atMs.splice(i, 0, atMs);
     this.#oldest = Math.min(this.#oldest, i);
     this.#untilMs = Math.max(this.#untilMs, atMs + retainMs);
   }
@@ -76,11 +75,10 @@ export class EventLog {
   remove(event: LoggedEvent): void {
     const i = this.#indexOf(event);
     if (i < 0) return;
-    this.#add(i, -event.cost, event.released ? 0 : -1);
     this.#atMs.splice(i, 1);
-    this.#retainMs.splice(i, 1);
-    this.#costs.splice(i + 1, 1);
-    this.#places.splice(i + 1, 1);
+    this.#retainMs.remove(i);
+    this.#costs.remove(i);
+    this.#places.remove(i);
     if (i < this.#oldest) this.#oldest--;
   }
 
@@ -92,15 +90,16 @@ export class EventLog {
     const sums = this.#sumsOf(limit);
     const weight = weightOf(limit, cost);
     const head = this.#head(limit.windowMs, nowMs, sparedFromMs);
-    const used = at(sums, this.size) - at(sums, head);
+    const used = sums.before(this.size) - sums.before(head);
     const excess = used + weight - limit.max;
     // An event of `atMs` leaves the window in `atMs + offsetMs`.
     const offsetMs = limit.windowMs - nowMs;
+    const leavesInMs = (weight: number) => at(this.#atMs, sums.leaving(head, weight, this.size)) + offsetMs;
     return {
       used,
-      fitsInMs: excess > 0 ? at(this.#atMs, leaving(sums, head, excess)) + offsetMs : 0,
-      freesInMs: used > 0 ? at(this.#atMs, leaving(sums, head, 1)) + offsetMs : 0,
-      resetsInMs: used > 0 ? at(this.#atMs, leaving(sums, head, used)) + offsetMs : 0,
+      fitsInMs: excess > 0 ? leavesInMs(excess) : 0,
+      freesInMs: used > 0 ? leavesInMs(1) : 0,
+      resetsInMs: used > 0 ? leavesInMs(used) : 0,
     };
   }
 
@@ -108,7 +107,7 @@ export class EventLog {
   admits(limit: Limit, cost: number, nowMs: number): boolean {
     const sums = this.#sumsOf(limit);
     const head = this.#head(limit.windowMs, nowMs);
-    return at(sums, this.size) - at(sums, head) + weightOf(limit, cost) <= limit.max;
+    return sums.before(this.size) - sums.before(head) + weightOf(limit, cost) <= limit.max;
   }
 
   /**
@@ -119,12 +118,12 @@ export class EventLog {
     const sums = this.#sumsOf(limit);
     const leavings: number[] = [];
     let i = this.#head(limit.windowMs, nowMs, sparedFromMs);
-    while (at(sums, i) < at(sums, this.size) && leavings.length < 2 * MOST_LEAVINGS) {
-      i = leaving(sums, i, 1);
+    while (sums.before(i) < sums.before(this.size) && leavings.length < 2 * MOST_LEAVINGS) {
+      i = sums.leaving(i, 1, this.size);
       const atMs = at(this.#atMs, i);
       const next = this.#firstAfter(atMs);
       const inMs = atMs + limit.windowMs - nowMs;
-      leavings.push(inMs, at(sums, next) - at(sums, i));
+      leavings.push(inMs, sums.before(next) - sums.before(i));
       if (inMs > withinMs) break;
       i = next;
     }
@@ -137,7 +136,7 @@ export class EventLog {
     if (this.size === 0) return sparedFromMs;
     assert(nowMs >= this.#lastNowMs, "time never goes back");
     this.#lastNowMs = nowMs;
-    while (this.#oldest < this.size && at(this.#atMs, this.#oldest) + at(this.#retainMs, this.#oldest) <= nowMs)
+    while (this.#oldest < this.size && at(this.#atMs, this.#oldest) + this.#retainMs.at(this.#oldest) <= nowMs)
       this.#oldest++;
     return Math.min(this.#atMs[this.#oldest] ?? Number.POSITIVE_INFINITY, sparedFromMs);
   }
@@ -147,13 +146,13 @@ export class EventLog {
     const gone = this.#firstAfter(this.keptFromMs(nowMs, sparedFromMs) - 1);
     if (gone < 64 || gone < this.size / 2) return;
     this.#atMs.splice(0, gone);
-    this.#retainMs.splice(0, gone);
-    this.#costs.splice(0, gone);
-    this.#places.splice(0, gone);
+    this.#retainMs.dropFirst(gone);
+    this.#costs.dropFirst(gone);
+    this.#places.dropFirst(gone);
     this.#oldest = Math.max(0, this.#oldest - gone);
   }
 
-  #sumsOf({ kind }: Limit): readonly number[] {
+  #sumsOf({ kind }: Limit): Sums {
     return kind === "concurrent" ? this.#places : this.#costs;
   }
 
@@ -171,20 +170,12 @@ export class EventLog {
   #indexOf({ atMs, cost, released, retainMs }: LoggedEvent): number {
     for (let i = this.#firstAfter(atMs) - 1; i >= 0 && this.#atMs[i] === atMs; i--)
       if (
-        this.#retainMs[i] === retainMs &&
-        at(this.#costs, i + 1) - at(this.#costs, i) === cost &&
-        at(this.#places, i + 1) - at(this.#places, i) === (released ? 0 : 1)
+        this.#retainMs.at(i) === retainMs &&
+        this.#costs.weightOf(i) === cost &&
+        this.#places.weightOf(i) === (released ? 0 : 1)
       )
         return i;
     return -1;
-  }
-
-  /** Changes what event `i` weighs. */
-  #add(i: number, cost: number, places: number): void {
-    for (let j = i + 1; j <= this.size; j++) {
-      this.#costs[j] = at(this.#costs, j) + cost;
-      this.#places[j] = at(this.#places, j) + places;
-    }
   }
 }
 
@@ -195,37 +186,6 @@ function weightOf({ kind, max, windowMs }: Limit, cost: number): number {
   // Otherwise no event would be late enough for the cost to fit.
   assert(weight <= max, "a cost is at most the limit");
   return weight;
-}
-
-/** The first event, from `head` on, with which at least `weight` has left. Requires that much weight in the log. */
-function leaving(sums: readonly number[], head: number, weight: number): number {
-  const last = sums.length - 2;
-  // A shortcut: `resetsInMs` asks for everything, which leaves with the newest event unless that weighs 0.
-  if (at(sums, last) - at(sums, head) < weight) return last;
-  // Weights are whole numbers.
-  return firstAbove(at(sums, head) + weight - 1, sums, head + 1, last) - 1;
-}
-
-/**
- * The first index from `from` to `to` of a number above `bound`. Requires that the numbers never decrease, and that the one
- * at `to` is above the bound. Gallops before it halves the interval, since most answers are near the start.
- */
-function firstAbove(bound: number, numbers: readonly number[], from: number, to: number): number {
-  let low = from;
-  let high = to;
-  for (let step = 1; low + step <= to; step *= 2) {
-    if (at(numbers, low + step - 1) > bound) {
-      high = low + step - 1;
-      break;
-    }
-    low += step;
-  }
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (at(numbers, middle) > bound) high = middle;
-    else low = middle + 1;
-  }
-  return low;
 }
 
 function at(numbers: readonly number[], index: number): number {

@@ -49,7 +49,13 @@ export class Account {
   ) {
     const override = store.overrides.load(key);
     if (override) this.#override = overrideFromText(override.text, override.endsAtMs);
-    this.#pages = new Pages(store, key, pageChars, (event) => this.recordInLogs(event));
+    this.#pages = new Pages(
+      store,
+      key,
+      pageChars,
+      (event) => this.recordInLogs(event),
+      (nowMs) => this.#retentionAt(nowMs),
+    );
   }
 
   get isEmpty(): boolean {
@@ -64,7 +70,7 @@ export class Account {
   /** About how many bytes of memory the account takes. */
   get weightBytes(): number {
     let bytes = 1_000 + 2 * this.key.length + this.#pages.weightBytes;
-    for (const { log } of this.#logs) bytes += 500 + 26 * log.size;
+    for (const { log } of this.#logs) bytes += log.weightBytes;
     if (this.#override) bytes += 1_000 + 1_000 * (this.#override.layers?.length ?? 0);
     return bytes;
   }
@@ -108,7 +114,7 @@ export class Account {
       log.drop(atMs, this.#overrideOf(charged.policy, layer, atMs)?.keptFromMs);
       untilMs = Math.max(untilMs, log.untilMs);
     }
-    this.#pages.append(event, untilMs, this.#retentionAt(atMs));
+    this.#pages.append(event, untilMs);
     this.#deleteEmptyLogs(atMs);
   }
 

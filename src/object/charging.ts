@@ -3,9 +3,9 @@ import { earlierMakersOf, type HeldId, recognise } from "../core/recognition";
 import type { Account } from "./account";
 import { isOfOneCall, makersOf, withClaim, withoutClaim } from "./claims";
 import { type Clock, type Holding, holdingOf, isReplay, mayBelongToAttemptInFlight } from "./holding";
-import { countersOf, type OpenAccount, openAccountOf, retainMsOf, verdictOf } from "./open-account";
+import { cacheableVerdictOf, countersOf, type OpenAccount, openAccountOf, retainMsOf, verdictOf } from "./open-account";
 import type { Located } from "./pages";
-import type { Charge, ChargeVerdict } from "./protocol";
+import type { Charge, ChargeVerdict, ObjectVerdict } from "./protocol";
 
 /** One attempt to charge. */
 interface ChargeAttempt {
@@ -103,11 +103,14 @@ function chargeNow(attempt: ChargeAttempt, toCharge: readonly Holding[]): Charge
   const [first] = holdings;
   const replayed = isReplay(charge, first, first !== undefined && moving.has(first));
   // An admission is never cached.
-  const standings = allowed ? standingsOf(attempt) : verdictOf(charge, holdings, clock.atMs);
+  const standings = allowed ? standingsOf(attempt) : cacheableVerdictOf(charge, holdings, clock.atMs);
   return { ...standings, allowed, replayed, conflicts: false, charged: allowed };
 }
 
-function eventsToMove({ charge, clock }: ChargeAttempt, toCharge: readonly Holding[]): Map<Holding, Located> {
+const NO_EVENTS: ReadonlyMap<Holding, Located> = new Map();
+
+function eventsToMove({ charge, clock }: ChargeAttempt, toCharge: readonly Holding[]): ReadonlyMap<Holding, Located> {
+  if (!toCharge.some(({ located }) => located)) return NO_EVENTS;
   const moving = new Map<Holding, Located>();
   for (const holding of toCharge)
     if (holding.located && mayBelongToAttemptInFlight(holding, charge, clock.atMs))
@@ -129,9 +132,9 @@ function admitsWithout(
   return allowed;
 }
 
-/** How all counters stand, without the `leavings` that only a cached denial needs. */
-function standingsOf({ charge, holdings, clock }: ChargeAttempt) {
-  return verdictOf({ ...charge, cacheMs: undefined }, holdings, clock.atMs);
+/** How all counters stand. */
+function standingsOf({ charge, holdings, clock }: ChargeAttempt): ObjectVerdict {
+  return verdictOf(charge, holdings, clock.atMs);
 }
 
 /** Records a new event, or moves the event of another attempt to now. */

@@ -13,6 +13,7 @@ export interface Claim {
 
 /** Adds to the claims that `attempt` relies on the event and, if `isMaker`, dated it. Returns the same array if they say so. */
 export function withClaim(claims: readonly Claim[], attempt: string, isMaker: boolean): readonly Claim[] {
+  if (claims.length === 0) return [{ attempt, isMaker, relies: true }];
   const own = claims.find((claim) => claim.attempt === attempt);
   if (own?.relies && (own.isMaker || !isMaker)) return claims;
   if (own)
@@ -44,9 +45,10 @@ export function makersOf(claims: readonly Claim[]): string[] {
   return claims.filter(({ isMaker }) => isMaker).map(({ attempt }) => attempt);
 }
 
-/** The claims as stored: `a` dated the event and relies on it, `+a` only relies on it, `-a` only dated it. */
-export function claimTexts(claims: readonly Claim[]): string[] {
-  return claims.map(({ attempt, isMaker, relies }) => (isMaker ? (relies ? attempt : `-${attempt}`) : `+${attempt}`));
+/** A claim as stored: `a` dated the event and relies on it, `+a` only relies on it, `-a` only dated it. */
+export function claimText({ attempt, isMaker, relies }: Claim): string {
+  if (!isMaker) return `+${attempt}`;
+  return relies ? attempt : `-${attempt}`;
 }
 
 export function claimsIn(texts: readonly string[]): Claim[] {

@@ -6,7 +6,7 @@ import { AccountCache, type MemoryBudget } from "./account-cache";
 import { consume, rollBack } from "./charging";
 import { EndedAttempts } from "./ended-attempts";
 import { isInWindow } from "./holding";
-import { type OpenAccount, verdictOf } from "./open-account";
+import { cacheableVerdictOf, type OpenAccount } from "./open-account";
 import { PAGE_CHARS, type PagedEvent } from "./page";
 import type { PageStore } from "./page-store";
 import type {
@@ -144,12 +144,12 @@ export class Ledger {
 
   #check(question: Question, wallMs: number): ObjectVerdict {
     const { opened, atMs } = this.#open(question.counters, wallMs);
-    return verdictOf(question, opened, atMs);
+    return cacheableVerdictOf(question, opened, atMs);
   }
 
   #consume(charge: Charge, wallMs: number): ChargeVerdict {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
-    if (this.#ended.has(charge)) return { ...verdictOf(charge, opened, atMs), ...DENIED };
+    if (this.#ended.has(charge)) return { ...cacheableVerdictOf(charge, opened, atMs), ...DENIED };
     const verdict = consume(charge, opened, { atMs, marginMs: this.clockMarginMs });
     if (!verdict.allowed) this.#ended.end(charge);
     return verdict;
@@ -160,7 +160,7 @@ export class Ledger {
     const { opened, atMs } = this.#open(charge.counters, wallMs);
     rollBack(charge, opened);
     this.#ended.end(charge);
-    return verdictOf(charge, opened, atMs);
+    return cacheableVerdictOf(charge, opened, atMs);
   }
 
   /** Sets the cost of an event in all of its counters, even above their limits: what is spent is spent. */
@@ -191,7 +191,7 @@ export class Ledger {
         if (next !== located.event) account.change(located, next);
       }
     }
-    return { ...verdictOf({ ...question, cost: 1 }, opened, atMs), found };
+    return { ...cacheableVerdictOf({ ...question, cost: 1 }, opened, atMs), found };
   }
 
   /** Does the work and stores its changes, or does neither. */

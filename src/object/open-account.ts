@@ -16,12 +16,17 @@ export function countersOf({ policy, counters }: Question, opened: readonly Open
   );
 }
 
-/** How the counters of a question stand, with the leavings if it has `cacheMs`. */
+/** How the counters of a question stand, with the leavings if it has `cacheMs`: a denial may be cached. */
+export function cacheableVerdictOf(question: Question, opened: readonly OpenAccount[], atMs: number): ObjectVerdict {
+  const verdict = verdictOf(question, opened, atMs);
+  const { cacheMs } = question;
+  if (cacheMs === undefined) return verdict;
+  return { ...verdict, leavings: leavingsOf(countersOf(question, opened, atMs), atMs, cacheMs) };
+}
+
+/** How the counters of a question stand. */
 export function verdictOf(question: Question, opened: readonly OpenAccount[], atMs: number): ObjectVerdict {
-  const { cost, cacheMs } = question;
-  const counters = countersOf(question, opened, atMs);
-  const verdict = { ...check(counters, cost, atMs), atMs };
-  return cacheMs === undefined ? verdict : { ...verdict, leavings: leavingsOf(counters, atMs, cacheMs) };
+  return { ...check(countersOf(question, opened, atMs), question.cost, atMs), atMs };
 }
 
 export function openAccountOf<O extends OpenAccount>(key: string, opened: readonly O[]): O {
@@ -40,6 +45,8 @@ export function retainMsOf(
   atMs: number,
   clockMarginMs: number,
 ): number {
-  const windows = counters.map(({ layer, limits }) => longestInForceMs(account.counter(policy, layer, limits, atMs)));
-  return Math.max(windowMs + clockMarginMs, ...windows);
+  let retainMs = windowMs + clockMarginMs;
+  for (const { layer, limits } of counters)
+    retainMs = Math.max(retainMs, longestInForceMs(account.counter(policy, layer, limits, atMs)));
+  return retainMs;
 }

@@ -12,7 +12,7 @@ export interface PageRow {
   readonly text: string;
 }
 
-/** A page that changed since it was stored. */
+/** A page that changed since it was stored. Its text may be made when it is read, so a spread does not copy it. */
 export interface PageChange extends PageRow {
   /**
    * The only change, if nothing else changed: events that follow a text of `length` characters, each with a comma before

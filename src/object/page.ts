@@ -1,6 +1,6 @@
 import { isSameSubject } from "../core/identity";
 import type { LoggedEvent } from "../core/sliding-window";
-import { type Claim, claimsIn, claimTexts } from "./claims";
+import { type Claim, claimsIn, claimText } from "./claims";
 import type { PageChange, PageRow } from "./page-store";
 import type { StoredEvent } from "./protocol";
 
@@ -111,7 +111,8 @@ export class Page {
     const afterMs = atMs - this.firstAtMs;
     const shownIdentity = identity === this.#lastIdentity ? "" : identity;
     // Ids, identities and claims are made of characters that JSON does not escape.
-    const quotedClaims = claimTexts(claims).map((claim) => `"${claim}"`);
+    let quotedClaims = "";
+    for (const claim of claims) quotedClaims += `${quotedClaims && ","}"${claimText(claim)}"`;
     let text = `[${afterMs},${this.#indexOf(charged)},${cost},"${id}","${shownIdentity}",[${quotedClaims}]`;
     if (released) text += `,${admittedCost},1`;
     else if (admittedCost !== cost) text += `,${admittedCost}`;
@@ -148,18 +149,9 @@ export class Page {
     this.#stored += events;
     this.#appended = "";
     this.#storedCharged = this.#charged.length;
-    const row = { key, slot, expiresAtMs, firstAtMs, lastAtMs };
-    if (!isAppend) return { ...row, appended: undefined, text: this.toText() };
     const length = this.#head().length + stored.length + "]}".length;
-    const page = this;
-    // Lazy: most appends are stored without the whole text. Read it before the page changes again.
-    return {
-      ...row,
-      appended: { length, events },
-      get text() {
-        return page.toText();
-      },
-    };
+    const appended = isAppend ? { length, events } : undefined;
+    return new Change(key, slot, expiresAtMs, firstAtMs, lastAtMs, appended, this);
   }
 
   /** The text before the events. Cached: it changes when a page begins, or with the first event that is charged otherwise. */
@@ -176,6 +168,24 @@ export class Page {
     this.#cachedHead = undefined;
     this.#charged = [...this.#charged, charged];
     return this.#charged.length - 1;
+  }
+}
+
+/** A page's change. A class: most appends are stored without the whole text, which is made when it is read. */
+class Change implements PageChange {
+  constructor(
+    readonly key: string,
+    readonly slot: number,
+    readonly expiresAtMs: number,
+    readonly firstAtMs: number,
+    readonly lastAtMs: number,
+    readonly appended: PageChange["appended"],
+    private readonly page: Page,
+  ) {}
+
+  /** Read it before the page changes again. */
+  get text(): string {
+    return this.page.toText();
   }
 }
 

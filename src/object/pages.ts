@@ -64,6 +64,7 @@ export class Pages {
     private readonly pageChars: number,
     /** Called with every stored event, in the order of their times. */
     onEvent: (event: CountedEvent) => void,
+    private readonly retentionAt: (nowMs: number) => Retention,
   ) {
     let newestMs = 0;
     let previousAtMs = 0;
@@ -94,15 +95,19 @@ export class Pages {
   }
 
   /** `untilMs` is the instant from which the event is not kept any more. */
-  append(event: PagedEvent, untilMs: number, retention: Retention): void {
+  append(event: PagedEvent, untilMs: number): void {
     const { atMs } = event;
     assert(atMs >= (this.#tail?.lastAtMs ?? 0), "a new event is not older than the events of its key");
-    const page = this.#pageForNext(retention);
+    const page = this.#pageForNext(atMs);
     page.append(event, untilMs);
     this.#tail = page;
     this.#markChanged(page);
     this.#index.add(this.#tailSerial, event);
     // Events of one instant are kept equally long, whatever their pages.
+    if (this.#sealed.newestMs === atMs) this.#keepAsLongAs(page, atMs);
+  }
+
+  #keepAsLongAs(page: Page, atMs: number): void {
     for (const sealed of this.#sealed.newestFirst()) {
       if (sealed.lastAtMs !== atMs || sealed.expiresAtMs >= page.expiresAtMs) break;
       sealed.expiresAtMs = page.expiresAtMs;
@@ -197,10 +202,11 @@ export class Pages {
    * The page for the next event: the tail. A full tail is compacted: events that are not kept are left out. If more than half
    * of it remains, it is sealed and a new page follows.
    */
-  #pageForNext(retention: Retention): Page {
+  #pageForNext(nowMs: number): Page {
     const tail = this.#tail;
     if (!tail) return new Page(0, NEW_PAGE);
     if (tail.length < this.pageChars) return tail;
+    const retention = this.retentionAt(nowMs);
     const isKept = tail.charged.every((charged) => retention.keeps(charged, tail.firstAtMs));
     const compacted = isKept ? undefined : this.#compacted(tail, retention);
     if (compacted) return compacted;

@@ -30,6 +30,11 @@ export class SealedPages {
     this.#firstExpiryMs = Math.min(this.#firstExpiryMs, page.expiresAtMs);
   }
 
+  /** When the last event of the newest page was admitted. */
+  get newestMs(): number | undefined {
+    return this.#pages.at(-1)?.lastAtMs;
+  }
+
   oldestFirst(): Iterable<SealedPage> {
     return this.#pages;
   }

@@ -12,7 +12,13 @@ const row = (slot: number, atMs: number): PageRow => ({
   text: JSON.stringify({ v: 1, at: atMs, charged: [], events: [] }),
 });
 const pagesOf = (rows: readonly PageRow[]) =>
-  new Pages({ pages: () => rows } as unknown as PageStore, "user:u", 2_000, () => {});
+  new Pages(
+    { pages: () => rows } as unknown as PageStore,
+    "user:u",
+    2_000,
+    () => {},
+    (nowMs) => ({ nowMs, keeps: () => true, spares: () => false }),
+  );
 
 test("a store that gives pages out of their order is a fault", () => {
   expect(pagesOf([row(1, 10), row(0, 20)]).newestMs).toBe(20);
@@ -30,10 +36,9 @@ test("an event that is older than the events of its key is a fault", () => {
     claims: [],
     charged: { policy: "p", layers: ["l"], retainMs: 60_000, windowMs: 60_000 },
   };
-  const retention = { nowMs: 19, keeps: () => true, spares: () => false };
   const pages = pagesOf([row(0, 20)]);
-  expect(() => pages.append(event, 60_019, retention)).toThrow("a new event is not older");
-  expect(() => pages.append({ ...event, atMs: 20 }, 60_020, retention)).not.toThrow();
+  expect(() => pages.append(event, 60_019)).toThrow("a new event is not older");
+  expect(() => pages.append({ ...event, atMs: 20 }, 60_020)).not.toThrow();
 });
 
 test("a page that earlier code has written keeps its events, and is written whole when it next changes", () => {

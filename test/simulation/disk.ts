@@ -66,7 +66,8 @@ export class Disk implements WokenStore, ObjectDisk {
 
   put(rows: readonly PageChange[]): void {
     if (rows.length > 0 && this.#isFull()) throw new Error(DISK_FULL);
-    for (const { appended, ...row } of rows) this.#change(this.rows, `${row.key} ${row.slot}`, row);
+    for (const { key, slot, expiresAtMs, firstAtMs, lastAtMs, text } of rows)
+      this.#change(this.rows, `${key} ${slot}`, { key, slot, expiresAtMs, firstAtMs, lastAtMs, text });
   }
 
   deleteKey(key: string): void {

@@ -32,8 +32,10 @@ export function entryOf(change: PageChange | Pick<PageRow, "key" | "slot">, held
   const { key, slot } = change;
   if (!("expiresAtMs" in change)) return { kind: "deletion", key, slot, expiresAtMs: 0, firstAtMs: 0, lastAtMs: 0 };
   const { expiresAtMs, firstAtMs, lastAtMs, appended } = change;
-  if (appended && (heldLength === undefined || heldLength === appended.length))
-    return { kind: "append", key, slot, expiresAtMs, firstAtMs, lastAtMs, ...appended };
+  if (appended && (heldLength === undefined || heldLength === appended.length)) {
+    const { length, events } = appended;
+    return { kind: "append", key, slot, expiresAtMs, firstAtMs, lastAtMs, length, events };
+  }
   return { kind: "image", key, slot, expiresAtMs, firstAtMs, lastAtMs, text: change.text };
 }
 
