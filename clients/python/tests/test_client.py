@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from enum import IntEnum
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -44,6 +46,18 @@ def test_an_admission_has_all_fields_and_headers(client: Limiter) -> None:
         "RateLimit": '"caller/60s";r=3;t=60, "caller/3600s";r=58;t=3600, "ip/60s";r=28;t=60',
         "RateLimit-Policy": '"caller/60s";q=5;w=60, "caller/3600s";q=60;w=3600, "ip/60s";q=30;w=60',
     }
+
+
+def test_the_limits_of_a_decision_are_there_whenever_they_are_asked_for(client: Limiter) -> None:
+    decision = client.consume("chat", USER)
+    copied, changed = pickle.loads(pickle.dumps(decision)), replace(decision, cost=3)
+    cast(dict[str, object], decision.body).clear()
+    assert [limit.remaining for limit in decision.limits] == [4, 59, 29]
+    assert decision.limits is decision.limits
+    assert copied.limits == changed.limits == decision.limits
+    assert "remaining=59" in repr(copied)
+    with pytest.raises(AttributeError, match="'Decision' object has no attribute 'limit'"):
+        decision.limit  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_a_denial_is_a_false_value(client: Limiter, limiter: LimiterService) -> None:

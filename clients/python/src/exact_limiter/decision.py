@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 #: The headers that a backend passes on to its own client.
 PASSED_ON = ("RateLimit", "RateLimit-Policy", "Retry-After")
@@ -61,6 +61,15 @@ class Decision:
     def __bool__(self) -> bool:
         return self.allowed
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Makes the limits of a decision that was read from a response when they are first asked for."""
+            if name != "limits" or "_read_limits" not in vars(self):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            limits = vars(self)["limits"] = tuple(map(_limit_of, self._read_limits))
+            return limits
+
     @property
     def is_banned(self) -> bool:
         """Denied because a key is banned."""
@@ -101,7 +110,8 @@ def read_decision(body: Mapping[str, Any], headers: Mapping[str, str]) -> Decisi
             "replayed": _flag(body["replayed"]),
             "degraded": _flag(body["degraded"]),
             "retry_after_seconds": None if allowed else _number(wait),
-            "limits": _read_limits(body),
+            # Not "limits": their objects are a good part of a decision's cost, and most callers never ask for them.
+            "_read_limits": _checked_limits(body),
             "headers": {name: headers[name] for name in PASSED_ON if name in headers},
             "body": body,
             "shadow": _flag(body.get("shadow", False)),
@@ -166,10 +176,7 @@ def _frozen(kind: type[_Value], fields: dict[str, Any]) -> _Value:
 
 
 def _read_limits(body: Mapping[str, Any]) -> tuple[LimitState, ...]:
-    limits = body["limits"]
-    if not isinstance(limits, list):
-        raise TypeError("not a list")
-    return tuple(map(_read_limit, limits))
+    return tuple(map(_limit_of, _checked_limits(body)))
 
 
 #: The fields that every limit has, with their types.
@@ -184,26 +191,35 @@ _FIELDS = {
 }
 _TYPES = tuple(_FIELDS.values())
 _values_of = operator.itemgetter(*_FIELDS)
-_OPTIONAL = {"frees_in_ms": None, "shadow": False, "concurrent": False, "override": None}
+_OPTIONAL: dict[str, object] = {"frees_in_ms": None, "shadow": False, "concurrent": False, "override": None}
+_OPTIONAL_TYPES = {
+    "frees_in_ms": (int, type(None)),
+    "shadow": (bool,),
+    "concurrent": (bool,),
+    "override": (str, type(None)),
+}
 
 
-def _read_limit(state: object) -> LimitState:
-    state = _object(state)
-    if len(state) == len(_FIELDS) and tuple(map(type, _values_of(state))) == _TYPES:
-        return _frozen(LimitState, {**state, **_OPTIONAL})
-    return LimitState(
-        layer=_text(state["layer"]),
-        key=_text(state["key"]),
-        limit=_number(state["limit"]),
-        window_seconds=_number(state["window_seconds"]),
-        used=_number(state["used"]),
-        remaining=_number(state["remaining"]),
-        reset_seconds=_number(state["reset_seconds"]),
-        frees_in_ms=None if state.get("frees_in_ms") is None else _number(state["frees_in_ms"]),
-        shadow=_flag(state.get("shadow", False)),
-        concurrent=_flag(state.get("concurrent", False)),
-        override=None if state.get("override") is None else _text(state["override"]),
-    )
+def _checked_limits(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The limits in the body. Raises KeyError or TypeError unless each can be made into a LimitState."""
+    limits = body["limits"]
+    if not isinstance(limits, list):
+        raise TypeError("not a list")
+    for state in limits:
+        if tuple(map(type, _values_of(_object(state)))) != _TYPES:
+            raise TypeError("not the state of a limit")
+        if len(state) > len(_FIELDS):
+            for name, types in _OPTIONAL_TYPES.items():
+                if name in state and type(state[name]) not in types:
+                    raise TypeError("not the state of a limit")
+    return limits
+
+
+def _limit_of(state: Mapping[str, Any]) -> LimitState:
+    """Takes a checked limit. Later versions of the service may have more fields."""
+    if len(state) > len(_FIELDS):
+        state = {name: state[name] for name in (*_FIELDS, *_OPTIONAL) if name in state}
+    return _frozen(LimitState, {**_OPTIONAL, **state})
 
 
 def _object(value: object) -> Mapping[str, Any]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from .calls import Call
-from .decision import Decision, LimitState, Release, Settlement, read_decision, read_release, read_settlement
+from .decision import Decision, Release, Settlement, read_decision, read_release, read_settlement
 from .errors import (
     InvalidField,
     InvalidRequestError,
@@ -63,7 +62,7 @@ _NOT_THE_SERVICE = "A response with status {} that did not come from the limiter
 def decision_of(call: Call, response: Response) -> Decision:
     """Raises a LimiterError unless the response is a decision about this call."""
     if response.status in (200, 429):
-        return _read_matching(call, response, partial(_read_decision, response))
+        return _read_matching(call, response, _read_decision)
     refusal = _error_of(call, response)
     if _is_plain_404(refusal):
         raise UnavailableError(_NOT_THE_SERVICE.format(response.status), is_about_subject=True)
@@ -111,27 +110,29 @@ class _About(Protocol):
 
     @property
     def policy(self) -> str: ...
-    @property
-    def limits(self) -> tuple[LimitState, ...]: ...
 
 
 _T = TypeVar("_T", bound=_About)
 _Change = TypeVar("_Change", Settlement, Release)
 
 
-def _read_matching(call: Call, response: Response, read: Callable[[Mapping[str, Any]], _T]) -> _T:
+def _read_matching(call: Call, response: Response, read: Callable[[Mapping[str, Any], Response], _T]) -> _T:
     """Raises UnavailableError for an unreadable response, and for a response to another call."""
     try:
-        value = read(response.json())
+        body = response.json()
+        value = read(body, response)
     except (ValueError, KeyError, TypeError) as error:
         message = _NOT_THE_SERVICE.format(response.status)
         raise UnavailableError(message, is_about_subject=response.status == 429) from error
-    if value.policy != call.policy or not all(call.is_key(state.key) for state in value.limits):
+    if value.policy != call.policy:
         raise MismatchedResponseError(_MISMATCHED)
+    for limit in body["limits"]:
+        if not call.is_key(limit["key"]):
+            raise MismatchedResponseError(_MISMATCHED)
     return value
 
 
-def _read_decision(response: Response, body: Mapping[str, Any]) -> Decision:
+def _read_decision(body: Mapping[str, Any], response: Response) -> Decision:
     decision = read_decision(body, response.headers)
     if response.status == 429 and decision.allowed:
         raise TypeError("status 429 with allowed: true")
@@ -140,7 +141,7 @@ def _read_decision(response: Response, body: Mapping[str, Any]) -> Decision:
 
 def _change_of(call: Call, response: Response, read: Callable[[Mapping[str, Any]], _Change]) -> _Change:
     if response.status == 200:
-        change = _read_matching(call, response, read)
+        change = _read_matching(call, response, lambda body, _: read(body))
         if change.id != call.id:
             raise MismatchedResponseError(_MISMATCHED)
         return change
