@@ -236,12 +236,12 @@ export class Callers {
     const hub = this.chance.is(this.habits.hubShare) ? this.hubs.next() : undefined;
     const { limiter, number } = hub?.isolate ?? this.chance.of(this.isolates);
     const queues = hub?.queues ?? limiter.callQueues();
-    const limiterAt = limiter.forBatch(queues);
+    const inBatch = limiter.forBatch(queues);
     const alike = groupBy(toSend, ({ op, request }) => `${op} ${eventNameOf(request)}`);
     const isOnly = ({ op, request }: CallToSend) => alike.get(`${op} ${eventNameOf(request)}`)?.length === 1;
     const sending = queues.begin(() =>
       toSend.map((call, index) =>
-        this.#sendTo(call, limiterAt(index), number, { batch, index, isFirst: isFirst && isOnly(call) }, hub),
+        this.#sendTo(call, inBatch, number, { batch, index, isFirst: isFirst && isOnly(call) }, hub),
       ),
     );
     return Promise.all(sending);
@@ -265,7 +265,7 @@ export class Callers {
     const sentAtMs = scheduler.nowMs;
     const executionsBefore = network.executions.length;
     try {
-      const decided = decide(call, limiter);
+      const decided = decide(call, limiter, batchPosition?.index);
       const decision = await (hub ? hub.answered(decided) : decided);
       const [answeredAtMs, executionsAfter] = [scheduler.nowMs, network.executions.length];
       const span = { sentAtMs, answeredAtMs, executionsBefore, executionsAfter };
@@ -360,10 +360,15 @@ export function numberIn([least, most]: Range, chance: Chance): number {
 }
 
 /** The outcomes of refused calls, by the kind of the refusal. */
-async function decide({ op, request }: CallToSend, limiter: Limiter): Promise<AnsweredCall["decision"]> {
-  if (op === "check") return limiter.check(request);
-  if (op === "settle" || op === "release") return { allowed: true, replayed: false, ...(await limiter[op](request)) };
-  return limiter.consume({ ...request, isNew: request.isNew ?? false, aliases: [] }, () => {});
+async function decide(
+  { op, request }: CallToSend,
+  limiter: Limiter,
+  position?: number,
+): Promise<AnsweredCall["decision"]> {
+  if (op === "check") return limiter.check(request, position);
+  if (op === "settle" || op === "release")
+    return { allowed: true, replayed: false, ...(await limiter[op](request, position)) };
+  return limiter.consume({ ...request, isNew: request.isNew ?? false, aliases: [] }, () => {}, position);
 }
 
 const OUTCOMES = new Map<string, Outcome>([
