@@ -75,12 +75,17 @@ export class Attempts {
     });
     this.#unheard = this.#charges.length;
     for (const charge of this.#charges) this.#send(charge);
+    // All layers are in shadow.
+    if (this.#charges.length === 0) this.#decide();
   }
 
   /** The object of a part has answered, or is unreachable. */
   partHeard(): void {
     this.#unheard--;
-    if (this.#unheard > 0) return;
+    if (this.#unheard === 0) this.#decide();
+  }
+
+  #decide(): void {
     try {
       const verdict = this.#decidedAtOnce();
       if (verdict) this.#end(verdict);
@@ -118,7 +123,8 @@ export class Attempts {
   #decidedAtOnce(): ConsumeVerdict | undefined {
     const charges = this.#charges;
     const [first] = charges;
-    if (charges.length > 1) return charges.every(isChargedAnew) ? joinCharges(this.#parts, this.#verdicts) : undefined;
+    if (charges.length !== 1)
+      return charges.every(isChargedAnew) ? joinCharges(this.#parts, this.#verdicts) : undefined;
     if (first?.verdict) return first.verdict;
     return this.asker.ifUnreachable === "refuse" ? throwUnreachable() : joinCharges(this.#parts, this.#verdicts);
   }
