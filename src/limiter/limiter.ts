@@ -49,7 +49,7 @@ export class Limiter {
     private readonly timing: Timing,
     private readonly denialCache: DenialCache,
     private readonly watchers: readonly Watcher[] = [],
-    private readonly names = new Names(timing.random),
+    private readonly names = new Names(() => timing.random()),
     queues?: CallQueues,
   ) {
     const calls = queues ? queues.forBatch() : new DirectCalls(namespace, config, timing);

@@ -1,16 +1,10 @@
 import type { Placement } from "../config/config";
-import type { ChangeVerdict, Counter, ObjectVerdict } from "../object/protocol";
+import type { ChangeVerdict, ObjectVerdict } from "../object/protocol";
 import { Refusal } from "../request/refusal";
+import { type BatchQuestion, Member } from "./batch-member";
 import { type Timing, within } from "./deadline";
-import { type ConsumeVerdict, keysOf } from "./objects";
-import { objectOf } from "./placement";
+import type { ConsumeVerdict } from "./objects";
 import { throwUnreachable } from "./unreachable";
-
-/** A question, as far as it can meet others of its batch. */
-interface BatchQuestion {
-  readonly counters: readonly Counter[];
-  readonly id?: string | undefined;
-}
 
 /** Why a verdict may be wrong: a charge that is rolled back can have caused it. */
 interface Doubt {
@@ -31,61 +25,6 @@ type Ask<V> = (isLikelyDenied: boolean) => Promise<V>;
 type Next = "done" | "unsure" | { readonly isLikelyDenied: boolean };
 
 const CERTAIN: RoundEnd = { rolledBack: [], doubt: undefined };
-
-/** A decision of the batch. It may take several rounds, numbered from 1: in each it asks the objects. */
-export class Member {
-  rounds = 1;
-  /** By round. */
-  readonly rolledBack: (readonly string[])[] = [];
-  #isOver = false;
-  #waiting: (() => void)[] | undefined;
-
-  constructor(
-    readonly order: BatchOrder,
-    readonly kind: "consume" | "check" | "change",
-    readonly position: number,
-    readonly question: BatchQuestion,
-  ) {}
-
-  get keys(): readonly string[] {
-    return keysOf(this.question);
-  }
-
-  /** A charge in several objects is rolled back when one of them denies. */
-  mayRollBack(placement: Placement): boolean {
-    const [first, ...others] = this.keys.map((key) => objectOf(key, placement));
-    return this.kind === "consume" && others.some((object) => object !== first);
-  }
-
-  begin(): void {
-    this.rounds++;
-    this.#wake();
-  }
-
-  end(): void {
-    this.#isOver = true;
-    this.#wake();
-  }
-
-  /** The round has ended, and it is certain whether another round follows. */
-  isPast(round: number): boolean {
-    return this.#isOver || this.rounds > round;
-  }
-
-  async past(round: number): Promise<void> {
-    while (!this.isPast(round))
-      await new Promise<void>((resolve) => {
-        this.#waiting ??= [];
-        this.#waiting.push(resolve);
-      });
-  }
-
-  #wake(): void {
-    const waiting = this.#waiting;
-    this.#waiting = undefined;
-    for (const resolve of waiting ?? []) resolve();
-  }
-}
 
 /**
  * Lets the decisions of a batch, which are made side by side, answer as if they were made one after the other.
@@ -121,7 +60,7 @@ export class BatchOrder {
 
   /** A consume joins, and begins its first round. An admission ends it, anything else goes on with `consumeAgain`. */
   join(position: number, question: BatchQuestion): Member {
-    return this.#join(new Member(this, "consume", position, question));
+    return this.#join(new Member("consume", position, question));
   }
 
   /** Decides a consume that was denied or has failed: an earlier call of the batch can have caused that. */
@@ -148,7 +87,7 @@ export class BatchOrder {
     giveUpAtMs: number,
     ask: Ask<ObjectVerdict>,
   ): Promise<ObjectVerdict> {
-    const member = this.#join(new Member(this, "check", position, question));
+    const member = this.#join(new Member("check", position, question));
     return this.#decide(member, await outcomeOf(ask(false)), giveUpAtMs, ask, (outcome) => {
       const isDenied = outcome.status === "fulfilled" && !outcome.value.allowed;
       return isDenied ? { rolledBack: [], doubt: { keys: denyingKeys(question, outcome.value) } } : CERTAIN;
@@ -162,7 +101,7 @@ export class BatchOrder {
     giveUpAtMs: number,
     ask: Ask<ChangeVerdict>,
   ): Promise<ChangeVerdict> {
-    const member = this.#join(new Member(this, "change", position, question));
+    const member = this.#join(new Member("change", position, question));
     return this.#decide(member, await outcomeOf(ask(false)), giveUpAtMs, ask, (outcome) => {
       if (outcome.status === "rejected") return CERTAIN;
       return { rolledBack: [], doubt: { keys: outcome.value.found ? member.keys : [], id: question.id } };

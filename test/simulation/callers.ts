@@ -67,6 +67,8 @@ interface CallToSend {
 export class Callers {
   /** The calls that got a decision, as the judge of both sides needs them. */
   readonly answered: AnsweredCall[] = [];
+  /** Calls that a hub decided after it had died. Their denials were cached when the live layers had answered, before it died. */
+  readonly unheard: AnsweredCall[] = [];
   /** All calls but checks, as the judge of the callers' side needs them. */
   readonly calls: CallerCall[] = [];
 
@@ -264,15 +266,22 @@ export class Callers {
     const { op, request } = call;
     const sentAtMs = scheduler.nowMs;
     const executionsBefore = network.executions.length;
-    try {
-      const decided = decide(call, limiter, batchPosition?.index);
-      const decision = await (hub ? hub.answered(decided) : decided);
+    const decided = decide(call, limiter, batchPosition?.index);
+    const answeredNow = (decision: AnsweredCall["decision"]): AnsweredCall => {
       const [answeredAtMs, executionsAfter] = [scheduler.nowMs, network.executions.length];
       const span = { sentAtMs, answeredAtMs, executionsBefore, executionsAfter };
-      this.answered.push({ op, isolate, request, decision, ...span, ...(batchPosition && { batchPosition }) });
+      return { op, isolate, request, decision, ...span, ...(batchPosition && { batchPosition }) };
+    };
+    try {
+      const decision = await (hub ? hub.answered(decided) : decided);
+      this.answered.push(answeredNow(decision));
       this.#note(call, sentAtMs, outcomeOf(op, decision), decision);
       return true;
     } catch (error) {
+      decided.then(
+        (decision) => this.unheard.push(answeredNow(decision)),
+        () => {},
+      );
       // Refusals that a history may run into: an id may be forgotten, or be in use with another cost.
       const outcome = error instanceof Refusal ? OUTCOMES.get(error.kind) : undefined;
       if (!outcome) throw error;
