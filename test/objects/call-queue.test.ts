@@ -279,3 +279,42 @@ test("a call without time left is not sent", async () => {
   await run();
   expect([sent, results]).toEqual([[], [["a", "not sent", 0]]]);
 });
+
+test("whoever hears of an end may ask again at once, and no call is lost or heard of twice", async () => {
+  const scheduler = new Scheduler(new Chance(1));
+  const sent: string[][] = [];
+  const decide = async (calls: readonly Call[]): Promise<CallResult[]> => {
+    sent.push(calls.map(nameOf));
+    await scheduler.sleep(10);
+    return calls.map((call) => ({ verdict: nameOf(call) })) as never;
+  };
+  const queues = new CallQueues({ getByName: () => ({ decide }) }, { locationHint: undefined }, scheduler);
+  const calls = queues.forBatch();
+  const heardOf: string[] = [];
+  const ask = (name: string, deadlineMs: number, ...next: [name: string, deadlineMs: number][]) => {
+    const goOn = (end: string) => {
+      heardOf.push(`${name} ${end}`);
+      const [first, ...others] = next;
+      if (first) ask(...first, ...others);
+    };
+    const hearer = { answered: () => goOn("answered"), failed: () => goOn("failed") };
+    calls.ask("a", "check", { policy: name } as never, scheduler.nowMs + deadlineMs, 0, hearer);
+  };
+  ask("expired", 0, ["after it", 50]);
+  ask("in time", 50, ["at the answer", 50]);
+  ask("given up", 5, ["meanwhile", 2], ["at last", 50]);
+  await scheduler.run();
+  expect(sent).toEqual([
+    ["in time", "given up"],
+    ["after it", "at last", "at the answer"],
+  ]);
+  expect(heardOf).toEqual([
+    "expired failed",
+    "given up failed",
+    "meanwhile failed",
+    "in time answered",
+    "after it answered",
+    "at last answered",
+    "at the answer answered",
+  ]);
+});
