@@ -38,7 +38,7 @@ export async function benchProfile({ seconds }: Extent, workload: WorkloadName |
     inspectorPort,
   });
   const underLoad = (forSeconds: number): Promise<unknown> => {
-    if (workload === "session") return driveSession(url.href, forSeconds);
+    if (workload === "session") return driveSession(url.origin, forSeconds);
     const { path, bodies } = WORKLOADS[workload];
     return load({ url: url.origin + path, connections: 32, seconds: forSeconds, bodies });
   };

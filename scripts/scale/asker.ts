@@ -1,7 +1,7 @@
-import type { Call, CallResult, Charge } from "../../src/object/protocol";
+import type { Call, CallResult, Charge, ChargeVerdict } from "../../src/object/protocol";
 import type { DecidingStub } from "../../src/objects/binding";
 import { CallQueues } from "../../src/objects/call-queue";
-import { DirectCalls, type ObjectCalls } from "../../src/objects/calls";
+import { DirectCalls, heard, type ObjectCalls } from "../../src/objects/calls";
 import type { Timing } from "../../src/objects/deadline";
 import type { Scheduler } from "../../tools/scheduler";
 import { ASSUMED } from "./bill";
@@ -38,12 +38,7 @@ export class Asker {
     const config = { locationHint: undefined };
     if (isHub) {
       const queues = new CallQueues(distant, config, timing);
-      this.#ask = (...call) =>
-        queues.begin(() =>
-          queues
-            .forBatch()(0)
-            .ask(...call),
-        );
+      this.#ask = (...call) => queues.begin(() => queues.forBatch().ask(...call));
     } else {
       const calls = new DirectCalls(distant, config, timing);
       this.#ask = (...call) => calls.ask(...call);
@@ -57,7 +52,8 @@ export class Asker {
 
   /** One message with one decision. False if it is refused: the deadline passed, or the object is overloaded. */
   ask(object: string): Promise<boolean> {
-    const verdict = this.#ask(object, "consume", QUESTION, this.timing.now() + latency.deadline);
+    const giveUpAtMs = this.timing.now() + latency.deadline;
+    const verdict = heard<ChargeVerdict>((hearer) => this.#ask(object, "consume", QUESTION, giveUpAtMs, 0, hearer));
     return verdict.then(
       ({ allowed }) => allowed,
       () => false,

@@ -3,8 +3,8 @@
  * counts by. `caller=kJ3hV0…,ip=x9Tb2q…`. The identity is stored with the event. It keeps apart the ids of different
  * subjects that share a key. Inline layers are one digest without a name: `=kJ3hV0…`.
  */
-export function identityText(digests: readonly (readonly [layer: string, digest: string])[]): string {
-  return digests.map(([layer, digest]) => `${layer}=${digest}`).join();
+export function withLayer(identity: string, layer: string, digest: string): string {
+  return `${identity && `${identity},`}${layer}=${digest}`;
 }
 
 /**

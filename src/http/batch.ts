@@ -2,6 +2,7 @@ import type { Config } from "../config/config";
 import { bodyOf } from "../limiter/decision-body";
 import type { Limiter } from "../limiter/limiter";
 import type { CallQueues } from "../objects/call-queue";
+import { hear } from "../objects/calls";
 import type { WaitUntil } from "../objects/objects";
 import { readCheck, readConsumeInBatch, readRelease, readSettle } from "../request/read";
 import { invalid, isRecord, objectIn, readBySchema } from "../request/refusal";
@@ -20,18 +21,17 @@ export async function batch(input: unknown, service: Service, waitUntil: WaitUnt
   return decideBatch(readBySchema(batchEnvelope, input), service, service.limiter.callQueues(), waitUntil);
 }
 
-/** Decides a batch that was read: each request by the limiter of its position. Batches may share call queues. */
+/** Decides a batch that was read: each request by itself. Batches may share call queues. */
 export async function decideBatch(
   { requests, headers: hasHeaders = false, limits: hasLimits = true }: Batch,
   service: Service,
   queues: CallQueues,
   waitUntil: WaitUntil,
 ): Promise<BatchResults> {
-  const limiterAt = service.limiter.forBatch(queues);
-  const replying = queues.begin(() =>
-    requests.map((item, position) => replyTo(item, service.config, limiterAt(position), waitUntil)),
-  );
-  const replies = await Promise.all(replying);
+  const deciding = repliesTo(requests, service, queues, waitUntil);
+  // A caller that hangs up must not leave a charge half rolled back, or uncounted in shadow.
+  waitUntil(deciding);
+  const replies = await deciding;
   return {
     results: replies.map((reply) => ({
       status: reply.status,
@@ -47,17 +47,48 @@ function withoutLimits(body: unknown): unknown {
   return rest;
 }
 
-async function replyTo(item: unknown, config: Config, limiter: Limiter, waitUntil: WaitUntil): Promise<Reply> {
-  try {
-    // Read without a copy: most calls of a batch are consumes.
-    if (isRecord(item) && item.op === "consume")
-      return consumeReply(await limiter.consume(readConsumeInBatch(item, config), waitUntil), bodyOf);
-    const { op, ...request } = objectIn(item);
-    if (op === "check") return decisionReply(await limiter.check(readCheck(request, config)), bodyOf);
-    if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config)));
-    if (op === "release") return releaseReply(await limiter.release(readRelease(request, config)));
-    throw invalid([{ pointer: "/op", detail: "must be consume, check, settle or release" }]);
-  } catch (error) {
-    return errorReply(error);
-  }
+/** One promise for the whole batch. Each request is heard of by callbacks, which take far less time. */
+function repliesTo(
+  requests: readonly unknown[],
+  { config, limiter }: Service,
+  queues: CallQueues,
+  waitUntil: WaitUntil,
+): Promise<readonly Reply[]> {
+  const inBatch = limiter.forBatch(queues);
+  return new Promise((resolve) => {
+    const replies: Reply[] = [];
+    let unanswered = requests.length;
+    const replyAt = (position: number, reply: Reply) => {
+      replies[position] = reply;
+      unanswered--;
+      if (unanswered === 0) resolve(replies);
+    };
+    queues.begin(() =>
+      requests.forEach((item, position) => {
+        try {
+          // Read without a copy: most calls of a batch are consumes.
+          if (isRecord(item) && item.op === "consume")
+            inBatch.consumeInBatch(readConsumeInBatch(item, config), position, waitUntil, {
+              answered: (decision) => replyAt(position, consumeReply(decision, bodyOf)),
+              failed: (error) => replyAt(position, errorReply(error)),
+            });
+          else
+            hear(replyTo(item, position, config, inBatch), {
+              answered: (reply) => replyAt(position, reply),
+              failed: (error) => replyAt(position, errorReply(error)),
+            });
+        } catch (error) {
+          replyAt(position, errorReply(error));
+        }
+      }),
+    );
+  });
+}
+
+async function replyTo(item: unknown, position: number, config: Config, limiter: Limiter): Promise<Reply> {
+  const { op, ...request } = objectIn(item);
+  if (op === "check") return decisionReply(await limiter.check(readCheck(request, config), position), bodyOf);
+  if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config), position));
+  if (op === "release") return releaseReply(await limiter.release(readRelease(request, config), position));
+  throw invalid([{ pointer: "/op", detail: "must be consume, check, settle or release" }]);
 }

@@ -2,20 +2,20 @@ import type { Config } from "../config/config";
 import type { Policy } from "../core/policy";
 import { BatchOrder } from "../objects/batch-order";
 import type { DecidingStub, ObjectNamespace } from "../objects/binding";
-import { CachedObjects } from "../objects/cached-objects";
 import { CallQueues } from "../objects/call-queue";
-import { DirectCalls, type ObjectCalls } from "../objects/calls";
+import { DirectCalls, type Hearer, hear, heard } from "../objects/calls";
 import { sharingTimers, type Timing } from "../objects/deadline";
 import type { DenialCache } from "../objects/denial-cache";
 import { FanOut } from "../objects/fan-out";
-import type { ConsumeVerdict, Objects, WaitUntil } from "../objects/objects";
-import { OrderedObjects } from "../objects/ordered-objects";
+import { LiveObjects } from "../objects/live-objects";
+import { Asker, type ConsumeVerdict, type WaitUntil } from "../objects/objects";
+import type { IfUnreachable } from "../objects/unreachable";
 import type { ValidChange, ValidConsume, ValidRequest } from "../request/read";
 import { Refusal } from "../request/refusal";
 import type { PolicyList } from "../request/schema";
 import { type ChangeDecision, changeDecisionOf, type Decision, decisionOf, degradedDecision } from "./decision";
 import { limitBody } from "./decision-body";
-import { Shadow, type ShadowVerdict } from "./shadow";
+import { Shadow } from "./shadow";
 
 /** Is told how consumes were decided, and takes no part in the decisions. Must not throw. */
 export interface Watcher {
@@ -25,16 +25,23 @@ export interface Watcher {
   onFailure?(policy: Policy, waitUntil: WaitUntil): void;
 }
 
-/** The place of a decision in a batch. */
-interface BatchPlace {
-  readonly position: number;
-  readonly order: BatchOrder;
-  readonly calls: ObjectCalls;
+/** Names attempts to charge: no two of an isolate alike, nor, but for chance, of two isolates. */
+class Names {
+  #prefix: string | undefined;
+  #count = 0;
+
+  constructor(private readonly random: () => number) {}
+
+  next(): string {
+    this.#prefix ??= this.random().toString(36).slice(2, 9);
+    this.#count++;
+    return this.#prefix + this.#count;
+  }
 }
 
 /** Decides requests. HTTP and RPC read them (`request/read.ts`), and translate the decisions. */
 export class Limiter {
-  readonly #calls: ObjectCalls;
+  readonly #objects: LiveObjects;
 
   constructor(
     private readonly config: Config,
@@ -42,9 +49,12 @@ export class Limiter {
     private readonly timing: Timing,
     private readonly denialCache: DenialCache,
     private readonly watchers: readonly Watcher[] = [],
-    private readonly batch?: BatchPlace,
+    private readonly names = new Names(() => timing.random()),
+    queues?: CallQueues,
   ) {
-    this.#calls = batch?.calls ?? new DirectCalls(namespace, config, timing);
+    const calls = queues ? queues.forBatch() : new DirectCalls(namespace, config, timing);
+    const order = queues && new BatchOrder(config.placement, timing, (keys) => denialCache.invalidate(keys));
+    this.#objects = new LiveObjects(new FanOut(calls, config, timing), denialCache, timing, order);
   }
 
   /** Call queues, one for each object. The decisions of a batch share them, or all batches of a hub. */
@@ -52,23 +62,19 @@ export class Limiter {
     return new CallQueues(this.namespace, this.config, sharingTimers(this.timing));
   }
 
-  /** The same limiter, for the decision at each position of a batch. */
-  forBatch(queues: CallQueues): (position: number) => Limiter {
-    const { namespace, config, denialCache, watchers } = this;
-    const { timing } = queues;
-    const callsAt = queues.forBatch();
-    const order = new BatchOrder(config.placement, timing, (keys) => denialCache.invalidate(keys));
-    const placeAt = (position: number) => ({ position, order, calls: callsAt(position) });
-    return (position) => new Limiter(config, namespace, timing, denialCache, watchers, placeAt(position));
+  /** The same limiter, for the decisions of a batch, each by its position. */
+  forBatch(queues: CallQueues): Limiter {
+    const { config, namespace, denialCache, watchers, names } = this;
+    return new Limiter(config, namespace, queues.timing, denialCache, watchers, names, queues);
   }
 
   /** Whether the request would be admitted now. Records nothing, and never uses the denial cache. */
-  async check(request: ValidRequest): Promise<Decision> {
-    const giveUpAtMs = this.#giveUpAtMs();
+  async check(request: ValidRequest, position = 0): Promise<Decision> {
+    const asker = this.#asker(position);
     const { policy, cost, counters } = request;
     try {
-      const verdict = await this.#objects(giveUpAtMs).check({ policy: policy.name, cost, counters });
-      return decisionOf(request, verdict, undefined, await this.#shadowOf(request, giveUpAtMs)?.check());
+      const verdict = await this.#objects.check({ policy: policy.name, cost, counters }, asker);
+      return decisionOf(request, verdict, undefined, await this.#shadowOf(request, asker)?.check());
     } catch (error) {
       if (this.#admits(error)) return degradedDecision(request);
       throw error;
@@ -76,28 +82,17 @@ export class Limiter {
   }
 
   /** Records the request's cost if every limit of every layer admits it. An id is charged once, however often it is sent. */
-  async consume(request: ValidConsume, waitUntil: WaitUntil): Promise<Decision> {
-    const deciding = this.#consume(request, waitUntil);
-    // A request is counted in shadow even if its caller hangs up.
-    if (request.shadow.length > 0) waitUntil(deciding.catch(() => {}));
-    let decision: Decision;
-    try {
-      decision = await deciding;
-    } catch (error) {
-      if (!this.#admits(error)) {
-        const isCallersMistake = error instanceof Refusal && error.kind !== "unreachable";
-        if (!isCallersMistake) for (const watcher of this.watchers) watcher.onFailure?.(request.policy, waitUntil);
-        throw error;
-      }
-      decision = degradedDecision(request, request.id);
-    }
-    for (const watcher of this.watchers) watcher.onDecision(decision, waitUntil);
-    return decision;
+  consume(request: ValidConsume, waitUntil: WaitUntil, position = 0): Promise<Decision> {
+    const deciding = heard<Decision>((hearer) => this.consumeInBatch(request, position, waitUntil, hearer));
+    // A caller that hangs up must not leave the charge half rolled back, or uncounted in shadow.
+    waitUntil(deciding.catch(() => {}));
+    return deciding;
   }
 
-  async #consume(request: ValidConsume, waitUntil: WaitUntil): Promise<Decision> {
-    const giveUpAtMs = this.#giveUpAtMs();
+  /** The same without a promise. Whoever decides the batch keeps it alive until all is heard. */
+  consumeInBatch(request: ValidConsume, position: number, waitUntil: WaitUntil, hearer: Hearer<Decision>): void {
     const { id, policy, cost, counters, identity, aliases, isNew } = request;
+    const asker = this.#asker(position, waitUntil);
     const question = {
       policy: policy.name,
       cost,
@@ -109,39 +104,45 @@ export class Limiter {
       attemptMs: attemptMs(this.config),
       cacheMs: this.config.denyCacheMs || undefined,
     };
-    const verdict = await this.#objects(giveUpAtMs).consume(question, { waitUntil, isNew });
-    const shadow = await this.#consumeInShadow(request, verdict, giveUpAtMs, waitUntil);
-    const replayed = counters.length > 0 ? verdict.replayed : shadow?.replayed === true;
-    return decisionOf(request, verdict, { id, replayed }, shadow);
-  }
-
-  async #consumeInShadow(
-    request: ValidConsume,
-    verdict: ConsumeVerdict,
-    giveUpAtMs: number,
-    waitUntil: WaitUntil,
-  ): Promise<ShadowVerdict | undefined> {
-    const shadow = this.#shadowOf(request, giveUpAtMs);
-    if (verdict.allowed) return shadow?.consume(request.id, verdict, waitUntil);
-    return verdict.isCached ? shadow?.leaveOut() : shadow?.check();
+    const decided = (decision: Decision) => {
+      for (const watcher of this.watchers) watcher.onDecision(decision, waitUntil);
+      hearer.answered(decision);
+    };
+    const failed = (error: unknown) => {
+      if (this.#admits(error)) {
+        decided(degradedDecision(request, id));
+        return;
+      }
+      const isCallersMistake = error instanceof Refusal && error.kind !== "unreachable";
+      if (!isCallersMistake) for (const watcher of this.watchers) watcher.onFailure?.(policy, waitUntil);
+      hearer.failed(error);
+    };
+    const answered = (verdict: ConsumeVerdict) => {
+      const shadow = this.#shadowOf(request, asker);
+      if (shadow) hear(consumeInShadow(shadow, request, verdict), { answered: decided, failed });
+      else decided(decisionOf(request, verdict, { id, replayed: verdict.replayed }));
+    };
+    this.#objects.consume(question, isNew, asker, { answered, failed });
   }
 
   /** Corrects the cost of an earlier consume. */
-  settle(request: ValidChange): Promise<ChangeDecision> {
-    return this.#change(request, "settle");
+  settle(request: ValidChange, position = 0): Promise<ChangeDecision> {
+    return this.#change(request, "settle", position);
   }
 
   /** Ends an earlier consume for concurrent limits: its place in them is free again. */
-  release(request: ValidChange): Promise<ChangeDecision> {
-    return this.#change(request, "release");
+  release(request: ValidChange, position = 0): Promise<ChangeDecision> {
+    return this.#change(request, "release", position);
   }
 
-  async #change(request: ValidChange, method: "settle" | "release"): Promise<ChangeDecision> {
-    const giveUpAtMs = this.#giveUpAtMs();
+  async #change(request: ValidChange, method: "settle" | "release", position: number): Promise<ChangeDecision> {
+    const asker = this.#asker(position);
     const { id, policy, cost, counters, identity } = request;
-    const verdict = await this.#objects(giveUpAtMs)[method]({ id, identity, policy: policy.name, cost, counters });
-    // Layers in shadow may know an id for longer than the live layers do.
-    const shadow = await this.#shadowOf(request, giveUpAtMs)?.change(method, id);
+    const question = { id, identity, policy: policy.name, cost, counters };
+    const verdict = await this.#objects.change(method, question, asker);
+    // Layers in shadow may know an id for longer than the live layers do. Without live layers, only they know it.
+    const ifUnreachable = counters.length > 0 ? "leave out" : "refuse";
+    const shadow = await this.#shadowOf(request, asker, ifUnreachable)?.change(method, id);
     if (verdict.found || shadow?.found) return changeDecisionOf(request, verdict, shadow);
     throw new Refusal("unknown-decision", "No decision of this policy and subject in the window has this id.");
   }
@@ -164,32 +165,40 @@ export class Limiter {
     this.denialCache.clear();
   }
 
-  /** The deadline of the whole decision: of its live layers, of those in shadow, and of waiting for a rollback. */
-  #giveUpAtMs(): number {
-    return this.timing.now() + this.config.deadlineMs;
-  }
-
-  /** The objects of the live layers, behind the denial cache and, in a batch, behind the order of the batch. */
-  #objects(giveUpAtMs: number): Objects {
-    const { batch, config, timing, denialCache } = this;
-    const fanOut = new FanOut(this.#calls, config, timing, giveUpAtMs);
-    const objects = batch ? new OrderedObjects(fanOut, batch.order, batch.position, giveUpAtMs) : fanOut;
-    return new CachedObjects(objects, denialCache, timing, batch?.order);
+  /** The deadline is that of the whole decision: of its live layers, of those in shadow, and of waiting for a rollback. */
+  #asker(position: number, waitUntil?: WaitUntil): Asker {
+    const giveUpAtMs = this.timing.now() + this.config.deadlineMs;
+    return new Asker(this.names.next(), position, giveUpAtMs, "refuse", waitUntil);
   }
 
   /** The layers in shadow, if the policy has any. They have the time that the live layers leave them. */
-  #shadowOf(request: ValidRequest, giveUpAtMs: number): Shadow | undefined {
+  #shadowOf(
+    request: ValidRequest,
+    { position, giveUpAtMs, waitUntil }: Asker,
+    ifUnreachable: IfUnreachable = "leave out",
+  ): Shadow | undefined {
     if (request.policy.shadow.length === 0) return undefined;
-    return new Shadow(request, attemptMs(this.config), async (ifUnreachable) => {
-      await this.batch?.order.decided(giveUpAtMs);
-      return new FanOut(this.#calls, this.config, this.timing, giveUpAtMs, ifUnreachable);
-    });
+    const { fanOut, order } = this.#objects;
+    const asker = new Asker(this.names.next(), position, giveUpAtMs, ifUnreachable, waitUntil);
+    const liveDecided = async () => order?.decided(giveUpAtMs);
+    return new Shadow(request, attemptMs(this.config), fanOut, asker, liveDecided);
   }
 
   /** Whether a request is admitted although its decision failed: the objects are unreachable, and the operator wants that. */
   #admits(error: unknown): boolean {
     return this.config.onError === "allow" && error instanceof Refusal && error.kind === "unreachable";
   }
+}
+
+async function consumeInShadow(shadow: Shadow, request: ValidConsume, verdict: ConsumeVerdict): Promise<Decision> {
+  const { id, counters } = request;
+  const shadowVerdict = await (verdict.allowed
+    ? shadow.consume(id, verdict)
+    : verdict.isCached
+      ? shadow.leaveOut()
+      : shadow.check());
+  const replayed = counters.length > 0 ? verdict.replayed : shadowVerdict.replayed;
+  return decisionOf(request, verdict, { id, replayed }, shadowVerdict);
 }
 
 /** How long an attempt lasts at most: a deadline for its calls, and another for rolling them back. */

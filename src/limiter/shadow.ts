@@ -1,8 +1,9 @@
 import { inShadow } from "../core/identity";
 import { longestWindowOfMs, smallestMax } from "../core/policy";
 import type { ChargeVerdict, EventQuestion, ObjectVerdict, Question } from "../object/protocol";
-import type { Objects, WaitUntil } from "../objects/objects";
-import type { IfUnreachable } from "../objects/unreachable";
+import { type Hearer, heard } from "../objects/calls";
+import type { FanOut } from "../objects/fan-out";
+import type { Asker, ConsumeVerdict } from "../objects/objects";
 import type { ValidRequest } from "../request/read";
 
 /** What the layers in shadow say of a request. */
@@ -27,11 +28,14 @@ export class Shadow {
     private readonly request: ValidRequest,
     /** How long an attempt lasts at most. */
     private readonly attemptMs: number,
-    private readonly objects: (ifUnreachable: IfUnreachable) => Promise<Objects>,
+    private readonly objects: FanOut,
+    private readonly asker: Asker,
+    /** Resolves when the live layers have decided the whole batch. */
+    private readonly liveDecided: () => Promise<void>,
   ) {}
 
   /** Charges a request that the live layers have admitted. They have recognised the id, if there are any live layers. */
-  async consume(id: string, { charged }: ChargeVerdict, waitUntil: WaitUntil): Promise<ShadowVerdict> {
+  async consume(id: string, { charged }: ChargeVerdict): Promise<ShadowVerdict> {
     if (this.#neverFits.length > 0) return this.leaveOut();
     const { policy, counters } = this.request;
     const hasLive = counters.length > 0;
@@ -39,26 +43,28 @@ export class Shadow {
     const forgetsSoon = hasLive && policy.liveWindowMs <= this.attemptMs;
     const question = {
       ...this.#questionOf(id),
+      aliases: [],
       // The layers will know the id for the longest window of the whole policy once they are live.
       windowMs: longestWindowOfMs(policy.layers),
       attemptMs: forgetsSoon ? 0 : this.attemptMs,
       ...(hasLive && { recognition: charged ? ("new" as const) : ("known" as const) }),
     };
-    const objects = await this.objects("leave out");
-    return shadowVerdictOf(await objects.consume(question, { waitUntil, isNew: false }));
+    await this.liveDecided();
+    const ask = (hearer: Hearer<ConsumeVerdict>) => this.objects.consume(question, this.asker, false, hearer);
+    return shadowVerdictOf(await heard(ask));
   }
 
   /** Checks a request that was only checked by the live layers, or denied by them. */
   async check(): Promise<ShadowVerdict> {
     if (this.#neverFits.length > 0) return this.leaveOut();
-    const objects = await this.objects("leave out");
-    return shadowVerdictOf(await objects.check(this.#question));
+    await this.liveDecided();
+    return shadowVerdictOf(await this.objects.check(this.#question, this.asker));
   }
 
   /** Settles or releases what was recorded here. Without live layers, only these know whether there is such an event. */
   async change(method: "settle" | "release", id: string): Promise<ShadowVerdict & { readonly found: boolean }> {
-    const objects = await this.objects(this.request.counters.length > 0 ? "leave out" : "refuse");
-    const verdict = await objects[method](this.#questionOf(id));
+    await this.liveDecided();
+    const verdict = await this.objects.change(method, this.#questionOf(id), this.asker);
     return { ...shadowVerdictOf(verdict), found: verdict.found };
   }
 

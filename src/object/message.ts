@@ -170,21 +170,40 @@ function textOfVerdict(verdict: AnyVerdict): string | undefined {
 
 function verdictOf(flat: readonly number[], call: Call | undefined): VerdictOf<Method> {
   const [flags = 0, atMs = 0] = flat;
-  let i = 2;
-  const next = (): Standing => ({
-    used: flat[i++] as number,
-    fitsInMs: flat[i++] as number,
-    freesInMs: flat[i++] as number,
-    resetsInMs: flat[i++] as number,
-  });
-  const standings = (call?.question.counters ?? []).map(({ limits }) => limits.map(next));
+  const standings: Standing[][] = [];
+  let at = 2;
+  for (const { limits } of call?.question.counters ?? []) {
+    const ofCounter: Standing[] = [];
+    for (let l = 0; l < limits.length; l++, at += 4) ofCounter.push(standingAt(flat, at));
+    standings.push(ofCounter);
+  }
   const verdict = { allowed: (flags & ALLOWED) !== 0, atMs, standings };
   if (call?.method === "settle" || call?.method === "release") return { ...verdict, found: (flags & FOUND) !== 0 };
   if (call?.method !== "consume") return verdict;
   return {
-    ...verdict,
+    allowed: verdict.allowed,
+    atMs,
+    standings,
     replayed: (flags & REPLAYED) !== 0,
     conflicts: (flags & CONFLICTS) !== 0,
     charged: (flags & CHARGED) !== 0,
   };
+}
+
+function standingAt(flat: readonly number[], at: number): Standing {
+  return {
+    used: integerAt(flat, at),
+    fitsInMs: integerAt(flat, at + 1),
+    freesInMs: integerAt(flat, at + 2),
+    resetsInMs: integerAt(flat, at + 3),
+  };
+}
+
+/**
+ * V8 reads an array with a time in it as floating-point numbers. To keep and to write those takes far longer than small
+ * integers, which `| 0` makes of them.
+ */
+function integerAt(flat: readonly number[], at: number): number {
+  const value = flat[at] as number;
+  return value < 2 ** 30 ? value | 0 : value;
 }

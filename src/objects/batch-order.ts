@@ -1,16 +1,10 @@
 import type { Placement } from "../config/config";
-import type { ChangeVerdict, Counter, ObjectVerdict } from "../object/protocol";
+import type { ChangeVerdict, ObjectVerdict } from "../object/protocol";
 import { Refusal } from "../request/refusal";
+import { type BatchQuestion, Member } from "./batch-member";
 import { type Timing, within } from "./deadline";
-import { type ConsumeVerdict, keysOf } from "./objects";
-import { objectOf } from "./placement";
+import type { ConsumeVerdict } from "./objects";
 import { throwUnreachable } from "./unreachable";
-
-/** A question, as far as it can meet others of its batch. */
-interface BatchQuestion {
-  readonly counters: readonly Counter[];
-  readonly id?: string | undefined;
-}
 
 /** Why a verdict may be wrong: a charge that is rolled back can have caused it. */
 interface Doubt {
@@ -31,47 +25,6 @@ type Ask<V> = (isLikelyDenied: boolean) => Promise<V>;
 type Next = "done" | "unsure" | { readonly isLikelyDenied: boolean };
 
 const CERTAIN: RoundEnd = { rolledBack: [], doubt: undefined };
-
-/** A decision of the batch. It may take several rounds, numbered from 1: in each it asks the objects. */
-class Member {
-  rounds = 0;
-  /** By round. */
-  readonly rolledBack: (readonly string[])[] = [];
-  #isOver = false;
-  #waiting: (() => void)[] = [];
-
-  constructor(
-    readonly kind: "consume" | "check" | "change",
-    readonly position: number,
-    readonly keys: readonly string[],
-    readonly id: string | undefined,
-    /** A charge in several objects is rolled back when one of them denies. */
-    readonly mayRollBack: boolean,
-  ) {}
-
-  begin(): void {
-    this.rounds++;
-    this.#wake();
-  }
-
-  end(): void {
-    this.#isOver = true;
-    this.#wake();
-  }
-
-  /** The round has ended, and it is certain whether another round follows. */
-  isPast(round: number): boolean {
-    return this.#isOver || this.rounds > round;
-  }
-
-  async past(round: number): Promise<void> {
-    while (!this.isPast(round)) await new Promise<void>((resolve) => this.#waiting.push(resolve));
-  }
-
-  #wake(): void {
-    for (const resolve of this.#waiting.splice(0)) resolve();
-  }
-}
 
 /**
  * Lets the decisions of a batch, which are made side by side, answer as if they were made one after the other.
@@ -105,50 +58,53 @@ export class BatchOrder {
     await this.#past(this.#members, Number.POSITIVE_INFINITY, this.#halfWayTo(giveUpAtMs));
   }
 
-  consume(
-    position: number,
-    question: BatchQuestion,
+  /** A consume joins, and begins its first round. An admission ends it, anything else goes on with `consumeAgain`. */
+  join(position: number, question: BatchQuestion): Member {
+    return this.#join(new Member("consume", position, question));
+  }
+
+  /** Decides a consume that was denied or has failed: an earlier call of the batch can have caused that. */
+  consumeAgain(
+    member: Member,
+    first: PromiseSettledResult<ConsumeVerdict>,
     giveUpAtMs: number,
     ask: Ask<ConsumeVerdict>,
   ): Promise<ConsumeVerdict> {
-    const keys = keysOf(question);
-    const [first, ...others] = keys.map((key) => objectOf(key, this.placement));
-    const mayRollBack = others.some((object) => object !== first);
-    const member = this.#join(new Member("consume", position, keys, question.id, mayRollBack));
-    return this.#decide(member, giveUpAtMs, ask, (outcome) => {
+    const { question, keys } = member;
+    const endOf = (outcome: PromiseSettledResult<ConsumeVerdict>): RoundEnd => {
       // A consume that failed may have charged any of its objects.
       if (outcome.status === "rejected")
         return { rolledBack: keys, doubt: isConflict(outcome.reason) ? { keys, id: question.id } : undefined };
       const { allowed, rolledBack = [] } = outcome.value;
       return allowed ? CERTAIN : { rolledBack, doubt: { keys: denyingKeys(question, outcome.value) } };
-    });
+    };
+    return this.#decide(member, first, giveUpAtMs, ask, endOf);
   }
 
-  check(
+  async check(
     position: number,
     question: BatchQuestion,
     giveUpAtMs: number,
     ask: Ask<ObjectVerdict>,
   ): Promise<ObjectVerdict> {
-    const member = this.#join(new Member("check", position, keysOf(question), undefined, false));
-    return this.#decide(member, giveUpAtMs, ask, (outcome) => {
+    const member = this.#join(new Member("check", position, question));
+    return this.#decide(member, await outcomeOf(ask(false)), giveUpAtMs, ask, (outcome) => {
       const isDenied = outcome.status === "fulfilled" && !outcome.value.allowed;
       return isDenied ? { rolledBack: [], doubt: { keys: denyingKeys(question, outcome.value) } } : CERTAIN;
     });
   }
 
   /** A settle or a release. It would not find an event that is rolled back. */
-  change(
+  async change(
     position: number,
     question: BatchQuestion,
     giveUpAtMs: number,
     ask: Ask<ChangeVerdict>,
   ): Promise<ChangeVerdict> {
-    const keys = keysOf(question);
-    const member = this.#join(new Member("change", position, keys, question.id, false));
-    return this.#decide(member, giveUpAtMs, ask, (outcome) => {
+    const member = this.#join(new Member("change", position, question));
+    return this.#decide(member, await outcomeOf(ask(false)), giveUpAtMs, ask, (outcome) => {
       if (outcome.status === "rejected") return CERTAIN;
-      return { rolledBack: [], doubt: { keys: outcome.value.found ? keys : [], id: question.id } };
+      return { rolledBack: [], doubt: { keys: outcome.value.found ? member.keys : [], id: question.id } };
     });
   }
 
@@ -160,30 +116,25 @@ export class BatchOrder {
   /** Asks until no earlier call of the batch can have caused the verdict. Each round is caused by an earlier call's round. */
   async #decide<V>(
     member: Member,
+    first: PromiseSettledResult<V>,
     giveUpAtMs: number,
     ask: Ask<V>,
     endOf: (outcome: PromiseSettledResult<V>) => RoundEnd,
   ): Promise<V> {
-    let next: Next = { isLikelyDenied: false };
+    let outcome = first;
     try {
       for (;;) {
-        member.begin();
-        let outcome: PromiseSettledResult<V>;
-        try {
-          outcome = { status: "fulfilled", value: await ask(next.isLikelyDenied) };
-        } catch (reason) {
-          outcome = { status: "rejected", reason };
-        }
         const { rolledBack, doubt } = endOf(outcome);
         member.rolledBack.push(rolledBack);
-        const following: Next = doubt ? await this.#next(member, doubt, giveUpAtMs) : "done";
-        if (following === "unsure") this.onUnsure(member.keys);
-        if (following === "unsure" && doubt?.id !== undefined) throwUnreachable();
-        if (typeof following === "string") {
+        const next: Next = doubt ? await this.#next(member, doubt, giveUpAtMs) : "done";
+        if (next === "unsure") this.onUnsure(member.keys);
+        if (next === "unsure" && doubt?.id !== undefined) throwUnreachable();
+        if (typeof next === "string") {
           if (outcome.status === "fulfilled") return outcome.value;
           throw outcome.reason;
         }
-        next = following;
+        member.begin();
+        outcome = await outcomeOf(ask(next.isLikelyDenied));
       }
     } finally {
       member.end();
@@ -196,7 +147,9 @@ export class BatchOrder {
       (other) => other.kind !== "check" && other.position < member.position && meet(other.keys, member.keys),
     );
     const suspects = earlier.filter((other) =>
-      id === undefined ? other.mayRollBack && meet(other.keys, keys) : other.kind === "consume" && other.id === id,
+      id === undefined
+        ? other.mayRollBack(this.placement) && meet(other.keys, keys)
+        : other.kind === "consume" && other.question.id === id,
     );
     const isAhead = (other: Member) => other.rounds > round;
     // The next round of a suspect may have been in the way already.
@@ -232,6 +185,11 @@ function denyingKeys({ counters }: BatchQuestion, { standings }: ObjectVerdict):
 
 function meet(keys: readonly string[], others: readonly string[]): boolean {
   return keys.some((key) => others.includes(key));
+}
+
+async function outcomeOf<V>(answer: Promise<V>): Promise<PromiseSettledResult<V>> {
+  const [outcome] = await Promise.allSettled([answer]);
+  return outcome;
 }
 
 function isConflict(error: unknown): boolean {

@@ -1,20 +1,42 @@
 import type { Config } from "../config/config";
-import type { Call, CallResult, Method, QuestionOf, VerdictOf } from "../object/protocol";
+import type { Call, CallResult, Method, VerdictOf } from "../object/protocol";
 import { MOST_IN_BATCH } from "../request/schema";
 import type { DecidingStub, ObjectNamespace } from "./binding";
-import { NotSentError, type ObjectCalls, sendCalls, verdictIn } from "./calls";
+import { type Hearer, NotSentError, type ObjectCalls, sendCalls, verdictIn } from "./calls";
 import { DeadlineError, type Timing } from "./deadline";
 
 /** Bounds of how many calls may wait for an object. Between them its speed decides. */
 const MOST_WAITING = 10_000;
 const FEWEST_WAITING = 10;
 
-interface QueuedCall {
-  readonly position: number;
-  readonly call: Call;
-  readonly giveUpAtMs: number;
-  readonly resolve: (verdict: VerdictOf<Method>) => void;
-  readonly reject: (error: unknown) => void;
+/** A call that waits or is in flight. It is heard of once: an answer to a call that was given up is not. */
+class QueuedCall {
+  #isOver = false;
+
+  constructor(
+    readonly position: number,
+    readonly call: Call,
+    readonly giveUpAtMs: number,
+    private readonly hearer: Hearer<VerdictOf<Method>>,
+  ) {}
+
+  end(result: CallResult | undefined): void {
+    if (this.#isOver) return;
+    try {
+      const verdict = verdictIn(result);
+      this.#isOver = true;
+      this.hearer.answered(verdict);
+    } catch (error) {
+      this.#isOver = true;
+      this.hearer.failed(error);
+    }
+  }
+
+  fail(error: unknown): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.hearer.failed(error);
+  }
 }
 
 /** Sends calls as one message, and retries until `giveUpAtMs`. */
@@ -44,15 +66,15 @@ export class CallQueue {
     private readonly onIdle: () => void,
   ) {}
 
-  ask(position: number, call: Call, giveUpAtMs: number): Promise<VerdictOf<Method>> {
+  ask(position: number, call: Call, giveUpAtMs: number, hearer: Hearer<VerdictOf<Method>>): void {
     // A charge that is not rolled back denies others.
-    if (this.#waiting.length >= this.#mostWaiting && call.method !== "rollBack")
-      return Promise.reject(new NotSentError(`the object has ${this.#waiting.length} calls waiting already`));
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ position, call, giveUpAtMs, resolve, reject });
-      if (this.#inFlight.length === 0) this.#sendSoon();
-      else this.#giveUpAt(giveUpAtMs);
-    });
+    if (this.#waiting.length >= this.#mostWaiting && call.method !== "rollBack") {
+      hearer.failed(new NotSentError(`the object has ${this.#waiting.length} calls waiting already`));
+      return;
+    }
+    this.#waiting.push(new QueuedCall(position, call, giveUpAtMs, hearer));
+    if (this.#inFlight.length === 0) this.#sendSoon();
+    else this.#giveUpAt(giveUpAtMs);
   }
 
   #sendSoon(): void {
@@ -63,8 +85,11 @@ export class CallQueue {
 
   async #sendNext(): Promise<void> {
     this.#isDue = false;
-    this.#inFlight = withTimeLeft(this.#waiting, this.timing.now(), NotSentError).sort(rollbacksFirst);
+    const nowMs = this.timing.now();
+    const waiting = this.#waiting;
     this.#waiting = [];
+    this.#inFlight = waiting.filter(hasTimeAt(nowMs)).sort(rollbacksFirst);
+    giveUp(waiting, nowMs, NotSentError);
     if (this.#inFlight.length > 0) await this.#exchange(this.#inFlight);
     this.#inFlight = [];
     if (this.#waiting.length > 0) return this.#sendSoon();
@@ -83,9 +108,9 @@ export class CallQueue {
         message.map(({ call }) => call),
         latestMs,
       );
-      for (const [i, queued] of message.entries()) settle(queued, results[i]);
+      message.forEach((queued, i) => void queued.end(results[i]));
     } catch (error) {
-      for (const { reject } of message) reject(error);
+      for (const queued of message) queued.fail(error);
     }
     this.#limitWaiting(message.length, this.timing.now() - sentAtMs, latestMs - sentAtMs);
   }
@@ -107,10 +132,12 @@ export class CallQueue {
       this.#timer = undefined;
       // By the clock this may be early: the clock may go back.
       const nowMs = Math.max(dueMs, this.timing.now());
-      this.#waiting = withTimeLeft(this.#waiting, nowMs, NotSentError);
-      const inFlight = withTimeLeft(this.#inFlight, nowMs, DeadlineError);
-      const nextMs = Math.min(earliestOf(this.#waiting), earliestOf(inFlight));
+      const waiting = this.#waiting;
+      this.#waiting = waiting.filter(hasTimeAt(nowMs));
+      const nextMs = Math.min(earliestOf(this.#waiting), earliestOf(this.#inFlight.filter(hasTimeAt(nowMs))));
       if (nextMs < Number.POSITIVE_INFINITY) this.#giveUpAt(nextMs);
+      giveUp(waiting, nowMs, NotSentError);
+      giveUp(this.#inFlight, nowMs, DeadlineError);
     };
     // Timers drop fractions of a millisecond.
     this.#timer = { dueMs, cancel: this.timing.after(Math.ceil(dueMs - this.timing.now()), ring) };
@@ -122,30 +149,21 @@ function earliestOf(calls: readonly QueuedCall[]): number {
   return calls.reduce((earliestMs, { giveUpAtMs }) => Math.min(earliestMs, giveUpAtMs), Number.POSITIVE_INFINITY);
 }
 
-/** The calls whose deadline has not passed. Gives up the others; nothing happens to those that were answered. */
-function withTimeLeft(
-  calls: readonly QueuedCall[],
-  nowMs: number,
-  Reason: new (message: string) => Error,
-): QueuedCall[] {
-  return calls.filter(({ giveUpAtMs, reject }) => {
-    if (giveUpAtMs <= nowMs) reject(new Reason("the object did not answer within the deadline"));
-    return giveUpAtMs > nowMs;
-  });
-}
+const hasTimeAt = (nowMs: number) => (queued: QueuedCall) => queued.giveUpAtMs > nowMs;
 
-function settle({ resolve, reject }: QueuedCall, result: CallResult | undefined): void {
-  try {
-    resolve(verdictIn(result));
-  } catch (error) {
-    reject(error);
-  }
+/** Gives up the calls whose deadline has passed. Whoever hears of it may ask again at once. */
+function giveUp(calls: readonly QueuedCall[], nowMs: number, Reason: new (message: string) => Error): void {
+  for (const queued of calls)
+    if (queued.giveUpAtMs <= nowMs) queued.fail(new Reason("the object did not answer within the deadline"));
 }
 
 /** Rollbacks go first, so that a charge that is about to be rolled back denies nobody. The rest goes by position. */
 function rollbacksFirst(a: QueuedCall, b: QueuedCall): number {
-  const isRollback = ({ call }: QueuedCall) => call.method === "rollBack";
   return Number(isRollback(b)) - Number(isRollback(a)) || a.position - b.position;
+}
+
+function isRollback({ call }: QueuedCall): boolean {
+  return call.method === "rollBack";
 }
 
 /** A call queue for each object, shared by the decisions of a batch, or by all batches of a hub. */
@@ -161,10 +179,18 @@ export class CallQueues {
     readonly timing: Timing,
   ) {}
 
-  /** The objects' calls, for the decision at each position of a batch. Batches go in the order in which they begin. */
-  forBatch(): (position: number) => ObjectCalls {
+  /** The objects' calls, for the decisions of a batch. Batches go in the order in which they begin. */
+  forBatch(): ObjectCalls {
     const first = MOST_IN_BATCH * this.#batches++;
-    return (position) => this.#at(first + position);
+    return {
+      ask: (object, method, question, giveUpAtMs, position, hearer) =>
+        this.#queueOf(object).ask(
+          first + position,
+          { method, question } as Call,
+          giveUpAtMs,
+          hearer as Hearer<VerdictOf<Method>>,
+        ),
+    };
   }
 
   /**
@@ -185,15 +211,6 @@ export class CallQueues {
   #soon(work: () => void): void {
     if (this.#beginning) this.#beginning.push(work);
     else this.timing.after(0, work);
-  }
-
-  #at(position: number): ObjectCalls {
-    return {
-      ask: <M extends Method>(object: string, method: M, question: QuestionOf<M>, giveUpAtMs: number) => {
-        const verdict = this.#queueOf(object).ask(position, { method, question } as Call, giveUpAtMs);
-        return verdict as Promise<VerdictOf<M>>;
-      },
-    };
   }
 
   #queueOf(object: string): CallQueue {

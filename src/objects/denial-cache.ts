@@ -27,7 +27,7 @@ interface CachedQuestion {
 }
 
 /** A question that the objects are being asked. */
-class QuestionInFlight {
+export class QuestionInFlight {
   /** Something may have made room meanwhile, which the verdict may not have seen. */
   isInvalidated = false;
   #name: string | undefined;
@@ -80,21 +80,27 @@ export class DenialCache {
     private readonly now: () => number,
   ) {}
 
-  /** Asks the objects, and remembers a denial. An admission removes the question's earlier denials. */
-  async remember<V extends ObjectVerdict>(question: Question, ask: () => Promise<V>): Promise<V> {
-    if (this.mostMs === 0) return ask();
+  /** The objects are being asked. Undefined if nothing is cached. */
+  asking(question: Question): QuestionInFlight | undefined {
+    if (this.mostMs === 0) return undefined;
     const askedAtMs = this.now();
-    const asked = new QuestionInFlight(question, askedAtMs);
     this.#dropOldQuestions(askedAtMs);
+    const asked = new QuestionInFlight(question, askedAtMs);
     this.#inFlight.add(asked);
-    try {
-      const verdict = await ask();
-      if (!verdict.allowed && !asked.isInvalidated) this.#add(asked, verdict);
-      else if (verdict.allowed && this.#questions.size > 0) this.#remove(asked.name);
-      return verdict;
-    } finally {
-      this.#inFlight.delete(asked);
-    }
+    return asked;
+  }
+
+  /** Remembers a denial. An admission removes the question's earlier denials. */
+  remember(asked: QuestionInFlight | undefined, verdict: ObjectVerdict): void {
+    if (!asked) return;
+    this.#inFlight.delete(asked);
+    if (!verdict.allowed && !asked.isInvalidated) this.#add(asked, verdict);
+    else if (verdict.allowed && this.#questions.size > 0) this.#remove(asked.name);
+  }
+
+  /** The objects gave no verdict. */
+  forget(asked: QuestionInFlight | undefined): void {
+    if (asked) this.#inFlight.delete(asked);
   }
 
   /** What the cache says of a question; undefined if it holds no denial that still stands. */

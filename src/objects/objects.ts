@@ -1,17 +1,32 @@
-import type { ChangeVerdict, Charge, ChargeVerdict, EventQuestion, ObjectVerdict, Question } from "../object/protocol";
+import type { Charge, ChargeVerdict, Question } from "../object/protocol";
+import type { IfUnreachable } from "./unreachable";
 
 /** Keeps work alive when its caller has hung up. */
 export type WaitUntil = (work: Promise<unknown>) => void;
 
 /** What a consume asks of the objects. */
-export type ConsumeQuestion = Omit<Charge, "attempt" | "isOnlyPart">;
+export type ConsumeQuestion = Omit<Charge, "attempt" | "isOnlyPart"> & Required<Pick<Charge, "aliases" | "attemptMs">>;
 
-export interface ConsumeOptions {
-  readonly waitUntil: WaitUntil;
-  /** No earlier call has sent this id. Whether any other id was admitted, only the objects know. */
-  readonly isNew: boolean;
-  /** A check first is cheaper than a charge that most likely has to be rolled back. */
-  readonly isLikelyDenied?: boolean;
+/** A decision, as it asks the objects. A decision asks about its live layers first, and then about those in shadow. */
+export class Asker {
+  #attempts = 0;
+
+  constructor(
+    /** Other askers have other names. */
+    private readonly name: string,
+    /** In its batch. */
+    readonly position: number,
+    /** The deadline of the whole decision: all attempts, all rounds and waiting for a rollback. */
+    readonly giveUpAtMs: number,
+    readonly ifUnreachable: IfUnreachable,
+    readonly waitUntil: WaitUntil = () => {},
+  ) {}
+
+  /** The name of its next attempt to charge. */
+  nextAttempt(): string {
+    this.#attempts++;
+    return this.#attempts === 1 ? this.name : `${this.name}.${this.#attempts}`;
+  }
 }
 
 export interface ConsumeVerdict extends ChargeVerdict {
@@ -19,23 +34,6 @@ export interface ConsumeVerdict extends ChargeVerdict {
   readonly rolledBack?: readonly string[];
   /** The denial cache answered: no object was asked. */
   readonly isCached?: boolean;
-}
-
-/**
- * The objects, as a limiter sees them: one question, one verdict, however many objects hold its counters. `FanOut` asks
- * them. `OrderedObjects` and `CachedObjects` stand before it and have the same interface.
- *
- * Every call throws a Refusal: `unreachable`, and a consume also `reused-id`.
- */
-export interface Objects {
-  /** Would the objects admit the cost now? Records nothing. */
-  check(question: Question): Promise<ObjectVerdict>;
-  /** Records the cost in all counters, or in none. */
-  consume(question: ConsumeQuestion, options: ConsumeOptions): Promise<ConsumeVerdict>;
-  /** Sets the cost of an event. */
-  settle(question: EventQuestion): Promise<ChangeVerdict>;
-  /** Ends an event for concurrent limits. */
-  release(question: EventQuestion): Promise<ChangeVerdict>;
 }
 
 export function keysOf({ counters }: Pick<Question, "counters">): string[] {

@@ -1,5 +1,5 @@
 import type * as z from "zod";
-import { identityText } from "../core/identity";
+import { withLayer } from "../core/identity";
 import { Policy } from "../core/policy";
 import { digestOf } from "./digest";
 import {
@@ -63,6 +63,6 @@ function resolve(layers: Layers, cost: number): ValidRequest {
     layers.map(({ name, limits }) => ({ name, by: [], limits, mode: "live" as const })),
   );
   // Includes the layers: all inline limits have the same policy name, and other layers make another decision.
-  const identity = identityText([["", digestOf(JSON.stringify(counters.map(({ layer, key }) => [layer, key])))]]);
+  const identity = withLayer("", "", digestOf(JSON.stringify(counters.map(({ layer, key }) => [layer, key]))));
   return { policy, cost, counters, shadow: [], identity };
 }

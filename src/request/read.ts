@@ -4,7 +4,7 @@ import type { Policy } from "../core/policy";
 import type { Counter } from "../object/protocol";
 import { type FoundMistakes, type InvalidField, isRecord, objectIn, Refusal, readBySchema } from "./refusal";
 import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
-import { identityKeysOf, identityOf, type LayerKeys, layerKeysOf } from "./subject";
+import { identityKeysOf, identityLayersOf, identityOf, type LayerKeys, layerKeysOf } from "./subject";
 import { type DecisionFields, isDecisionId, isDecisionRequest } from "./well-formed";
 
 type ReadConfig = Pick<Config, "policies" | "ipv6PrefixBits">;
@@ -70,17 +70,38 @@ export function readConsume(
  * The other identities of a subject: in the policies that also count it by the first key of its own policy, such as its
  * user. A policy that counts by the address alone can't tell the subject from others with the same address.
  */
-function aliasesOf({ policy, keys, identity, request }: ReadRequest<DecisionFields>, config: ReadConfig): string[] {
+function aliasesOf(
+  { policy, keys, identity, request }: ReadRequest<DecisionFields>,
+  config: ReadConfig,
+): readonly string[] {
+  const others = otherIdentities(policy, config.policies);
+  if (others.length === 0) return NONE;
   const [first = ""] = identityKeysOf(policy, keys);
   const aliases: string[] = [];
-  for (const other of config.policies.values()) {
-    if (other === policy) continue;
+  for (const other of others) {
     const { keys } = layerKeysOf(other, request.subject, config.ipv6PrefixBits);
     if (!identityKeysOf(other, keys).includes(first)) continue;
     const alias = identityOf(other, keys);
     if (alias !== identity && !aliases.includes(alias)) aliases.push(alias);
   }
   return aliases;
+}
+
+const othersOf = new WeakMap<Policy, readonly Policy[]>();
+
+/**
+ * The policies that see other identities than a policy does. One of each kind, since those whose layers have the same names
+ * and attributes see the same. Cached: many configurations have one kind.
+ */
+function otherIdentities(policy: Policy, policies: ReadConfig["policies"]): readonly Policy[] {
+  const cached = othersOf.get(policy);
+  if (cached) return cached;
+  const kindOf = (of: Policy) => JSON.stringify(identityLayersOf(of).map(({ name, by }) => [name, by]));
+  const kinds = new Map([...policies.values()].map((other) => [kindOf(other), other]));
+  kinds.delete(kindOf(policy));
+  const found = [...kinds.values()];
+  othersOf.set(policy, found);
+  return found;
 }
 
 const KEY_FIELDS = ["idempotency_key", "attempt"];

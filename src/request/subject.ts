@@ -1,4 +1,4 @@
-import { identityText } from "../core/identity";
+import { withLayer } from "../core/identity";
 import type { Layer, Policy } from "../core/policy";
 import { normalAddress, normalPrefix } from "./address";
 import { digestOf } from "./digest";
@@ -72,7 +72,12 @@ function errorsOf(mistakes: ReadonlyMap<string, string>): InvalidField[] {
   return [...mistakes].map(([attribute, detail]) => ({ pointer: pointerOf(["subject", attribute]), detail }));
 }
 
-/** The keys that identify a subject: those of live layers, or of all layers if none is live. */
+/** The layers by which a policy identifies a subject: the live layers, or all layers if none is live. */
+export function identityLayersOf({ layers, live }: Policy): readonly Layer[] {
+  return live.length === 0 ? layers : live;
+}
+
+/** The keys that identify a subject. */
 export function identityKeysOf({ layers, live }: Policy, keys: LayerKeys): string[] {
   return keys.flatMap((key, i) => (key && (live.length === 0 || layers[i]?.mode === "live") ? key.text : []));
 }
@@ -82,10 +87,12 @@ export function identityKeysOf({ layers, live }: Policy, keys: LayerKeys): strin
  * so they are part of it only if no layer is live.
  */
 export function identityOf({ layers, live }: Policy, keys: LayerKeys): string {
-  const digests: [layer: string, digest: string][] = [];
-  for (const [i, { name, mode }] of layers.entries())
-    if (live.length === 0 || mode === "live") digests.push([name, keys[i]?.digest ?? NO_KEY]);
-  return identityText(digests);
+  let identity = "";
+  for (let i = 0; i < layers.length; i++) {
+    const { name, mode } = layers[i] as Layer;
+    if (live.length === 0 || mode === "live") identity = withLayer(identity, name, keys[i]?.digest ?? NO_KEY);
+  }
+  return identity;
 }
 
 /** Stands for the digest if a layer in shadow has no key. */

@@ -1,9 +1,10 @@
 import { expect, test, vi } from "vitest";
 import type { Call, CallResult } from "../../src/object/protocol";
 import { CallQueues } from "../../src/objects/call-queue";
-import { NotSentError } from "../../src/objects/calls";
+import { heard, NotSentError } from "../../src/objects/calls";
 import { DeadlineError } from "../../src/objects/deadline";
 import { FanOut } from "../../src/objects/fan-out";
+import { Asker, type ConsumeVerdict } from "../../src/objects/objects";
 import { Chance } from "../../tools/chance";
 import { Scheduler } from "../../tools/scheduler";
 import { Ledgers } from "../simulation/ledgers";
@@ -49,7 +50,7 @@ function queuesOver(fateOf: Fate = () => undefined, clock = { behindMs: 0 }) {
     after: (ms: number, work: () => void) => scheduler.after(Math.trunc(ms), work),
   };
   const queues = new CallQueues(objects, { locationHint: undefined }, timing);
-  const callsAt = queues.forBatch();
+  const calls = queues.forBatch();
   const results: [name: string, result: unknown, atMs: number][] = [];
   /** Asks an object, and notes the result and its time. */
   const ask = (
@@ -59,7 +60,10 @@ function queuesOver(fateOf: Fate = () => undefined, clock = { behindMs: 0 }) {
     object = "a",
     method: "check" | "rollBack" = "check",
   ) => {
-    const verdict = callsAt(position).ask(object, method, { policy: name } as never, scheduler.nowMs + deadlineMs);
+    const giveUpAtMs = scheduler.nowMs + deadlineMs;
+    const verdict = heard((hearer) =>
+      calls.ask(object, method, { policy: name } as never, giveUpAtMs, position, hearer),
+    );
     const note = (result: unknown) => void results.push([name, result, scheduler.nowMs - startMs]);
     return verdict.then(note, (error) => note(REASONS.get(error.constructor) ?? error.message));
   };
@@ -229,22 +233,24 @@ test("a charge that too many wait for is rolled back where it was charged, and n
     }),
   };
   const queues = new CallQueues(objects, { locationHint: undefined }, scheduler);
-  const callsAt = queues.forBatch();
   const config = { placement: { kind: "key" }, deadlineMs: 1_000 } as const;
+  const fanOut = new FanOut(queues.forBatch(), config, scheduler);
   const counter = (layer: string, key: string) => ({ layer, key, limits: [{ max: 5_000, windowMs: 60_000 }] });
-  const consume = (i: number) =>
-    new FanOut(callsAt(i), config, scheduler, scheduler.nowMs + 1_000).consume(
-      {
-        policy: "chat",
-        cost: 1,
-        counters: [counter("caller", `user:${i}`), counter("ip", "ip:1.2.3.4")],
-        id: `id-${i}`,
-        identity: `caller=${i},ip=1`,
-        windowMs: 60_000,
-        attemptMs: 2_000,
-      },
-      { waitUntil: () => {}, isNew: true },
-    );
+  const consume = (i: number) => {
+    const question = {
+      policy: "chat",
+      cost: 1,
+      counters: [counter("caller", `user:${i}`), counter("ip", "ip:1.2.3.4")],
+      id: `id-${i}`,
+      identity: `caller=${i},ip=1`,
+      aliases: [],
+      windowMs: 60_000,
+      attemptMs: 2_000,
+    };
+    const giveUpAtMs = scheduler.nowMs + 1_000;
+    const asker = new Asker(`a${i}`, i, giveUpAtMs, "refuse");
+    return heard<ConsumeVerdict>((hearer) => fanOut.consume(question, asker, false, hearer));
+  };
   vi.spyOn(console, "error").mockImplementation(() => {});
   const consuming: Promise<unknown>[] = [];
   const consumeMany = (count: number) => {
@@ -272,4 +278,43 @@ test("a call without time left is not sent", async () => {
   ask(0, "a", 0);
   await run();
   expect([sent, results]).toEqual([[], [["a", "not sent", 0]]]);
+});
+
+test("whoever hears of an end may ask again at once, and no call is lost or heard of twice", async () => {
+  const scheduler = new Scheduler(new Chance(1));
+  const sent: string[][] = [];
+  const decide = async (calls: readonly Call[]): Promise<CallResult[]> => {
+    sent.push(calls.map(nameOf));
+    await scheduler.sleep(10);
+    return calls.map((call) => ({ verdict: nameOf(call) })) as never;
+  };
+  const queues = new CallQueues({ getByName: () => ({ decide }) }, { locationHint: undefined }, scheduler);
+  const calls = queues.forBatch();
+  const heardOf: string[] = [];
+  const ask = (name: string, deadlineMs: number, ...next: [name: string, deadlineMs: number][]) => {
+    const goOn = (end: string) => {
+      heardOf.push(`${name} ${end}`);
+      const [first, ...others] = next;
+      if (first) ask(...first, ...others);
+    };
+    const hearer = { answered: () => goOn("answered"), failed: () => goOn("failed") };
+    calls.ask("a", "check", { policy: name } as never, scheduler.nowMs + deadlineMs, 0, hearer);
+  };
+  ask("expired", 0, ["after it", 50]);
+  ask("in time", 50, ["at the answer", 50]);
+  ask("given up", 5, ["meanwhile", 2], ["at last", 50]);
+  await scheduler.run();
+  expect(sent).toEqual([
+    ["in time", "given up"],
+    ["after it", "at last", "at the answer"],
+  ]);
+  expect(heardOf).toEqual([
+    "expired failed",
+    "given up failed",
+    "meanwhile failed",
+    "in time answered",
+    "after it answered",
+    "at last answered",
+    "at the answer answered",
+  ]);
 });

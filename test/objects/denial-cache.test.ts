@@ -19,8 +19,8 @@ const denial = (fitsInMs: number): ObjectVerdict => ({
   leavings: [[[fitsInMs, 1, fitsInMs + 100, 4]]],
 });
 
-async function remember(cache: DenialCache, asked: Question, verdict: ObjectVerdict): Promise<void> {
-  await cache.remember(asked, async () => verdict);
+function remember(cache: DenialCache, question: Question, verdict: ObjectVerdict): void {
+  cache.remember(cache.asking(question), verdict);
 }
 
 /** What the cache denies. Undefined if the objects must be asked, or are being asked. */
@@ -41,13 +41,12 @@ function cacheAt(mostMs: number) {
   return { clock, cache: new DenialCache(mostMs, () => clock.ms) };
 }
 
-test("a denial holds until enough has left, counted from its question, and its waits count down from its answer", async () => {
+test("a denial holds until enough has left, counted from its question, and its waits count down from its answer", () => {
   const { clock, cache } = cacheAt(10_000);
   const askedAtMs = clock.ms;
-  await cache.remember(question("u"), async () => {
-    clock.ms += 30;
-    return denial(500);
-  });
+  const asked = cache.asking(question("u"));
+  clock.ms += 30;
+  cache.remember(asked, denial(500));
   clock.ms += 100;
   expect(denialOf(cache, question("u"))?.standings).toEqual([
     [{ used: 5, fitsInMs: 400, freesInMs: 400, resetsInMs: 500 }],
@@ -58,10 +57,10 @@ test("a denial holds until enough has left, counted from its question, and its w
   expect(deniedBy(cache, question("u"))).toBeUndefined();
 });
 
-test("an override counts down with the denial", async () => {
+test("an override counts down with the denial", () => {
   const { clock, cache } = cacheAt(10_000);
   const override = { kind: "exempt", endsInMs: 500, ownFitsInMs: 30_000 } as const;
-  await remember(cache, question("u"), { ...denial(60_000), overrides: [override, null] });
+  remember(cache, question("u"), { ...denial(60_000), overrides: [override, null] });
   clock.ms += 499;
   expect(denialOf(cache, question("u"))?.overrides).toEqual([
     { kind: "exempt", endsInMs: 1, ownFitsInMs: 29_501 },
@@ -98,7 +97,7 @@ test("every figure is what the object would say at that instant, as long as the 
         const asked = { policy: "p", cost: 3, counters: [{ layer: "l", key: "k:1", limits: limits as Limit[] }] };
         const counters = [{ log, limits: limits as Limit[] }];
         const verdict = { ...check(counters, 3, clock.ms), atMs: clock.ms };
-        await remember(cache, asked, { ...verdict, leavings: leavingsOf(counters, clock.ms, mostMs) });
+        remember(cache, asked, { ...verdict, leavings: leavingsOf(counters, clock.ms, mostMs) });
         for (const ms of laterMs) {
           clock.ms += ms;
           const denial = denialOf(cache, asked);
@@ -113,7 +112,7 @@ test("every figure is what the object would say at that instant, as long as the 
   expect(recalls).toBeGreaterThan(200);
 });
 
-test("a denial is cached no longer than its figures were foretold", async () => {
+test("a denial is cached no longer than its figures were foretold", () => {
   const { clock, cache } = cacheAt(10_000);
   const log = new EventLog();
   const limits = [{ max: 40, windowMs: 1_000 }];
@@ -122,7 +121,7 @@ test("a denial is cached no longer than its figures were foretold", async () => 
   const counters = [{ log, limits }];
   const asked = { ...question("u", 40), counters: [{ layer: "caller", key: "user:u", limits }] };
   const verdict = { ...check(counters, 40, clock.ms), atMs: clock.ms };
-  await remember(cache, asked, { ...verdict, leavings: leavingsOf(counters, clock.ms, 10_000) });
+  remember(cache, asked, { ...verdict, leavings: leavingsOf(counters, clock.ms, 10_000) });
   // The last of 32 leaves after 131 ms.
   clock.ms += 130;
   expect(denialOf(cache, asked)?.standings[0]?.[0]).toMatchObject({ used: 9, freesInMs: 1 });
@@ -130,17 +129,17 @@ test("a denial is cached no longer than its figures were foretold", async () => 
   expect(deniedBy(cache, asked)).toBeUndefined();
 });
 
-test("a verdict without leavings is not cached", async () => {
+test("a verdict without leavings is not cached", () => {
   const { cache } = cacheAt(1_000);
   const { leavings, ...verdict } = denial(500);
-  await remember(cache, question("u"), verdict);
+  remember(cache, question("u"), verdict);
   expect(cache.recall(question("u"))).toBeUndefined();
 });
 
-test("a denial is used for the cache's time at most, and not after the clock went back behind it", async () => {
+test("a denial is used for the cache's time at most, and not after the clock went back behind it", () => {
   const { clock, cache } = cacheAt(1_000);
   const askedAtMs = clock.ms;
-  await remember(cache, question("u"), denial(60_000));
+  remember(cache, question("u"), denial(60_000));
   for (const [ms, isDenied] of [
     [999, true],
     [1_000, false],
@@ -152,80 +151,79 @@ test("a denial is used for the cache's time at most, and not after the clock wen
   }
 });
 
-test("one request revalidates an expired denial, and the others see that it does", async () => {
+test("one request revalidates an expired denial, and the others see that it does", () => {
   const { clock, cache } = cacheAt(1_000);
-  await remember(cache, question("u"), denial(60_000));
+  remember(cache, question("u"), denial(60_000));
   clock.ms += 1_000;
   expect(cache.recall(question("u"))).toBe("expired");
-  const asking = cache.remember(question("u"), async () => denial(59_000));
+  const asking = cache.asking(question("u"));
   expect([question("u"), question("v")].map((asked) => cache.recall(asked))).toEqual(["revalidating", undefined]);
-  await asking;
+  cache.remember(asking, denial(59_000));
   expect(denialOf(cache, question("u"))).toBeDefined();
 });
 
-test("a revalidation that fails lets another request ask", async () => {
+test("a revalidation that fails lets another request ask", () => {
   const { clock, cache } = cacheAt(1_000);
-  await remember(cache, question("u"), denial(60_000));
+  remember(cache, question("u"), denial(60_000));
   clock.ms += 1_000;
-  const asking = cache.remember(question("u"), () => Promise.reject(new Error("lost")));
+  const asking = cache.asking(question("u"));
   expect(cache.recall(question("u"))).toBe("revalidating");
-  await expect(asking).rejects.toThrow("lost");
+  cache.forget(asking);
   expect(cache.recall(question("u"))).toBe("expired");
 });
 
-test("nobody waits for a revalidation whose verdict would be too old", async () => {
+test("nobody waits for a revalidation whose verdict would be too old", () => {
   const { clock, cache } = cacheAt(1_000);
-  await remember(cache, question("u"), denial(60_000));
+  remember(cache, question("u"), denial(60_000));
   clock.ms += 1_000;
-  void cache.remember(question("u"), () => new Promise<ObjectVerdict>(() => {}));
+  cache.asking(question("u"));
   clock.ms += 999;
   expect(cache.recall(question("u"))).toBe("revalidating");
   clock.ms += 1;
   expect(cache.recall(question("u"))).toBe("expired");
 });
 
-test("nobody waits once enough has left the window, or an admission came", async () => {
+test("nobody waits once enough has left the window, or an admission came", () => {
   const { clock, cache } = cacheAt(1_000);
-  const never = () => new Promise<ObjectVerdict>(() => {});
-  await remember(cache, question("u"), denial(1_500));
+  remember(cache, question("u"), denial(1_500));
   clock.ms += 1_500;
-  void cache.remember(question("u"), never);
+  cache.asking(question("u"));
   expect(cache.recall(question("u"))).toBeUndefined();
-  await remember(cache, question("v"), denial(60_000));
-  await remember(cache, question("v"), { ...denial(60_000), allowed: true });
+  remember(cache, question("v"), denial(60_000));
+  remember(cache, question("v"), { ...denial(60_000), allowed: true });
   clock.ms += 1_000;
-  void cache.remember(question("v"), never);
+  cache.asking(question("v"));
   expect(cache.recall(question("v"))).toBeUndefined();
 });
 
-test("a verdict that was in flight during an invalidation or a clear is not cached", async () => {
+test("a verdict that was in flight during an invalidation or a clear is not cached", () => {
   for (const makeRoom of [
     (cache: DenialCache) => cache.invalidate(["ip:1", "user:u"]),
     (cache: DenialCache) => cache.clear(),
   ]) {
     const { cache } = cacheAt(1_000);
-    const asking = cache.remember(question("u"), async () => denial(60_000));
+    const asking = cache.asking(question("u"));
     makeRoom(cache);
-    await asking;
+    cache.remember(asking, denial(60_000));
     expect(cache.recall(question("u"))).toBeUndefined();
-    await remember(cache, question("u"), denial(60_000));
+    remember(cache, question("u"), denial(60_000));
     expect(cache.recall(question("u"))).toBeDefined();
   }
 });
 
-test("an admission is not cached, and a cache of 0 ms holds nothing", async () => {
+test("an admission is not cached, and a cache of 0 ms holds nothing", () => {
   const { cache } = cacheAt(1_000);
-  await remember(cache, question("u"), { ...denial(60_000), allowed: true });
+  remember(cache, question("u"), { ...denial(60_000), allowed: true });
   expect(deniedBy(cache, question("u"))).toBeUndefined();
   const none = cacheAt(0);
-  await remember(none.cache, question("u"), denial(60_000));
+  remember(none.cache, question("u"), denial(60_000));
   expect(deniedBy(none.cache, question("u"))).toBeUndefined();
 });
 
-test("another subject, policy, layer or limit is another question", async () => {
+test("another subject, policy, layer or limit is another question", () => {
   const { cache } = cacheAt(1_000);
   const [counter] = question("u").counters;
-  await remember(cache, question("u"), denial(60_000));
+  remember(cache, question("u"), denial(60_000));
   expect(deniedBy(cache, question("u"))).toBeDefined();
   for (const other of [
     question("v"),
@@ -238,29 +236,29 @@ test("another subject, policy, layer or limit is another question", async () => 
     expect(deniedBy(cache, other)).toBeUndefined();
 });
 
-test("invalidating a key expires every denial by that key, and no other", async () => {
+test("invalidating a key expires every denial by that key, and no other", () => {
   const { cache } = cacheAt(1_000);
   const shared = { layer: "ip", key: "ip:1", limits: LIMITS };
   const at = (user: string) => ({ ...question(user), counters: [...question(user).counters, shared] });
   const all = [at("u"), at("v"), question("u"), question("u1"), question("xu")];
-  for (const asked of all) await remember(cache, asked, denial(60_000));
+  for (const asked of all) remember(cache, asked, denial(60_000));
   const recalls = () => all.map((asked) => (denialOf(cache, asked) ? "denied" : cache.recall(asked)));
   cache.invalidate(["ip:1"]);
   expect(recalls()).toEqual(["expired", "expired", "denied", "denied", "denied"]);
   cache.invalidate(["user:u"]);
   expect(recalls()).toEqual(["expired", "expired", "expired", "denied", "denied"]);
-  await remember(cache, at("u"), denial(60_000));
+  remember(cache, at("u"), denial(60_000));
   expect(recalls()).toEqual(["denied", "expired", "expired", "denied", "denied"]);
 });
 
-test("a question has eight costs at most", async () => {
+test("a question has eight costs at most", () => {
   const { cache } = cacheAt(1_000);
-  for (let cost = 1; cost <= 9; cost++) await remember(cache, question("u1", cost), denial(60_000));
+  for (let cost = 1; cost <= 9; cost++) remember(cache, question("u1", cost), denial(60_000));
   expect(deniedBy(cache, question("u1", 8))).toBeUndefined();
   expect(denialOf(cache, question("u1", 9))).toBeDefined();
 });
 
-test("memory is bounded in bytes: thousands of small questions are cached, or dozens of the largest", async () => {
+test("memory is bounded in bytes: thousands of small questions are cached, or dozens of the largest", () => {
   const large = (i: number): Question => ({
     policy: "inline",
     cost: 1,
@@ -282,7 +280,7 @@ test("memory is bounded in bytes: thousands of small questions are cached, or do
     [large, denied, 20, 400],
   ] as const) {
     const { cache } = cacheAt(1_000);
-    for (let i = 0; i < 10_000; i++) await remember(cache, asked(i), answer);
+    for (let i = 0; i < 10_000; i++) remember(cache, asked(i), answer);
     const isCached = Array.from({ length: 10_000 }, (_, i) => deniedBy(cache, asked(i)) !== undefined);
     const first = isCached.indexOf(true);
     expect(isCached.slice(first).every(Boolean)).toBe(true);
@@ -309,7 +307,7 @@ test("denies no cost lower than a denied one, and no longer than the objects sai
       for (const { isVerdict, user, cost, fitsInMs, laterMs } of steps) {
         clock.ms += laterMs;
         if (isVerdict) {
-          await remember(cache, question(user, cost), denial(fitsInMs));
+          remember(cache, question(user, cost), denial(fitsInMs));
           denied.push({ user, cost, untilMs: clock.ms + Math.min(mostMs, fitsInMs) });
           continue;
         }

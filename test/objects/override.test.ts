@@ -5,9 +5,10 @@ import type { KeyOverride } from "../../src/core/override";
 import { Policy } from "../../src/core/policy";
 import { type Decision, decisionOf, retryAfterSeconds } from "../../src/limiter/decision";
 import type { DecidingStub } from "../../src/objects/binding";
-import { DirectCalls } from "../../src/objects/calls";
+import { DirectCalls, type Hearer, heard } from "../../src/objects/calls";
 import { realTiming } from "../../src/objects/deadline";
 import { FanOut } from "../../src/objects/fan-out";
+import { Asker, type ConsumeVerdict } from "../../src/objects/objects";
 import { objectOf } from "../../src/objects/placement";
 import { Oracle } from "../../tools/oracle";
 import { Ledgers } from "../simulation/ledgers";
@@ -139,7 +140,7 @@ class JudgedPolicy {
       decide: async (calls) => this.#ledgers.decide(object, calls, this.#nowMs),
     });
     const calls = new DirectCalls({ getByName }, config, realTiming);
-    this.#fanOut = new FanOut(calls, config, realTiming, Date.now() + 60_000);
+    this.#fanOut = new FanOut(calls, config, realTiming);
   }
 
   async take(step: Step): Promise<void> {
@@ -172,9 +173,13 @@ class JudgedPolicy {
     const counters = LAYERS.map(({ name, limits }, i) => ({ layer: name, key: this.#key(i), limits }));
     const request = { policy: POLICY, cost, counters, shadow: [], identity: "s" };
     const question = { policy: "chat", cost, counters };
-    this.#judge(decisionOf(request, await this.#fanOut.check(question)), cost);
-    const charge = { ...question, id: crypto.randomUUID(), identity: "s", windowMs: ID_WINDOW_MS };
-    const verdict = await this.#fanOut.consume(charge, { waitUntil: () => {}, isNew: true });
+    const giveUpAtMs = Date.now() + 60_000;
+    const asker = new Asker("a", 0, giveUpAtMs, "refuse");
+    this.#judge(decisionOf(request, await this.#fanOut.check(question, asker)), cost);
+    const id = crypto.randomUUID();
+    const charge = { ...question, id, identity: "s", aliases: [], windowMs: ID_WINDOW_MS, attemptMs: 2_000 };
+    const ask = (hearer: Hearer<ConsumeVerdict>) => this.#fanOut.consume(charge, asker, false, hearer);
+    const verdict = await heard(ask);
     if (verdict.allowed) this.#record(cost);
     else this.#judge(decisionOf(request, verdict), cost);
   }

@@ -13,22 +13,24 @@ const LONGEST_SINGLE_FLIGHT_WAIT_MS = 50;
 
 /**
  * Answers without a source. An answer comes from the objects, which decided this very call; or it is a denial that the
- * isolate got from the objects shortly before and cached, counted down. The network takes at least a millisecond, so an
+ * isolate got from the objects shortly before and cached, counted down, whether or not its caller still heard of it. The network takes at least a millisecond, so an
  * answer within the same millisecond did not come from the objects.
  */
 export function answersWithoutSource(
   answered: readonly AnsweredCall[],
+  unheard: readonly AnsweredCall[],
   adminCalls: readonly AnsweredForget[],
   executions: readonly Execution[],
   denyCacheMs: number,
   leavings: LeavingsByExecution,
 ): string[] {
+  const decided = [...answered, ...unheard];
   const hasSource = (call: AnsweredCall) =>
     (call.answeredAtMs > call.sentAtMs && isFromObjects(call, executions)) ||
-    answered.some(
+    decided.some(
       (earlier) =>
         earlier !== call &&
-        isCachedFrom(earlier, call, answered, adminCalls, denyCacheMs) &&
+        isCachedFrom(earlier, call, decided, adminCalls, denyCacheMs) &&
         isUseCountedDown(earlier, call, executions, leavings),
     );
   return answered

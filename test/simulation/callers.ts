@@ -67,6 +67,8 @@ interface CallToSend {
 export class Callers {
   /** The calls that got a decision, as the judge of both sides needs them. */
   readonly answered: AnsweredCall[] = [];
+  /** Calls that a hub decided after it had died. Their denials were cached when the live layers had answered, before it died. */
+  readonly unheard: AnsweredCall[] = [];
   /** All calls but checks, as the judge of the callers' side needs them. */
   readonly calls: CallerCall[] = [];
 
@@ -236,12 +238,12 @@ export class Callers {
     const hub = this.chance.is(this.habits.hubShare) ? this.hubs.next() : undefined;
     const { limiter, number } = hub?.isolate ?? this.chance.of(this.isolates);
     const queues = hub?.queues ?? limiter.callQueues();
-    const limiterAt = limiter.forBatch(queues);
+    const inBatch = limiter.forBatch(queues);
     const alike = groupBy(toSend, ({ op, request }) => `${op} ${eventNameOf(request)}`);
     const isOnly = ({ op, request }: CallToSend) => alike.get(`${op} ${eventNameOf(request)}`)?.length === 1;
     const sending = queues.begin(() =>
       toSend.map((call, index) =>
-        this.#sendTo(call, limiterAt(index), number, { batch, index, isFirst: isFirst && isOnly(call) }, hub),
+        this.#sendTo(call, inBatch, number, { batch, index, isFirst: isFirst && isOnly(call) }, hub),
       ),
     );
     return Promise.all(sending);
@@ -264,15 +266,22 @@ export class Callers {
     const { op, request } = call;
     const sentAtMs = scheduler.nowMs;
     const executionsBefore = network.executions.length;
-    try {
-      const decided = decide(call, limiter);
-      const decision = await (hub ? hub.answered(decided) : decided);
+    const decided = decide(call, limiter, batchPosition?.index);
+    const answeredNow = (decision: AnsweredCall["decision"]): AnsweredCall => {
       const [answeredAtMs, executionsAfter] = [scheduler.nowMs, network.executions.length];
       const span = { sentAtMs, answeredAtMs, executionsBefore, executionsAfter };
-      this.answered.push({ op, isolate, request, decision, ...span, ...(batchPosition && { batchPosition }) });
+      return { op, isolate, request, decision, ...span, ...(batchPosition && { batchPosition }) };
+    };
+    try {
+      const decision = await (hub ? hub.answered(decided) : decided);
+      this.answered.push(answeredNow(decision));
       this.#note(call, sentAtMs, outcomeOf(op, decision), decision);
       return true;
     } catch (error) {
+      decided.then(
+        (decision) => this.unheard.push(answeredNow(decision)),
+        () => {},
+      );
       // Refusals that a history may run into: an id may be forgotten, or be in use with another cost.
       const outcome = error instanceof Refusal ? OUTCOMES.get(error.kind) : undefined;
       if (!outcome) throw error;
@@ -360,10 +369,15 @@ export function numberIn([least, most]: Range, chance: Chance): number {
 }
 
 /** The outcomes of refused calls, by the kind of the refusal. */
-async function decide({ op, request }: CallToSend, limiter: Limiter): Promise<AnsweredCall["decision"]> {
-  if (op === "check") return limiter.check(request);
-  if (op === "settle" || op === "release") return { allowed: true, replayed: false, ...(await limiter[op](request)) };
-  return limiter.consume({ ...request, isNew: request.isNew ?? false, aliases: [] }, () => {});
+async function decide(
+  { op, request }: CallToSend,
+  limiter: Limiter,
+  position?: number,
+): Promise<AnsweredCall["decision"]> {
+  if (op === "check") return limiter.check(request, position);
+  if (op === "settle" || op === "release")
+    return { allowed: true, replayed: false, ...(await limiter[op](request, position)) };
+  return limiter.consume({ ...request, isNew: request.isNew ?? false, aliases: [] }, () => {}, position);
 }
 
 const OUTCOMES = new Map<string, Outcome>([

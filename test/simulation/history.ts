@@ -82,7 +82,14 @@ async function runAndJudge(
   // A history of jobs has too many executions for the model, so the callers' side alone is judged.
   if (plan.runsJobs) return mistakes;
   const isUndisturbed = isFaultless && [...network.objects.values()].every(({ incarnation }) => incarnation === 0);
-  const judge = new Judge(network, callers.answered, admins.overrides, admins.forgets, config.denyCacheMs);
+  const judge = new Judge(
+    network,
+    callers.answered,
+    callers.unheard,
+    admins.overrides,
+    admins.forgets,
+    config.denyCacheMs,
+  );
   return [...mistakes, ...judge.judge(isUndisturbed), ...(await leftAfterLongestWindow(network, config, scheduler))];
 }
 

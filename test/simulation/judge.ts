@@ -35,6 +35,8 @@ export class Judge {
   constructor(
     private readonly network: Network,
     private readonly answered: readonly AnsweredCall[],
+    /** Decided by a hub that had died. */
+    private readonly unheard: readonly AnsweredCall[],
     private readonly overrides: readonly AnsweredOverride[],
     private readonly forgets: readonly AnsweredForget[],
     private readonly denyCacheMs: number,
@@ -42,13 +44,13 @@ export class Judge {
 
   /** `isFaultless`: nothing was lost, slow or crashed, and no caller hung up. */
   judge(isFaultless: boolean): string[] {
-    const { network, answered, overrides, forgets } = this;
+    const { network, answered, unheard, overrides, forgets } = this;
     this.#applyAll();
     this.mistakes.push(...mistakesOnDisks(network, this.#model));
     this.#checkChanges();
     const adminCalls = [...overrides, ...forgets];
     this.mistakes.push(
-      ...answersWithoutSource(answered, adminCalls, network.executions, this.denyCacheMs, this.#leavings),
+      ...answersWithoutSource(answered, unheard, adminCalls, network.executions, this.denyCacheMs, this.#leavings),
     );
     this.mistakes.push(...mistakesInShadow(answered, isFaultless));
     this.mistakes.push(...overridesNotMade(overrides, network.overrideChanges));
