@@ -18,20 +18,23 @@ import type { Reply } from "./reply";
  * @throws Refusal `invalid` if the input is no batch. A mistake in a single call is in that call's result.
  */
 export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {
-  return decideBatch(readBySchema(batchEnvelope, input), service, service.limiter.callQueues(), waitUntil);
+  const deciding = decideBatch(readBySchema(batchEnvelope, input), service, service.limiter.callQueues(), waitUntil);
+  // A caller that hangs up must not leave a charge half rolled back, or uncounted in shadow.
+  waitUntil(deciding.catch(() => {}));
+  return deciding;
 }
 
-/** Decides a batch that was read: each request by itself. Batches may share call queues. */
+/**
+ * Decides a batch that was read: each request by itself. Batches may share call queues. Whoever decides it keeps it alive
+ * until all is decided, as a hub does that has sessions.
+ */
 export async function decideBatch(
   { requests, headers: hasHeaders = false, limits: hasLimits = true }: Batch,
   service: Service,
   queues: CallQueues,
   waitUntil: WaitUntil,
 ): Promise<BatchResults> {
-  const deciding = repliesTo(requests, service, queues, waitUntil);
-  // A caller that hangs up must not leave a charge half rolled back, or uncounted in shadow.
-  waitUntil(deciding);
-  const replies = await deciding;
+  const replies = await repliesTo(requests, service, queues, waitUntil);
   return {
     results: replies.map((reply) => ({
       status: reply.status,
