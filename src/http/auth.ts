@@ -1,4 +1,4 @@
-import { type Role, roleOf, type Tokens } from "../request/tokens";
+import { type Role, type Token, type Tokens, tokenOf } from "../request/tokens";
 import { Problem } from "./problem";
 
 const MISSING = "The request has no bearer token. Send Authorization: Bearer TOKEN.";
@@ -31,17 +31,18 @@ export function sessionTokenOf(headers: Headers): SessionToken {
 }
 
 /**
- * Requires a bearer token of the role (RFC 6750).
+ * Requires a bearer token of the role (RFC 6750), and returns what is known of it.
  * @throws Problem 503 if no tokens are configured, 401 without a valid token, 403 for a caller token on an admin call.
  */
-export function authorize(token: string | undefined, tokens: Tokens, needed: Role): void {
-  if (tokens.caller.length + tokens.admin.length === 0)
+export function authorize(text: string | undefined, tokens: Tokens, needed: Role): Token {
+  if (tokens.length === 0)
     throw new Problem(503, "Service Unavailable", "No tokens are configured. Set LIMITER_TOKENS.", {
       "Retry-After": "60",
     });
-  const role = token === undefined ? undefined : roleOf(token, tokens);
-  if (role === undefined)
-    throw new Problem(401, "Unauthorized", token === undefined ? MISSING : WRONG, { "WWW-Authenticate": "Bearer" });
-  if (needed === "admin" && role !== "admin")
+  const token = text === undefined ? undefined : tokenOf(text, tokens);
+  if (token === undefined)
+    throw new Problem(401, "Unauthorized", text === undefined ? MISSING : WRONG, { "WWW-Authenticate": "Bearer" });
+  if (needed === "admin" && token.role !== "admin")
     throw new Problem(403, "Forbidden", "This call needs an admin token: one of LIMITER_ADMIN_TOKENS.");
+  return token;
 }

@@ -19,7 +19,7 @@ import {
   type ValidConsume,
   type ValidRequest,
 } from "../request/read";
-import type { Role } from "../request/tokens";
+import type { Role, Token } from "../request/tokens";
 import { type Env, type Service, serviceOf } from "../service";
 import type { Context, Handler, Route } from "./app";
 import { authorize, bearerOf } from "./auth";
@@ -35,7 +35,8 @@ import { json, responseOf } from "./reply";
 import { openSession } from "./session";
 import { stats } from "./stats";
 
-type Endpoint = (request: IRequest, service: Service, context: Context) => Response | Promise<Response>;
+/** A call behind a token, which says who calls. */
+type Endpoint = (request: IRequest, service: Service, context: Context, token: Token) => Response | Promise<Response>;
 
 /** All calls of the service. */
 export const ROUTES: readonly Route[] = [
@@ -99,8 +100,8 @@ async function runBatch(request: IRequest, service: Service, context: Context): 
 
 /** Inline limits are off by default: a caller that names limits can fill the storage for as long as it likes. */
 function ifInline(call: Endpoint): Endpoint {
-  return (request, service, context) => {
-    if (service.config.inline) return call(request, service, context);
+  return (request, service, context, token) => {
+    if (service.config.inline) return call(request, service, context, token);
     throw new Problem(403, "Forbidden", "Inline limits are off. Set RATE_LIMIT_INLINE=1 to switch them on.");
   };
 }
@@ -134,7 +135,7 @@ async function liftOverride(request: IRequest, { config, keys }: Service): Promi
 function withToken(role: Role, call: Endpoint): Handler<Env> {
   return (request, env, context) => {
     const service = serviceOf(env);
-    authorize(bearerOf(request.headers), service.tokens, role);
-    return call(request, service, context);
+    const token = authorize(bearerOf(request.headers), service.tokens, role);
+    return call(request, service, context, token);
   };
 }
