@@ -1,33 +1,84 @@
-export type Role = "caller" | "admin";
+import { sha256 } from "@noble/hashes/sha2.js";
+import { bytesToHex, hexToBytes } from "@noble/hashes/utils.js";
+import type { Config } from "../config/config";
+import type { Role, Token, TokenDigest } from "../config/token-digests";
 
-/** What is known of a token, except the token itself. */
-export interface Token {
-  /** What metrics and the audit call it. Tells nothing of the token itself. */
-  readonly name: string;
-  readonly role: Role;
-}
+export type { Role, Token };
 
-/** The tokens in force, admin tokens first, each with its bytes. */
-export type Tokens = readonly { readonly token: Token; readonly bytes: Uint8Array }[];
+const utf8 = new TextEncoder();
 
-const encoder = new TextEncoder();
-
-/** The tokens of the variables, named by variable and position: `LIMITER_TOKENS[0]`. */
-export function encodeTokens({ caller, admin }: Readonly<Record<Role, readonly string[]>>): Tokens {
-  const encoded = (list: readonly string[], role: Role, variable: string) =>
-    list.map((text, i) => ({ token: { name: `${variable}[${i}]`, role }, bytes: encoder.encode(text) }));
-  return [...encoded(admin, "admin", "LIMITER_ADMIN_TOKENS"), ...encoded(caller, "caller", "LIMITER_TOKENS")];
-}
+/** No token that is configured by its digest is longer. */
+const LONGEST_BY_DIGEST = 256;
 
 /**
- * The token in force with this text. An admin may do all that a caller may, so the admin token is found first.
- *
- * Compares with every token, in time that depends on lengths only. So an attacker can learn how long the tokens are,
- * and nothing else. Digests would hide the lengths too, but cost as much as a decision.
+ * The tokens of the configuration. They are told apart by SHA-256: a token has 256 random bits, so nobody finds one by
+ * trying, and a digest that is slow on purpose would protect nothing more. It would cost every request.
  */
-export function tokenOf(text: string, tokens: Tokens): Token | undefined {
-  const presented = encoder.encode(text);
-  const matches = (bytes: Uint8Array) =>
-    bytes.byteLength === presented.byteLength && crypto.subtle.timingSafeEqual(presented, bytes);
-  return tokens.filter(({ bytes }) => matches(bytes))[0]?.token;
+export class Tokens {
+  /** The first that matches holds: a line with a digest says more about a token than a list that has it too. */
+  readonly #configured: readonly { readonly token: TokenDigest; readonly digest: Uint8Array }[];
+  readonly #longest: number;
+  /**
+   * The configured tokens that were presented, so that each is digested once. It holds no others, so it is bounded and no
+   * flood of wrong tokens empties it. A lookup compares the text of two tokens only if the hashes of both texts are equal,
+   * so its time does not tell how a guess begins. It tells what the answer tells: this is a token.
+   */
+  readonly #presented = new Map<string, TokenDigest>();
+
+  constructor({ tokenDigests, adminTokens, callerTokens }: TokenConfig) {
+    const tokens = [
+      ...tokenDigests,
+      ...listed(adminTokens, "admin", "LIMITER_ADMIN_TOKENS"),
+      ...listed(callerTokens, "caller", "LIMITER_TOKENS"),
+    ];
+    this.#configured = tokens.map((token) => ({ token, digest: hexToBytes(token.sha256) }));
+    this.#longest = Math.max(LONGEST_BY_DIGEST, ...[...adminTokens, ...callerTokens].map(({ length }) => length));
+  }
+
+  get areNone(): boolean {
+    return this.#configured.length === 0;
+  }
+
+  /**
+   * The token with this text, also if it has ended. Its digest is compared with every other in constant time, so the time
+   * tells nothing of any token, its length included.
+   */
+  find(text: string): TokenDigest | undefined {
+    const presented = this.#presented.get(text);
+    // Whoever has no token can't have long texts digested.
+    if (presented || text.length > this.#longest) return presented;
+    const bytes = sha256(utf8.encode(text));
+    const matching = this.#configured.filter(({ digest }) => crypto.subtle.timingSafeEqual(bytes, digest));
+    const token = matching[0]?.token;
+    if (token) this.#presented.set(text, token);
+    return token;
+  }
+
+  /** The token with this digest, also if it has ended. For digests that `find` returned, not for those of callers. */
+  withDigest(sha256: string): Token | undefined {
+    return this.#configured.find(({ token }) => token.sha256 === sha256)?.token;
+  }
+}
+
+type TokenConfig = Pick<Config, "tokenDigests" | "adminTokens" | "callerTokens">;
+
+/** The tokens of a list. They may do all that their role may, and have no end. */
+function listed(texts: readonly string[], role: Role, variable: string): TokenDigest[] {
+  return texts.map((text, i) => ({
+    name: `${variable}[${i}]`,
+    role,
+    policies: undefined,
+    endsAtMs: Number.POSITIVE_INFINITY,
+    sha256: bytesToHex(sha256(utf8.encode(text))),
+  }));
+}
+
+/** Whether the token is refused at this instant. */
+export function hasEnded({ endsAtMs }: Token, nowMs: number): boolean {
+  return endsAtMs <= nowMs;
+}
+
+/** Whether the token may use the policy, or inline limits: their policy is named `inline`. */
+export function mayUse({ policies }: Pick<Token, "policies">, policy: string): boolean {
+  return policies === undefined || policies.has(policy);
 }
