@@ -70,19 +70,18 @@ const ALLOWED: Readonly<Record<Role, string>> = {
 
 /** Counts a failed sign-in, and slows further ones from its address down. A token in force is never slowed. */
 async function refuseSignIn(detail: string, headers: Headers, service: Service): Promise<never> {
+  service.counts?.countFailedSignIn();
   if (await isTooOften(headers, service))
     throw new Problem(
       429,
       "Too Many Requests",
       "Too many sign-ins from this address failed. Wait, and send another token.",
-      {
-        "Retry-After": LONGEST_PERIOD_SECONDS,
-      },
+      { "Retry-After": LONGEST_PERIOD_SECONDS },
     );
   throw new Problem(401, "Unauthorized", detail, { "WWW-Authenticate": "Bearer" });
 }
 
-/** The longer of the two periods that the binding can have. It tells nobody which one it has. */
+/** The longer of the two periods that the binding can have: it does not tell which one it has. */
 const LONGEST_PERIOD_SECONDS = "60";
 
 /** Without an address nothing is slowed: callers that share no address must not wait for each other. */

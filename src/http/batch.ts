@@ -37,6 +37,7 @@ export async function decideBatch(
   token?: Token,
 ): Promise<BatchResults> {
   const config = token ? readConfigOf(service.config, token) : service.config;
+  if (token) service.counts?.countRequests(token.name, requests.length);
   const limiterAt = service.limiter.forBatch(queues);
   const replying = queues.begin(() =>
     requests.map((item, position) => replyTo(item, config, limiterAt(position), waitUntil)),

@@ -50,7 +50,7 @@ export const ROUTES: readonly Route[] = [
   ["post", "/v1/check", withToken("caller", check(readCheck, bodyOf))],
   ["post", "/v1/settle", withToken("caller", settle(readSettle))],
   ["post", "/v1/release", withToken("caller", release(readRelease))],
-  ["post", "/v1/batch", withToken("caller", runBatch)],
+  ["post", "/v1/batch", withToken("caller", runBatch, 0)],
   ["post", "/v1/inline/consume", withToken("caller", ifInline(consume(readInlineConsume, inlineBodyOf)))],
   ["post", "/v1/inline/check", withToken("caller", ifInline(check(readInlineCheck, inlineBodyOf)))],
   ["post", "/v1/inline/settle", withToken("caller", ifInline(settle(readInlineSettle)))],
@@ -141,12 +141,16 @@ async function liftOverride(request: IRequest, { config, keys }: Service): Promi
   return new Response(null, { status: 204 });
 }
 
-/** Requires a token before anything else of the request is read. */
-function withToken(role: Role, call: Endpoint): Handler<Env> {
+/**
+ * Requires a token before anything else of the request is read, and counts the call as so many of the token's requests:
+ * a batch counts its own.
+ */
+function withToken(role: Role, call: Endpoint, requests = 1): Handler<Env> {
   return async (request, env, context) => {
     const service = serviceOf(env);
     const { headers } = request;
     const token = await authorize(bearerOf(headers), headers, service, role);
+    if (requests > 0) service.counts?.countRequests(token.name, requests);
     return call(request, service, context, token);
   };
 }
