@@ -238,6 +238,8 @@ describe("failed sign-ins", () => {
       Upgrade: "websocket",
     });
     expect(session.status).toBe(429);
+    vi.setSystemTime(Date.now() + 60_000);
+    expect((await from(ip, "wrong")).status).toBe(401);
   });
 
   test("of a token with another role are none", async () => {
