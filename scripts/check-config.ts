@@ -7,8 +7,8 @@ import { describeToken } from "./token/describe";
 
 /**
  * `npm run check-config` validates the configuration that would be deployed, and prints its limits. It reads
- * `wrangler.toml`; variables of the environment override it. Secrets are stored at
- * Cloudflare and are not checked: `LIMITER_TOKEN_DIGESTS="$(cat tokens.txt)" npm run check-config` checks that of the tokens.
+ * `wrangler.toml`; variables of the environment override it. Secrets are stored at Cloudflare and are not checked, unless
+ * they are set in the environment: `LIMITER_TOKEN_DIGESTS="$(cat tokens.txt)" npm run check-config`.
  */
 const vars: Record<string, unknown> = readWranglerConfig({
   config: resolve(import.meta.dirname, "../wrangler.toml"),

@@ -63,10 +63,7 @@ interface ReadEntry {
 function readEntry(entry: string): ReadEntry {
   const [, name = "", role = "", options = "", digest = ""] = ENTRY.exec(entry) ?? [];
   if (name === "") return { mistakes: [SHAPE] };
-  const given = options.split(" ").flatMap((option) => {
-    const [key = "", value = ""] = option.split("=");
-    return key === "" ? [] : [[key, value] as const];
-  });
+  const given = [...options.matchAll(/ (policies|until)=(\S*)/g)].map(([, key, value]) => [key, value] as const);
   const { policies, until } = Object.fromEntries(given) as { readonly policies?: string; readonly until?: string };
   const sha256 = digest.slice("sha256:".length).toLowerCase();
   const rules: readonly (readonly [boolean, string])[] = [
@@ -104,7 +101,7 @@ function conflictOf(
   return undefined;
 }
 
-export function isRole(text: string): text is Role {
+function isRole(text: string): text is Role {
   return (ROLES as readonly string[]).includes(text);
 }
 

@@ -76,6 +76,8 @@ describe("each mistake says which token has it:", () => {
     [`a root ${A}`, "LIMITER_TOKEN_DIGESTS/0: the role must be one of caller, admin, metrics-only"],
     [`a caller policies= ${A}`, `LIMITER_TOKEN_DIGESTS/0: ${POLICIES}`],
     [`a caller policies=chat;upload ${A}`, `LIMITER_TOKEN_DIGESTS/0: ${POLICIES}`],
+    [`a caller policies=chat=upload ${A}`, `LIMITER_TOKEN_DIGESTS/0: ${POLICIES}`],
+    [`a caller until=2030-01-01T00:00:00Z=x ${A}`, `LIMITER_TOKEN_DIGESTS/0: ${UNTIL}`],
     [`a admin policies=chat ${A}`, "LIMITER_TOKEN_DIGESTS/0: only a caller token may have policies="],
     [`a caller until=2030-01-01 ${A}`, `LIMITER_TOKEN_DIGESTS/0: ${UNTIL}`],
     [
