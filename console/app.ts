@@ -184,6 +184,6 @@ async function attributesOf(service: Service): Promise<string[]> {
 function refusalOf({ status, message }: Failure): string {
   if (status === 401)
     return "This token is not valid. It is wrong or was replaced. Sign in with a current admin token.";
-  if (status === 403) return "This is a caller token. The console needs an admin token.";
+  if (status === 403) return "This is no admin token. The console needs one.";
   return message;
 }

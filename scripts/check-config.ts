@@ -3,10 +3,12 @@ import { unstable_readConfig as readWranglerConfig } from "wrangler";
 import { readConfig, VARIABLE_NAMES } from "../src/config/config";
 import { ConfigError } from "../src/config/mistake";
 import { unknownVariables } from "../src/local/unknown-variables";
+import { describeToken } from "./token/describe";
 
 /**
  * `npm run check-config` validates the configuration that would be deployed, and prints its limits. It reads
- * `wrangler.toml`; variables of the environment override it. Secrets are stored at Cloudflare and are not checked.
+ * `wrangler.toml`; variables of the environment override it. Secrets are stored at Cloudflare and are not checked, unless
+ * they are set in the environment: `LIMITER_TOKEN_DIGESTS="$(cat tokens.txt)" npm run check-config`.
  */
 const vars: Record<string, unknown> = readWranglerConfig({
   config: resolve(import.meta.dirname, "../wrangler.toml"),
@@ -17,7 +19,7 @@ const set = Object.keys(process.env).filter((name) => (process.env[name] ?? "").
 for (const warning of unknownVariables([...Object.keys(vars), ...set])) console.warn(warning);
 
 try {
-  const { policies, placement } = readConfig({
+  const { policies, placement, tokenDigests } = readConfig({
     ...vars,
     ...Object.fromEntries(VARIABLE_NAMES.filter((name) => set.includes(name)).map((name) => [name, process.env[name]])),
   });
@@ -29,6 +31,7 @@ try {
       const inShadow = layer.mode === "shadow" ? " (in shadow)" : "";
       console.log(`${name} / ${layer.name}${inShadow}, by ${layer.by.join(", else ")}: ${limits.join(", ")}`);
     }
+  for (const token of tokenDigests) console.log(describeToken(token, policies.keys(), Date.now()));
   console.log(placement.kind === "key" ? "One object per key." : `All keys share ${placement.count} objects.`);
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error;

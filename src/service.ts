@@ -7,7 +7,7 @@ import { Limiter } from "./limiter/limiter";
 import { type BoundNamespace, BoundObjects } from "./objects/binding";
 import { realTiming } from "./objects/deadline";
 import { DenialCache } from "./objects/denial-cache";
-import { encodeTokens, type Tokens } from "./request/tokens";
+import { Tokens } from "./request/tokens";
 
 export interface HubStub extends Pick<Fetcher, "fetch"> {
   endSessions(): Promise<void>;
@@ -18,6 +18,11 @@ export interface HubNamespace {
   getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): HubStub;
 }
 
+/** Whether one more from this key is within the limit: https://developers.cloudflare.com/workers/runtime-apis/bindings/rate-limit/ */
+export interface SignInLimit {
+  limit(request: { readonly key: string }): Promise<{ readonly success: boolean }>;
+}
+
 /** The bindings of the Worker. `config/config.ts` reads its variables by name. */
 export interface Env {
   readonly LIMITER_OBJECTS: BoundNamespace;
@@ -26,6 +31,8 @@ export interface Env {
   readonly LIMITER_ANALYTICS?: Analytics;
   /** Where sessions end. Without it there are none. */
   readonly LIMITER_HUBS?: HubNamespace;
+  /** Slows failed sign-ins down. Without it they are only counted. */
+  readonly LIMITER_FAILED_SIGN_INS?: SignInLimit;
   /** The files of the console. Without them there is no console. */
   readonly ASSETS?: Pick<Fetcher, "fetch">;
 }
@@ -37,6 +44,7 @@ export interface Service {
   readonly keys: Keys;
   readonly tokens: Tokens;
   readonly counts: Counts | undefined;
+  readonly signInLimit: SignInLimit | undefined;
   readonly now: () => number;
 }
 
@@ -59,15 +67,15 @@ export function startService(env: Env, now: () => number = Date.now): Service | 
 function newService(env: Env, now: () => number): Service | ConfigError {
   try {
     const config = readConfig({ ...env });
-    const tokens = encodeTokens({ caller: config.callerTokens, admin: config.adminTokens });
-    const { LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics } = env;
+    const tokens = new Tokens(config);
+    const { LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics, LIMITER_FAILED_SIGN_INS: signInLimit } = env;
     const counts = stats && new Counts(stats, config, realTiming, analytics);
     const objects = new BoundObjects(env.LIMITER_OBJECTS, counts?.observe);
     const denialCache = new DenialCache(config.denyCacheMs, now);
     const watchers = [...(counts ? [counts] : []), new DenialLog(config, realTiming.random)];
     const limiter = new Limiter(config, objects, realTiming, denialCache, watchers);
     const keys = new Keys(config, objects, realTiming, denialCache);
-    return { config, tokens, limiter, keys, counts, now };
+    return { config, tokens, limiter, keys, counts, signInLimit, now };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     console.error({ message: error.message, mistakes: error.mistakes });

@@ -3,6 +3,7 @@ import { LARGEST_MAX } from "../core/limit";
 import type { Policy } from "../core/policy";
 import { ConfigError, mistakesOf } from "./mistake";
 import { chatPolicy, modeSchema, readPolicies } from "./policies";
+import { type TokenDigest, tokenDigestsSchema } from "./token-digests";
 
 /** The configuration: read once, and valid as a whole. */
 export interface Config {
@@ -27,6 +28,7 @@ export interface Config {
   readonly logKeys: boolean;
   readonly callerTokens: readonly string[];
   readonly adminTokens: readonly string[];
+  readonly tokenDigests: readonly TokenDigest[];
 }
 
 /** An object per key, or a fixed number of objects that share all keys. */
@@ -98,6 +100,7 @@ const variablesSchema = z.object({
   RATE_LIMIT_LOG_KEYS: zeroOrOne.default(0),
   LIMITER_TOKENS: tokensSchema.default([]),
   LIMITER_ADMIN_TOKENS: tokensSchema.default([]),
+  LIMITER_TOKEN_DIGESTS: tokenDigestsSchema.default([]),
 });
 
 /** The names of all variables, to pick them from a process's environment. */
@@ -138,6 +141,7 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
     logKeys: values.RATE_LIMIT_LOG_KEYS === 1,
     callerTokens: values.LIMITER_TOKENS,
     adminTokens: values.LIMITER_ADMIN_TOKENS,
+    tokenDigests: values.LIMITER_TOKEN_DIGESTS,
   };
 }
 

@@ -1,5 +1,14 @@
 import { addLatencies, type Latencies, noLatencies } from "./latencies";
 import type { Recent, Sums, Totals } from "./protocol";
+import {
+  addSignIns,
+  areNone,
+  noSignIns,
+  readSignIns,
+  type SignIns,
+  type StoredSignIns,
+  storedSignIns,
+} from "./sign-ins";
 import { type Estimate, SpaceSaving } from "./space-saving";
 import type { StatsRow, StatsStore } from "./stats-store";
 import { addTallies, MOST_DENIED_KEYS, type Tallies, type Tally } from "./tally";
@@ -15,9 +24,9 @@ const HOURS = 25;
  * they will be written. All other rows are only in the table.
  */
 export class Book {
-  readonly #minutes = new Map<number, Tallies>();
+  readonly #minutes = new Map<number, Minute>();
   readonly #hours = new Map<number, SpaceSaving>();
-  #totals: Totals | undefined;
+  #totals: Required<Totals> | undefined;
   /** When counts were last added. Never goes back, so that no minute begins twice. */
   #lastMs: number;
 
@@ -29,28 +38,30 @@ export class Book {
     return this.#lastMs;
   }
 
-  add({ tallies, latencies, deniedKeys }: Sums, atMs: number): void {
+  add({ tallies, latencies, deniedKeys, signIns }: Sums, atMs: number): void {
     const nowMs = Math.max(atMs, this.#lastMs);
     // Everything that may throw comes first: sums that were added in part would be sent again and counted twice.
     const totals = this.#totals ?? this.#storedTotals() ?? newTotals(nowMs);
-    const minute = tallies.size > 0 ? this.#minute(nowMs) : undefined;
+    const minute = tallies.size > 0 || signIns ? this.#minute(nowMs) : undefined;
     const hour = deniedKeys.length > 0 ? this.#hour(nowMs) : undefined;
     this.#lastMs = nowMs;
     this.#totals = totals;
     addTallies(totals.tallies, tallies);
     addLatencies(totals.latencies, latencies);
-    if (minute) addTallies(minute, tallies);
+    addSignIns(totals.signIns, signIns);
+    if (minute) addTallies(minute.tallies, tallies);
+    if (minute) addSignIns(minute.signIns, signIns);
     hour?.merge(new SpaceSaving(MOST_DENIED_KEYS, deniedKeys));
   }
 
   /** Writes the rows that changed: a row per minute and hour, and the totals. */
   write(): void {
     if (!this.#totals) return;
-    const { sinceMs, tallies, latencies } = this.#totals;
-    const body = JSON.stringify({ sinceMs, tallies: [...tallies], latencies });
+    const { sinceMs, tallies, latencies, signIns } = this.#totals;
+    const body = JSON.stringify({ sinceMs, tallies: [...tallies], latencies, signIns: storedSignIns(signIns) });
     const rows: StatsRow[] = [{ kind: "totals", slot: 0, atMs: this.#lastMs, body }];
-    for (const [atMs, tallies] of this.#minutes)
-      rows.push({ kind: "minute", slot: minuteSlot(atMs), atMs, body: JSON.stringify([...tallies]) });
+    for (const [atMs, minute] of this.#minutes)
+      rows.push({ kind: "minute", slot: minuteSlot(atMs), atMs, body: minuteText(minute) });
     for (const [atMs, keys] of this.#hours)
       rows.push({ kind: "hour", slot: hourSlot(atMs), atMs, body: JSON.stringify(keys.estimates()) });
     this.store.put(rows);
@@ -67,10 +78,10 @@ export class Book {
   recent(minutes: number, atMs: number): Recent {
     const nowMs = Math.max(atMs, this.#lastMs);
     const fromMs = startOf(nowMs, MINUTE_MS) - (minutes - 1) * MINUTE_MS;
-    const minuteTallies = new Map(
-      this.store.since("minute", fromMs).map(({ atMs, body }) => [atMs, readTallies(body)]),
-    );
-    for (const [atMs, tallies] of this.#minutes) if (atMs >= fromMs) minuteTallies.set(atMs, tallies);
+    const counted = new Map(this.store.since("minute", fromMs).map(({ atMs, body }) => [atMs, readMinute(body)]));
+    for (const [atMs, minute] of this.#minutes) if (atMs >= fromMs) counted.set(atMs, minute);
+    const signIns = noSignIns();
+    for (const minute of counted.values()) addSignIns(signIns, minute.signIns);
 
     const fromHourMs = startOf(nowMs, HOUR_MS) - (HOURS - 1) * HOUR_MS;
     const hours = new Map(this.store.since("hour", fromHourMs).map(({ atMs, body }) => [atMs, readKeys(body)]));
@@ -79,20 +90,24 @@ export class Book {
     for (const hour of hours.values()) keys.merge(hour);
 
     return {
-      minutes: [...minuteTallies].sort(([a], [b]) => a - b).map(([atMs, tallies]) => ({ atMs, tallies })),
+      minutes: [...counted]
+        .filter(([, { tallies }]) => tallies.size > 0)
+        .sort(([a], [b]) => a - b)
+        .map(([atMs, { tallies }]) => ({ atMs, tallies })),
       deniedKeys: keys.estimates(),
       errorAtMost: keys.errorAtMost,
+      signIns,
     };
   }
 
-  #minute(nowMs: number): Tallies {
+  #minute(nowMs: number): Minute {
     const atMs = startOf(nowMs, MINUTE_MS);
     const changed = this.#minutes.get(atMs);
     if (changed) return changed;
     const stored = this.store.load("minute", minuteSlot(atMs));
-    const tallies: Tallies = stored?.atMs === atMs ? readTallies(stored.body) : new Map();
-    this.#minutes.set(atMs, tallies);
-    return tallies;
+    const minute = readMinute(stored?.atMs === atMs ? stored.body : "[]");
+    this.#minutes.set(atMs, minute);
+    return minute;
   }
 
   #hour(nowMs: number): SpaceSaving {
@@ -105,11 +120,11 @@ export class Book {
     return keys;
   }
 
-  #storedTotals(): Totals | undefined {
+  #storedTotals(): Required<Totals> | undefined {
     const stored = this.store.load("totals", 0);
     if (!stored) return undefined;
-    const { sinceMs, tallies, latencies } = JSON.parse(stored.body) as StoredTotals;
-    return { sinceMs, tallies: new Map(tallies), latencies };
+    const { sinceMs, tallies, latencies, signIns } = JSON.parse(stored.body) as StoredTotals;
+    return { sinceMs, tallies: new Map(tallies), latencies, signIns: readSignIns(signIns) };
   }
 }
 
@@ -117,16 +132,32 @@ interface StoredTotals {
   readonly sinceMs: number;
   readonly tallies: StoredTallies;
   readonly latencies: Latencies;
+  readonly signIns?: StoredSignIns;
 }
 
 type StoredTallies = [name: string, tally: Tally][];
 
-function newTotals(sinceMs: number): Totals {
-  return { sinceMs, tallies: new Map(), latencies: noLatencies() };
+interface Minute {
+  readonly tallies: Tallies;
+  readonly signIns: SignIns;
 }
 
-function readTallies(body: string): Tallies {
-  return new Map(JSON.parse(body) as StoredTallies);
+/** Where a stored minute has its sign-ins. Earlier code takes it for a policy without decisions. */
+const SIGN_INS = "";
+
+function newTotals(sinceMs: number): Required<Totals> {
+  return { sinceMs, tallies: new Map(), latencies: noLatencies(), signIns: noSignIns() };
+}
+
+function minuteText({ tallies, signIns }: Minute): string {
+  return JSON.stringify(areNone(signIns) ? [...tallies] : [...tallies, [SIGN_INS, storedSignIns(signIns)]]);
+}
+
+function readMinute(body: string): Minute {
+  const entries = JSON.parse(body) as [name: string, value: unknown][];
+  const signIns = entries.find(([name]) => name === SIGN_INS)?.[1] as StoredSignIns | undefined;
+  const tallies = entries.filter(([name]) => name !== SIGN_INS) as StoredTallies;
+  return { tallies: new Map(tallies), signIns: readSignIns(signIns) };
 }
 
 function readKeys(body: string): SpaceSaving {

@@ -8,6 +8,7 @@ import type { WaitUntil } from "../objects/objects";
 import { Refusal } from "../request/refusal";
 import { addLatencies, type Latencies, noLatencies, observe } from "./latencies";
 import type { Recent, Sums, Totals } from "./protocol";
+import { addSignIns, areNone, countRequestsOf, noSignIns, type SignIns } from "./sign-ins";
 import { SpaceSaving } from "./space-saving";
 import { addTallies, countIn, type DecisionOutcome, MOST_DENIED_KEYS, type Tallies } from "./tally";
 
@@ -42,6 +43,7 @@ export class Counts implements Watcher {
   #tallies: Tallies = new Map();
   #latencies: Latencies = noLatencies();
   #deniedKeys = new SpaceSaving(MOST_DENIED_KEYS);
+  #signIns: SignIns = noSignIns();
   /** When the request that waits to send is due. */
   #dueMs = Number.NEGATIVE_INFINITY;
 
@@ -66,12 +68,22 @@ export class Counts implements Watcher {
     this.#sendLater(waitUntil);
   }
 
+  /** Counts requests that were sent with the token of this name. Nothing is sent before the next decision. */
+  countRequests(tokenName: string, requests: number): void {
+    countRequestsOf(this.#signIns, tokenName, requests);
+  }
+
+  /** Counts a request without a valid token. */
+  countFailedSignIn(): void {
+    this.#signIns.failed += 1;
+  }
+
   /** Counts the duration of a call to an object. */
   readonly observe = (ms: number): void => observe(this.#latencies, ms);
 
   async send(): Promise<void> {
     const sums = this.#take();
-    if (sums.tallies.size === 0 && sums.latencies.counts.every((count) => count === 0)) return;
+    if (isEmpty(sums)) return;
     try {
       await within(this.config.deadlineMs, this.#stub().add(sums), this.timing);
     } catch (error) {
@@ -138,17 +150,24 @@ export class Counts implements Watcher {
   }
 
   #take(): Sums {
-    const sums = { tallies: this.#tallies, latencies: this.#latencies, deniedKeys: this.#deniedKeys.estimates() };
+    const sums = {
+      tallies: this.#tallies,
+      latencies: this.#latencies,
+      deniedKeys: this.#deniedKeys.estimates(),
+      ...(!areNone(this.#signIns) && { signIns: this.#signIns }),
+    };
     this.#tallies = new Map();
     this.#latencies = noLatencies();
     this.#deniedKeys = new SpaceSaving(MOST_DENIED_KEYS);
+    this.#signIns = noSignIns();
     return sums;
   }
 
-  #addAgain({ tallies, latencies, deniedKeys }: Sums): void {
+  #addAgain({ tallies, latencies, deniedKeys, signIns }: Sums): void {
     addTallies(this.#tallies, tallies);
     addLatencies(this.#latencies, latencies);
     this.#deniedKeys.merge(new SpaceSaving(MOST_DENIED_KEYS, deniedKeys));
+    addSignIns(this.#signIns, signIns);
   }
 
   #writeDataPoints(tallies: Tallies): void {
@@ -167,6 +186,10 @@ export class Counts implements Watcher {
     const { locationHint } = this.config;
     return this.stats.getByName(STATS_NAME, locationHint === undefined ? {} : { locationHint });
   }
+}
+
+function isEmpty({ tallies, latencies, signIns }: Sums): boolean {
+  return tallies.size === 0 && latencies.counts.every((count) => count === 0) && !signIns;
 }
 
 function outcomeOf({ allowed, isCached, degraded, wouldDeny, replayed }: Decision): DecisionOutcome {

@@ -14,7 +14,7 @@ const DIGEST_BYTES = 8;
  */
 export class DenialLog implements Watcher {
   constructor(
-    private readonly config: Pick<Config, "logDenials" | "logKeys" | "callerTokens" | "adminTokens">,
+    private readonly config: Pick<Config, "logDenials" | "logKeys" | "callerTokens" | "adminTokens" | "tokenDigests">,
     private readonly random: () => number,
   ) {}
 
@@ -40,9 +40,11 @@ export class DenialLog implements Watcher {
   }
 
   async #digest(key: string): Promise<string> {
-    const { callerTokens, adminTokens } = this.config;
+    const { callerTokens, adminTokens, tokenDigests } = this.config;
     // WebCrypto refuses an empty key. Without tokens, only other Workers can call.
-    const secret = utf8.encode([...adminTokens, ...callerTokens].join() || "no tokens");
+    const secret = utf8.encode(
+      [...adminTokens, ...callerTokens, ...tokenDigests.map(({ sha256 }) => sha256)].join() || "no tokens",
+    );
     const hmac = await crypto.subtle.importKey("raw", secret, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
     const digest = await crypto.subtle.sign("HMAC", hmac, utf8.encode(key));
     return bytesToHex(new Uint8Array(digest, 0, DIGEST_BYTES));

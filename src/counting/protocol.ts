@@ -1,4 +1,5 @@
 import type { Latencies } from "./latencies";
+import type { SignIns } from "./sign-ins";
 import type { Estimate } from "./space-saving";
 import type { Tallies } from "./tally";
 
@@ -13,6 +14,7 @@ export interface Sums {
   readonly latencies: Latencies;
   /** An item has the policy, the layer and the key of a denial, each on its own line. None of them has a line break. */
   readonly deniedKeys: readonly Estimate[];
+  readonly signIns?: SignIns;
 }
 
 export interface Totals {
@@ -20,6 +22,7 @@ export interface Totals {
   readonly sinceMs: number;
   readonly tallies: Tallies;
   readonly latencies: Latencies;
+  readonly signIns?: SignIns;
 }
 
 export interface Recent {
@@ -29,4 +32,6 @@ export interface Recent {
   readonly deniedKeys: readonly Estimate[];
   /** A key that is left out was denied at most this often. */
   readonly errorAtMost: number;
+  /** Of all these minutes together. */
+  readonly signIns?: SignIns;
 }

@@ -1,8 +1,11 @@
-import { type Role, roleOf, type Tokens } from "../request/tokens";
+import { logFault } from "../fault";
+import { normalAddress } from "../request/address";
+import { hasEnded, type Role, type Token } from "../request/tokens";
+import type { Service } from "../service";
 import { Problem } from "./problem";
 
 const MISSING = "The request has no bearer token. Send Authorization: Bearer TOKEN.";
-const WRONG = "The token is not in force. Send one of LIMITER_TOKENS or LIMITER_ADMIN_TOKENS.";
+const WRONG = "The token is not in force. Send one that the service is configured with.";
 
 /** The subprotocol of sessions: docs/api.md describes it. */
 export const SESSION_PROTOCOL = "exact-limiter.v1";
@@ -31,17 +34,64 @@ export function sessionTokenOf(headers: Headers): SessionToken {
 }
 
 /**
- * Requires a bearer token of the role (RFC 6750).
- * @throws Problem 503 if no tokens are configured, 401 without a valid token, 403 for a caller token on an admin call.
+ * Requires a bearer token of the role (RFC 6750), and returns what is known of it.
+ * @throws Problem 503 if no tokens are configured, 401 without a token in force, or 429 in its place once too many from
+ * the address have failed, 403 for a token of another role.
  */
-export function authorize(token: string | undefined, tokens: Tokens, needed: Role): void {
-  if (tokens.caller.length + tokens.admin.length === 0)
-    throw new Problem(503, "Service Unavailable", "No tokens are configured. Set LIMITER_TOKENS.", {
-      "Retry-After": "60",
-    });
-  const role = token === undefined ? undefined : roleOf(token, tokens);
-  if (role === undefined)
-    throw new Problem(401, "Unauthorized", token === undefined ? MISSING : WRONG, { "WWW-Authenticate": "Bearer" });
-  if (needed === "admin" && role !== "admin")
-    throw new Problem(403, "Forbidden", "This call needs an admin token: one of LIMITER_ADMIN_TOKENS.");
+export async function authorize(
+  text: string | undefined,
+  headers: Headers,
+  service: Service,
+  needed: Role,
+): Promise<Token> {
+  const { tokens, now } = service;
+  if (tokens.areNone)
+    throw new Problem(
+      503,
+      "Service Unavailable",
+      "No tokens are configured. Set LIMITER_TOKEN_DIGESTS or LIMITER_TOKENS.",
+      { "Retry-After": "60" },
+    );
+  const token = text === undefined ? undefined : tokens.find(text);
+  if (token === undefined) return refuseSignIn(text === undefined ? MISSING : WRONG, headers, service);
+  // Told to those only who know the token: it lets them do nothing any more, and says what to mend.
+  if (hasEnded(token, now()))
+    return refuseSignIn(`The token ended at ${new Date(token.endsAtMs).toISOString()}.`, headers, service);
+  if (token.role !== needed && token.role !== "admin")
+    throw new Problem(403, "Forbidden", `This call takes no ${token.role} token. Send ${ALLOWED[needed]}.`);
+  return token;
+}
+
+const ALLOWED: Readonly<Record<Role, string>> = {
+  admin: "an admin token",
+  caller: "a caller token or an admin token",
+  "metrics-only": "a metrics-only token or an admin token",
+};
+
+/** Counts a failed sign-in, and slows further ones from its address down. A token in force is never slowed. */
+async function refuseSignIn(detail: string, headers: Headers, service: Service): Promise<never> {
+  service.counts?.countFailedSignIn();
+  if (await isTooOften(headers, service))
+    throw new Problem(
+      429,
+      "Too Many Requests",
+      "Too many sign-ins from this address failed. Wait, and send another token.",
+      { "Retry-After": LONGEST_PERIOD_SECONDS },
+    );
+  throw new Problem(401, "Unauthorized", detail, { "WWW-Authenticate": "Bearer" });
+}
+
+/** The longer of the two periods that the binding can have: it does not tell which one it has. */
+const LONGEST_PERIOD_SECONDS = "60";
+
+/** Without an address nothing is slowed: callers that share no address must not wait for each other. */
+async function isTooOften(headers: Headers, { signInLimit, config }: Service): Promise<boolean> {
+  const address = normalAddress(headers.get("CF-Connecting-IP") ?? "", config.ipv6PrefixBits);
+  if (!signInLimit || address === undefined) return false;
+  try {
+    return !(await signInLimit.limit({ key: address })).success;
+  } catch (error) {
+    logFault("LIMITER_FAILED_SIGN_INS could not be asked. The failed sign-in was not slowed down.", error);
+    return false;
+  }
 }

@@ -1,12 +1,12 @@
-import type { Config } from "../config/config";
 import { bodyOf } from "../limiter/decision-body";
 import type { Limiter } from "../limiter/limiter";
 import type { CallQueues } from "../objects/call-queue";
 import { hear } from "../objects/calls";
 import type { WaitUntil } from "../objects/objects";
-import { readCheck, readConsumeInBatch, readRelease, readSettle } from "../request/read";
+import { type ReadConfig, readCheck, readConfigOf, readConsumeInBatch, readRelease, readSettle } from "../request/read";
 import { invalid, isRecord, objectIn, readBySchema } from "../request/refusal";
 import { type Batch, type BatchResults, batchEnvelope } from "../request/schema";
+import type { Token } from "../request/tokens";
 import type { Service } from "../service";
 import { consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
 import { errorReply } from "./problem";
@@ -17,8 +17,14 @@ import type { Reply } from "./reply";
  * called once for the whole batch, and again if something is rolled back or decided again, or a layer is in shadow.
  * @throws Refusal `invalid` if the input is no batch. A mistake in a single call is in that call's result.
  */
-export async function batch(input: unknown, service: Service, waitUntil: WaitUntil): Promise<BatchResults> {
-  const deciding = decideBatch(readBySchema(batchEnvelope, input), service, service.limiter.callQueues(), waitUntil);
+export async function batch(
+  input: unknown,
+  service: Service,
+  waitUntil: WaitUntil,
+  token?: Token,
+): Promise<BatchResults> {
+  const read = readBySchema(batchEnvelope, input);
+  const deciding = decideBatch(read, service, service.limiter.callQueues(), waitUntil, token);
   // A caller that hangs up must not leave a charge half rolled back, or uncounted in shadow.
   waitUntil(deciding.catch(() => {}));
   return deciding;
@@ -26,15 +32,18 @@ export async function batch(input: unknown, service: Service, waitUntil: WaitUnt
 
 /**
  * Decides a batch that was read: each request by itself. Batches may share call queues. Whoever decides it keeps it alive
- * until all is decided, as a hub does that has sessions.
+ * until all is decided, as a hub does that has sessions. Over RPC there is no token, and every policy may be used.
  */
 export async function decideBatch(
   { requests, headers: hasHeaders = false, limits: hasLimits = true }: Batch,
   service: Service,
   queues: CallQueues,
   waitUntil: WaitUntil,
+  token?: Token,
 ): Promise<BatchResults> {
-  const replies = await repliesTo(requests, service, queues, waitUntil);
+  const config = token ? readConfigOf(service.config, token) : service.config;
+  if (token) service.counts?.countRequests(token.name, requests.length);
+  const replies = await repliesTo(requests, config, service.limiter.forBatch(queues), queues, waitUntil);
   return {
     results: replies.map((reply) => ({
       status: reply.status,
@@ -53,11 +62,11 @@ function withoutLimits(body: unknown): unknown {
 /** One promise for the whole batch. Each request is heard of by callbacks, which take far less time. */
 function repliesTo(
   requests: readonly unknown[],
-  { config, limiter }: Service,
+  config: ReadConfig,
+  inBatch: Limiter,
   queues: CallQueues,
   waitUntil: WaitUntil,
 ): Promise<readonly Reply[]> {
-  const inBatch = limiter.forBatch(queues);
   return new Promise((resolve) => {
     const replies: Reply[] = [];
     let unanswered = requests.length;
@@ -88,7 +97,7 @@ function repliesTo(
   });
 }
 
-async function replyTo(item: unknown, position: number, config: Config, limiter: Limiter): Promise<Reply> {
+async function replyTo(item: unknown, position: number, config: ReadConfig, limiter: Limiter): Promise<Reply> {
   const { op, ...request } = objectIn(item);
   if (op === "check") return decisionReply(await limiter.check(readCheck(request, config), position), bodyOf);
   if (op === "settle") return settleReply(await limiter.settle(readSettle(request, config), position));

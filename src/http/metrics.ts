@@ -1,13 +1,14 @@
 import type { Policy } from "../core/policy";
 import { LATENCY_BOUNDS_MS, type Latencies } from "../counting/latencies";
+import { noSignIns, type SignIns } from "../counting/sign-ins";
 import { LAYER_OUTCOMES, OUTCOMES, type Tallies } from "../counting/tally";
 import type { Service } from "../service";
-import { PROMETHEUS_TYPE, prometheusText, type Sample } from "./prometheus";
+import { type Metric, PROMETHEUS_TYPE, prometheusText, type Sample } from "./prometheus";
 import { countsOf } from "./stats";
 
 /** The totals since counting began, for Prometheus. @throws Problem, Refusal `unreachable` */
 export async function metrics({ config, counts }: Pick<Service, "config" | "counts">): Promise<Response> {
-  const { sinceMs, tallies, latencies } = await countsOf(counts).totals();
+  const { sinceMs, tallies, latencies, signIns = noSignIns() } = await countsOf(counts).totals();
   const policies = [...config.policies.values()];
   const text = prometheusText([
     {
@@ -22,6 +23,7 @@ export async function metrics({ config, counts }: Pick<Service, "config" | "coun
       type: "counter",
       samples: layerSamples(policies, tallies),
     },
+    ...signInMetrics(signIns),
     {
       name: "limiter_object_call_duration_seconds",
       help: "Duration of calls to the objects that hold counters. Each try counts.",
@@ -42,6 +44,23 @@ export async function metrics({ config, counts }: Pick<Service, "config" | "coun
     },
   ]);
   return new Response(text, { headers: { "Content-Type": PROMETHEUS_TYPE, "Cache-Control": "no-store" } });
+}
+
+function signInMetrics({ requests, failed }: SignIns): Metric[] {
+  return [
+    {
+      name: "limiter_requests_total",
+      help: "Requests by the name of their token.",
+      type: "counter",
+      samples: [...requests].map(([token, value]) => ({ labels: { token }, value })),
+    },
+    {
+      name: "limiter_failed_sign_ins_total",
+      help: "Requests without a valid token.",
+      type: "counter",
+      samples: [{ value: failed }],
+    },
+  ];
 }
 
 /** Emit every series, zeros included, so that `rate()` sees the first increment. */

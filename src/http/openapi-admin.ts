@@ -73,7 +73,7 @@ export function adminPaths(): Json {
     "/metrics": {
       get: {
         operationId: "metrics",
-        summary: "Totals since counting began, for Prometheus (admin)",
+        summary: "Totals since counting began, for Prometheus (admin or metrics-only)",
         responses: {
           200: {
             description: "The text format of Prometheus, version 0.0.4.",

@@ -82,24 +82,27 @@ export const RATE_LIMIT = {
 
 const PROBLEMS: Record<number, string> = {
   400: "Malformed: not JSON, or a field is missing, unknown or invalid.",
-  401: "The token is missing or not in force.",
-  403: "A caller token on an admin call, or inline limits while they are switched off.",
+  401: "The token is missing, not in force, or has ended.",
+  403: "The role of the token does not permit the call, the token may not use the policy, or inline limits are switched off.",
   404: "No such policy, no such decision, or the service does not count.",
   408: "The body did not arrive in time.",
   413: "The body is too large.",
   415: "The body is not `application/json`.",
   422: "The cost is above a limit of the policy and can never be admitted, or the idempotency key was used with another cost or policy.",
+  429: "Too many sign-ins from this address failed. A token in force never gets this.",
   500: "The service failed. Its log has the details.",
   503: "The configuration is wrong, no tokens are configured, or the counters can't be reached.",
 };
 
+/** The problems of a call. A failed sign-in is a 401, or a 429 once there were too many. */
 export function problems(...statuses: number[]): Json {
+  const withSlowed = statuses.includes(401) ? [...statuses, 429] : statuses;
   return Object.fromEntries(
-    statuses.map((status) => [
+    withSlowed.map((status) => [
       status,
       {
         description: PROBLEMS[status],
-        ...(status === 503 && { headers: { "Retry-After": RETRY_AFTER } }),
+        ...((status === 503 || status === 429) && { headers: { "Retry-After": RETRY_AFTER } }),
         ...(status === 401 && { headers: { "WWW-Authenticate": { required: true, schema: { const: "Bearer" } } } }),
         content: content("Problem", "application/problem+json"),
       },
@@ -111,8 +114,12 @@ export function requestBody(schema: keyof typeof SCHEMAS): Json {
   return { required: true, content: content(schema) };
 }
 
-export function content(schema: keyof typeof SCHEMAS, type = "application/json"): Json {
-  return { [type]: { schema: { $ref: `#/components/schemas/${schema}` } } };
+type SchemaName = keyof typeof SCHEMAS;
+
+/** A body of one of these schemas. */
+export function content(schemas: SchemaName | readonly SchemaName[], type = "application/json"): Json {
+  const refs = [schemas].flat().map((schema) => ({ $ref: `#/components/schemas/${schema}` }));
+  return { [type]: { schema: refs.length === 1 ? refs[0] : { anyOf: refs } } };
 }
 
 export function schemas(): Json {

@@ -10,8 +10,8 @@ export function decisionPaths(): Json {
   return {
     "/v1/consume": consumeCall("consume", "", [404]),
     "/v1/check": checkCall("check", "", [404]),
-    "/v1/settle": changeCall("settle", "Settle", "", []),
-    "/v1/release": changeCall("release", "Release", "", []),
+    "/v1/settle": changeCall("settle", "Settle", ""),
+    "/v1/release": changeCall("release", "Release", ""),
     "/v1/batch": {
       post: {
         operationId: "batch",
@@ -22,14 +22,14 @@ export function decisionPaths(): Json {
             description: "One result per request, each with a status of its own.",
             content: content("BatchResults"),
           },
-          ...problems(400, 401, 408, 413, 415, 500, 503),
+          ...problems(400, 401, 403, 408, 413, 415, 500, 503),
         },
       },
     },
-    "/v1/inline/consume": consumeCall("consumeInline", "Inline", [403]),
-    "/v1/inline/check": checkCall("checkInline", "Inline", [403]),
-    "/v1/inline/settle": changeCall("settleInline", "Settle", "Inline", [403]),
-    "/v1/inline/release": changeCall("releaseInline", "Release", "Inline", [403]),
+    "/v1/inline/consume": consumeCall("consumeInline", "Inline", []),
+    "/v1/inline/check": checkCall("checkInline", "Inline", []),
+    "/v1/inline/settle": changeCall("settleInline", "Settle", "Inline"),
+    "/v1/inline/release": changeCall("releaseInline", "Release", "Inline"),
     "/v1/inline/keys/{key}": {
       parameters: [
         {
@@ -79,13 +79,13 @@ function consumeCall(operationId: string, kind: Kind, more: number[]): Json {
       ],
       requestBody: requestBody(`${kind}DecisionRequest`),
       responses: {
+        ...problems(400, 401, 403, 408, 413, 415, 422, 500, 503, ...more),
         200: { description: "Allowed and recorded.", headers: RATE_LIMIT, content: content(`${kind}Decision`) },
         429: {
-          description: "Denied; nothing is recorded.",
+          description: "Denied; nothing is recorded. Without `allowed`: too many sign-ins from this address failed.",
           headers: { ...RATE_LIMIT, "Retry-After": RETRY_AFTER },
-          content: content(`${kind}Denied`, "application/problem+json"),
+          content: content([`${kind}Denied`, "Problem"], "application/problem+json"),
         },
-        ...problems(400, 401, 408, 413, 415, 422, 500, 503, ...more),
       },
     },
   };
@@ -99,7 +99,7 @@ function checkCall(operationId: string, kind: Kind, more: number[]): Json {
       requestBody: requestBody(`${kind}DecisionRequest`),
       responses: {
         200: { description: "Allowed or denied.", headers: RATE_LIMIT, content: content(`${kind}Decision`) },
-        ...problems(400, 401, 408, 413, 415, 422, 500, 503, ...more),
+        ...problems(400, 401, 403, 408, 413, 415, 422, 500, 503, ...more),
       },
     },
   };
@@ -114,7 +114,7 @@ const CHANGES = {
   },
 } as const;
 
-function changeCall(operationId: string, change: keyof typeof CHANGES, kind: Kind, more: number[]): Json {
+function changeCall(operationId: string, change: keyof typeof CHANGES, kind: Kind): Json {
   const { does, done, answer } = CHANGES[change];
   return {
     post: {
@@ -123,7 +123,7 @@ function changeCall(operationId: string, change: keyof typeof CHANGES, kind: Kin
       requestBody: requestBody(`${kind}${change}Request`),
       responses: {
         200: { description: done, headers: RATE_LIMIT, content: content(answer) },
-        ...problems(400, 401, 404, 408, 413, 415, 500, 503, ...more),
+        ...problems(400, 401, 403, 404, 408, 413, 415, 500, 503),
       },
     },
   };

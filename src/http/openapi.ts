@@ -26,10 +26,10 @@ function makeDocument(): Json {
       "/v1/policies": {
         get: {
           operationId: "policies",
-          summary: "The policies in force",
+          summary: "The policies in force, of those that the token may use",
           responses: {
             200: { description: "All policies.", content: content("PolicyList") },
-            ...problems(401, 500, 503),
+            ...problems(401, 403, 500, 503),
           },
         },
       },

@@ -24,6 +24,7 @@ export class Problem extends Error {
 
 const WIRE: Record<RefusalKind, { status: number; title: string; headers?: Record<string, string> }> = {
   invalid: { status: 400, title: "Bad Request" },
+  "forbidden-policy": { status: 403, title: "Forbidden" },
   "unknown-policy": { status: 404, title: "Not Found" },
   "never-fits": { status: 422, title: "Unprocessable Content" },
   "reused-id": { status: 422, title: "Unprocessable Content" },

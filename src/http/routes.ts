@@ -1,7 +1,7 @@
 import type { IRequest } from "itty-router";
-import type { Config } from "../config/config";
 import { bodyOf, inlineBodyOf } from "../limiter/decision-body";
 import {
+  INLINE,
   readInlineCheck,
   readInlineConsume,
   readInlineKey,
@@ -11,7 +11,9 @@ import {
 import { readOverrideRequest } from "../request/override-request";
 import {
   type Idempotency,
+  type ReadConfig,
   readCheck,
+  readConfigOf,
   readConsume,
   readRelease,
   readSettle,
@@ -19,7 +21,7 @@ import {
   type ValidConsume,
   type ValidRequest,
 } from "../request/read";
-import type { Role } from "../request/tokens";
+import { mayUse, type Role, type Token } from "../request/tokens";
 import { type Env, type Service, serviceOf } from "../service";
 import type { Context, Handler, Route } from "./app";
 import { authorize, bearerOf } from "./auth";
@@ -35,7 +37,8 @@ import { json, responseOf } from "./reply";
 import { openSession } from "./session";
 import { stats } from "./stats";
 
-type Endpoint = (request: IRequest, service: Service, context: Context) => Response | Promise<Response>;
+/** A call behind a token, which says who calls. */
+type Endpoint = (request: IRequest, service: Service, context: Context, token: Token) => Response | Promise<Response>;
 
 /** All calls of the service. */
 export const ROUTES: readonly Route[] = [
@@ -47,20 +50,20 @@ export const ROUTES: readonly Route[] = [
   ["post", "/v1/check", withToken("caller", check(readCheck, bodyOf))],
   ["post", "/v1/settle", withToken("caller", settle(readSettle))],
   ["post", "/v1/release", withToken("caller", release(readRelease))],
-  ["post", "/v1/batch", withToken("caller", runBatch)],
+  ["post", "/v1/batch", withToken("caller", runBatch, 0)],
   ["post", "/v1/inline/consume", withToken("caller", ifInline(consume(readInlineConsume, inlineBodyOf)))],
   ["post", "/v1/inline/check", withToken("caller", ifInline(check(readInlineCheck, inlineBodyOf)))],
   ["post", "/v1/inline/settle", withToken("caller", ifInline(settle(readInlineSettle)))],
   ["post", "/v1/inline/release", withToken("caller", ifInline(release(readInlineRelease)))],
   ["delete", "/v1/inline/keys/:key", withToken("caller", ifInline(forgetInlineKey))],
   ["get", "/v1/session", openSession],
-  ["get", "/v1/policies", withToken("caller", (_, { limiter }) => json(limiter.policies()))],
+  ["get", "/v1/policies", withToken("caller", policies)],
   ["get", "/v1/keys/:key", withToken("admin", inspectKey)],
   ["delete", "/v1/keys/:key", withToken("admin", forgetKey)],
   ["put", "/v1/keys/:key/override", withToken("admin", setOverride)],
   ["delete", "/v1/keys/:key/override", withToken("admin", liftOverride)],
   ["get", "/v1/stats", withToken("admin", async (request, service) => json(await stats(request, service)))],
-  ["get", "/metrics", withToken("admin", (_, service) => metrics(service))],
+  ["get", "/metrics", withToken("metrics-only", (_, service) => metrics(service))],
 ];
 
 function health(_: IRequest, env: Env): Response {
@@ -69,40 +72,48 @@ function health(_: IRequest, env: Env): Response {
 }
 
 function consume(
-  read: (body: unknown, idempotency: Idempotency, config: Config) => ValidConsume,
+  read: (body: unknown, idempotency: Idempotency, config: ReadConfig) => ValidConsume,
   bodyOf: BodyOf,
 ): Endpoint {
-  return async (request, { config, limiter }, context) => {
-    const valid = read(await readJson(request), idempotencyOf(request), config);
+  return async (request, { config, limiter }, context, token) => {
+    const valid = read(await readJson(request), idempotencyOf(request), readConfigOf(config, token));
     return responseOf(consumeReply(await limiter.consume(valid, (work) => context.waitUntil(work)), bodyOf));
   };
 }
 
-function check(read: (body: unknown, config: Config) => ValidRequest, bodyOf: BodyOf): Endpoint {
-  return async (request, { config, limiter }) =>
-    responseOf(decisionReply(await limiter.check(read(await readJson(request), config)), bodyOf));
+function check(read: (body: unknown, config: ReadConfig) => ValidRequest, bodyOf: BodyOf): Endpoint {
+  return async (request, { config, limiter }, _, token) =>
+    responseOf(decisionReply(await limiter.check(read(await readJson(request), readConfigOf(config, token))), bodyOf));
 }
 
-function settle(read: (body: unknown, config: Config) => ValidChange): Endpoint {
-  return async (request, { config, limiter }) =>
-    responseOf(settleReply(await limiter.settle(read(await readJson(request), config))));
+function settle(read: (body: unknown, config: ReadConfig) => ValidChange): Endpoint {
+  return async (request, { config, limiter }, _, token) =>
+    responseOf(settleReply(await limiter.settle(read(await readJson(request), readConfigOf(config, token)))));
 }
 
-function release(read: (body: unknown, config: Config) => ValidChange): Endpoint {
-  return async (request, { config, limiter }) =>
-    responseOf(releaseReply(await limiter.release(read(await readJson(request), config))));
+function release(read: (body: unknown, config: ReadConfig) => ValidChange): Endpoint {
+  return async (request, { config, limiter }, _, token) =>
+    responseOf(releaseReply(await limiter.release(read(await readJson(request), readConfigOf(config, token)))));
 }
 
-async function runBatch(request: IRequest, service: Service, context: Context): Promise<Response> {
-  return json(await batch(await readJson(request, LONGEST_BATCH_BYTES), service, (work) => context.waitUntil(work)));
+async function runBatch(request: IRequest, service: Service, context: Context, token: Token): Promise<Response> {
+  const body = await readJson(request, LONGEST_BATCH_BYTES);
+  return json(await batch(body, service, (work) => context.waitUntil(work), token));
 }
 
 /** Inline limits are off by default: a caller that names limits can fill the storage for as long as it likes. */
 function ifInline(call: Endpoint): Endpoint {
-  return (request, service, context) => {
-    if (service.config.inline) return call(request, service, context);
-    throw new Problem(403, "Forbidden", "Inline limits are off. Set RATE_LIMIT_INLINE=1 to switch them on.");
+  return (request, service, context, token) => {
+    if (!service.config.inline)
+      throw new Problem(403, "Forbidden", "Inline limits are off. Set RATE_LIMIT_INLINE=1 to switch them on.");
+    if (!mayUse(token, INLINE)) throw new Problem(403, "Forbidden", "The token may not use inline limits.");
+    return call(request, service, context, token);
   };
+}
+
+/** A caller sees the policies that its token may use. */
+function policies(_: IRequest, { limiter }: Service, __: Context, token: Token): Response {
+  return json({ policies: limiter.policies().policies.filter(({ name }) => mayUse(token, name)) });
 }
 
 async function inspectKey(request: IRequest, { config, keys }: Service): Promise<Response> {
@@ -130,11 +141,16 @@ async function liftOverride(request: IRequest, { config, keys }: Service): Promi
   return new Response(null, { status: 204 });
 }
 
-/** Requires a token before anything else of the request is read. */
-function withToken(role: Role, call: Endpoint): Handler<Env> {
-  return (request, env, context) => {
+/**
+ * Requires a token before anything else of the request is read, and counts the call as so many of the token's requests:
+ * a batch counts its own.
+ */
+function withToken(role: Role, call: Endpoint, requests = 1): Handler<Env> {
+  return async (request, env, context) => {
     const service = serviceOf(env);
-    authorize(bearerOf(request.headers), service.tokens, role);
-    return call(request, service, context);
+    const { headers } = request;
+    const token = await authorize(bearerOf(headers), headers, service, role);
+    if (requests > 0) service.counts?.countRequests(token.name, requests);
+    return call(request, service, context, token);
   };
 }

@@ -13,12 +13,13 @@ const LOCAL = "local";
 
 /**
  * Opens a session: the socket ends in a hub near the caller.
- * @throws Problem 503 without tokens, 401, 426; Refusal `unreachable`.
+ * @throws Problem 503 without tokens, 401, 403, 426, 429; Refusal `unreachable`.
  */
 export async function openSession(request: IRequest, env: Env): Promise<Response> {
-  const { tokens, config } = serviceOf(env);
+  const service = serviceOf(env);
+  const { config } = service;
   const { headers } = request;
-  authorize(sessionTokenOf(headers).token, tokens, "caller");
+  await authorize(sessionTokenOf(headers).token, headers, service, "caller");
   const isUpgrade = headers.get("Upgrade")?.toLowerCase() === "websocket";
   if (!isUpgrade || headers.get("Sec-WebSocket-Version") !== VERSION)
     throw new Problem(

@@ -8,9 +8,11 @@ import { numberIn } from "./query";
 /** The counts of the minutes that the query asks for. @throws Problem, Refusal `invalid` or `unreachable` */
 export async function stats({ url }: Request, { counts }: Pick<Service, "counts">): Promise<Stats> {
   const mostMinutes = numberIn(url, "minutes", { least: 1, most: MOST_MINUTES, fallback: DEFAULT_MINUTES });
-  const { minutes, deniedKeys, errorAtMost } = await countsOf(counts).recent(mostMinutes);
+  const { minutes, deniedKeys, errorAtMost, signIns } = await countsOf(counts).recent(mostMinutes);
   return {
     minutes: minutes.map(({ atMs, tallies }) => ({ at: new Date(atMs).toISOString(), counts: entriesOf(tallies) })),
+    requests: [...(signIns?.requests ?? [])].map(([token, count]) => ({ token, count })),
+    failed_sign_ins: signIns?.failed ?? 0,
     denied_keys: deniedKeys.slice(0, MOST_LISTED_KEYS).map(({ item, count, error }) => {
       const [policy = "", layer = "", key = ""] = item.split("\n");
       return { key, policy, layer, count, error };

@@ -2,13 +2,12 @@ import { DurableObject } from "cloudflare:workers";
 import { SESSION_PROTOCOL, sessionTokenOf } from "../http/auth";
 import { requestsInFlight } from "../http/in-flight";
 import type { CallQueues } from "../objects/call-queue";
-import { digestOf } from "../request/digest";
 import { type Env, serviceOf } from "../service";
 import { Session } from "./session";
 
 /** What a socket remembers while the hub is out of memory. */
 interface Attachment {
-  /** A digest of the token that opened the session. An attachment holds 2,048 bytes; a token may be longer. */
+  /** The digest of the token that opened the session. An attachment holds 2,048 bytes; a token may be longer. */
   readonly token: string;
 }
 
@@ -37,7 +36,8 @@ export class HubObject extends DurableObject<Env> {
     const { 0: client, 1: server } = new WebSocketPair();
     this.ctx.acceptWebSocket(server);
     const { token, isOffered } = sessionTokenOf(request.headers);
-    server.serializeAttachment({ token: digestOf(token ?? "") } satisfies Attachment);
+    const digest = serviceOf(this.environment).tokens.find(token ?? "")?.sha256 ?? "";
+    server.serializeAttachment({ token: digest } satisfies Attachment);
     const headers = isOffered ? { "Sec-WebSocket-Protocol": SESSION_PROTOCOL } : {};
     return new Response(null, { status: 101, webSocket: client, headers });
   }
@@ -68,11 +68,10 @@ export class HubObject extends DurableObject<Env> {
     if (existing) return existing;
     const service = serviceOf(this.environment);
     this.#queues ??= service.limiter.callQueues();
-    const { token } = socket.deserializeAttachment() as Attachment;
-    const { callerTokens, adminTokens } = service.config;
-    // Tokens change only by a deploy, which ends the hub.
-    const isAuthorized = [...callerTokens, ...adminTokens].some((inForce) => digestOf(inForce) === token);
-    const session = new Session(socket, service, this.#queues, isAuthorized, (work) => this.ctx.waitUntil(work));
+    const { token: digest } = socket.deserializeAttachment() as Attachment;
+    // Tokens are configured anew only by a deploy, which ends the hub.
+    const token = service.tokens.withDigest(digest);
+    const session = new Session(socket, service, this.#queues, token, (work) => this.ctx.waitUntil(work));
     this.#sessions.set(socket, session);
     return session;
   }

@@ -5,6 +5,7 @@ import type { CallQueues } from "../objects/call-queue";
 import type { WaitUntil } from "../objects/objects";
 import { invalid, isRecord, Refusal, readBySchema } from "../request/refusal";
 import { messageId, sessionMessage } from "../request/schema";
+import { hasEnded, type Token } from "../request/tokens";
 import type { Service } from "../service";
 
 /** How many requests of a session may be unanswered. */
@@ -26,26 +27,28 @@ export class Session {
     private readonly socket: Pick<WebSocket, "send" | "close">,
     private readonly service: Service,
     private readonly queues: CallQueues,
-    private readonly isAuthorized: boolean,
+    private readonly token: Token | undefined,
     private readonly waitUntil: WaitUntil,
   ) {}
 
   async receive(message: string | ArrayBuffer): Promise<void> {
     // The client may have sent more before it heard of the end.
     if (this.#isEnded) return;
-    if (!this.isAuthorized) return this.#end(UNAUTHORIZED, "The token is not in force.");
+    const { token } = this;
+    if (!token || hasEnded(token, this.service.now()))
+      return this.#end(UNAUTHORIZED, token ? "The token has ended." : "The token is not in force.");
     if (isTooLong(message)) return this.#end(TOO_LONG, `A message has at most ${LONGEST_BATCH_BYTES} bytes.`);
     let id: number | null = null;
     try {
       const sent = read(message);
       id = this.#answerIdOf(sent);
-      this.#send({ id, ...(await this.#decide(sent)) });
+      this.#send({ id, ...(await this.#decide(sent, token)) });
     } catch (error) {
       this.#send({ id, error: errorReply(error).body });
     }
   }
 
-  async #decide(sent: unknown) {
+  async #decide(sent: unknown, token: Token) {
     const { id, ...batch } = readBySchema(sessionMessage, sent);
     const { length } = batch.requests;
     if (this.#unansweredIds.has(id))
@@ -59,7 +62,7 @@ export class Session {
     this.#unansweredIds.add(id);
     this.#unanswered += length;
     try {
-      return await decideBatch(batch, this.service, this.queues, this.waitUntil);
+      return await decideBatch(batch, this.service, this.queues, this.waitUntil, token);
     } finally {
       this.#unansweredIds.delete(id);
       this.#unanswered -= length;

@@ -78,14 +78,14 @@ interface Greeting {
 
 /** Prints where everything is, with commands that work as printed. */
 function greet(origin: string, { config, dataDirectory, devVarsPath, hasTestClock }: Greeting): void {
-  console.log(`The limiter serves on ${origin}, and keeps its counters in ${dataDirectory}. Try it:
+  console.log(`The limiter serves on ${origin}, and keeps its counters in ${dataDirectory}. Try it${tokenHint(config)}:
 
 curl -i ${origin}/v1/consume -H ${authorization(config)} -H 'Content-Type: application/json' -d '{"policy":"chat","subject":{"user":"u_1","ip":"203.0.113.7"}}'
 `);
-  const adminTokenPlace = sourceOf("LIMITER_ADMIN_TOKENS", devVarsPath, process.env);
+  const adminToken = adminTokenText(config, devVarsPath);
   console.log(
-    config.adminTokens.length > 0
-      ? `The console is at ${origin}/console. Its admin token is LIMITER_ADMIN_TOKENS in ${adminTokenPlace}.\n`
+    adminToken
+      ? `The console is at ${origin}/console. Its admin token is ${adminToken}.\n`
       : "There is no admin token. Set LIMITER_ADMIN_TOKENS to use the console and the admin calls.\n",
   );
   if (hasTestClock)
@@ -95,10 +95,24 @@ curl ${origin}/test/clock -H 'Content-Type: application/json' -d '{"advance_seco
 `);
 }
 
+/** Where the admin token is, in words. */
+function adminTokenText({ adminTokens, tokenDigests }: Config, devVarsPath: string): string | undefined {
+  if (adminTokens.length > 0)
+    return `LIMITER_ADMIN_TOKENS in ${sourceOf("LIMITER_ADMIN_TOKENS", devVarsPath, process.env)}`;
+  const name = tokenDigests.find(({ role }) => role === "admin")?.name;
+  return name && `${name} of LIMITER_TOKEN_DIGESTS`;
+}
+
+/** Digests do not tell their tokens. */
+function tokenHint({ callerTokens, adminTokens }: Config): string {
+  return callerTokens.length + adminTokens.length > 0 ? "" : ", with a token of LIMITER_TOKEN_DIGESTS in TOKEN";
+}
+
 /** The Authorization header for a shell: with a generated token, or with the variable that has the token. */
 function authorization({ callerTokens, adminTokens }: Config): string {
   const generated = [...callerTokens, ...adminTokens].find(isGeneratedToken);
   if (generated) return `'Authorization: Bearer ${generated}'`;
+  if (callerTokens.length + adminTokens.length === 0) return `"Authorization: Bearer $TOKEN"`;
   const variable = callerTokens.length > 0 ? "LIMITER_TOKENS" : "LIMITER_ADMIN_TOKENS";
   // The first token of the list.
   return `"Authorization: Bearer \${${variable}%%,*}"`;

@@ -86,8 +86,8 @@ function restrictToOwner(path: string): void {
  * @throws ConfigError if the variables are invalid.
  */
 export function withTokens(variables: Variables, devVarsPath: string): Variables {
-  const { callerTokens, adminTokens } = readConfig(variables);
-  if (callerTokens.length + adminTokens.length > 0) return variables;
+  const { callerTokens, adminTokens, tokenDigests } = readConfig(variables);
+  if (callerTokens.length + adminTokens.length + tokenDigests.length > 0) return variables;
   const generated = { LIMITER_TOKENS: generateToken(), LIMITER_ADMIN_TOKENS: generateToken() };
   const startsOnNewLine = !existsSync(devVarsPath) || /(^|\n)$/.test(readFileSync(devVarsPath, "utf8"));
   const lines = Object.entries(generated).map(([name, token]) => `${name}=${token}\n`);

@@ -69,6 +69,10 @@ export const stats = z.object({
       }),
     )
     .describe("Oldest first. Minutes without decisions are left out."),
+  requests: z
+    .array(z.object({ token: z.string().describe("The name of a token."), count: wholeNumber() }))
+    .describe("The requests of these minutes, by token."),
+  failed_sign_ins: wholeNumber().describe("The requests of these minutes that had no valid token."),
   denied_keys: z
     .array(
       z.object({

@@ -13,11 +13,14 @@ import {
 import { fieldErrors, invalid, readBySchema } from "./refusal";
 import { inlineKey, inlineReleaseRequest, inlineRequest, inlineSettleRequest } from "./schema";
 
+/** The policy of inline limits. No other can have its name. */
+export const INLINE = "inline";
+
 /**
  * The prefix of keys of inline limits: limits that the caller names in the request, such as a library with limits of
  * its own. No key of a policy has it, since those begin with an attribute and a colon.
  */
-const PREFIX = "inline/";
+const PREFIX = `${INLINE}/`;
 
 type Layers = z.output<typeof inlineRequest>["layers"];
 
@@ -59,7 +62,7 @@ export function readInlineKey(key: string): string {
 function resolve(layers: Layers, cost: number): ValidRequest {
   const counters = layers.map(({ name, key, limits }) => ({ layer: name, key: PREFIX + key, limits }));
   const policy = new Policy(
-    "inline",
+    INLINE,
     layers.map(({ name, limits }) => ({ name, by: [], limits, mode: "live" as const })),
   );
   // Includes the layers: all inline limits have the same policy name, and other layers make another decision.

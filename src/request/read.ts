@@ -1,5 +1,6 @@
 import type * as z from "zod";
 import type { Config } from "../config/config";
+import type { Token } from "../config/token-digests";
 import type { Policy } from "../core/policy";
 import type { Counter } from "../object/protocol";
 import { type FoundMistakes, type InvalidField, isRecord, objectIn, Refusal, readBySchema } from "./refusal";
@@ -7,7 +8,15 @@ import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./sc
 import { identityKeysOf, identityLayersOf, identityOf, type LayerKeys, layerKeysOf } from "./subject";
 import { type DecisionFields, isDecisionId, isDecisionRequest } from "./well-formed";
 
-type ReadConfig = Pick<Config, "policies" | "ipv6PrefixBits">;
+/** What requests are read by: the configuration, and what the token of the caller permits. */
+export interface ReadConfig extends Pick<Config, "policies" | "ipv6PrefixBits"> {
+  /** The policies that the caller may use. Undefined: all. */
+  readonly permitted?: ReadonlySet<string> | undefined;
+}
+
+export function readConfigOf(config: Config, { policies: permitted }: Pick<Token, "policies">): ReadConfig {
+  return permitted ? { policies: config.policies, ipv6PrefixBits: config.ipv6PrefixBits, permitted } : config;
+}
 
 /** A valid request: its policy, its cost, and the counters that count it. */
 export interface ValidRequest {
@@ -41,7 +50,7 @@ export interface Idempotency {
 
 /**
  * Reads a check.
- * @throws Refusal: `invalid` with all mistakes, else `unknown-policy`, else `never-fits`.
+ * @throws Refusal: `invalid` with all mistakes, else `forbidden-policy`, else `unknown-policy`, else `never-fits`.
  */
 export function readCheck(input: unknown, config: ReadConfig): ValidRequest {
   const { request, policy, counters, shadow, identity } = read(decisionWith(NONE), input, config);
@@ -120,14 +129,14 @@ export function readConsumeInBatch(input: unknown, config: ReadConfig): ValidCon
 
 /**
  * Reads a settle. Its cost may be above every limit, since it is spent already.
- * @throws Refusal `invalid` or `unknown-policy`.
+ * @throws Refusal `invalid`, `forbidden-policy` or `unknown-policy`.
  */
 export function readSettle(input: unknown, config: ReadConfig): ValidChange {
   const { request, policy, counters, shadow, identity } = read(bySchema(settleRequest), input, config);
   return { policy, cost: request.cost, counters, shadow, identity, id: request.id };
 }
 
-/** Reads a release. @throws Refusal `invalid` or `unknown-policy`. */
+/** Reads a release. @throws Refusal like `readSettle`. */
 export function readRelease(input: unknown, config: ReadConfig): ValidChange {
   const { request, policy, counters, shadow, identity } = read(bySchema(releaseRequest), input, config);
   return { policy, cost: 1, counters, shadow, identity, id: request.id };
@@ -167,20 +176,23 @@ const decisionWith =
   };
 
 /**
- * Reads a request by its fields and by its policy, so that all mistakes are reported together.
- * @throws Refusal `invalid` or `unknown-policy`
+ * Reads a request by its fields and by its policy, so that all mistakes are reported together. A policy that the token
+ * may not use is not looked up: neither its attributes nor whether it exists are told.
+ * @throws Refusal `invalid`, `forbidden-policy` or `unknown-policy`
  */
 function read<T>(
   readFields: ReadFields<T>,
   input: unknown,
-  { policies, ipv6PrefixBits }: ReadConfig,
+  { policies, ipv6PrefixBits, permitted }: ReadConfig,
   mistakes: readonly InvalidField[] = NONE,
 ): ReadRequest<T> {
   const given = objectIn(input, mistakes);
   const { policy: name, subject } = given;
-  const policy = typeof name === "string" ? policies.get(name) : undefined;
+  const isForbidden = typeof name === "string" && permitted?.has(name) === false;
+  const policy = typeof name === "string" && !isForbidden ? policies.get(name) : undefined;
   const { keys, errors } = policy && isRecord(subject) ? layerKeysOf(policy, subject, ipv6PrefixBits) : NO_KEYS;
   const request = readFields(given, { before: mistakes, further: errors });
+  if (isForbidden) throw forbiddenPolicy(name);
   if (!policy) throw unknownPolicy(name);
   const counters: Counter[] = [];
   const shadow: Counter[] = [];
@@ -193,6 +205,12 @@ function read<T>(
 
 const NONE: readonly never[] = [];
 const NO_KEYS = { keys: NONE, errors: NONE };
+
+function forbiddenPolicy(name: string): Refusal {
+  return new Refusal("forbidden-policy", `The token may not use the policy "${name}".`, [
+    { pointer: "/policy", detail: "must name a policy that the token may use" },
+  ]);
+}
 
 /** Has a pointer, so that callers of a settle can tell this 404 from that of an unknown decision. */
 function unknownPolicy(name: unknown): Refusal {

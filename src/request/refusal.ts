@@ -8,6 +8,7 @@ export interface InvalidField {
 
 /**
  * - `invalid`: the request is malformed; `errors` lists all mistakes.
+ * - `forbidden-policy`: the caller's token may not use this policy; `errors` points at the name.
  * - `unknown-policy`: no policy in force has this name; `errors` points at the name.
  * - `never-fits`: the cost is above a limit of the policy, so no wait helps.
  * - `reused-id`: the idempotency key was used for the same subject with another policy or cost.
@@ -16,6 +17,7 @@ export interface InvalidField {
  */
 export type RefusalKind =
   | "invalid"
+  | "forbidden-policy"
   | "unknown-policy"
   | "never-fits"
   | "reused-id"

@@ -15,7 +15,7 @@ describe("signing in to the console", () => {
 
   test.each([
     ["wrong", /^This token is not valid/],
-    ["caller-token", /^This is a caller token/],
+    ["caller-token", /^This is no admin token/],
   ])("says why it refuses the token %s", async (token, why) => {
     const console = await open();
     await console.token.fill(token);

@@ -126,7 +126,8 @@ describe("a .dev.vars that others can read", () => {
 
 test("tokens of either kind that are set are kept", () => {
   const path = devVars("");
-  for (const set of [{ LIMITER_TOKENS: "a" }, { LIMITER_ADMIN_TOKENS: "b" }])
+  const digests = { LIMITER_TOKEN_DIGESTS: `a caller sha256:${"a".repeat(64)}` };
+  for (const set of [{ LIMITER_TOKENS: "a" }, { LIMITER_ADMIN_TOKENS: "b" }, digests])
     expect(withTokens(set, path)).toEqual(set);
   expect(readFileSync(path, "utf8")).toBe("");
 });

@@ -33,6 +33,8 @@ test("metrics have every decision, layer and call, with zeros for what was never
   expect(families.map(({ name, type }) => [name, type])).toEqual([
     ["limiter_decisions_total", "COUNTER"],
     ["limiter_layer_denials_total", "COUNTER"],
+    ["limiter_requests_total", "COUNTER"],
+    ["limiter_failed_sign_ins_total", "COUNTER"],
     ["limiter_object_call_duration_seconds", "HISTOGRAM"],
     ["limiter_counting_since_timestamp_seconds", "GAUGE"],
     ["limiter_limit", "GAUGE"],

@@ -2,6 +2,7 @@ import { Validator } from "@seriousme/openapi-schema-validator";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import { afterAll, describe, expect, test } from "vitest";
+import { makeToken } from "../../scripts/token/make";
 import { ServiceProcess } from "../../tools/service-process";
 import { Caller, newSubject } from "../behaviour/target";
 import { targetOf, variables } from "./service";
@@ -17,7 +18,8 @@ interface Operation {
   >;
 }
 
-const service = await ServiceProcess.start(variables());
+const uploader = makeToken({ name: "uploader", role: "caller", policies: ["upload"] });
+const service = await ServiceProcess.start(variables({ LIMITER_TOKEN_DIGESTS: uploader.line }));
 afterAll(async () => void (await service.stop()));
 const caller = new Caller(targetOf(service));
 const document = (await (await service.fetch("/openapi.json")).json()) as {
@@ -54,6 +56,15 @@ test("describes the reply of every call", async () => {
   const put = (body: object | string) => setOverride("user:overridden", body);
   const noToken = { headers: {} };
   const caller401 = (path: string) => service.fetch(path, noToken);
+  const as = (token: string, more: Record<string, string> = {}) => ({ Authorization: `Bearer ${token}`, ...more });
+  const forbidden = (path: string, body: object) => caller.post(path, body, as(uploader.token));
+  const slowed = async (path: string, method: string) => {
+    const send = () => service.fetch(path, { method, headers: as("wrong", { "CF-Connecting-IP": "192.0.2.1" }) });
+    // Beyond the limit in wrangler.toml, within one of its minutes.
+    let response = await send();
+    for (let i = 0; response.status === 401 && i < 50; i++) response = await send();
+    return response;
+  };
   const answers: [path: string, method: string, status: number, response: Promise<Response>][] = [
     ["/v1/consume", "post", 200, caller.post("/v1/consume", valid)],
     ["/v1/consume", "post", 400, caller.post("/v1/consume", { policy: 1 })],
@@ -106,6 +117,13 @@ test("describes the reply of every call", async () => {
     ["/v1/stats", "get", 403, service.fetch("/v1/stats", { headers: { Authorization: "Bearer caller-token" } })],
     ["/metrics", "get", 200, caller.admin("/metrics")],
     ["/metrics", "get", 401, caller401("/metrics")],
+    ["/v1/check", "post", 403, forbidden("/v1/check", valid)],
+    ["/v1/consume", "post", 403, forbidden("/v1/consume", valid)],
+    ["/v1/settle", "post", 403, forbidden("/v1/settle", { policy: "chat", subject, id: "k", cost: 1 })],
+    ["/v1/release", "post", 403, forbidden("/v1/release", { policy: "chat", subject, id: "k" })],
+    ["/v1/batch", "post", 200, forbidden("/v1/batch", { requests: [{ op: "check", ...valid }] })],
+    ["/v1/policies", "get", 429, slowed("/v1/policies", "GET")],
+    ["/v1/settle", "post", 429, slowed("/v1/settle", "POST")],
     ["/healthz", "get", 200, service.fetch("/healthz")],
     ["/openapi.json", "get", 200, service.fetch("/openapi.json")],
   ];
@@ -123,6 +141,14 @@ test("describes the reply of every call", async () => {
     for (const name of Object.keys(documented?.headers ?? {}))
       expect([path, status, name, response.headers.has(name)]).toEqual([path, status, name, true]);
   }
+});
+
+test("a consume that is a 429 has no decision if its sign-in failed once too often", () => {
+  const { schema = {} } =
+    document.paths["/v1/consume"]?.post?.responses[429]?.content?.["application/problem+json"] ?? {};
+  const problem = { type: "about:blank", title: "Too Many Requests", status: 429, detail: "Too many sign-ins failed." };
+  expect(mistakes(schema, problem)).toEqual([]);
+  expect(mistakes(schema, { status: 429 })).not.toEqual([]);
 });
 
 describe("validates requests like the service:", () => {

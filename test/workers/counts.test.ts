@@ -1,10 +1,12 @@
-import { createExecutionContext } from "cloudflare:test";
+import { abortAllDurableObjects, createExecutionContext } from "cloudflare:test";
 import { env, exports } from "cloudflare:workers";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Policy } from "../../src/core/policy";
 import { Counts } from "../../src/counting/counts";
+import { noSignIns } from "../../src/counting/sign-ins";
 import { appOf } from "../../src/http/app";
 import { ROUTES } from "../../src/http/routes";
+import { realTiming } from "../../src/objects/deadline";
 import type { Stats } from "../../src/request/admin-schema";
 import type { LimiterRpc } from "../../src/worker";
 import { Caller, json, newSubject, type ProblemBody, type Target } from "../behaviour/target";
@@ -249,6 +251,54 @@ describe("the stats object", () => {
     const caller = new Caller(workerTarget());
     expect((await caller.consume("chat", newSubject())).allowed).toBe(true);
     for (const path of ["/v1/stats", "/metrics"]) expect((await caller.admin(path)).status).toBe(404);
+  });
+});
+
+describe("requests by the name of their token, and failed sign-ins,", () => {
+  const name = crypto.randomUUID();
+  const stats = { getByName: () => real.LIMITER_STATS.getByName(name) };
+  const newCounts = () =>
+    new Counts(stats, { policies: new Map(), locationHint: undefined, deadlineMs: 1_000 }, realTiming);
+
+  test("are added up over isolates, in the totals and in the minutes asked for", async () => {
+    const [first, second] = [newCounts(), newCounts()];
+    first.countRequests("chat-backend", 1);
+    first.countRequests("chat-backend", 100);
+    first.countFailedSignIn();
+    await first.write();
+    second.countRequests("chat-backend", 2);
+    second.countRequests("prometheus", 1);
+    second.countFailedSignIn();
+    const signIns = { requests: new Map(Object.entries({ "chat-backend": 103, prometheus: 1 })), failed: 2 };
+    expect((await second.totals()).signIns).toEqual(signIns);
+    const recent = await second.recent(1_440);
+    expect(recent.signIns).toEqual(signIns);
+    expect(recent.minutes).toEqual([]);
+    await second.write();
+    await abortAllDurableObjects();
+    expect((await first.totals()).signIns).toEqual(signIns);
+    expect((await first.recent(1_440)).signIns).toEqual(signIns);
+  });
+
+  test("are shown by /metrics and /v1/stats", async () => {
+    const caller = countingTarget({ LIMITER_STATS: stats });
+    expect(await (await caller.admin("/metrics")).text()).toContain('limiter_requests_total{token="prometheus"} 1\n');
+    expect(await (await caller.admin("/metrics")).text()).toContain("limiter_failed_sign_ins_total 2\n");
+    const shown = await statsOf(caller);
+    expect(shown.requests).toEqual([
+      { token: "chat-backend", count: 103 },
+      { token: "prometheus", count: 1 },
+      { token: "LIMITER_ADMIN_TOKENS[0]", count: 3 },
+    ]);
+    expect(shown.failed_sign_ins).toBe(2);
+  });
+
+  test("have a bound: names beyond it are counted together", async () => {
+    const counts = newCounts();
+    for (let i = 0; i < 1_000; i++) counts.countRequests(`token-${i}`, 1);
+    const { requests } = (await counts.totals()).signIns ?? noSignIns();
+    expect(requests.size).toBe(257);
+    expect([...requests.values()].reduce((sum, count) => sum + count)).toBe(1_107);
   });
 });
 

@@ -42,7 +42,14 @@ async function linesOf(
   random = () => 0,
 ): Promise<Record<string, unknown>[]> {
   const work: Promise<unknown>[] = [];
-  const options = { logDenials: 1, logKeys: false, callerTokens: ["caller"], adminTokens: ["admin"], ...config };
+  const options = {
+    logDenials: 1,
+    logKeys: false,
+    callerTokens: ["caller"],
+    adminTokens: ["admin"],
+    tokenDigests: [],
+    ...config,
+  };
   const denialLog = new DenialLog(options, random);
   for (const decision of decisions) denialLog.onDecision(decision, (promise) => void work.push(promise));
   await Promise.all(work);

@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, test, vi } from "vitest";
 import { Book } from "../../src/counting/book";
 import { noLatencies, observe } from "../../src/counting/latencies";
 import type { Sums } from "../../src/counting/protocol";
+import { noSignIns } from "../../src/counting/sign-ins";
 import type { StatsObject } from "../../src/counting/stats-object";
 import { StatsStore } from "../../src/counting/stats-store";
 import type { DecisionOutcome } from "../../src/counting/tally";
@@ -233,7 +234,7 @@ describe("a stats object", () => {
 
   test("stores nothing when it is only read", async () => {
     const stub = newObject();
-    expect(await stub.recent(1_440)).toEqual({ minutes: [], deniedKeys: [], errorAtMost: 0 });
+    expect(await stub.recent(1_440)).toEqual({ minutes: [], deniedKeys: [], errorAtMost: 0, signIns: noSignIns() });
     expect(await stored(stub)).toBeUndefined();
   });
 });
