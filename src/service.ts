@@ -1,3 +1,5 @@
+import { Audit, type AuditNamespace } from "./audit/audit";
+import { Orders } from "./audit/orders";
 import { type Config, readConfig } from "./config/config";
 import { ConfigError } from "./config/mistake";
 import { type Analytics, Counts, type StatsNamespace } from "./counting/counts";
@@ -24,6 +26,8 @@ export interface Env {
   /** Without it nothing is counted. */
   readonly LIMITER_STATS?: StatsNamespace;
   readonly LIMITER_ANALYTICS?: Analytics;
+  /** Records what admins order. Without it they order without a record. */
+  readonly LIMITER_AUDIT?: AuditNamespace;
   /** Where sessions end. Without it there are none. */
   readonly LIMITER_HUBS?: HubNamespace;
   /** The files of the console. Without them there is no console. */
@@ -35,6 +39,8 @@ export interface Service {
   readonly config: Config;
   readonly limiter: Limiter;
   readonly keys: Keys;
+  readonly orders: Orders;
+  readonly audit: Audit | undefined;
   readonly tokens: Tokens;
   readonly counts: Counts | undefined;
   readonly now: () => number;
@@ -60,14 +66,16 @@ function newService(env: Env, now: () => number): Service | ConfigError {
   try {
     const config = readConfig({ ...env });
     const tokens = encodeTokens({ caller: config.callerTokens, admin: config.adminTokens });
-    const { LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics } = env;
+    const { LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics, LIMITER_AUDIT: auditObject } = env;
     const counts = stats && new Counts(stats, config, realTiming, analytics);
     const objects = new BoundObjects(env.LIMITER_OBJECTS, counts?.observe);
     const denialCache = new DenialCache(config.denyCacheMs, now);
     const watchers = [...(counts ? [counts] : []), new DenialLog(config, realTiming.random)];
     const limiter = new Limiter(config, objects, realTiming, denialCache, watchers);
     const keys = new Keys(config, objects, realTiming, denialCache);
-    return { config, tokens, limiter, keys, counts, now };
+    const audit = auditObject && new Audit(auditObject, config, realTiming);
+    const orders = new Orders(keys, audit);
+    return { config, tokens, limiter, keys, orders, audit, counts, now };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     console.error({ message: error.message, mistakes: error.mistakes });
