@@ -95,7 +95,7 @@ export function adminPaths(): Json {
             name: "before",
             in: "query",
             description: "Only orders with smaller ids: the `next` of the page before.",
-            schema: { type: "integer", minimum: 1 },
+            schema: { type: "integer", minimum: 1, maximum: Number.MAX_SAFE_INTEGER },
           },
           limitParameter(MOST_LISTED_ORDERS),
         ],
