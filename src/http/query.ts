@@ -11,7 +11,7 @@ export function numberIn({ least, most }: Bounds) {
   const message = `must be a whole number from ${least} to ${most}`;
   return z
     .string(message)
-    .regex(/^\d{1,16}$/, message)
+    .regex(new RegExp(`^\\d{1,${String(most).length}}$`), message)
     .transform(Number)
     .refine((value) => value >= least && value <= most, message);
 }
