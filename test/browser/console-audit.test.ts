@@ -68,7 +68,7 @@ describe("the audit page", () => {
       [by, "set an override", "user:u_1"],
     ]);
     expect(await rows.nth(2).innerText()).toContain("Reason: a leaked password");
-    await console.showKey("u_1");
+    await rows.getByRole("link", { name: "user:u_1" }).first().click();
     await console.page.getByRole("link", { name: "Orders about this key" }).click();
     await console.heading("Audit of user:u_1").waitFor();
     await rows.nth(2).waitFor();
@@ -84,6 +84,7 @@ test("the page of a key shows its last denials, and since when they are remember
   await advanceLimiter(60);
   await ban("user:u_1", "sends spam");
   expect(await chat("u_1")).toBe(false);
+  await caller.admin("/v1/keys/user:u_1/override", { method: "DELETE" });
   const console = await openSignedIn();
   await console.showKey("u_1");
   const denials = console.page.getByRole("region", { name: "Last denials" });
