@@ -19,15 +19,16 @@ export default {
     only("config", ["core"]),
     only("object/store", ["core", "object"]),
     only("object", ["core"]),
-    // The outcomes that are counted are words of the wire too.
-    only("request", ["core", "config", "object"], ["counting/tally"]),
+    // The outcomes that are counted and the orders that are recorded are words of the wire too.
+    only("request", ["core", "config", "object"], ["audit/protocol", "counting/tally"]),
     only("objects", ["core", "config", "object", "request"], ["fault"]),
     only("limiter", ["core", "config", "object", "request", "objects"]),
     only("counting", ["core", "config", "object/store", "request", "objects", "limiter"], ["fault"]),
-    only("http", ["core", "config", "counting", "request", "objects", "limiter"], ["fault", "service"]),
+    only("audit", ["core", "config", "object", "request", "objects", "limiter"], ["fault"]),
+    only("http", ["core", "config", "audit", "counting", "request", "objects", "limiter"], ["fault", "service"]),
     only(
       "test-clock",
-      ["core", "config", "object", "counting", "request", "objects", "limiter", "http", "hub"],
+      ["core", "config", "object", "audit", "counting", "request", "objects", "limiter", "http", "hub"],
       ["service"],
     ),
     only("testing", ["client"]),
@@ -68,9 +69,11 @@ export default {
       name: "the-worker-knows-of-objects-only-their-protocol-and-its-text",
       comment: "An object is reached by a call, never by its code.",
       severity: "error",
-      from: { path: "^src/(request|objects|limiter|http|service|counting/(counts|denial-log))" },
+      from: {
+        path: "^src/(request|objects|limiter|http|service|counting/(counts|denial-log)|audit/(audit|orders|overrides)[.]ts$)",
+      },
       to: {
-        path: "^src/(object/|counting/stats-object)",
+        path: "^src/(object/|counting/stats-object|audit/audit-object)",
         pathNot: "^src/object/message[.]ts$",
         dependencyTypesNot: ["type-only"],
       },
@@ -109,7 +112,10 @@ export default {
     {
       name: "only-the-objects-and-the-entry-know-cloudflare",
       severity: "error",
-      from: { path: "^src/", pathNot: "^src/(object/object|counting/stats-object|hub/hub|worker)[.]ts$" },
+      from: {
+        path: "^src/",
+        pathNot: "^src/(object/object|counting/stats-object|audit/audit-object|hub/hub|worker)[.]ts$",
+      },
       to: { path: "^cloudflare:" },
     },
     { name: "no-cycles", severity: "error", from: {}, to: { circular: true } },

@@ -1,7 +1,9 @@
 import { html, nothing, render, type TemplateResult } from "lit-html";
+import { AuditPage } from "./audit-page";
 import { ServiceClock } from "./clock";
 import { closeDialogs } from "./dialog";
 import { KeyPage } from "./key-page";
+import { OverridesPage } from "./overrides-page";
 import { OverviewPage } from "./overview-page";
 import type { Page, Surroundings } from "./page";
 import { PoliciesPage } from "./policies-page";
@@ -103,6 +105,8 @@ export class App {
     };
     const route = routeOf(location.hash);
     if (route.page === "policies") return new PoliciesPage(surroundings);
+    if (route.page === "overrides") return new OverridesPage(surroundings);
+    if (route.page === "audit") return new AuditPage(surroundings, route.key);
     if (route.page === "key") return new KeyPage(surroundings, route.key);
     return new OverviewPage(surroundings);
   }
@@ -140,6 +144,8 @@ export class App {
           <nav aria-label="Pages">
             <a href="#/" aria-current=${page instanceof OverviewPage ? "page" : nothing}>Overview</a>
             <a href="#/policies" aria-current=${page instanceof PoliciesPage ? "page" : nothing}>Policies</a>
+            <a href="#/overrides" aria-current=${page instanceof OverridesPage ? "page" : nothing}>Overrides</a>
+            <a href="#/audit" aria-current=${page instanceof AuditPage ? "page" : nothing}>Audit</a>
           </nav>
           <form role="search" class="search" @submit=${(event: SubmitEvent) => this.#search(event)}>
             <label class="hidden" for="search">Key, user or address</label>

@@ -1,16 +1,16 @@
 import { html, nothing, type TemplateResult } from "lit-html";
 import type { OverrideKind } from "../src/core/override";
+import { confirmAction, confirmLift, KINDS } from "./confirmation";
 import { eventTable, limitView, waitView } from "./counter-view";
 import { admittedIn, isOverridden, largestCostOf, limitOf, type Wait, waitOfCounter } from "./counters";
-import { openDialog } from "./dialog";
+import { denialsView } from "./denials";
 import { instantText, plural, waitText } from "./format";
 import { openOverrideDialog } from "./override-dialog";
 import type { Page, Surroundings } from "./page";
+import { hrefOfAudit } from "./route";
 import { Failure } from "./service";
 import { WhatIf } from "./what-if";
 import type { CounterState, KeyState, LayerLimits, Override, PolicyState } from "./wire";
-
-const KINDS: Readonly<Record<OverrideKind, string>> = { ban: "Banned", exempt: "Exempt", limits: "Other limits" };
 
 /** The page of a key: its limits with their moving windows, and actions such as overrides. */
 export class KeyPage implements Page {
@@ -64,6 +64,8 @@ export class KeyPage implements Page {
             ${counters.map((counter) => this.#counterView(counter, override, nowMs))}
           `
       }
+      ${denialsView(this.#state, nowMs)}
+      <p><a href=${hrefOfAudit(this.key)}>Orders about this key</a></p>
     `;
   }
 
@@ -80,7 +82,7 @@ export class KeyPage implements Page {
         <p><b>${KINDS[kind]}</b> until ${instantText(endsAtMs, nowMs)}, for another ${waitText(Math.max(0, endsAtMs - nowMs))}</p>
         ${limits.map(({ policy, layer, limits }: LayerLimits) => html`<p>${policy} / ${layer}: ${limits.join(", ")}</p>`)}
         <p>Reason: <bdi>${reason}</bdi></p>
-        <button type="button" @click=${() => this.#lift(kind)}>Lift</button>
+        <button type="button" @click=${() => confirmLift(this.key, kind, this.surroundings)}>Lift</button>
       </section>
     `;
   }
@@ -137,37 +139,14 @@ export class KeyPage implements Page {
     this.surroundings.render();
   }
 
-  #lift(kind: OverrideKind): void {
-    this.#confirm(
-      "Lift the override",
-      "Lift",
-      `${KINDS[kind]}: this ends now. The policy's own limits apply again.`,
-      async () => {
-        await this.surroundings.service.lift(this.key);
-        this.surroundings.announce("The override is lifted.");
-      },
-    );
-  }
-
   #forget(): void {
-    const consequence = "The service forgets all events of this key, with their idempotency keys. An override stays.";
-    this.#confirm("Reset the counters of this key", "Reset", consequence, async () => {
-      await this.surroundings.service.forget(this.key);
-      this.surroundings.announce("The counters are reset.");
-    });
-  }
-
-  #confirm(title: string, action: string, consequence: string, work: () => Promise<void>): void {
-    openDialog({
-      title,
-      action,
-      isDangerous: true,
-      failed: this.surroundings.failed,
-      body: () => html`<p><bdi>${this.key}</bdi></p><p class="note">${consequence}</p>`,
-      submit: async () => {
-        await work();
-        await this.surroundings.reload();
-      },
-    });
+    const action = {
+      title: "Reset the counters of this key",
+      action: "Reset",
+      consequence: "The service forgets all events of this key, with their idempotency keys. An override stays.",
+      done: "The counters are reset.",
+      work: () => this.surroundings.service.forget(this.key),
+    };
+    confirmAction(this.key, action, this.surroundings);
   }
 }

@@ -2,17 +2,26 @@
 export type Route =
   | { readonly page: "overview" }
   | { readonly page: "policies" }
+  | { readonly page: "overrides" }
+  /** All orders, or those about a key. */
+  | { readonly page: "audit"; readonly key?: string }
   | { readonly page: "key"; readonly key: string };
 
 export function routeOf(hash: string): Route {
-  const [, page, key] = /^#\/(policies|keys)(?:\/(.+))?$/.exec(hash) ?? [];
-  if (page === "policies" && key === undefined) return { page };
+  const [, page, key] = /^#\/(policies|overrides|audit|keys)(?:\/(.+))?$/.exec(hash) ?? [];
+  if ((page === "policies" || page === "overrides") && key === undefined) return { page };
+  if (page === "audit") return { page, ...(key !== undefined && { key: decode(key) }) };
   if (page === "keys" && key !== undefined) return { page: "key", key: decode(key) };
   return { page: "overview" };
 }
 
 export function hrefOfKey(key: string): string {
   return `#/keys/${encodeURIComponent(key)}`;
+}
+
+/** The page of the orders about a key. */
+export function hrefOfAudit(key: string): string {
+  return `#/audit/${encodeURIComponent(key)}`;
 }
 
 /** The decoded text; the text itself if it can't be decoded, as it may be written by hand. */

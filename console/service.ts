@@ -1,8 +1,10 @@
 import type { ServiceClock } from "./clock";
-import type { KeyState, Override, OverrideRequest, PolicyList, ProblemBody, Stats } from "./wire";
+import type { Audit, KeyState, Override, OverrideList, OverrideRequest, PolicyList, ProblemBody, Stats } from "./wire";
 
 /** The most events that the service lists. */
 export const MOST_EVENTS = 1_000;
+/** The most denials that the service remembers of a key. */
+const MOST_DENIALS = 10;
 
 /** A call that was refused or failed, with the message of the service if it sent one. */
 export class Failure extends Error {
@@ -38,7 +40,18 @@ export class Service {
   }
 
   key(key: string, events = MOST_EVENTS): Promise<KeyState> {
-    return this.#get(`${pathOf(key)}?events=${events}`);
+    return this.#get(`${pathOf(key)}?events=${events}&denials=${MOST_DENIALS}`);
+  }
+
+  overrides(after: string | null): Promise<OverrideList> {
+    return this.#get(`/v1/overrides${after === null ? "" : `?after=${encodeURIComponent(after)}`}`);
+  }
+
+  audit(key: string | undefined, before: number | null): Promise<Audit> {
+    const query = new URLSearchParams();
+    if (key !== undefined) query.set("key", key);
+    if (before !== null) query.set("before", String(before));
+    return this.#get(`/v1/audit?${query}`);
   }
 
   async forget(key: string): Promise<void> {

@@ -47,6 +47,59 @@ export interface KeyState {
   readonly key: string;
   readonly counters: readonly CounterState[];
   readonly override: Override | null;
+  /** The last denials in the memory of the key's object, newest first. */
+  readonly denials?: readonly Denial[] | undefined;
+  /** Earlier denials are unknown. Null: all are. */
+  readonly denials_since?: string | null | undefined;
+}
+
+export interface Denial {
+  readonly at: string;
+  readonly policy: string;
+  readonly cost: number;
+  /** The layers are in shadow: the request was not denied by them. */
+  readonly shadow?: true | undefined;
+  readonly limits: readonly (Pick<LimitState, "limit" | "window_seconds" | "concurrent" | "used"> & {
+    readonly layer: string;
+    readonly override?: OverrideKind | undefined;
+  })[];
+}
+
+export interface ListedOverride {
+  readonly key: string;
+  readonly override: Override;
+  /** The name of the token, null if the order was not recorded. */
+  readonly ordered_by: string | null;
+  readonly ordered_at: string | null;
+}
+
+export interface OverrideList {
+  readonly overrides: readonly ListedOverride[];
+  /** Keys whose object could not be reached. */
+  readonly unknown: readonly string[];
+  /** The next page begins after this key. */
+  readonly next: string | null;
+}
+
+export type OrderKind = "set_override" | "lift_override" | "reset_key";
+
+export interface Order {
+  readonly id: number;
+  readonly at: string;
+  /** The name of the token. */
+  readonly by: string;
+  readonly order: OrderKind;
+  readonly key: string;
+  readonly override?: Override | undefined;
+  /** False: it may have been carried out or not. */
+  readonly done: boolean;
+}
+
+export interface Audit {
+  /** Newest first. */
+  readonly orders: readonly Order[];
+  /** The next page has the orders before this id. */
+  readonly next: number | null;
 }
 
 export type OverrideRequest = Pick<Override, "kind" | "reason" | "limits"> &

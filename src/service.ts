@@ -1,3 +1,5 @@
+import { Audit, type AuditNamespace } from "./audit/audit";
+import { Orders } from "./audit/orders";
 import { type Config, readConfig } from "./config/config";
 import { ConfigError } from "./config/mistake";
 import { type Analytics, Counts, type StatsNamespace } from "./counting/counts";
@@ -29,6 +31,8 @@ export interface Env {
   /** Without it nothing is counted. */
   readonly LIMITER_STATS?: StatsNamespace;
   readonly LIMITER_ANALYTICS?: Analytics;
+  /** Records what admins order. Without it they order without a record. */
+  readonly LIMITER_AUDIT?: AuditNamespace;
   /** Where sessions end. Without it there are none. */
   readonly LIMITER_HUBS?: HubNamespace;
   /** Slows failed sign-ins down. Without it they are only counted. */
@@ -42,6 +46,8 @@ export interface Service {
   readonly config: Config;
   readonly limiter: Limiter;
   readonly keys: Keys;
+  readonly orders: Orders;
+  readonly audit: Audit | undefined;
   readonly tokens: Tokens;
   readonly counts: Counts | undefined;
   readonly signInLimit: SignInLimit | undefined;
@@ -68,14 +74,17 @@ function newService(env: Env, now: () => number): Service | ConfigError {
   try {
     const config = readConfig({ ...env });
     const tokens = new Tokens(config);
-    const { LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics, LIMITER_FAILED_SIGN_INS: signInLimit } = env;
+    const { LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics, LIMITER_AUDIT: auditObject } = env;
     const counts = stats && new Counts(stats, config, realTiming, analytics);
     const objects = new BoundObjects(env.LIMITER_OBJECTS, counts?.observe);
     const denialCache = new DenialCache(config.denyCacheMs, now);
     const watchers = [...(counts ? [counts] : []), new DenialLog(config, realTiming.random)];
     const limiter = new Limiter(config, objects, realTiming, denialCache, watchers);
     const keys = new Keys(config, objects, realTiming, denialCache);
-    return { config, tokens, limiter, keys, counts, signInLimit, now };
+    const audit = auditObject && new Audit(auditObject, config, realTiming);
+    const orders = new Orders(keys, audit);
+    const signInLimit = env.LIMITER_FAILED_SIGN_INS;
+    return { config, tokens, limiter, keys, orders, audit, counts, signInLimit, now };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     console.error({ message: error.message, mistakes: error.mistakes });

@@ -22,6 +22,7 @@ import type {
 } from "./request/schema";
 import { type Env, serviceOf } from "./service";
 
+export { AuditObject } from "./audit/audit-object";
 export { StatsObject } from "./counting/stats-object";
 export { HubObject } from "./hub/hub";
 export { LimiterObject } from "./object/object";

@@ -26,6 +26,8 @@ export interface KeyOverride {
   readonly endsAtMs: number;
   /** The counters that have other limits, with those limits. Only of kind `limits`. */
   readonly layers?: readonly LayerLimits[];
+  /** The order that set it, if it was recorded: the name of its token, and when it was recorded. For people. */
+  readonly order?: { readonly by: string; readonly atMs: number };
 }
 
 /** An override, as one counter sees it. It holds before `endsAtMs`, in place of the counter's own limits. */

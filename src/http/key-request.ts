@@ -1,9 +1,9 @@
 import type { IRequest } from "itty-router";
 import type { Config } from "../config/config";
-import { DEFAULT_EVENTS, MOST_EVENTS } from "../request/admin-schema";
+import { DEFAULT_EVENTS, MOST_DENIALS, MOST_EVENTS } from "../request/admin-schema";
 import { Refusal } from "../request/refusal";
 import { mistakeInKey } from "../request/subject";
-import { numberIn } from "./query";
+import { numberIn, readQuery } from "./query";
 
 /**
  * The key in the path, decoded.
@@ -30,9 +30,12 @@ function invalidKey(mistake: string): Refusal {
 }
 
 /**
- * The number of events per counter that the query asks for.
+ * How many events of each counter the query asks for, and how many denials of the key.
  * @throws Refusal `invalid`
  */
-export function eventsOf({ url }: IRequest): number {
-  return numberIn(url, "events", { least: 0, most: MOST_EVENTS, fallback: DEFAULT_EVENTS });
+export function inspectionOf({ url }: IRequest): { events: number; denials?: number | undefined } {
+  return readQuery(url, {
+    events: numberIn({ least: 0, most: MOST_EVENTS }).default(DEFAULT_EVENTS),
+    denials: numberIn({ least: 0, most: MOST_DENIALS }).optional(),
+  });
 }

@@ -1,4 +1,13 @@
-import { DEFAULT_EVENTS, DEFAULT_MINUTES, MOST_EVENTS, MOST_MINUTES } from "../request/admin-schema";
+import {
+  DEFAULT_EVENTS,
+  DEFAULT_MINUTES,
+  MOST_DENIALS,
+  MOST_EVENTS,
+  MOST_LISTED_ORDERS,
+  MOST_LISTED_OVERRIDES,
+  MOST_MINUTES,
+} from "../request/admin-schema";
+import { KEY_SCHEMA } from "../request/subject";
 import { content, type Json, KEY, problems, requestBody } from "./openapi-components";
 import { PROMETHEUS_TYPE } from "./prometheus";
 
@@ -16,6 +25,13 @@ export function adminPaths(): Json {
             in: "query",
             description: "How many of the newest events of each counter to list.",
             schema: { type: "integer", minimum: 0, maximum: MOST_EVENTS, default: DEFAULT_EVENTS },
+          },
+          {
+            name: "denials",
+            in: "query",
+            description:
+              "How many of the last denials to list. They come from memory. Left out: `denials` is left out.",
+            schema: { type: "integer", minimum: 0, maximum: MOST_DENIALS },
           },
         ],
         responses: {
@@ -52,6 +68,43 @@ export function adminPaths(): Json {
         },
       },
     },
+    "/v1/overrides": {
+      get: {
+        operationId: "overrides",
+        summary: "All overrides in force, by key (admin)",
+        parameters: [
+          keyParameter("after", "Only keys after this one: the `next` of the page before."),
+          limitParameter(MOST_LISTED_OVERRIDES),
+        ],
+        responses: {
+          200: {
+            description: "The overrides, as the objects of their keys have them.",
+            content: content("OverrideList"),
+          },
+          ...problems(400, 401, 403, 404, 500, 503),
+        },
+      },
+    },
+    "/v1/audit": {
+      get: {
+        operationId: "audit",
+        summary: "What admins ordered in the last 30 days (admin)",
+        parameters: [
+          keyParameter("key", "Only orders about this key."),
+          {
+            name: "before",
+            in: "query",
+            description: "Only orders with smaller ids: the `next` of the page before.",
+            schema: { type: "integer", minimum: 1, maximum: Number.MAX_SAFE_INTEGER },
+          },
+          limitParameter(MOST_LISTED_ORDERS),
+        ],
+        responses: {
+          200: { description: "The orders, newest first.", content: content("Audit") },
+          ...problems(400, 401, 403, 404, 500, 503),
+        },
+      },
+    },
     "/v1/stats": {
       get: {
         operationId: "stats",
@@ -83,5 +136,18 @@ export function adminPaths(): Json {
         },
       },
     },
+  };
+}
+
+function keyParameter(name: string, description: string): Json {
+  return { name, in: "query", description, schema: { type: "string", ...KEY_SCHEMA } };
+}
+
+function limitParameter(most: number): Json {
+  return {
+    name: "limit",
+    in: "query",
+    description: "How many to list.",
+    schema: { type: "integer", minimum: 1, maximum: most, default: most },
   };
 }

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { keyState, overriddenKey, stats } from "../request/admin-schema";
+import { audit, keyState, overriddenKey, overrideList, stats } from "../request/admin-schema";
 import { overrideRequest } from "../request/override-schema";
 import {
   batchRequest,
@@ -52,6 +52,8 @@ const SCHEMAS = {
   KeyState: keyState,
   OverrideRequest: overrideRequest,
   OverriddenKey: overriddenKey,
+  OverrideList: overrideList,
+  Audit: audit,
   Stats: stats,
   Problem: problemBody,
 };
@@ -84,14 +86,14 @@ const PROBLEMS: Record<number, string> = {
   400: "Malformed: not JSON, or a field is missing, unknown or invalid.",
   401: "The token is missing, not in force, or has ended.",
   403: "The role of the token does not permit the call, the token may not use the policy, or inline limits are switched off.",
-  404: "No such policy, no such decision, or the service does not count.",
+  404: "No such policy, no such decision, or the service does not count, or record orders.",
   408: "The body did not arrive in time.",
   413: "The body is too large.",
   415: "The body is not `application/json`.",
   422: "The cost is above a limit of the policy and can never be admitted, or the idempotency key was used with another cost or policy.",
   429: "Too many sign-ins from this address failed. A token in force never gets this.",
   500: "The service failed. Its log has the details.",
-  503: "The configuration is wrong, no tokens are configured, or the counters can't be reached.",
+  503: "The configuration is wrong, no tokens are configured, or the counters or the audit can't be reached.",
 };
 
 /** The problems of a call. A failed sign-in is a 401, or a 429 once there were too many. */

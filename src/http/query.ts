@@ -4,23 +4,27 @@ import { readBySchema } from "../request/refusal";
 interface Bounds {
   readonly least: number;
   readonly most: number;
-  /** The value of a parameter that is left out. */
-  readonly fallback: number;
+}
+
+/** A whole number in a query. */
+export function numberIn({ least, most }: Bounds) {
+  const message = `must be a whole number from ${least} to ${most}`;
+  return z
+    .string(message)
+    .regex(new RegExp(`^\\d{1,${String(most).length}}$`), message)
+    .transform(Number)
+    .refine((value) => value >= least && value <= most, message);
 }
 
 /**
- * Reads a whole number from a query that may have no other parameter.
+ * Reads a query that may have no other parameters.
  * @throws Refusal `invalid`
  */
-export function numberIn(url: string, name: string, { least, most, fallback }: Bounds): number {
-  const message = `must be a whole number from ${least} to ${most}`;
-  const number = z
-    .string(message)
-    .regex(/^\d{1,4}$/, message)
-    .transform(Number)
-    .refine((value) => value >= least && value <= most, message)
-    .default(fallback);
-  return readBySchema(z.strictObject({ [name]: number }), queryOf(url))[name] as number;
+export function readQuery<S extends z.ZodRawShape>(
+  url: string,
+  parameters: S,
+): z.output<z.ZodObject<S, z.core.$strict>> {
+  return readBySchema(z.strictObject(parameters), queryOf(url));
 }
 
 /** A repeated parameter becomes a list, which is no valid value. */

@@ -24,12 +24,13 @@ import {
 import { mayUse, type Role, type Token } from "../request/tokens";
 import { type Env, type Service, serviceOf } from "../service";
 import type { Context, Handler, Route } from "./app";
+import { auditedOrders, listOverrides } from "./audit";
 import { authorize, bearerOf } from "./auth";
 import { batch } from "./batch";
 import { idempotencyOf, LONGEST_BATCH_BYTES, readJson } from "./body";
 import { consoleFile } from "./console";
 import { type BodyOf, consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
-import { decodedKey, eventsOf, keyOf } from "./key-request";
+import { decodedKey, inspectionOf, keyOf } from "./key-request";
 import { metrics } from "./metrics";
 import { openApi } from "./openapi";
 import { Problem } from "./problem";
@@ -59,9 +60,11 @@ export const ROUTES: readonly Route[] = [
   ["get", "/v1/session", openSession],
   ["get", "/v1/policies", withToken("caller", policies)],
   ["get", "/v1/keys/:key", withToken("admin", inspectKey)],
-  ["delete", "/v1/keys/:key", withToken("admin", forgetKey)],
+  ["delete", "/v1/keys/:key", withToken("admin", resetKey)],
   ["put", "/v1/keys/:key/override", withToken("admin", setOverride)],
   ["delete", "/v1/keys/:key/override", withToken("admin", liftOverride)],
+  ["get", "/v1/overrides", withToken("admin", listOverrides)],
+  ["get", "/v1/audit", withToken("admin", auditedOrders)],
   ["get", "/v1/stats", withToken("admin", async (request, service) => json(await stats(request, service)))],
   ["get", "/metrics", withToken("metrics-only", (_, service) => metrics(service))],
 ];
@@ -117,27 +120,43 @@ function policies(_: IRequest, { limiter }: Service, __: Context, token: Token):
 }
 
 async function inspectKey(request: IRequest, { config, keys }: Service): Promise<Response> {
-  return json(await keys.inspect(keyOf(request, config), eventsOf(request)));
+  return json(await keys.inspect(keyOf(request, config), inspectionOf(request)));
 }
 
+/** Not recorded: callers forget inline keys of their own as they settle, many a second. */
 async function forgetInlineKey(request: IRequest, { keys }: Service): Promise<Response> {
   await keys.forget(readInlineKey(decodedKey(request)));
   return new Response(null, { status: 204 });
 }
 
-async function forgetKey(request: IRequest, { config, keys }: Service): Promise<Response> {
-  await keys.forget(keyOf(request, config));
+async function resetKey(
+  request: IRequest,
+  { config, orders }: Service,
+  _: Context,
+  { name }: Token,
+): Promise<Response> {
+  await orders.reset(keyOf(request, config), name);
   return new Response(null, { status: 204 });
 }
 
-async function setOverride(request: IRequest, { config, keys, now }: Service): Promise<Response> {
+async function setOverride(
+  request: IRequest,
+  { config, orders, now }: Service,
+  _: Context,
+  { name }: Token,
+): Promise<Response> {
   const body = await readJson(request);
   const key = keyOf(request, config);
-  return json(await keys.setOverride(key, readOverrideRequest(body, key, config, now())));
+  return json(await orders.setOverride(key, readOverrideRequest(body, key, config, now()), name));
 }
 
-async function liftOverride(request: IRequest, { config, keys }: Service): Promise<Response> {
-  await keys.liftOverride(keyOf(request, config));
+async function liftOverride(
+  request: IRequest,
+  { config, orders }: Service,
+  _: Context,
+  { name }: Token,
+): Promise<Response> {
+  await orders.liftOverride(keyOf(request, config), name);
   return new Response(null, { status: 204 });
 }
 

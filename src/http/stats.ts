@@ -3,12 +3,12 @@ import { OUTCOMES, type Tallies } from "../counting/tally";
 import { DEFAULT_MINUTES, MOST_LISTED_KEYS, MOST_MINUTES, type Stats } from "../request/admin-schema";
 import type { Service } from "../service";
 import { Problem } from "./problem";
-import { numberIn } from "./query";
+import { numberIn, readQuery } from "./query";
 
 /** The counts of the minutes that the query asks for. @throws Problem, Refusal `invalid` or `unreachable` */
 export async function stats({ url }: Request, { counts }: Pick<Service, "counts">): Promise<Stats> {
-  const mostMinutes = numberIn(url, "minutes", { least: 1, most: MOST_MINUTES, fallback: DEFAULT_MINUTES });
-  const { minutes, deniedKeys, errorAtMost, signIns } = await countsOf(counts).recent(mostMinutes);
+  const query = readQuery(url, { minutes: numberIn({ least: 1, most: MOST_MINUTES }).default(DEFAULT_MINUTES) });
+  const { minutes, deniedKeys, errorAtMost, signIns } = await countsOf(counts).recent(query.minutes);
   return {
     minutes: minutes.map(({ atMs, tallies }) => ({ at: new Date(atMs).toISOString(), counts: entriesOf(tallies) })),
     requests: [...(signIns?.requests ?? [])].map(([token, count]) => ({ token, count })),

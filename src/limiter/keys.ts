@@ -1,4 +1,5 @@
 import type { Config } from "../config/config";
+import type { KeyOverride } from "../core/override";
 import { overrideOf } from "../core/override";
 import type { OverrideToSet } from "../object/protocol";
 import { callObject, type ObjectNamespace, type ObjectStub } from "../objects/binding";
@@ -6,9 +7,10 @@ import type { Timing } from "../objects/deadline";
 import type { DenialCache } from "../objects/denial-cache";
 import { objectOf } from "../objects/placement";
 import { throwUnreachable } from "../objects/unreachable";
-import type { KeyState, OverriddenKey } from "../request/admin-schema";
+import type { KeyState } from "../request/admin-schema";
 import { overrideBody } from "../request/override-request";
 import { limitState } from "./decision-body";
+import { denialBodies } from "./denial-body";
 
 /** What admins do about one key, in its normal form. One object holds all of the key's counters. */
 export class Keys {
@@ -19,12 +21,15 @@ export class Keys {
     private readonly denialCache: DenialCache,
   ) {}
 
-  /** Every counter of a key with its newest `mostEvents` events that still count, and the key's override. */
-  async inspect(key: string, mostEvents: number): Promise<KeyState> {
+  /**
+   * Every counter of a key with its newest `most.events` events that still count, the key's override, and if they are asked
+   * for, the denials that its object remembers.
+   */
+  async inspect(key: string, most: { events: number; denials?: number | undefined }): Promise<KeyState> {
     const layers = [...this.config.policies.values()].flatMap((policy) =>
       policy.layers.map(({ name, limits }) => ({ policy: policy.name, layer: name, limits })),
     );
-    const inspected = await this.#call(key, (stub) => stub.inspect(key, layers, mostEvents));
+    const inspected = await this.#call(key, (stub) => stub.inspect(key, layers, most.events));
     const override = inspected[0]?.override;
     const counters = layers.map(({ policy, layer, limits }, i) => {
       const { standings = [], total = 0, events = [] } = inspected[i] ?? {};
@@ -48,7 +53,13 @@ export class Keys {
       key,
       override: override ? overrideBody(override) : null,
       counters: counters.filter(({ events_total }) => events_total > 0),
+      ...(most.denials !== undefined && denialBodies(inspected[0]?.denials, most.denials, this.config.policies)),
     };
+  }
+
+  /** The override of a key that is in force. @throws Refusal `unreachable` */
+  overrideOf(key: string): Promise<KeyOverride | undefined> {
+    return this.#call(key, (stub) => stub.overrideOf(key));
   }
 
   /** Forgets every event of the key. Its override stays. */
@@ -57,9 +68,8 @@ export class Keys {
   }
 
   /** Sets the override of a key, in place of the one in force. Concurrent writes: the last to arrive wins. */
-  async setOverride(key: string, override: OverrideToSet): Promise<OverriddenKey> {
-    const set = await this.#change(key, (stub) => stub.setOverride(key, override));
-    return { key, override: overrideBody(set) };
+  setOverride(key: string, override: OverrideToSet): Promise<KeyOverride> {
+    return this.#change(key, (stub) => stub.setOverride(key, override));
   }
 
   async liftOverride(key: string): Promise<void> {

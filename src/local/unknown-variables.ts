@@ -5,7 +5,14 @@ import { SETTING_NAMES } from "./variables";
 const PREFIX = /^(RATE_LIMIT|LIMITER)_/;
 
 /** Bindings of `wrangler.toml`. They are no variables. */
-const BINDINGS = ["LIMITER_OBJECTS", "LIMITER_STATS", "LIMITER_ANALYTICS", "LIMITER_HUBS", "LIMITER_FAILED_SIGN_INS"];
+const BINDINGS = [
+  "LIMITER_OBJECTS",
+  "LIMITER_STATS",
+  "LIMITER_ANALYTICS",
+  "LIMITER_HUBS",
+  "LIMITER_AUDIT",
+  "LIMITER_FAILED_SIGN_INS",
+];
 
 const VARIABLES = [...VARIABLE_NAMES, ...SETTING_NAMES].filter((name) => PREFIX.test(name));
 

@@ -102,6 +102,14 @@ export class Ledger {
     });
   }
 
+  /** The override of a key that is in force. */
+  overrideOf(key: string, wallMs: number): KeyOverride | undefined {
+    return this.#transact(() => {
+      const { account, atMs } = this.#openKey(key, wallMs);
+      return account.overrideAt(atMs);
+    });
+  }
+
   liftOverride(key: string, wallMs: number): void {
     this.#transact(() => this.#openKey(key, wallMs).account.liftOverride());
   }

@@ -1,5 +1,6 @@
 import { DurableObject } from "cloudflare:workers";
 import type { KeyOverride, LayerLimits } from "../core/override";
+import { DenialMemory } from "./denial-memory";
 import { GroupCommit } from "./group-commit";
 import { Ledger } from "./ledger";
 import { decodeCalls, encodeResults } from "./message";
@@ -20,6 +21,7 @@ const ALARM_LOST_AFTER_MS = 600_000;
 export class LimiterObject extends DurableObject {
   protected readonly store: Store;
   protected ledger: Ledger;
+  protected denials = new DenialMemory();
   /** While anything is stored, an alarm is set for the next sweep. */
   #alarmAtMs: number | null = null;
   readonly #group = new GroupCommit((calls) => this.#decideAll(calls));
@@ -45,11 +47,17 @@ export class LimiterObject extends DurableObject {
   }
 
   inspect(key: string, counters: readonly LayerLimits[], most: number): Inspected[] {
-    return this.ledger.inspect(key, counters, most, this.now());
+    const nowMs = this.now();
+    return this.denials.addTo(this.ledger.inspect(key, counters, most, nowMs), key, nowMs);
+  }
+
+  overrideOf(key: string): KeyOverride | undefined {
+    return this.ledger.overrideOf(key, this.now());
   }
 
   async forget(key: string): Promise<void> {
     this.ledger.forget(key);
+    this.denials.forget(key);
     if (this.store.isEmpty) await this.#empty();
   }
 
@@ -99,8 +107,11 @@ export class LimiterObject extends DurableObject {
   #decideAll(calls: readonly Call[]): CallResult[] {
     const nowMs = this.now();
     const results = this.ledger.decide(calls, nowMs);
-    calls.forEach(({ method, question }, i) => {
+    this.denials.begin(nowMs);
+    calls.forEach((call, i) => {
+      const { method, question } = call;
       const result = results[i];
+      this.denials.remember(call, result);
       if (method === "consume" && result && "verdict" in result && result.verdict.allowed)
         // The event is kept for one margin after its window, and its page for another one after its expiry.
         this.#sweepSoon(result.verdict.atMs + Math.max(question.windowMs + 2 * CLOCK_MARGIN_MS, SWEEP_REST_MS), nowMs);

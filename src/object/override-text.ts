@@ -6,14 +6,14 @@ interface StoredOverride extends Omit<KeyOverride, "endsAtMs"> {
   readonly v: 1;
 }
 
-export function overrideText({ kind, reason, layers }: KeyOverride): string {
-  const text: StoredOverride = { v: 1, kind, reason, ...(layers && { layers }) };
+export function overrideText({ kind, reason, layers, order }: KeyOverride): string {
+  const text: StoredOverride = { v: 1, kind, reason, ...(layers && { layers }), ...(order && { order }) };
   return JSON.stringify(text);
 }
 
 export function overrideFromText(text: string, endsAtMs: number): KeyOverride {
-  const { kind, reason, layers } = JSON.parse(text) as StoredOverride;
-  return { kind, reason, endsAtMs, ...(layers && { layers }) };
+  const { kind, reason, layers, order } = JSON.parse(text) as StoredOverride;
+  return { kind, reason, endsAtMs, ...(layers && { layers }), ...(order && { order }) };
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { Verdict } from "../core/decide";
 import type { Limit } from "../core/limit";
-import type { KeyOverride } from "../core/override";
+import type { KeyOverride, OverrideKind } from "../core/override";
 import type { HeldId, Recognition } from "../core/recognition";
 
 /**
@@ -103,6 +103,29 @@ export interface Inspected {
   readonly total: number;
   /** The newest of them, newest first. */
   readonly events: readonly StoredEvent[];
+  /** The key's last denials that are in memory. Only in the first place, even if the key has no counter. */
+  readonly denials?: KeyDenials;
+}
+
+export interface KeyDenials {
+  /** Denials until this instant are unknown. */
+  readonly sinceMs: number;
+  /** Newest first. */
+  readonly denials: readonly Denial[];
+}
+
+/** A consume that the object denied, as one of its keys sees it. */
+export interface Denial {
+  readonly atMs: number;
+  readonly policy: string;
+  readonly cost: number;
+  /** The limits in force that did not admit the cost, and how much of each was used. */
+  readonly limits: readonly {
+    readonly layer: string;
+    readonly limit: Limit;
+    readonly used: number;
+    readonly override?: OverrideKind;
+  }[];
 }
 
 /** The calls that decide, each with its question and its verdict. */

@@ -18,6 +18,7 @@ export interface DecidingStub {
 /** An object with all of its calls, those about one key included. */
 export interface ObjectStub extends DecidingStub {
   inspect(key: string, layers: readonly LayerLimits[], mostEvents: number): Promise<Inspected[]>;
+  overrideOf(key: string): Promise<KeyOverride | undefined>;
   forget(key: string): Promise<void>;
   setOverride(key: string, override: OverrideToSet): Promise<KeyOverride>;
   liftOverride(key: string): Promise<void>;
@@ -67,6 +68,7 @@ export class BoundObjects implements ObjectNamespace {
         }
       },
       inspect: (key, layers, mostEvents) => object.inspect(key, layers, mostEvents),
+      overrideOf: (key) => object.overrideOf(key),
       forget: (key) => object.forget(key),
       setOverride: (key, override) => object.setOverride(key, override),
       liftOverride: (key) => object.liftOverride(key),

@@ -126,7 +126,7 @@ export type BatchRequest = z.input<typeof batchRequest>;
 
 export const overrideKind = z.enum(OVERRIDE_KINDS, must(`be one of ${OVERRIDE_KINDS.join(", ")}`));
 
-const limitInForce = {
+export const limitInForce = {
   limit: wholeNumber().describe("The most that is admitted in any window."),
   window_seconds: wholeNumber(),
   concurrent: z

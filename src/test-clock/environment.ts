@@ -1,5 +1,5 @@
 import { startService } from "../service";
-import { clock, type TestClockObject, type TestStatsObject } from "./object";
+import { clock, type TestAuditObject, type TestClockObject, type TestStatsObject } from "./object";
 import { TrackedObjects } from "./objects";
 import type { TestEnv } from "./routes";
 
@@ -7,6 +7,7 @@ import type { TestEnv } from "./routes";
 export interface Bindings {
   readonly LIMITER_OBJECTS: DurableObjectNamespace<TestClockObject>;
   readonly LIMITER_STATS: DurableObjectNamespace<TestStatsObject>;
+  readonly LIMITER_AUDIT: DurableObjectNamespace<TestAuditObject>;
 }
 
 let environment: TestEnv | undefined;

@@ -1,4 +1,6 @@
+import { AuditObject } from "../audit/audit-object";
 import { StatsObject } from "../counting/stats-object";
+import { DenialMemory } from "../object/denial-memory";
 import { Ledger } from "../object/ledger";
 import { LimiterObject } from "../object/object";
 import { TestClock } from "./clock";
@@ -17,6 +19,7 @@ export class TestClockObject extends LimiterObject {
 
   async reset(): Promise<void> {
     this.ledger = new Ledger(this.store);
+    this.denials = new DenialMemory();
     await this.store.deleteAll();
   }
 }
@@ -31,5 +34,18 @@ export class TestStatsObject extends StatsObject {
 
   async reset(): Promise<void> {
     await this.forget();
+  }
+}
+
+export class TestAuditObject extends AuditObject {
+  /** Recording is no decision, as counting is none. */
+  protected override now(): number {
+    return clock.nowMs;
+  }
+
+  override async alarm(): Promise<void> {}
+
+  async reset(): Promise<void> {
+    await this.store.deleteAll();
   }
 }

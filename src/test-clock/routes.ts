@@ -1,18 +1,20 @@
 import type { IRequest } from "itty-router";
 import * as z from "zod";
+import { AUDIT_NAME } from "../audit/audit";
 import { STATS_NAME } from "../counting/counts";
 import type { Route } from "../http/app";
 import { readJson } from "../http/body";
 import { json } from "../http/reply";
 import { invalid, readBySchema } from "../request/refusal";
 import { type Env, serviceOf } from "../service";
-import { clock, type TestStatsObject } from "./object";
+import { clock, type TestAuditObject, type TestStatsObject } from "./object";
 import type { TrackedObjects } from "./objects";
 
 /** The environment of the Worker with a clock for tests. */
 export interface TestEnv extends Env {
   readonly LIMITER_OBJECTS: TrackedObjects;
   readonly LIMITER_STATS: DurableObjectNamespace<TestStatsObject>;
+  readonly LIMITER_AUDIT: DurableObjectNamespace<TestAuditObject>;
 }
 
 /** Further calls of a service for tests. They need no token: there is nothing to guard. */
@@ -53,6 +55,7 @@ async function reset(_: IRequest, env: TestEnv): Promise<Response> {
   await env.LIMITER_OBJECTS.reset();
   serviceOf(env).counts?.clear();
   await env.LIMITER_STATS.getByName(STATS_NAME).reset();
+  await env.LIMITER_AUDIT.getByName(AUDIT_NAME).reset();
   clock.reset();
   return new Response(null, { status: 204 });
 }

@@ -9,7 +9,11 @@ import { TEST_ROUTES, type TestEnv } from "./routes";
  * is never deployed.
  */
 export { TestHubObject as HubObject } from "./hub";
-export { TestClockObject as LimiterObject, TestStatsObject as StatsObject } from "./object";
+export {
+  TestAuditObject as AuditObject,
+  TestClockObject as LimiterObject,
+  TestStatsObject as StatsObject,
+} from "./object";
 
 const app = appOf<TestEnv>([...ROUTES, ...TEST_ROUTES]);
 

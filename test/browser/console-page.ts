@@ -92,7 +92,7 @@ export class ConsolePage {
     await this.button("Ban…").waitFor();
   }
 
-  async goTo(page: "Overview" | "Policies"): Promise<void> {
+  async goTo(page: "Overview" | "Policies" | "Overrides" | "Audit"): Promise<void> {
     await this.page.getByRole("link", { name: page, exact: true }).click();
     await this.heading(page).waitFor();
   }

@@ -29,6 +29,17 @@ describe("hostile input", () => {
     expect(await console.override.locator("bdi").textContent()).toBe(user.trim());
     expect(await console.isScrollableSideways()).toBe(false);
     expect(await chat(user)).toBe(false);
+    for (const page of ["Overrides", "Audit"] as const) {
+      await console.goTo(page);
+      const shown = console.page.getByRole("row").nth(1);
+      await shown.waitFor();
+      expect(await shown.locator("bdi").allTextContents()).toEqual(expect.arrayContaining([key, user.trim()]));
+      expect(await console.isScrollableSideways()).toBe(false);
+      expect(await console.page.locator("main img, main script").count()).toBe(0);
+    }
+    await console.page.goBack();
+    await console.page.goBack();
+    await console.counter("chat / caller").waitFor();
     expect(await console.page.locator("main img:not([role]), main script, dialog img").count()).toBe(0);
     expect(await console.page.title()).toBe(`${key} · Limiter console`.replace(/\s+/g, " "));
   });
@@ -89,7 +100,7 @@ test("the console can be used by keyboard alone", async () => {
 
   await console.page.reload();
   await console.heading("Overview").waitFor();
-  for (const name of ["Skip to the content", "Overview", "Policies", "key"]) {
+  for (const name of ["Skip to the content", "Overview", "Policies", "Overrides", "Audit", "key"]) {
     await keyboard.press("Tab");
     expect(await focused()).toBe(name);
   }
@@ -141,6 +152,12 @@ describe.each(["light", "dark"] as const)("in the %s scheme", (colorScheme) => {
     await console.page.keyboard.press("Escape");
     await console.confirm("Ban…", "Ban", { Reason: "to see it" });
     await console.announced("banned");
+    await isGood();
+    await console.goTo("Overrides");
+    await console.button("Lift the override of user:u_1").waitFor();
+    await isGood();
+    await console.goTo("Audit");
+    await console.page.getByRole("cell", { name: "set an override" }).waitFor();
     await isGood();
   });
 });

@@ -19,7 +19,7 @@ test("warns about a name that resembles no variable, without a suggestion", () =
 });
 
 test("does not warn about variables, settings of npm start, bindings, and names of other programs", () => {
-  const bindings = ["LIMITER_OBJECTS", "LIMITER_STATS", "LIMITER_ANALYTICS", "LIMITER_HUBS"];
+  const bindings = ["LIMITER_OBJECTS", "LIMITER_STATS", "LIMITER_ANALYTICS", "LIMITER_HUBS", "LIMITER_AUDIT"];
   const others = ["PATH", "PORT", "HOST", "RATE_LIMITS", "MY_RATE_LIMIT_CHAT_PER_MINUTE", "rate_limit_x"];
   expect(unknownVariables([...VARIABLE_NAMES, "LIMITER_DATA_DIR", ...bindings, ...others])).toEqual([]);
 });

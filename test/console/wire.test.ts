@@ -6,6 +6,9 @@ import type * as schema from "../../src/request/schema";
 test("the console's types match the answers of the service", () => {
   expectTypeOf<schema.PolicyList["policies"][number]["layers"]>().toExtend<readonly wire.LayerState[]>();
   expectTypeOf<admin.KeyState>().toExtend<wire.KeyState>();
+  expectTypeOf<admin.OverrideList>().toExtend<wire.OverrideList>();
+  expectTypeOf<admin.AuditBody>().toExtend<wire.Audit>();
+  expectTypeOf<admin.AuditedOrder["order"]>().toEqualTypeOf<wire.OrderKind>();
   expectTypeOf<admin.Stats>().toExtend<wire.Stats>();
   expectTypeOf<admin.Stats["minutes"][number]["counts"][number]["outcome"]>().toEqualTypeOf<wire.Outcome>();
 });

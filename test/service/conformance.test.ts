@@ -1,5 +1,6 @@
 import { afterAll } from "vitest";
 import { ServiceProcess } from "../../tools/service-process";
+import { auditSuite } from "../behaviour/audit";
 import { batchSuite } from "../behaviour/batch";
 import { concurrentSuite } from "../behaviour/concurrent";
 import { errorSuite } from "../behaviour/errors";
@@ -19,6 +20,7 @@ for (const placement of ["shards:1", "key"]) {
   errorSuite(`npm start, ${placement}`, targetOf(service));
   inlineSuite(`npm start, ${placement}`, targetOf(service));
   overrideSuite(`npm start, ${placement}`, targetOf(service));
+  auditSuite(`npm start, ${placement}`, targetOf(service));
   batchSuite(`npm start, ${placement}`, targetOf(service));
   shadowSuite(`npm start, ${placement}`, targetOf(service));
   concurrentSuite(`npm start, ${placement}`, targetOf(service));

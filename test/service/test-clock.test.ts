@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { bundle } from "../../src/local/bundle";
 import { ServiceProcess } from "../../tools/service-process";
+import { auditSuite } from "../behaviour/audit";
 import { overrideSuite } from "../behaviour/overrides";
 import { behaviourSuite } from "../behaviour/suite";
 import { Caller, json, newSubject, type ProblemBody } from "../behaviour/target";
@@ -29,6 +30,7 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
   const caller = new Caller(target);
   behaviourSuite(`with a clock that is moved, ${placement}`, target);
   overrideSuite(`with a clock that is moved, ${placement}`, target);
+  auditSuite(`with a clock that is moved, ${placement}`, target);
 
   test("the clock stands still until it is moved", async () => {
     const now = async () => (await json<{ now: string }>(await service.fetch("/test/clock"))).now;
@@ -99,6 +101,25 @@ describe.each(["shards:1", "key"])("npm start -- --test-clock, %s", async (place
     await post(service, "/test/reset");
     expect((await caller.consume("chat", subject)).allowed).toBe(true);
     expect((await caller.key(`user:${subject.user}`)).override).toBeNull();
+  });
+
+  test("a reset forgets orders and denials, and the clock can go back although orders were recorded", async () => {
+    const { user, ip } = newSubject();
+    const path = `/v1/keys/user:${user}`;
+    await post(service, "/test/clock", { now: "2034-01-01T00:00:00Z" });
+    expect((await caller.admin(path, { method: "DELETE" })).status).toBe(204);
+    expect(await json(await caller.admin("/v1/audit"))).toMatchObject({
+      orders: [{ at: "2034-01-01T00:00:00.000Z", key: `user:${user}` }],
+    });
+    await caller.consume("chat", { user, ip }, 5);
+    await caller.consume("chat", { user, ip });
+    const at = "2034-01-01T00:00:00.000Z";
+    expect(await json(await caller.admin(`${path}?denials=1`))).toMatchObject({ denials: [{ at }] });
+    await post(service, "/test/reset");
+    const { now } = await json<{ now: string }>(await service.fetch("/test/clock"));
+    expect(await json(await caller.admin(`${path}?denials=1`))).toMatchObject({ denials: [], denials_since: now });
+    expect(await json(await caller.admin("/v1/audit"))).toEqual({ orders: [], next: null });
+    expect(await json(await caller.admin("/v1/overrides"))).toEqual({ overrides: [], unknown: [], next: null });
   });
 
   test.each([

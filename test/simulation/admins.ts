@@ -1,6 +1,6 @@
 import type { Config } from "../../src/config/config";
 import { readInlineKey } from "../../src/request/inline";
-import { readOverrideRequest } from "../../src/request/override-request";
+import { overrideBody, readOverrideRequest } from "../../src/request/override-request";
 import { Refusal } from "../../src/request/refusal";
 import type { Chance } from "../../tools/chance";
 import type { Scheduler } from "../../tools/scheduler";
@@ -89,7 +89,7 @@ export class Admins {
     try {
       const requested = body && readOverrideRequest(body, key, config, scheduler.nowMs);
       const acknowledged = await orUnreachable(async () => {
-        return requested ? (await keys.setOverride(key, requested)).override : void (await keys.liftOverride(key));
+        return requested ? overrideBody(await keys.setOverride(key, requested)) : void (await keys.liftOverride(key));
       });
       const answeredAtMs = scheduler.nowMs;
       const [changesAfter, executionsBefore] = [network.overrideChanges.length, network.executions.length];

@@ -1,3 +1,4 @@
+import { auditSuite } from "../behaviour/audit";
 import { batchSuite } from "../behaviour/batch";
 import { concurrentSuite } from "../behaviour/concurrent";
 import { errorSuite } from "../behaviour/errors";
@@ -15,6 +16,7 @@ for (const placement of ["key", "shards:1", "shards:3"]) {
   idempotencySuite(placement, target);
   inlineSuite(placement, target);
   overrideSuite(placement, target);
+  auditSuite(placement, target);
   batchSuite(placement, target);
   shadowSuite(placement, target);
   concurrentSuite(placement, target);

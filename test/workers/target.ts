@@ -1,6 +1,7 @@
 import { createExecutionContext, waitOnExecutionContext } from "cloudflare:test";
 import { env } from "cloudflare:workers";
 import { vi } from "vitest";
+import type { AuditObject } from "../../src/audit/audit-object";
 import type { StatsObject } from "../../src/counting/stats-object";
 import { appOf } from "../../src/http/app";
 import { ROUTES } from "../../src/http/routes";
@@ -13,6 +14,7 @@ import type { Target } from "../behaviour/target";
 export interface Bindings {
   readonly LIMITER_OBJECTS: DurableObjectNamespace<LimiterObject>;
   readonly LIMITER_STATS: DurableObjectNamespace<StatsObject>;
+  readonly LIMITER_AUDIT: DurableObjectNamespace<AuditObject>;
 }
 
 /** The verdict of an object on one call. */
