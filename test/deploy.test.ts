@@ -70,6 +70,10 @@ test("a plan of the first deploy has no mistake, and says what a deploy without 
   expect(mistakes).toEqual([]);
 });
 
+test("a plan of staging has no mistake", () => {
+  expect(planOf(readWorkerConfig("staging")).mistakes).toEqual([]);
+});
+
 test("a plan refuses the domain of the example, and takes another", () => {
   const { mistakes } = planOf(readWorkerConfig("production"));
   expect(mistakes).toEqual(["limiter.example.com is an example. Write your own domain into wrangler.toml."]);
