@@ -171,11 +171,14 @@ test("npm run deploy -- --dry-run needs no account, and has wrangler bundle the 
   expect(output).not.toContain("WARNING");
 });
 
-test("npm run deploy deploys nothing for an environment that does not exist, or without an account", async () => {
+test("npm run deploy deploys nothing for an environment that does not exist", async () => {
   expect(await deploy(["--env", "prod"])).toEqual({
     code: 1,
     output: "wrangler.toml has no environment prod. It has staging, production.\n",
   });
+});
+
+test("npm run deploy deploys nothing without an account, and says what to do", async () => {
   const { code, output } = await deploy([]);
   expect([code, output]).toEqual([1, expect.stringContaining("Nothing was deployed. The secrets can't be listed.")]);
   expect(output).toContain("npx wrangler login");
