@@ -1,38 +1,30 @@
-import { resolve } from "node:path";
-import { unstable_readConfig as readWranglerConfig } from "wrangler";
+import { parseArgs } from "node:util";
 import { readConfig, VARIABLE_NAMES } from "../src/config/config";
 import { ConfigError } from "../src/config/mistake";
 import { unknownVariables } from "../src/local/unknown-variables";
+import { limitLines } from "./deploy/limits";
+import { readWorkerConfig } from "./deploy/wrangler";
 import { describeToken } from "./token/describe";
 
 /**
- * `npm run check-config` validates the configuration that would be deployed, and prints its limits. It reads
- * `wrangler.toml`; variables of the environment override it. Secrets are stored at Cloudflare and are not checked, unless
- * they are set in the environment: `LIMITER_TOKEN_DIGESTS="$(cat tokens.txt)" npm run check-config`.
+ * `npm run check-config [-- --env production]` validates the configuration of an environment, and prints its limits. It
+ * reads `wrangler.toml`; variables of the process's environment override it. Secrets are stored at Cloudflare and are not
+ * checked, unless they are set in the environment: `LIMITER_TOKEN_DIGESTS="$(cat tokens.txt)" npm run check-config`.
  */
-const vars: Record<string, unknown> = readWranglerConfig({
-  config: resolve(import.meta.dirname, "../wrangler.toml"),
-}).vars;
+const { env: environment } = parseArgs({ options: { env: { type: "string" } } }).values;
+const vars: Record<string, unknown> = readWorkerConfig(environment).vars;
 // A variable that is set but empty counts as not set.
 const set = Object.keys(process.env).filter((name) => (process.env[name] ?? "").trim() !== "");
 
 for (const warning of unknownVariables([...Object.keys(vars), ...set])) console.warn(warning);
 
 try {
-  const { policies, placement, tokenDigests } = readConfig({
+  const config = readConfig({
     ...vars,
     ...Object.fromEntries(VARIABLE_NAMES.filter((name) => set.includes(name)).map((name) => [name, process.env[name]])),
   });
-  for (const { name, layers } of policies.values())
-    for (const layer of layers) {
-      const limits = layer.limits.map(
-        ({ kind, max, windowMs }) => `${max}${kind ? ` ${kind}` : ""} per ${windowMs / 1_000} s`,
-      );
-      const inShadow = layer.mode === "shadow" ? " (in shadow)" : "";
-      console.log(`${name} / ${layer.name}${inShadow}, by ${layer.by.join(", else ")}: ${limits.join(", ")}`);
-    }
-  for (const token of tokenDigests) console.log(describeToken(token, policies.keys(), Date.now()));
-  console.log(placement.kind === "key" ? "One object per key." : `All keys share ${placement.count} objects.`);
+  console.log(limitLines(config).join("\n"));
+  for (const token of config.tokenDigests) console.log(describeToken(token, config.policies.keys(), Date.now()));
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error;
   console.error(error.message);

@@ -9,6 +9,7 @@ import { Limiter } from "./limiter/limiter";
 import { type BoundNamespace, BoundObjects } from "./objects/binding";
 import { realTiming } from "./objects/deadline";
 import { DenialCache } from "./objects/denial-cache";
+import { inJurisdiction, type Restrictable } from "./objects/jurisdiction";
 import { Tokens } from "./request/tokens";
 
 export interface HubStub extends Pick<Fetcher, "fetch"> {
@@ -16,7 +17,7 @@ export interface HubStub extends Pick<Fetcher, "fetch"> {
 }
 
 /** The hubs: the objects in which sessions end. */
-export interface HubNamespace {
+export interface HubNamespace extends Restrictable {
   getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): HubStub;
 }
 
@@ -75,13 +76,13 @@ function newService(env: Env, now: () => number): Service | ConfigError {
     const config = readConfig({ ...env });
     const tokens = new Tokens(config);
     const { LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics, LIMITER_AUDIT: auditObject } = env;
-    const counts = stats && new Counts(stats, config, realTiming, analytics);
-    const objects = new BoundObjects(env.LIMITER_OBJECTS, counts?.observe);
+    const counts = stats && new Counts(inJurisdiction(stats, config.jurisdiction), config, realTiming, analytics);
+    const objects = new BoundObjects(inJurisdiction(env.LIMITER_OBJECTS, config.jurisdiction), counts?.observe);
     const denialCache = new DenialCache(config.denyCacheMs, now);
     const watchers = [...(counts ? [counts] : []), new DenialLog(config, realTiming.random)];
     const limiter = new Limiter(config, objects, realTiming, denialCache, watchers);
     const keys = new Keys(config, objects, realTiming, denialCache);
-    const audit = auditObject && new Audit(auditObject, config, realTiming);
+    const audit = auditObject && new Audit(inJurisdiction(auditObject, config.jurisdiction), config, realTiming);
     const orders = new Orders(keys, audit);
     const signInLimit = env.LIMITER_FAILED_SIGN_INS;
     return { config, tokens, limiter, keys, orders, audit, counts, signInLimit, now };

@@ -4,6 +4,7 @@ import { expect, test, vi } from "vitest";
 import { ASSUMED, cloudflareMonth, kindsOf, redisMonth, shardsNeeded, typicalUsage } from "../scripts/scale/bill";
 import { rowsADecision } from "../scripts/scale/rows";
 import { documentTables } from "../scripts/scale/tables";
+import { millionItems } from "../scripts/scale/ways";
 import { simulate } from "../scripts/scale/world";
 import { millionBy } from "../scripts/scale/world-tables";
 import { CallQueue } from "../src/objects/call-queue";
@@ -109,6 +110,26 @@ test("rows follow from the turns: one a turn, and one for each page once the jou
   expect(rowsADecision([40], { ...keys, count: 1_000_000 })).toBeCloseTo(1 + 1 / 40, 1);
   // Keys that come back far sooner share nearly everything.
   expect(rowsADecision([40], { ...keys, count: 2_000 })).toBeLessThan(0.2);
+});
+
+test("the items of a million by each way equal the bill by hand, and a session saves the requests", () => {
+  const http = millionItems({ transport: "HTTP" });
+  // Two keys of ten decisions: five rows, and two alarms that take 15 ms and read two rows.
+  const firstTouch = 0.2 * (5 + 2 * 0.15 + 2 * 0.015 * 0.128 * 12.5 + 2 * 2 * 0.001);
+  const near = { calls: 2 * 0.15, rows: 2 + 4 * 0.001, objects: 2 * 0.015 * 0.128 * 12.5 };
+  const expected = { coming: 0.32, ...near, firstTouch, hubs: 0 };
+  for (const [item, usd] of Object.entries(expected))
+    expect([item, http]).toEqual([item, expect.objectContaining({ [item]: expect.closeTo(usd, 6) })]);
+  // A twentieth of a request, and 22 ms of a hub.
+  const session = millionItems({ transport: "session" });
+  expect(session).toEqual({
+    ...http,
+    coming: expect.closeTo(0.15 / 20, 6),
+    hubs: expect.closeTo(0.022 * 0.128 * 12.5, 6),
+  });
+  // A key of a shard costs the row that deletes it. A quarter of the users are in the shard of their address.
+  const shards = millionItems({ transport: "HTTP", shards: 4 });
+  expect([shards.firstTouch, shards.calls]).toEqual([expect.closeTo(0.2, 6), expect.closeTo(1.75 * 0.15, 6)]);
 });
 
 test("a million decisions by HTTP and by session equal the bill by hand", () => {

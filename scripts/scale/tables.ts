@@ -11,7 +11,8 @@ import {
   typicalUsage,
   type Usage,
 } from "./bill";
-import { ALL_PRICES, costOf, MILLION, PLAN, per } from "./prices";
+import { ALL_PRICES, CLOUDFLARE, costOf, MILLION, PLAN, type Price, per } from "./prices";
+import { waysTable } from "./ways";
 import { WorldTables } from "./world-tables";
 
 const BILLION = 1_000_000_000;
@@ -23,6 +24,7 @@ export async function documentTables(): Promise<string[]> {
   const world = new WorldTables();
   return [
     kindsTable(),
+    waysTable(),
     monthTable(),
     billTable(),
     objectsTable(),
@@ -57,29 +59,43 @@ function monthTable(): string {
   return table([`${PER_DAY.map(amount).join(" / ")} a day`, "Cloudflare", ...ELSEWHERE], rows);
 }
 
-/** A bill with all of its items. Each volume has two columns. */
+/** A bill with all of its items, and what a log of every invocation adds. Each volume has two columns. */
 function billTable(): string {
   const usage = typicalUsage();
   const columns = PER_DAY.map((perDay) => {
-    const { items, usd } = cloudflareMonth(usage, perDay, 1);
+    const { items, usd } = cloudflareMonth(usage, perDay);
     const { asYouGo, fixed, valkey } = redisMonth(usage, perDay);
     return [
       [`${amount(perDay)} a day`, "$"],
       ["", dollars(PLAN.usd)],
-      ...items.map(({ price, count }) => [
-        amount(count / (price.unit.startsWith("million") ? per(price) : 1)),
-        dollars(costOf(price, count)),
-      ]),
+      ...items
+        .filter(isNoLog)
+        .map(({ price, count }) => [
+          amount(count / (price.unit.startsWith("million") ? per(price) : 1)),
+          dollars(costOf(price, count)),
+        ]),
       ["", `**${dollars(usd)}**`],
+      ["", dollars(cloudflareMonth(usage, perDay, 1).usd - usd)],
       ["", dollars(asYouGo)],
       ["", `${dollars(fixed.usd)} (${fixed.count} of ${fixed.name})`],
       ["", `${dollars(valkey.usd)} (${valkey.nodes} nodes)`],
     ];
   });
-  const items = cloudflareMonth(usage, 0).items.map(({ price }) => `${price.what}, ${price.unit}`);
-  const names = ["a month", PLAN.what, ...items, "**Cloudflare**", ...ELSEWHERE];
+  const items = cloudflareMonth(usage, 0).items.filter(isNoLog);
+  const names = [
+    "a month",
+    PLAN.what,
+    ...items.map(({ price }) => `${price.what}, ${price.unit}`),
+    "**Cloudflare**",
+    "more, with a log of every invocation",
+    ...ELSEWHERE,
+  ];
   const [head = [], ...rows] = names.map((name, i) => [name, ...columns.flatMap((column) => column[i] ?? [])]);
   return table(head, rows);
+}
+
+function isNoLog({ price }: { readonly price: Price }): boolean {
+  return price !== CLOUDFLARE.logGb && price !== CLOUDFLARE.logGbMonths;
 }
 
 function objectsTable(): string {

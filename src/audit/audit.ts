@@ -2,6 +2,7 @@ import type { Config } from "../config/config";
 import type { KeyOverride } from "../core/override";
 import { logFault } from "../fault";
 import { callWithin, type Timing } from "../objects/deadline";
+import type { Restrictable } from "../objects/jurisdiction";
 import { Refusal } from "../request/refusal";
 import type { MaybeOverridden, Order, OrdersQuestion, OrderToRecord, Recorded, RecordedOrder } from "./protocol";
 
@@ -14,7 +15,7 @@ export interface AuditStub {
   dropOverridden(keys: readonly Pick<MaybeOverridden, "key" | "number">[]): Promise<void>;
 }
 
-export interface AuditNamespace {
+export interface AuditNamespace extends Restrictable {
   getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): AuditStub;
 }
 

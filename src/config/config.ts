@@ -12,6 +12,8 @@ export interface Config {
   readonly ipv6PrefixBits: number;
   readonly placement: Placement;
   readonly locationHint: LocationHint | undefined;
+  /** Where all objects run and store their data. */
+  readonly jurisdiction: Jurisdiction | undefined;
   /** How many hubs a location has, in which sessions end. */
   readonly hubs: number;
   /** The deadline of a decision, with all its calls and retries. */
@@ -37,6 +39,10 @@ export type Placement = { readonly kind: "key" } | { readonly kind: "shards"; re
 /** Where Cloudflare creates objects: https://developers.cloudflare.com/durable-objects/reference/data-location/ */
 const LOCATION_HINTS = ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"] as const;
 export type LocationHint = (typeof LOCATION_HINTS)[number];
+
+/** The jurisdictions of Cloudflare, from the same page. `us` is newer than the types of the runtime. */
+const JURISDICTIONS = ["eu", "us", "fedramp", "fedramp-high"] as const;
+export type Jurisdiction = (typeof JURISDICTIONS)[number];
 
 /** A whole number. The environment gives variables as text, `wrangler.toml` also as numbers. */
 function integer(smallest: number, largest: number, message = `must be a whole number from ${smallest} to ${largest}`) {
@@ -91,6 +97,7 @@ const variablesSchema = z.object({
   RATE_LIMIT_IPV6_PREFIX: integer(1, 128).default(64),
   LIMITER_PLACEMENT: placementSchema.default({ kind: "key" }),
   LIMITER_LOCATION_HINT: z.enum(LOCATION_HINTS, `must be one of ${LOCATION_HINTS.join(", ")}`).optional(),
+  LIMITER_JURISDICTION: z.enum(JURISDICTIONS, `must be one of ${JURISDICTIONS.join(", ")}`).optional(),
   LIMITER_HUBS_PER_LOCATION: integer(1, 100).default(1),
   RATE_LIMIT_DEADLINE_MS: integer(1, 60_000).default(1_000),
   RATE_LIMIT_DENY_CACHE_MS: integer(0, 60_000).default(1_000),
@@ -132,6 +139,7 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
     ipv6PrefixBits: values.RATE_LIMIT_IPV6_PREFIX,
     placement: values.LIMITER_PLACEMENT,
     locationHint: values.LIMITER_LOCATION_HINT,
+    jurisdiction: values.LIMITER_JURISDICTION,
     hubs: values.LIMITER_HUBS_PER_LOCATION,
     deadlineMs: values.RATE_LIMIT_DEADLINE_MS,
     denyCacheMs: values.RATE_LIMIT_DENY_CACHE_MS,

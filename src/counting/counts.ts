@@ -4,6 +4,7 @@ import { logFault } from "../fault";
 import { type Decision, reasonsOf, shadowReasonsOf } from "../limiter/decision";
 import type { Watcher } from "../limiter/limiter";
 import { callWithin, type Timing, within } from "../objects/deadline";
+import type { Restrictable } from "../objects/jurisdiction";
 import type { WaitUntil } from "../objects/objects";
 import { Refusal } from "../request/refusal";
 import { addLatencies, type Latencies, noLatencies, observe } from "./latencies";
@@ -20,7 +21,7 @@ export interface StatsStub {
   totals(): Promise<Totals>;
 }
 
-export interface StatsNamespace {
+export interface StatsNamespace extends Restrictable {
   getByName(name: string, options: { locationHint?: DurableObjectLocationHint }): StatsStub;
 }
 

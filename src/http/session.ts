@@ -1,5 +1,6 @@
 import type { IRequest } from "itty-router";
 import { callWithin, realTiming } from "../objects/deadline";
+import { inJurisdiction } from "../objects/jurisdiction";
 import { throwUnreachable } from "../objects/unreachable";
 import { type Env, type HubStub, type Service, serviceOf } from "../service";
 import { authorize, sessionTokenOf } from "./auth";
@@ -53,6 +54,9 @@ function hubOf(
   colo: string,
   number: number,
 ): HubStub {
-  const { locationHint } = config;
-  return hubs.getByName(`hub:${colo}:${number}`, locationHint === undefined ? {} : { locationHint });
+  const { locationHint, jurisdiction } = config;
+  return inJurisdiction(hubs, jurisdiction).getByName(
+    `hub:${colo}:${number}`,
+    locationHint === undefined ? {} : { locationHint },
+  );
 }

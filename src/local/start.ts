@@ -43,7 +43,10 @@ async function main(): Promise<void> {
     resolve(project, "wrangler.toml"),
   );
   const vars = workerOptions.bindings ?? {};
-  for (const warning of unknownVariables(namesSet(vars, devVarsPath, process.env))) console.warn(warning);
+  const names = namesSet(vars, devVarsPath, process.env);
+  for (const warning of unknownVariables(names)) console.warn(warning);
+  if (names.includes("LIMITER_JURISDICTION"))
+    console.warn("LIMITER_JURISDICTION is ignored: all data stays on this machine.");
   const settings = localSettings(vars, devVarsPath, process.env);
   const { HOST: host = "127.0.0.1", LIMITER_DATA_DIR: directory } = settings;
   const port = readPort(settings.PORT ?? "8787");

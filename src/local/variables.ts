@@ -14,7 +14,8 @@ export type Settings = Partial<Record<(typeof SETTING_NAMES)[number], string>>;
  * The variables of the Worker: from `wrangler.toml`, overridden by `.dev.vars`, overridden by the environment. A
  * variable that is set but empty counts as not set.
  *
- * By default all keys share one object: on one machine each object costs three open files.
+ * By default all keys share one object: on one machine each object costs three open files. There is no jurisdiction: the
+ * data is where the machine is.
  */
 export function localVariables(
   fromWrangler: Variables,
@@ -22,7 +23,8 @@ export function localVariables(
   environment: NodeJS.ProcessEnv,
 ): Variables {
   const sources = [{ LIMITER_PLACEMENT: "shards:1" }, fromWrangler, readDevVars(devVarsPath), environment];
-  return lastSet(VARIABLE_NAMES, sources);
+  const names = VARIABLE_NAMES.filter((name) => name !== "LIMITER_JURISDICTION");
+  return lastSet(names, sources);
 }
 
 /** The settings of the local service, from the same places. */

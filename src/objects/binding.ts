@@ -3,6 +3,7 @@ import type { KeyOverride, LayerLimits } from "../core/override";
 import { decodeResults, encodeCalls } from "../object/message";
 import type { Call, CallResult, Inspected, OverrideToSet } from "../object/protocol";
 import { callWithin, type Timing } from "./deadline";
+import type { Restrictable } from "./jurisdiction";
 
 /** Where to create an object that does not exist yet. */
 export interface ObjectOptions {
@@ -44,7 +45,7 @@ export function callObject<S extends DecidingStub, T>(
 /** An object as the runtime hands it out: calls that decide, and their results, travel as text (`object/message.ts`). */
 export type BoundObject = Omit<ObjectStub, "decide"> & { decide(calls: string): Promise<string> };
 
-export interface BoundNamespace {
+export interface BoundNamespace extends Restrictable {
   getByName(name: string, where: ObjectOptions): BoundObject;
 }
 

@@ -25,6 +25,7 @@ test("with nothing set, the chat policy has its defaults", () => {
     ipv6PrefixBits: 64,
     placement: { kind: "key" },
     locationHint: undefined,
+    jurisdiction: undefined,
     callerTokens: [],
     adminTokens: [],
   });
@@ -123,6 +124,7 @@ describe("each mistake has the variable and the path into it:", () => {
       { LIMITER_LOCATION_HINT: "mars" },
       "LIMITER_LOCATION_HINT: must be one of wnam, enam, sam, weur, eeur, apac, oc, afr, me",
     ],
+    [{ LIMITER_JURISDICTION: "weur" }, "LIMITER_JURISDICTION: must be one of eu, us, fedramp, fedramp-high"],
     [
       { LIMITER_TOKENS: "good, two words" },
       "LIMITER_TOKENS: every token must be visible ASCII characters without spaces",

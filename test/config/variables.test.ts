@@ -31,6 +31,12 @@ test("the environment overrides .dev.vars, which overrides wrangler.toml, and em
   });
 });
 
+test("on one machine there is no jurisdiction, wherever it is set", () => {
+  const path = devVars("LIMITER_JURISDICTION=eu\n");
+  const set = { LIMITER_JURISDICTION: "eu" };
+  expect(localVariables(set, path, set)).toEqual({ LIMITER_PLACEMENT: "shards:1" });
+});
+
 test("on one machine all keys share one object by default", () => {
   const path = devVars();
   expect(localVariables({}, path, {}).LIMITER_PLACEMENT).toBe("shards:1");

@@ -103,6 +103,13 @@ describe("npm start on a fresh checkout", () => {
   });
 });
 
+test("npm start says that it ignores a jurisdiction, and decides", async () => {
+  const service = await ServiceProcess.start(variables({ LIMITER_JURISDICTION: "eu" }));
+  expect(service.output).toContain("LIMITER_JURISDICTION is ignored: all data stays on this machine.\n");
+  expect((await new Caller(targetOf(service)).consume("chat", newSubject())).allowed).toBe(true);
+  await service.stop();
+});
+
 describe("npm run check-config", () => {
   const checkConfig = (more: Record<string, string>) =>
     run(process.execPath, ["--import", "tsx", "scripts/check-config.ts"], {
