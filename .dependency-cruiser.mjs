@@ -17,8 +17,8 @@ export default {
   forbidden: [
     only("core", []),
     only("config", ["core"]),
-    only("object/store", ["core", "object"]),
-    only("object", ["core"]),
+    only("object/store", ["core", "object"], ["fault"]),
+    only("object", ["core"], ["fault"]),
     // The outcomes that are counted are words of the wire too.
     only("request", ["core", "config", "object"], ["counting/tally"]),
     only("objects", ["core", "config", "object", "request"], ["fault"]),
@@ -68,9 +68,9 @@ export default {
       name: "the-worker-knows-of-objects-only-their-protocol-and-its-text",
       comment: "An object is reached by a call, never by its code.",
       severity: "error",
-      from: { path: "^src/(request|objects|limiter|http|service|counting/(counts|denial-log))" },
+      from: { path: "^src/(request|objects|limiter|http|service|counting/(counts|denial-log|outbox|stats-objects))" },
       to: {
-        path: "^src/(object/|counting/stats-object)",
+        path: "^src/(object/|counting/(stats-object|bookkeeper)[.]ts$)",
         pathNot: "^src/object/message[.]ts$",
         dependencyTypesNot: ["type-only"],
       },

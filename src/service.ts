@@ -1,7 +1,10 @@
 import { type Config, readConfig } from "./config/config";
 import { ConfigError } from "./config/mistake";
-import { type Analytics, Counts, type StatsNamespace } from "./counting/counts";
+import type { Analytics } from "./counting/analytics";
+import { Counts } from "./counting/counts";
 import { DenialLog } from "./counting/denial-log";
+import { type StatsNamespace, StatsObjects } from "./counting/stats-objects";
+import { logFault, setVersion } from "./fault";
 import { Keys } from "./limiter/keys";
 import { Limiter } from "./limiter/limiter";
 import { type BoundNamespace, BoundObjects } from "./objects/binding";
@@ -21,11 +24,13 @@ export interface HubNamespace {
 /** The bindings of the Worker. `config/config.ts` reads its variables by name. */
 export interface Env {
   readonly LIMITER_OBJECTS: BoundNamespace;
-  /** Without it nothing is counted. */
+  /** Without it no counts can be read. */
   readonly LIMITER_STATS?: StatsNamespace;
   readonly LIMITER_ANALYTICS?: Analytics;
   /** Where sessions end. Without it there are none. */
   readonly LIMITER_HUBS?: HubNamespace;
+  /** The version of the Worker, for the lines of the log. */
+  readonly CF_VERSION_METADATA?: WorkerVersionMetadata;
   /** The files of the console. Without them there is no console. */
   readonly ASSETS?: Pick<Fetcher, "fetch">;
 }
@@ -49,6 +54,12 @@ export function serviceOf(env: Env): Service {
   return service;
 }
 
+/** The counts of a service that has started. */
+export function countsIn(env: Env): Counts | undefined {
+  const service = services.get(env);
+  return service instanceof ConfigError ? undefined : service?.counts;
+}
+
 /** Starts the service with a clock for the denial cache and for instants that callers name. */
 export function startService(env: Env, now: () => number = Date.now): Service | ConfigError {
   const service = newService(env, now);
@@ -57,11 +68,11 @@ export function startService(env: Env, now: () => number = Date.now): Service | 
 }
 
 function newService(env: Env, now: () => number): Service | ConfigError {
+  setVersion(env.CF_VERSION_METADATA);
   try {
     const config = readConfig({ ...env });
     const tokens = encodeTokens({ caller: config.callerTokens, admin: config.adminTokens });
-    const { LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics } = env;
-    const counts = stats && new Counts(stats, config, realTiming, analytics);
+    const counts = newCounts(env, config);
     const objects = new BoundObjects(env.LIMITER_OBJECTS, counts?.observe);
     const denialCache = new DenialCache(config.denyCacheMs, now);
     const watchers = [...(counts ? [counts] : []), new DenialLog(config, realTiming.random)];
@@ -70,7 +81,22 @@ function newService(env: Env, now: () => number): Service | ConfigError {
     return { config, tokens, limiter, keys, counts, now };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    console.error({ message: error.message, mistakes: error.mistakes });
+    logFault("config_invalid", undefined, { mistakes: error.mistakes });
     return error;
+  }
+}
+
+/** @throws ConfigError */
+function newCounts({ LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics }: Env, config: Config): Counts | undefined {
+  switch (config.counts) {
+    case "off":
+      return undefined;
+    case "analytics":
+      if (analytics) return new Counts(config, { analytics }, realTiming);
+      throw new ConfigError([{ where: "LIMITER_COUNTS", what: "must not be analytics without LIMITER_ANALYTICS" }]);
+    case "objects":
+      return (
+        stats && new Counts(config, { objects: new StatsObjects(stats, config, realTiming), analytics }, realTiming)
+      );
   }
 }

@@ -11,6 +11,7 @@ import {
   typicalUsage,
   type Usage,
 } from "./bill";
+import { countingMonth, logMonths } from "./counting";
 import { ALL_PRICES, costOf, MILLION, PLAN, per } from "./prices";
 import { WorldTables } from "./world-tables";
 
@@ -25,6 +26,8 @@ export async function documentTables(): Promise<string[]> {
     kindsTable(),
     monthTable(),
     billTable(),
+    countingTable(),
+    logsTable(),
     objectsTable(),
     await world.oneKey(),
     await world.million(),
@@ -61,7 +64,7 @@ function monthTable(): string {
 function billTable(): string {
   const usage = typicalUsage();
   const columns = PER_DAY.map((perDay) => {
-    const { items, usd } = cloudflareMonth(usage, perDay, 1);
+    const { items, usd } = cloudflareMonth(usage, perDay);
     const { asYouGo, fixed, valkey } = redisMonth(usage, perDay);
     return [
       [`${amount(perDay)} a day`, "$"],
@@ -80,6 +83,38 @@ function billTable(): string {
   const names = ["a month", PLAN.what, ...items, "**Cloudflare**", ...ELSEWHERE];
   const [head = [], ...rows] = names.map((name, i) => [name, ...columns.flatMap((column) => column[i] ?? [])]);
   return table(head, rows);
+}
+
+/** Each volume has two columns. */
+function countingTable(): string {
+  const months = ASSUMED.counting.senders.map(countingMonth);
+  const head = PER_DAY.flatMap((perDay, i) => {
+    const { isolates = 0, hubs = 0 } = ASSUMED.counting.senders[i] ?? {};
+    return [`${amount(perDay)} a day, ${amount(isolates)} isolates, ${hubs} hubs`.replace(" 1 hubs", " 1 hub"), "$"];
+  });
+  const cells = (of: (month: (typeof months)[number]) => string[]) => months.flatMap(of);
+  const items = months[0]?.items ?? [];
+  return table(
+    ["a month of counting", ...head],
+    [
+      ...items.map(({ what }, i) => [
+        what,
+        ...cells((month) => [amount(month.items[i]?.million ?? 0), dollars(month.items[i]?.usd ?? 0)]),
+      ]),
+      ["**`LIMITER_COUNTS=objects`**", ...cells(({ usd }) => ["", `**${dollars(usd)}**`])],
+      [
+        "`LIMITER_COUNTS=analytics`, million data points",
+        ...cells(({ analytics }) => [amount(analytics.million), dollars(analytics.usd)]),
+      ],
+      ["`LIMITER_COUNTS=off`", ...cells(() => ["", "$0"])],
+    ],
+  );
+}
+
+function logsTable(): string {
+  const months = PER_DAY.map(logMonths);
+  const rows = (months[0] ?? []).map(([logged], i) => [logged, ...months.map((month) => dollars(month[i]?.[1] ?? 0))]);
+  return table(["what is logged", ...PER_DAY.map((perDay) => `${amount(perDay)} a day`)], rows);
 }
 
 function objectsTable(): string {

@@ -219,10 +219,7 @@ export class FanOut implements Objects {
     const rolledBack = this.calls
       .ask(object, "rollBack", charge, nowMs + this.config.deadlineMs)
       .catch((error: unknown) => {
-        logFault("A charge could not be rolled back. It may deny too much for one window.", error, {
-          object,
-          id: charge.id,
-        });
+        logFault("rollback_failed", error);
         return undefined;
       });
     waitUntil(rolledBack);

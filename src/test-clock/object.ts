@@ -1,3 +1,4 @@
+import type { Sums } from "../counting/protocol";
 import { StatsObject } from "../counting/stats-object";
 import { Ledger } from "../object/ledger";
 import { LimiterObject } from "../object/object";
@@ -27,9 +28,16 @@ export class TestStatsObject extends StatsObject {
     return clock.nowMs;
   }
 
-  override async alarm(): Promise<void> {}
+  /** Alarms ring by the real clock, so counts are written at once. */
+  override add(sums: Sums): void {
+    super.add(sums);
+    this.write();
+  }
+
+  override alarm(): void {}
 
   async reset(): Promise<void> {
-    await this.forget();
+    await this.store.deleteAll();
+    this.bookkeeper = this.newBookkeeper();
   }
 }

@@ -1,6 +1,6 @@
 import type { IRequest } from "itty-router";
 import * as z from "zod";
-import { STATS_NAME } from "../counting/counts";
+import { STATS_NAMES } from "../counting/stats-objects";
 import type { Route } from "../http/app";
 import { readJson } from "../http/body";
 import { json } from "../http/reply";
@@ -52,7 +52,7 @@ async function moveClock(request: IRequest): Promise<Response> {
 async function reset(_: IRequest, env: TestEnv): Promise<Response> {
   await env.LIMITER_OBJECTS.reset();
   serviceOf(env).counts?.clear();
-  await env.LIMITER_STATS.getByName(STATS_NAME).reset();
+  await Promise.all(STATS_NAMES.map((name) => env.LIMITER_STATS.getByName(name).reset()));
   clock.reset();
   return new Response(null, { status: 204 });
 }

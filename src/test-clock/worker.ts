@@ -1,4 +1,5 @@
 import { appOf } from "../http/app";
+import { sendingCounts } from "../http/counted";
 import { ROUTES } from "../http/routes";
 import { serviceOf } from "../service";
 import { type Bindings, environmentOf } from "./environment";
@@ -11,7 +12,7 @@ import { TEST_ROUTES, type TestEnv } from "./routes";
 export { TestHubObject as HubObject } from "./hub";
 export { TestClockObject as LimiterObject, TestStatsObject as StatsObject } from "./object";
 
-const app = appOf<TestEnv>([...ROUTES, ...TEST_ROUTES]);
+const app = sendingCounts(appOf<TestEnv>([...ROUTES, ...TEST_ROUTES]));
 
 export default {
   async fetch(request, bindings, context) {
