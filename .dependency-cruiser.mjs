@@ -17,8 +17,8 @@ export default {
   forbidden: [
     only("core", []),
     only("config", ["core"]),
-    only("object/store", ["core", "object"]),
-    only("object", ["core"]),
+    only("object/store", ["core", "object"], ["fault"]),
+    only("object", ["core"], ["fault"]),
     // The outcomes that are counted and the orders that are recorded are words of the wire too.
     only("request", ["core", "config", "object"], ["audit/protocol", "counting/tally"]),
     only("objects", ["core", "config", "object", "request"], ["fault"]),
@@ -70,10 +70,10 @@ export default {
       comment: "An object is reached by a call, never by its code.",
       severity: "error",
       from: {
-        path: "^src/(request|objects|limiter|http|service|counting/(counts|denial-log)|audit/(audit|orders|overrides)[.]ts$)",
+        path: "^src/(request|objects|limiter|http|service|counting/(counts|denial-log|outbox|stats-objects)|audit/(audit|orders|overrides)[.]ts$)",
       },
       to: {
-        path: "^src/(object/|counting/stats-object|audit/audit-object)",
+        path: "^src/(object/|counting/(stats-object|bookkeeper)[.]ts$|audit/audit-object)",
         pathNot: "^src/object/message[.]ts$",
         dependencyTypesNot: ["type-only"],
       },

@@ -46,6 +46,7 @@ export default defineConfig({
           cloudflareTest({
             wrangler: { configPath: "./wrangler.toml" },
             miniflare: {
+              analyticsEngineDatasets: { LIMITER_ANALYTICS: { dataset: "limiter" } },
               bindings: {
                 LIMITER_TOKENS: "caller-token, caller-token-2",
                 LIMITER_ADMIN_TOKENS: "admin-token",

@@ -2,8 +2,11 @@ import { Audit, type AuditNamespace } from "./audit/audit";
 import { Orders } from "./audit/orders";
 import { type Config, readConfig } from "./config/config";
 import { ConfigError } from "./config/mistake";
-import { type Analytics, Counts, type StatsNamespace } from "./counting/counts";
+import type { Analytics } from "./counting/analytics";
+import { Counts } from "./counting/counts";
 import { DenialLog } from "./counting/denial-log";
+import { type StatsNamespace, StatsObjects } from "./counting/stats-objects";
+import { logFault, setVersion } from "./fault";
 import { Keys } from "./limiter/keys";
 import { Limiter } from "./limiter/limiter";
 import { type BoundNamespace, BoundObjects } from "./objects/binding";
@@ -29,7 +32,7 @@ export interface SignInLimit {
 /** The bindings of the Worker. `config/config.ts` reads its variables by name. */
 export interface Env {
   readonly LIMITER_OBJECTS: BoundNamespace;
-  /** Without it nothing is counted. */
+  /** Without it no counts can be read. */
   readonly LIMITER_STATS?: StatsNamespace;
   readonly LIMITER_ANALYTICS?: Analytics;
   /** Records what admins order. Without it they order without a record. */
@@ -38,6 +41,8 @@ export interface Env {
   readonly LIMITER_HUBS?: HubNamespace;
   /** Slows failed sign-ins down. Without it they are only counted. */
   readonly LIMITER_FAILED_SIGN_INS?: SignInLimit;
+  /** The version of the Worker, for the lines of the log. */
+  readonly CF_VERSION_METADATA?: WorkerVersionMetadata;
   /** The files of the console. Without them there is no console. */
   readonly ASSETS?: Pick<Fetcher, "fetch">;
 }
@@ -64,6 +69,12 @@ export function serviceOf(env: Env): Service {
   return service;
 }
 
+/** The counts of a service that has started. */
+export function countsIn(env: Env): Counts | undefined {
+  const service = services.get(env);
+  return service instanceof ConfigError ? undefined : service?.counts;
+}
+
 /** Starts the service with a clock for the denial cache and for instants that callers name. */
 export function startService(env: Env, now: () => number = Date.now): Service | ConfigError {
   const service = newService(env, now);
@@ -72,23 +83,42 @@ export function startService(env: Env, now: () => number = Date.now): Service | 
 }
 
 function newService(env: Env, now: () => number): Service | ConfigError {
+  setVersion(env.CF_VERSION_METADATA);
   try {
     const config = readConfig({ ...env });
     const tokens = new Tokens(config);
-    const { LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics, LIMITER_AUDIT: auditObject } = env;
-    const counts = stats && new Counts(inJurisdiction(stats, config.jurisdiction), config, realTiming, analytics);
+    const counts = newCounts(env, config);
     const objects = new BoundObjects(inJurisdiction(env.LIMITER_OBJECTS, config.jurisdiction), counts?.observe);
     const denialCache = new DenialCache(config.denyCacheMs, now);
     const watchers = [...(counts ? [counts] : []), new DenialLog(config, realTiming.random)];
     const limiter = new Limiter(config, objects, realTiming, denialCache, watchers);
     const keys = new Keys(config, objects, realTiming, denialCache);
+    const { LIMITER_AUDIT: auditObject } = env;
     const audit = auditObject && new Audit(inJurisdiction(auditObject, config.jurisdiction), config, realTiming);
     const orders = new Orders(keys, audit);
     const signInLimit = env.LIMITER_FAILED_SIGN_INS;
     return { config, tokens, limiter, keys, orders, audit, counts, signInLimit, now };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    console.error({ message: error.message, mistakes: error.mistakes });
+    logFault("config_invalid", undefined, { mistakes: error.mistakes });
     return error;
+  }
+}
+
+/** @throws ConfigError */
+function newCounts({ LIMITER_STATS: stats, LIMITER_ANALYTICS: analytics }: Env, config: Config): Counts | undefined {
+  switch (config.counts) {
+    case "off":
+      return undefined;
+    case "analytics":
+      if (analytics) return new Counts(config, { analytics }, realTiming);
+      throw new ConfigError([{ where: "LIMITER_COUNTS", what: "must not be analytics without LIMITER_ANALYTICS" }]);
+    case "objects":
+      if (!stats) return undefined;
+      return new Counts(
+        config,
+        { objects: new StatsObjects(inJurisdiction(stats, config.jurisdiction), config, realTiming), analytics },
+        realTiming,
+      );
   }
 }

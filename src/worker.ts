@@ -2,6 +2,7 @@ import { WorkerEntrypoint } from "cloudflare:workers";
 import { logFault } from "./fault";
 import { appOf } from "./http/app";
 import { batch } from "./http/batch";
+import { sendingCounts } from "./http/counted";
 import { requestsInFlight } from "./http/in-flight";
 import { ROUTES } from "./http/routes";
 import { endLocalSessions } from "./http/session";
@@ -20,7 +21,7 @@ import type {
   SettlementBody,
   SettleRequest,
 } from "./request/schema";
-import { type Env, serviceOf } from "./service";
+import { countsIn, type Env, serviceOf } from "./service";
 
 export { AuditObject } from "./audit/audit-object";
 export { StatsObject } from "./counting/stats-object";
@@ -39,7 +40,7 @@ export type {
 } from "./request/schema";
 
 /** The calls over HTTP. */
-export default { fetch: requestsInFlight.counted(appOf(ROUTES)) } satisfies ExportedHandler<Env>;
+export default { fetch: requestsInFlight.counted(sendingCounts(appOf(ROUTES))) } satisfies ExportedHandler<Env>;
 
 /**
  * The calls that decide, for another Worker over a service binding (`entrypoint = "LimiterRpc"`). They need no HTTP and
@@ -49,32 +50,44 @@ export default { fetch: requestsInFlight.counted(appOf(ROUTES)) } satisfies Expo
 export class LimiterRpc extends WorkerEntrypoint<Env> {
   async check(request: DecisionRequest): Promise<DecisionBody> {
     const { config, limiter } = serviceOf(this.env);
-    return bodyOf(await logUnexpected(async () => limiter.check(readCheck(request, config))));
+    return bodyOf(await this.#decided(async () => limiter.check(readCheck(request, config))));
   }
 
   async consume(request: ConsumeRequest): Promise<DecisionBody> {
     const { config, limiter } = serviceOf(this.env);
     return bodyOf(
-      await logUnexpected(async () => limiter.consume(readConsumeWithKey(request, config), this.#waitUntil)),
+      await this.#decided(async () => limiter.consume(readConsumeWithKey(request, config), this.#waitUntil)),
     );
   }
 
   async settle(request: SettleRequest): Promise<SettlementBody> {
     const { config, limiter } = serviceOf(this.env);
-    return settlementBodyOf(await logUnexpected(async () => limiter.settle(readSettle(request, config))));
+    return settlementBodyOf(await this.#decided(async () => limiter.settle(readSettle(request, config))));
   }
 
   async release(request: ReleaseRequest): Promise<ReleaseBody> {
     const { config, limiter } = serviceOf(this.env);
-    return releaseBodyOf(await logUnexpected(async () => limiter.release(readRelease(request, config))));
+    return releaseBodyOf(await this.#decided(async () => limiter.release(readRelease(request, config))));
   }
 
   /** Decides up to 100 calls, each by itself. A result has the status and the body of the same call over HTTP. */
   async batch(request: BatchRequest): Promise<BatchResults> {
-    return logUnexpected(async () => batch(request, serviceOf(this.env), this.#waitUntil));
+    return this.#decided(async () => batch(request, serviceOf(this.env), this.#waitUntil));
   }
 
   readonly #waitUntil: WaitUntil = (work) => this.ctx.waitUntil(work);
+
+  async #decided<T>(decide: () => Promise<T>): Promise<T> {
+    try {
+      return await decide();
+    } catch (error) {
+      if (error instanceof Refusal) throw error;
+      logFault("rpc_failed", error);
+      throw new Error("The limiter failed. Its log has the details.");
+    } finally {
+      countsIn(this.env)?.sendLater(this.#waitUntil);
+    }
+  }
 }
 
 /** Bound by `npm start`, which has the counts of all replies written before it ends the runtime. */
@@ -84,15 +97,5 @@ export class Shutdown extends WorkerEntrypoint<Env> {
     await requestsInFlight.close();
     await endLocalSessions(this.env, service);
     await service.counts?.write();
-  }
-}
-
-async function logUnexpected<T>(decide: () => Promise<T>): Promise<T> {
-  try {
-    return await decide();
-  } catch (error) {
-    if (error instanceof Refusal) throw error;
-    logFault("An RPC call failed.", error);
-    throw new Error("The limiter failed. Its log has the details.");
   }
 }

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import { ASSUMED, cloudflareMonth, kindsOf, redisMonth, shardsNeeded, typicalUsage } from "../scripts/scale/bill";
+import { countingMonth } from "../scripts/scale/counting";
 import { rowsADecision } from "../scripts/scale/rows";
 import { documentTables } from "../scripts/scale/tables";
 import { millionItems } from "../scripts/scale/ways";
@@ -28,9 +29,21 @@ test("a bill of signed-in admissions equals the bill by hand, without the includ
   expect(cloudflareMonth(steady, BILLION).usd).toBeCloseTo(billion, 4);
   // Six million keys that come and go: 12 million calls and 30 million rows more.
   expect(cloudflareMonth(visiting, MILLION).usd).toBeCloseTo(6 + 71 * 0.15 + 40 + 5, 6);
-  // 90 million logs of 2 KB: (180 - 50) GB taken in, (180 x 7/30 - 12) GB-months kept.
+  // 90 million logs of 4.84 KB: (435.6 - 50) GB taken in, (435.6 x 7/30 - 12) GB-months kept.
   const logs = cloudflareMonth(steady, MILLION, 1).usd - cloudflareMonth(steady, MILLION).usd;
-  expect(logs).toBeCloseTo(130 * 0.25 + 30 * 0.1, 6);
+  expect(logs).toBeCloseTo(385.6 * 0.25 + 89.64 * 0.1, 6);
+});
+
+test("a bill of counting equals the bill by hand", () => {
+  const { items, usd, analytics } = countingMonth({ isolates: 100, hubs: 2 });
+  // 25.92 million sums, 4 x 324,000 alarms that write, 4 x 86,400 scrapes that have rows written, 2 x 324,000 alarms of hubs.
+  const calls = 25.92 + 1.296 + 0.3456 + 2 * 0.648;
+  const rows = 1.296 * 4 + 0.3456 * 3 + 0.648;
+  const writing = 1.296 + 0.3456 + 0.648;
+  const gbS = (writing * 0.015 + (calls - writing) * 0.002) * 0.128;
+  expect(items.map(({ million }) => million)).toEqual([calls, rows, gbS].map((count) => expect.closeTo(count, 6)));
+  expect(usd).toBeCloseTo(calls * 0.15 + rows + gbS * 12.5, 6);
+  expect(analytics.usd).toBeCloseTo((25.92 + 1.296) * 8 * 0.25, 6);
 });
 
 test("a bill of a Redis equals the bill by hand", () => {

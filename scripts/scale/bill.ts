@@ -33,8 +33,23 @@ export const ASSUMED = {
   batch: 32,
   /** A flood on one key, and the number of isolates that it reaches. */
   flood: { perSecond: 1_000, isolates: 10, denyCacheMs: 1_000 },
-  /** The log of an invocation with its request and headers: one for each Worker request and object call. Estimated. */
-  log: { kb: 2, keptDays: 7 },
+  /**
+   * A log event: of an invocation, one for each Worker request, object call and alarm, or of a line that the code logs.
+   * Published as the average: developers.cloudflare.com/observability/pricing.
+   */
+  log: { kb: 4.84, keptDays: 7 },
+  /** As `src/counting` sends and writes. Isolates and hubs are estimated, for a million and a billion decisions a day. */
+  counting: {
+    objects: 4,
+    sendEverySeconds: 10,
+    alarmEverySeconds: 8,
+    scrapeEverySeconds: 30,
+    pointsASend: 8,
+    senders: [
+      { isolates: 10, hubs: 1 },
+      { isolates: 1_500, hubs: 20 },
+    ],
+  },
   /**
    * Commands of a Lua script that decides as exactly as this service over the two counters of `chat`, with three limits.
    * Admitted: EVALSHA; for each counter prune, look up the id, add, expire; for each limit count; WAITAOF. Denied: the same

@@ -39,6 +39,14 @@ export const CLOUDFLARE = {
   logGbMonths: logs("logs kept", 0.1, "GB-month", 12),
 } as const;
 
+/** The page adds that nothing is billed yet. */
+export const ANALYTICS_POINTS = from("developers.cloudflare.com/analytics/analytics-engine/pricing", "2026-11")(
+  "Analytics Engine data points",
+  0.25,
+  "million",
+  10 * MILLION,
+);
+
 export const UPSTASH = {
   commands: upstash("Upstash commands, pay as you go", 0.2, "100,000"),
   bandwidthGb: upstash("Upstash bandwidth, pay as you go", 0.03, "GB", 200),
@@ -71,7 +79,12 @@ export const VALKEY = {
   ),
 } as const;
 
-export const ALL_PRICES = [PLAN, ...[CLOUDFLARE, UPSTASH, VALKEY].flatMap((prices): Price[] => Object.values(prices))];
+export const ALL_PRICES = [
+  PLAN,
+  ...Object.values(CLOUDFLARE),
+  ANALYTICS_POINTS,
+  ...[UPSTASH, VALKEY].flatMap((prices): Price[] => Object.values(prices)),
+];
 
 /** How many things the price pays for. */
 export const per = ({ unit }: Price) => (unit.startsWith("million") ? MILLION : unit === "100,000" ? 100_000 : 1);

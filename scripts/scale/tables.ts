@@ -11,6 +11,7 @@ import {
   typicalUsage,
   type Usage,
 } from "./bill";
+import { countingMonth, logMonths } from "./counting";
 import { ALL_PRICES, CLOUDFLARE, costOf, MILLION, PLAN, type Price, per } from "./prices";
 import { waysTable } from "./ways";
 import { WorldTables } from "./world-tables";
@@ -27,6 +28,8 @@ export async function documentTables(): Promise<string[]> {
     waysTable(),
     monthTable(),
     billTable(),
+    countingTable(),
+    logsTable(),
     objectsTable(),
     await world.oneKey(),
     await world.million(),
@@ -96,6 +99,38 @@ function billTable(): string {
 
 function isNoLog({ price }: { readonly price: Price }): boolean {
   return price !== CLOUDFLARE.logGb && price !== CLOUDFLARE.logGbMonths;
+}
+
+/** Each volume has two columns. */
+function countingTable(): string {
+  const months = ASSUMED.counting.senders.map(countingMonth);
+  const head = PER_DAY.flatMap((perDay, i) => {
+    const { isolates = 0, hubs = 0 } = ASSUMED.counting.senders[i] ?? {};
+    return [`${amount(perDay)} a day, ${amount(isolates)} isolates, ${hubs} hubs`.replace(" 1 hubs", " 1 hub"), "$"];
+  });
+  const cells = (of: (month: (typeof months)[number]) => string[]) => months.flatMap(of);
+  const items = months[0]?.items ?? [];
+  return table(
+    ["a month of counting", ...head],
+    [
+      ...items.map(({ what }, i) => [
+        what,
+        ...cells((month) => [amount(month.items[i]?.million ?? 0), dollars(month.items[i]?.usd ?? 0)]),
+      ]),
+      ["**`LIMITER_COUNTS=objects`**", ...cells(({ usd }) => ["", `**${dollars(usd)}**`])],
+      [
+        "`LIMITER_COUNTS=analytics`, million data points",
+        ...cells(({ analytics }) => [amount(analytics.million), dollars(analytics.usd)]),
+      ],
+      ["`LIMITER_COUNTS=off`", ...cells(() => ["", "$0"])],
+    ],
+  );
+}
+
+function logsTable(): string {
+  const months = PER_DAY.map(logMonths);
+  const rows = (months[0] ?? []).map(([logged], i) => [logged, ...months.map((month) => dollars(month[i]?.[1] ?? 0))]);
+  return table(["what is logged", ...PER_DAY.map((perDay) => `${amount(perDay)} a day`)], rows);
 }
 
 function objectsTable(): string {

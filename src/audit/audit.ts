@@ -44,7 +44,7 @@ export class Audit {
     try {
       await this.#callWithin((stub) => stub.confirm(number, set));
     } catch (error) {
-      logFault("The audit could not note that an order was carried out.", error);
+      logFault("order_not_confirmed", error);
     }
   }
 
@@ -64,7 +64,7 @@ export class Audit {
     try {
       await this.#callWithin((stub) => stub.dropOverridden(keys.map(({ key, number }) => ({ key, number }))));
     } catch (error) {
-      logFault("The audit could not drop keys without an override.", error);
+      logFault("overridden_keys_not_dropped", error);
     }
   }
 
@@ -72,7 +72,7 @@ export class Audit {
     try {
       return await this.#callWithin(call);
     } catch (error) {
-      logFault("The audit object could not be reached.", error);
+      logFault("audit_unreachable", error);
       throw new Refusal("unreachable", message);
     }
   }

@@ -24,6 +24,8 @@ export interface Config {
   readonly onError: "deny" | "allow";
   /** Callers may name limits in a request. */
   readonly inline: boolean;
+  /** Where counts go: to the stats objects, if they are bound, and to Analytics Engine; or there alone; or nowhere. */
+  readonly counts: (typeof COUNTS)[number];
   /** The share of denials that is logged, from 0 to 1. */
   readonly logDenials: number;
   /** Denials are logged with keys instead of their digests. */
@@ -43,6 +45,7 @@ export type LocationHint = (typeof LOCATION_HINTS)[number];
 /** The jurisdictions of Cloudflare, from the same page. `us` is newer than the types of the runtime. */
 const JURISDICTIONS = ["eu", "us", "fedramp", "fedramp-high"] as const;
 export type Jurisdiction = (typeof JURISDICTIONS)[number];
+const COUNTS = ["objects", "analytics", "off"] as const;
 
 /** A whole number. The environment gives variables as text, `wrangler.toml` also as numbers. */
 function integer(smallest: number, largest: number, message = `must be a whole number from ${smallest} to ${largest}`) {
@@ -103,6 +106,7 @@ const variablesSchema = z.object({
   RATE_LIMIT_DENY_CACHE_MS: integer(0, 60_000).default(1_000),
   RATE_LIMIT_ON_ERROR: z.enum(["deny", "allow"], "must be deny or allow").default("deny"),
   RATE_LIMIT_INLINE: zeroOrOne.default(0),
+  LIMITER_COUNTS: z.enum(COUNTS, "must be objects, analytics or off").default("objects"),
   RATE_LIMIT_LOG_DENIALS: shareSchema.default(0),
   RATE_LIMIT_LOG_KEYS: zeroOrOne.default(0),
   LIMITER_TOKENS: tokensSchema.default([]),
@@ -145,6 +149,7 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
     denyCacheMs: values.RATE_LIMIT_DENY_CACHE_MS,
     onError: values.RATE_LIMIT_ON_ERROR,
     inline: values.RATE_LIMIT_INLINE === 1,
+    counts: values.LIMITER_COUNTS,
     logDenials: values.RATE_LIMIT_LOG_DENIALS,
     logKeys: values.RATE_LIMIT_LOG_KEYS === 1,
     callerTokens: values.LIMITER_TOKENS,

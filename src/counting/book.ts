@@ -1,5 +1,6 @@
 import { addLatencies, type Latencies, noLatencies } from "./latencies";
 import type { Recent, Sums, Totals } from "./protocol";
+import { Senders, type StoredSenders } from "./senders";
 import {
   addSignIns,
   areNone,
@@ -26,7 +27,7 @@ const HOURS = 25;
 export class Book {
   readonly #minutes = new Map<number, Minute>();
   readonly #hours = new Map<number, SpaceSaving>();
-  #totals: Required<Totals> | undefined;
+  #totals: BookTotals | undefined;
   /** When counts were last added. Never goes back, so that no minute begins twice. */
   #lastMs: number;
 
@@ -38,14 +39,22 @@ export class Book {
     return this.#lastMs;
   }
 
-  add({ tallies, latencies, deniedKeys, signIns }: Sums, atMs: number): void {
+  /** There are counts that are only in memory. */
+  get isUnwritten(): boolean {
+    return this.#totals !== undefined;
+  }
+
+  /** Adds sums, unless they are already in the book. */
+  add({ id, tallies, latencies, deniedKeys, signIns }: Sums, atMs: number): void {
     const nowMs = Math.max(atMs, this.#lastMs);
     // Everything that may throw comes first: sums that were added in part would be sent again and counted twice.
     const totals = this.#totals ?? this.#storedTotals() ?? newTotals(nowMs);
+    if (id && totals.senders.has(id)) return;
     const minute = tallies.size > 0 || signIns ? this.#minute(nowMs) : undefined;
     const hour = deniedKeys.length > 0 ? this.#hour(nowMs) : undefined;
     this.#lastMs = nowMs;
     this.#totals = totals;
+    if (id) totals.senders.add(id, nowMs);
     addTallies(totals.tallies, tallies);
     addLatencies(totals.latencies, latencies);
     addSignIns(totals.signIns, signIns);
@@ -57,8 +66,14 @@ export class Book {
   /** Writes the rows that changed: a row per minute and hour, and the totals. */
   write(): void {
     if (!this.#totals) return;
-    const { sinceMs, tallies, latencies, signIns } = this.#totals;
-    const body = JSON.stringify({ sinceMs, tallies: [...tallies], latencies, signIns: storedSignIns(signIns) });
+    const { sinceMs, tallies, latencies, signIns, senders } = this.#totals;
+    const body = JSON.stringify({
+      sinceMs,
+      tallies: [...tallies],
+      latencies,
+      signIns: storedSignIns(signIns),
+      senders: senders.stored(),
+    } satisfies StoredTotals);
     const rows: StatsRow[] = [{ kind: "totals", slot: 0, atMs: this.#lastMs, body }];
     for (const [atMs, minute] of this.#minutes)
       rows.push({ kind: "minute", slot: minuteSlot(atMs), atMs, body: minuteText(minute) });
@@ -71,7 +86,8 @@ export class Book {
   }
 
   totals(nowMs: number): Totals {
-    return this.#totals ?? this.#storedTotals() ?? newTotals(nowMs);
+    const { senders: _, ...totals } = this.#totals ?? this.#storedTotals() ?? newTotals(nowMs);
+    return totals;
   }
 
   /** The last `minutes`, the current one included, and the keys denied most often in the last day. */
@@ -120,11 +136,17 @@ export class Book {
     return keys;
   }
 
-  #storedTotals(): Required<Totals> | undefined {
+  #storedTotals(): BookTotals | undefined {
     const stored = this.store.load("totals", 0);
     if (!stored) return undefined;
-    const { sinceMs, tallies, latencies, signIns } = JSON.parse(stored.body) as StoredTotals;
-    return { sinceMs, tallies: new Map(tallies), latencies, signIns: readSignIns(signIns) };
+    const { sinceMs, tallies, latencies, signIns, senders } = JSON.parse(stored.body) as StoredTotals;
+    return {
+      sinceMs,
+      tallies: new Map(tallies),
+      latencies,
+      signIns: readSignIns(signIns),
+      senders: new Senders(senders),
+    };
   }
 }
 
@@ -133,6 +155,12 @@ interface StoredTotals {
   readonly tallies: StoredTallies;
   readonly latencies: Latencies;
   readonly signIns?: StoredSignIns;
+  readonly senders?: StoredSenders;
+}
+
+/** The totals, and whose sums they have. Both are one row, so that a crash loses both or neither. */
+interface BookTotals extends Required<Totals> {
+  readonly senders: Senders;
 }
 
 type StoredTallies = [name: string, tally: Tally][];
@@ -145,8 +173,8 @@ interface Minute {
 /** Where a stored minute has its sign-ins. Earlier code takes it for a policy without decisions. */
 const SIGN_INS = "";
 
-function newTotals(sinceMs: number): Required<Totals> {
-  return { sinceMs, tallies: new Map(), latencies: noLatencies(), signIns: noSignIns() };
+function newTotals(sinceMs: number): BookTotals {
+  return { sinceMs, tallies: new Map(), latencies: noLatencies(), signIns: noSignIns(), senders: new Senders() };
 }
 
 function minuteText({ tallies, signIns }: Minute): string {

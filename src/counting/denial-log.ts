@@ -20,7 +20,7 @@ export class DenialLog implements Watcher {
 
   onDecision(decision: Decision, waitUntil: WaitUntil): void {
     if (decision.allowed || this.random() >= this.config.logDenials) return;
-    waitUntil(this.#write(decision).catch((error: unknown) => logFault("A denial could not be logged.", error)));
+    waitUntil(this.#write(decision).catch((error: unknown) => logFault("denial_not_logged", error)));
   }
 
   async #write(decision: Decision): Promise<void> {

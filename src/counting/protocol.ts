@@ -1,15 +1,18 @@
 import type { Latencies } from "./latencies";
+import type { SumsId } from "./senders";
 import type { SignIns } from "./sign-ins";
 import type { Estimate } from "./space-saving";
 import type { Tallies } from "./tally";
 
 /**
- * Messages between isolates and the stats object. As with the objects that decide, old and new code must both be able
+ * Messages between isolates and the stats objects. As with the objects that decide, old and new code must both be able
  * to read them: add optional fields, never rename or retype a field.
  */
 
 /** The counts of an isolate since it last sent them. */
 export interface Sums {
+  /** Sums without an id are counted each time that they arrive. */
+  readonly id?: SumsId;
   readonly tallies: Tallies;
   readonly latencies: Latencies;
   /** An item has the policy, the layer and the key of a denial, each on its own line. None of them has a line break. */

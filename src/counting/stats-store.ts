@@ -32,6 +32,11 @@ export class StatsStore {
     return !this.#sql.hasTable(TABLE);
   }
 
+  /** There are rows that are to be deleted some day: all but the totals. */
+  get hasDays(): boolean {
+    return !this.isEmpty && this.#sql.run(`SELECT 1 FROM ${TABLE} WHERE kind != 'totals' LIMIT 1`).length > 0;
+  }
+
   load(kind: RowKind, slot: number): StoredRow | undefined {
     if (this.isEmpty) return undefined;
     const [row] = this.#sql.run(`SELECT at_ms, body FROM ${TABLE} WHERE kind = ? AND slot = ?`, kind, slot);
@@ -65,6 +70,11 @@ export class StatsStore {
           body,
         );
     });
+  }
+
+  /** Deletes the minutes and the hours. */
+  deleteDays(): void {
+    if (!this.isEmpty) this.#sql.run(`DELETE FROM ${TABLE} WHERE kind != 'totals'`);
   }
 
   /** Empties the object: it then occupies no storage, and has no alarm. */

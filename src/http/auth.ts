@@ -91,7 +91,7 @@ async function isTooOften(headers: Headers, { signInLimit, config }: Service): P
   try {
     return !(await signInLimit.limit({ key: address })).success;
   } catch (error) {
-    logFault("LIMITER_FAILED_SIGN_INS could not be asked. The failed sign-in was not slowed down.", error);
+    logFault("sign_in_not_slowed", error);
     return false;
   }
 }

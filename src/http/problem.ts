@@ -45,7 +45,7 @@ export function errorReply(error: unknown): Reply {
         "Retry-After": "60",
       },
     ).toReply();
-  logFault("A request failed.", error);
+  logFault("request_failed", error);
   return new Problem(500, "Internal Server Error", "The service failed. Its log has the details.").toReply();
 }
 

@@ -22,10 +22,16 @@ export async function stats({ url }: Request, { counts }: Pick<Service, "counts"
   };
 }
 
-/** @throws Problem 404 if the service does not count. */
+/** @throws Problem 404 if the service does not count, or nowhere where it can read. */
 export function countsOf(counts: Counts | undefined): Counts {
-  if (counts) return counts;
-  throw new Problem(404, "Not Found", "Nothing is counted. Bind LIMITER_STATS to count decisions.");
+  if (!counts)
+    throw new Problem(404, "Not Found", "Nothing is counted. LIMITER_STATS is not bound, or LIMITER_COUNTS=off.");
+  if (counts.isReadable) return counts;
+  throw new Problem(
+    404,
+    "Not Found",
+    "Counts go to Analytics Engine alone, as LIMITER_COUNTS says. Ask for them there.",
+  );
 }
 
 function entriesOf(tallies: Tallies): Stats["minutes"][number]["counts"] {

@@ -1,8 +1,9 @@
 import { DurableObject } from "cloudflare:workers";
+import { logFault, logFaultsLeftOut } from "../fault";
 import { SESSION_PROTOCOL, sessionTokenOf } from "../http/auth";
 import { requestsInFlight } from "../http/in-flight";
 import type { CallQueues } from "../objects/call-queue";
-import { type Env, serviceOf } from "../service";
+import { countsIn, type Env, serviceOf } from "../service";
 import { Session } from "./session";
 
 /** What a socket remembers while the hub is out of memory. */
@@ -15,11 +16,13 @@ interface Attachment {
  * The Durable Object in which sessions end. All sessions of a hub share its call queues, so an object is called once for
  * what all of them ask at a time. Sockets hibernate: an idle session costs nothing, and pings do not wake the hub.
  *
- * A hub stores nothing. When it ends, so do its sessions; clients open others and send again what was not answered.
+ * A hub stores nothing but an alarm. When it ends, so do its sessions; clients open others and send again what was not answered.
  */
 export class HubObject extends DurableObject<Env> {
   readonly #sessions = new Map<WebSocket, Session>();
   #queues: CallQueues | undefined;
+  /** When the alarm rings that sends counts. */
+  #alarmAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
@@ -45,6 +48,17 @@ export class HubObject extends DurableObject<Env> {
   override async webSocketMessage(socket: WebSocket, message: string | ArrayBuffer): Promise<void> {
     if (requestsInFlight.isClosed) return closeSocket(socket, SERVICE_RESTART);
     await requestsInFlight.count(() => this.#sessionOf(socket).receive(message));
+    this.#sendCounts();
+    logFaultsLeftOut();
+  }
+
+  /** Sends the counts of messages after which no others came. */
+  override async alarm(): Promise<void> {
+    this.#alarmAtMs = Number.NEGATIVE_INFINITY;
+    const counts = countsIn(this.environment);
+    if (!counts || counts.isEmpty) return;
+    await counts.send();
+    if (!counts.isEmpty) this.#wakeAt(Math.max(counts.dueMs, Date.now() + ALARM_MS));
   }
 
   /** Ends all sessions before the service stops. Their clients open others when it is back. */
@@ -63,6 +77,22 @@ export class HubObject extends DurableObject<Env> {
     this.#sessions.delete(socket);
   }
 
+  /** Sends counts when they are due, without a timer, which would keep the hub from hibernating. */
+  #sendCounts(): void {
+    const counts = countsIn(this.environment);
+    if (!counts || counts.isEmpty) return;
+    const nowMs = Date.now();
+    if (nowMs >= counts.dueMs) this.ctx.waitUntil(counts.send());
+    else if (nowMs >= this.#alarmAtMs) this.#wakeAt(nowMs + ALARM_MS);
+  }
+
+  /** Answers that leave meanwhile need not wait for the alarm to be durable. */
+  #wakeAt(atMs: number): void {
+    this.#alarmAtMs = atMs;
+    const setting = this.ctx.storage.setAlarm(atMs, { allowUnconfirmed: true });
+    this.ctx.waitUntil(setting.catch((error: unknown) => logFault("alarm_not_set", error, { of: "hub" })));
+  }
+
   #sessionOf(socket: WebSocket): Session {
     const existing = this.#sessions.get(socket);
     if (existing) return existing;
@@ -76,6 +106,9 @@ export class HubObject extends DurableObject<Env> {
     return session;
   }
 }
+
+/** A hub that is idle for ten seconds leaves memory, with its counts. The alarm rings before. */
+const ALARM_MS = 8_000;
 
 const SERVICE_RESTART = 1_012;
 /** Codes that only a peer's runtime may use: https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1 */

@@ -1,5 +1,6 @@
 import { DurableObject } from "cloudflare:workers";
 import type { KeyOverride, LayerLimits } from "../core/override";
+import { logFault, setVersion } from "../fault";
 import { DenialMemory } from "./denial-memory";
 import { GroupCommit } from "./group-commit";
 import { Ledger } from "./ledger";
@@ -28,6 +29,7 @@ export class LimiterObject extends DurableObject {
 
   constructor(ctx: DurableObjectState, env: Cloudflare.Env) {
     super(ctx, env);
+    setVersion((env as { CF_VERSION_METADATA?: WorkerVersionMetadata }).CF_VERSION_METADATA);
     this.store = new Store(ctx.storage);
     this.ledger = new Ledger(this.store);
     // Read before the first call, so that a woken object does not set an alarm again: each one writes a row.
@@ -121,9 +123,7 @@ export class LimiterObject extends DurableObject {
 
   /** Needs no await: the alarm belongs to the transaction of this turn, and the output gate waits for both. */
   #sweepSoon(dueMs: number, nowMs: number): void {
-    this.#sweepBy(dueMs, nowMs).catch((error: unknown) =>
-      console.error("The alarm could not be set; the next turn tries again.", error),
-    );
+    this.#sweepBy(dueMs, nowMs).catch((error: unknown) => logFault("alarm_not_set", error, { of: "object" }));
   }
 
   /** Sets the alarm, unless an alarm is set that rings no later. If it can't be set, the next turn tries again. */

@@ -215,10 +215,7 @@ export class Attempts {
     const ask = (hearer: Hearer<ObjectVerdict>) =>
       this.calls.ask(object, "rollBack", charge, nowMs + this.config.deadlineMs, position, hearer);
     const rolledBack = heard(ask).catch((error: unknown) => {
-      logFault("A charge could not be rolled back. It may deny too much for one window.", error, {
-        object,
-        id: charge.id,
-      });
+      logFault("rollback_failed", error);
       return undefined;
     });
     waitUntil(rolledBack);

@@ -9,7 +9,7 @@ export type IfUnreachable = "refuse" | "leave out";
 
 /** Logs that an object did not answer. Nobody knows then whether it did its work. */
 export function logUnreachable(error: unknown): undefined {
-  logFault("An object could not be reached.", error);
+  logFault("object_unreachable", error);
 }
 
 /** @throws Refusal `unreachable` */

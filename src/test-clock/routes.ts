@@ -1,7 +1,7 @@
 import type { IRequest } from "itty-router";
 import * as z from "zod";
 import { AUDIT_NAME } from "../audit/audit";
-import { STATS_NAME } from "../counting/counts";
+import { STATS_NAMES } from "../counting/stats-objects";
 import type { Route } from "../http/app";
 import { readJson } from "../http/body";
 import { json } from "../http/reply";
@@ -54,7 +54,7 @@ async function moveClock(request: IRequest): Promise<Response> {
 async function reset(_: IRequest, env: TestEnv): Promise<Response> {
   await env.LIMITER_OBJECTS.reset();
   serviceOf(env).counts?.clear();
-  await env.LIMITER_STATS.getByName(STATS_NAME).reset();
+  await Promise.all(STATS_NAMES.map((name) => env.LIMITER_STATS.getByName(name).reset()));
   await env.LIMITER_AUDIT.getByName(AUDIT_NAME).reset();
   clock.reset();
   return new Response(null, { status: 204 });

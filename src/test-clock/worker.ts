@@ -1,4 +1,5 @@
 import { appOf } from "../http/app";
+import { sendingCounts } from "../http/counted";
 import { ROUTES } from "../http/routes";
 import { serviceOf } from "../service";
 import { type Bindings, environmentOf } from "./environment";
@@ -15,7 +16,7 @@ export {
   TestStatsObject as StatsObject,
 } from "./object";
 
-const app = appOf<TestEnv>([...ROUTES, ...TEST_ROUTES]);
+const app = sendingCounts(appOf<TestEnv>([...ROUTES, ...TEST_ROUTES]));
 
 export default {
   async fetch(request, bindings, context) {

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { ServiceProcess } from "../../tools/service-process";
 import { Caller, newSubject } from "../behaviour/target";
 import { targetOf, variables } from "./service";
+import { RawSession } from "./session";
 
 const boundOf = (le: string) => (le === "+Inf" ? Number.POSITIVE_INFINITY : Number(le));
 
@@ -76,4 +77,17 @@ test("with RATE_LIMIT_LOG_DENIALS=1 every denial is logged as a line of JSON wit
   const lines = service.output.split("\n").filter((line) => line.startsWith("{"));
   expect(lines.map((line) => (JSON.parse(line) as { message: string }).message)).toEqual(["denied", "denied"]);
   expect(service.output).not.toContain(subject.user);
+});
+
+test("the counts of sessions are written before the service ends, as those of HTTP are", async () => {
+  const shared = variables();
+  const service = await ServiceProcess.start(shared);
+  const session = await RawSession.open(service.url, { Authorization: "Bearer caller-token" });
+  const request = { op: "consume", policy: "chat", subject: newSubject() };
+  for (let i = 0; i < 3; i++) await session.ask({ requests: [request] });
+  await service.stop();
+  const again = await ServiceProcess.start(shared);
+  const { read } = await scrape(new Caller(targetOf(again)));
+  expect(read("limiter_decisions_total", { policy: "chat", outcome: "allowed" })).toBe(3);
+  await again.stop();
 });

@@ -4,10 +4,13 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Policy } from "../../src/core/policy";
 import { Counts } from "../../src/counting/counts";
 import { noSignIns } from "../../src/counting/sign-ins";
+import { STATS_NAMES, StatsObjects, type StatsStub } from "../../src/counting/stats-objects";
 import { appOf } from "../../src/http/app";
 import { ROUTES } from "../../src/http/routes";
 import { realTiming } from "../../src/objects/deadline";
 import type { Stats } from "../../src/request/admin-schema";
+import { readConsume } from "../../src/request/read";
+import { type Env, serviceOf } from "../../src/service";
 import type { LimiterRpc } from "../../src/worker";
 import { Caller, json, newSubject, type ProblemBody, type Target } from "../behaviour/target";
 import { type Bindings, workerTarget } from "./target";
@@ -18,7 +21,7 @@ const handle = appOf(ROUTES);
 /** The service with a stats object of its own. Counts are sent when they are requested, or seconds later. */
 function countingTarget(variables: Record<string, unknown> = {}): Caller {
   const name = crypto.randomUUID();
-  const stats = { getByName: () => real.LIMITER_STATS.getByName(name) };
+  const stats = { getByName: (object: string) => real.LIMITER_STATS.getByName(`${name} ${object}`) };
   const environment = { ...real, LIMITER_STATS: stats, ...variables } as unknown as Bindings;
   const target: Target = {
     callerToken: "caller-token",
@@ -189,11 +192,14 @@ describe("the stats object", () => {
     });
     await direct.consume("chat", subject, 5);
     await direct.consume("chat", subject);
-    const deniedKeys = async () =>
-      (await real.LIMITER_STATS.getByName("stats").recent(2)).deniedKeys.map(({ item }) => item);
+    const deniedKeys = async () => {
+      const recents = await Promise.all(STATS_NAMES.map((name) => real.LIMITER_STATS.getByName(name).recent(2)));
+      return recents.flatMap((recent) => recent.deniedKeys.map(({ item }) => item));
+    };
     expect(await deniedKeys()).not.toContain(`chat\ncaller\nuser:${subject.user}`);
     await vi.waitFor(async () => expect(await deniedKeys()).toContain(`chat\ncaller\nuser:${subject.user}`), {
-      timeout: 6_000,
+      // Sums of other tests may have been sent a moment ago: the next ones follow ten seconds later.
+      timeout: 15_000,
     });
   });
 
@@ -212,7 +218,8 @@ describe("the stats object", () => {
     const caller = countingTarget({
       RATE_LIMIT_DEADLINE_MS: 150,
       LIMITER_STATS: {
-        getByName: () => (isBroken ? { add: fault, recent: fault, totals: fault } : real.LIMITER_STATS.getByName(name)),
+        getByName: (object: string) =>
+          isBroken ? { add: fault, recent: fault, totals: fault } : real.LIMITER_STATS.getByName(`${name} ${object}`),
       },
     });
     const subject = newSubject();
@@ -256,9 +263,11 @@ describe("the stats object", () => {
 
 describe("requests by the name of their token, and failed sign-ins,", () => {
   const name = crypto.randomUUID();
-  const stats = { getByName: () => real.LIMITER_STATS.getByName(name) };
-  const newCounts = () =>
-    new Counts(stats, { policies: new Map(), locationHint: undefined, deadlineMs: 1_000 }, realTiming);
+  const stats = { getByName: (object: string) => real.LIMITER_STATS.getByName(`${name} ${object}`) };
+  const newCounts = () => {
+    const config = { policies: new Map(), locationHint: undefined, deadlineMs: 1_000 };
+    return new Counts(config, { objects: new StatsObjects(stats, config, realTiming) }, realTiming);
+  };
 
   test("are added up over isolates, in the totals and in the minutes asked for", async () => {
     const [first, second] = [newCounts(), newCounts()];
@@ -302,18 +311,113 @@ describe("requests by the name of their token, and failed sign-ins,", () => {
   });
 });
 
+describe("the sums of several isolates", () => {
+  const config = { policies: new Map(), locationHint: undefined, deadlineMs: 150 };
+  const newName = () => crypto.randomUUID();
+  /** An isolate that sends to the object with this number. */
+  const isolate = (name: string, object: number, silent: readonly string[] = []) => {
+    const timing = { ...realTiming, random: () => object / STATS_NAMES.length };
+    const getByName = (own: string) =>
+      silent.includes(own)
+        ? ({ totals: () => new Promise(() => {}), recent: () => new Promise(() => {}) } as unknown as StatsStub)
+        : real.LIMITER_STATS.getByName(`${name} ${own}`);
+    return new Counts(config, { objects: new StatsObjects({ getByName }, config, timing) }, timing);
+  };
+
+  test("are in several objects, and are added up by whoever reads", async () => {
+    const name = newName();
+    const isolates = STATS_NAMES.map((_, object) => isolate(name, object));
+    for (const counts of isolates) {
+      counts.onFailure(new Policy("chat", []));
+      await counts.send();
+    }
+    const each = await Promise.all(STATS_NAMES.map((own) => real.LIMITER_STATS.getByName(`${name} ${own}`).totals()));
+    expect(each.map(({ tallies }) => tallies.get("chat"))).toEqual(STATS_NAMES.map(() => ({ error: 1 })));
+    const totals = await isolate(name, 0).totals();
+    expect(totals.tallies).toEqual(new Map([["chat", { error: STATS_NAMES.length }]]));
+    expect(totals.sinceMs).toBe(Math.min(...each.map(({ sinceMs }) => sinceMs)));
+    const { minutes } = await isolate(name, 0).recent(2);
+    expect(minutes.reduce((sum, { tallies }) => sum + (tallies.get("chat")?.error ?? 0), 0)).toBe(STATS_NAMES.length);
+  });
+
+  test("can't be read without one of the objects: a part of a sum would be a counter that goes down", async () => {
+    for (const own of STATS_NAMES) {
+      const reader = isolate(newName(), 0, [own]);
+      await expect(reader.totals()).rejects.toMatchObject({ kind: "unreachable" });
+      await expect(reader.recent(1)).rejects.toMatchObject({ kind: "unreachable" });
+    }
+  });
+});
+
+describe("LIMITER_COUNTS", () => {
+  const forbidden = { getByName: () => expect.fail("a stats object was called") };
+
+  test("off counts nothing, and asks no object", async () => {
+    const caller = countingTarget({ LIMITER_COUNTS: "off", LIMITER_STATS: forbidden });
+    expect((await caller.consume("chat", newSubject())).allowed).toBe(true);
+    for (const path of ["/v1/stats", "/metrics"]) expect((await caller.admin(path)).status).toBe(404);
+  });
+
+  test("analytics writes data points alone, and asks no object", async () => {
+    const { LIMITER_ANALYTICS: sink } = env as unknown as { readonly LIMITER_ANALYTICS: AnalyticsEngineDataset };
+    const points: unknown[] = [];
+    const writeDataPoint = (point: AnalyticsEngineDataPoint) => {
+      points.push(point);
+      sink.writeDataPoint(point);
+    };
+    const bindings = {
+      ...real,
+      LIMITER_COUNTS: "analytics",
+      LIMITER_STATS: forbidden,
+      LIMITER_ANALYTICS: { writeDataPoint },
+    } as unknown as Env;
+    const caller = countingTarget(bindings as unknown as Record<string, unknown>);
+    for (const path of ["/v1/stats", "/metrics"]) {
+      const response = await caller.admin(path);
+      expect([response.status, (await json<ProblemBody>(response)).detail]).toEqual([
+        404,
+        "Counts go to Analytics Engine alone, as LIMITER_COUNTS says. Ask for them there.",
+      ]);
+    }
+    const { counts, limiter } = serviceOf(bindings);
+    await limiter.consume(
+      readConsume({ policy: "chat", subject: newSubject() }, {}, serviceOf(bindings).config),
+      () => {},
+    );
+    counts?.countRequests("chat-backend", 3);
+    counts?.countFailedSignIn();
+    await counts?.send();
+    expect(points).toEqual([
+      { indexes: ["chat"], blobs: ["chat", "", "allowed"], doubles: [1] },
+      { indexes: [""], blobs: ["", "chat-backend", "request"], doubles: [3] },
+      { indexes: [""], blobs: ["", "", "failed_sign_in"], doubles: [1] },
+    ]);
+    expect(errors).not.toHaveBeenCalled();
+  });
+
+  test("analytics is a mistake without the binding, and so is any other word", async () => {
+    for (const [LIMITER_COUNTS, what] of [
+      ["analytics", "must not be analytics without LIMITER_ANALYTICS"],
+      ["somewhere", "must be objects, analytics or off"],
+    ]) {
+      const caller = countingTarget({ LIMITER_COUNTS, LIMITER_ANALYTICS: undefined });
+      expect((await caller.target.fetch("/healthz", {})).status).toBe(503);
+      expect(errors).toHaveBeenLastCalledWith(
+        expect.objectContaining({ code: "config_invalid", mistakes: [{ where: "LIMITER_COUNTS", what }] }),
+      );
+    }
+  });
+});
+
 test("a later request sends the counts if the runtime has ended the request that was to send them", () => {
   let nowMs = 0;
   let waiting = 0;
   const timing = { now: () => nowMs, random: Math.random, after: () => () => {} };
-  const counts = new Counts(
-    real.LIMITER_STATS,
-    { policies: new Map(), locationHint: undefined, deadlineMs: 1 },
-    timing,
-  );
+  const counts = new Counts({ policies: new Map() }, {}, timing);
   const waitingAt = (ms: number) => {
     nowMs = ms;
-    counts.onFailure(new Policy("chat", []), () => void waiting++);
+    counts.onFailure(new Policy("chat", []));
+    counts.sendLater(() => void waiting++);
     return waiting;
   };
   expect([0, 1, 12_999, 13_000, 13_001].map(waitingAt)).toEqual([1, 1, 1, 2, 2]);

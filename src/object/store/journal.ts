@@ -1,4 +1,5 @@
 import { assert } from "../../core/assert";
+import { logFault } from "../../fault";
 import type { PageChange, PageRow } from "../page-store";
 import { type HeldPage, HeldPages } from "./held-pages";
 import type { JournalBudget, Share } from "./journal-budget";
@@ -143,7 +144,7 @@ export class Journal {
       while (this.#share.chars > this.#share.mostChars) this.checkpoint(this.newestTurn);
     } catch (error) {
       // A full disk must not keep the object from being read.
-      console.error("The journal could not be checkpointed. The next write tries again.", error);
+      logFault("journal_not_checkpointed", error);
     }
   }
 
