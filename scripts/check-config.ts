@@ -2,7 +2,11 @@ import { resolve } from "node:path";
 import { unstable_readConfig as readWranglerConfig } from "wrangler";
 import { readConfig, VARIABLE_NAMES } from "../src/config/config";
 import { ConfigError } from "../src/config/mistake";
+import type { KeyPlacement } from "../src/config/placement";
 import { unknownVariables } from "../src/local/unknown-variables";
+
+const objectsOf = (placement: KeyPlacement) =>
+  placement.kind === "key" ? "an object each" : `${placement.count} objects in all`;
 
 /**
  * `npm run check-config` validates the configuration that would be deployed, and prints its limits. It reads
@@ -29,7 +33,12 @@ try {
       const inShadow = layer.mode === "shadow" ? " (in shadow)" : "";
       console.log(`${name} / ${layer.name}${inShadow}, by ${layer.by.join(", else ")}: ${limits.join(", ")}`);
     }
-  console.log(placement.kind === "key" ? "One object per key." : `All keys share ${placement.count} objects.`);
+  const counted = new Set([...policies.values()].flatMap(({ layers }) => layers.flatMap(({ by }) => by)));
+  for (const [attribute, own] of placement.attributes ?? []) {
+    if (!counted.has(attribute)) console.warn(`LIMITER_PLACEMENT names ${attribute}, which no layer counts by.`);
+    console.log(`Keys of ${attribute}: ${objectsOf(own)}.`);
+  }
+  console.log(`${placement.attributes ? "All other keys" : "All keys"}: ${objectsOf(placement)}.`);
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error;
   console.error(error.message);

@@ -2,7 +2,10 @@ import * as z from "zod";
 import { LARGEST_MAX } from "../core/limit";
 import type { Policy } from "../core/policy";
 import { ConfigError, mistakesOf } from "./mistake";
+import { type Placement, placementSchema } from "./placement";
 import { chatPolicy, modeSchema, readPolicies } from "./policies";
+
+export type { Placement };
 
 /** The configuration: read once, and valid as a whole. */
 export interface Config {
@@ -28,9 +31,6 @@ export interface Config {
   readonly callerTokens: readonly string[];
   readonly adminTokens: readonly string[];
 }
-
-/** An object per key, or a fixed number of objects that share all keys. */
-export type Placement = { readonly kind: "key" } | { readonly kind: "shards"; readonly count: number };
 
 /** Where Cloudflare creates objects: https://developers.cloudflare.com/durable-objects/reference/data-location/ */
 const LOCATION_HINTS = ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"] as const;
@@ -71,15 +71,6 @@ const tokensSchema = z
     (list) => list.every((token) => /^[\x21-\x7e]+$/.test(token)),
     "every token must be visible ASCII characters without spaces",
   );
-
-const placementMessage = "must be key or shards:N, N from 1 to 9999";
-const placementSchema = z.string(placementMessage).transform((text, context): Placement => {
-  if (text.trim() === "key") return { kind: "key" };
-  const count = Number(/^shards:([1-9]\d{0,3})$/.exec(text.trim())?.[1]);
-  if (count >= 1) return { kind: "shards", count };
-  context.addIssue({ code: "custom", message: placementMessage });
-  return z.NEVER;
-});
 
 const variablesSchema = z.object({
   RATE_LIMIT_CHAT_PER_MIN: integer(1, LARGEST_MAX).default(5),

@@ -32,7 +32,7 @@ export const nameSchema = z.string(must(nameRule)).regex(/^[a-z][a-z0-9_-]{0,31}
 
 /** Bounded, so that a key (attribute and value) fits the 1,024 bytes of an object's name. */
 const attributeRule = "be 1 to 64 of a-z, 0-9 and _";
-const attributeSchema = z
+export const attributeSchema = z
   .string(must(attributeRule))
   .regex(/^[a-z0-9_]{1,64}$/, must(attributeRule))
   .refine((name) => name !== "__proto__", must("not be __proto__"));

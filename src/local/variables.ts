@@ -14,14 +14,15 @@ export type Settings = Partial<Record<(typeof SETTING_NAMES)[number], string>>;
  * The variables of the Worker: from `wrangler.toml`, overridden by `.dev.vars`, overridden by the environment. A
  * variable that is set but empty counts as not set.
  *
- * By default all keys share one object: on one machine each object costs three open files.
+ * The placement in `wrangler.toml` is that of the deployed service. On one machine all keys share one object unless
+ * `.dev.vars` or the environment says otherwise: each object costs three open files, and all share a disk and a core.
  */
 export function localVariables(
   fromWrangler: Variables,
   devVarsPath: string,
   environment: NodeJS.ProcessEnv,
 ): Variables {
-  const sources = [{ LIMITER_PLACEMENT: "shards:1" }, fromWrangler, readDevVars(devVarsPath), environment];
+  const sources = [fromWrangler, { LIMITER_PLACEMENT: "shards:1" }, readDevVars(devVarsPath), environment];
   return lastSet(VARIABLE_NAMES, sources);
 }
 

@@ -9,6 +9,7 @@ import { delayedCalls } from "./delays";
 import { Hubs } from "./hubs";
 import { Judge } from "./judge";
 import { LONGEST_DELAY_MS, Network, NO_FAULTS } from "./network";
+import { dividedKeys } from "./placements";
 import {
   DEADLINE_MS,
   drawConfig,
@@ -76,6 +77,7 @@ async function runAndJudge(
   const mistakes = [
     ...network.failures,
     ...network.differences,
+    ...dividedKeys(network),
     ...mistakesInAdmissions(callers.calls, admins.calls, marginsOf(network)),
     ...delayedCalls(callers.answered, network, config),
   ];
