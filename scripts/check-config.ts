@@ -6,7 +6,7 @@ import type { KeyPlacement } from "../src/config/placement";
 import { unknownVariables } from "../src/local/unknown-variables";
 
 const objectsOf = (placement: KeyPlacement) =>
-  placement.kind === "key" ? "an object each" : `${placement.count} objects in all`;
+  placement.kind === "key" ? "have an object each" : `share ${placement.count} objects`;
 
 /**
  * `npm run check-config` validates the configuration that would be deployed, and prints its limits. It reads
@@ -36,9 +36,9 @@ try {
   const counted = new Set([...policies.values()].flatMap(({ layers }) => layers.flatMap(({ by }) => by)));
   for (const [attribute, own] of placement.attributes ?? []) {
     if (!counted.has(attribute)) console.warn(`LIMITER_PLACEMENT names ${attribute}, which no layer counts by.`);
-    console.log(`Keys of ${attribute}: ${objectsOf(own)}.`);
+    console.log(`Keys of ${attribute} ${objectsOf(own)}.`);
   }
-  console.log(`${placement.attributes ? "All other keys" : "All keys"}: ${objectsOf(placement)}.`);
+  console.log(`${placement.attributes ? "All other keys" : "All keys"} ${objectsOf(placement)}.`);
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error;
   console.error(error.message);
