@@ -1,9 +1,9 @@
 import * as z from "zod";
 import { LARGEST_MAX } from "../core/limit";
-import type { Policy } from "../core/policy";
+import type { OnError, Policy } from "../core/policy";
 import { ConfigError, mistakesOf } from "./mistake";
 import { type Placement, placementSchema } from "./placement";
-import { chatPolicy, modeSchema, readPolicies } from "./policies";
+import { chatPolicy, modeSchema, onErrorSchema, readPolicies } from "./policies";
 
 export type { Placement };
 
@@ -20,8 +20,8 @@ export interface Config {
   readonly deadlineMs: number;
   /** How long a denial is cached at most. 0 caches nothing. */
   readonly denyCacheMs: number;
-  /** The decision if an object is unreachable. */
-  readonly onError: "deny" | "allow";
+  /** The decision if an object is unreachable, for policies that do not say. */
+  readonly onError: OnError;
   /** Callers may name limits in a request. */
   readonly inline: boolean;
   /** The share of denials that is logged, from 0 to 1. */
@@ -77,13 +77,14 @@ const variablesSchema = z.object({
   RATE_LIMIT_CHAT_PER_HOUR: integer(1, LARGEST_MAX).default(60),
   RATE_LIMIT_CHAT_IP_PER_MIN: integer(1, LARGEST_MAX).default(30),
   RATE_LIMIT_CHAT_MODE: modeSchema.default("live"),
+  RATE_LIMIT_CHAT_ON_ERROR: onErrorSchema.optional(),
   RATE_LIMIT_IPV6_PREFIX: integer(1, 128).default(64),
   LIMITER_PLACEMENT: placementSchema.default({ kind: "key" }),
   LIMITER_LOCATION_HINT: z.enum(LOCATION_HINTS, `must be one of ${LOCATION_HINTS.join(", ")}`).optional(),
   LIMITER_HUBS_PER_LOCATION: integer(1, 100).default(1),
   RATE_LIMIT_DEADLINE_MS: integer(1, 60_000).default(1_000),
   RATE_LIMIT_DENY_CACHE_MS: integer(0, 60_000).default(1_000),
-  RATE_LIMIT_ON_ERROR: z.enum(["deny", "allow"], "must be deny or allow").default("deny"),
+  RATE_LIMIT_ON_ERROR: onErrorSchema.default("deny"),
   RATE_LIMIT_INLINE: zeroOrOne.default(0),
   RATE_LIMIT_LOG_DENIALS: shareSchema.default(0),
   RATE_LIMIT_LOG_KEYS: zeroOrOne.default(0),
@@ -113,6 +114,7 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
     perHour: values.RATE_LIMIT_CHAT_PER_HOUR,
     ipPerMinute: values.RATE_LIMIT_CHAT_IP_PER_MIN,
     mode: values.RATE_LIMIT_CHAT_MODE,
+    onError: values.RATE_LIMIT_CHAT_ON_ERROR,
   });
   const policies = [chat, ...declared.policies];
   return {

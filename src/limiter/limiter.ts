@@ -10,6 +10,7 @@ import type { DenialCache } from "../objects/denial-cache";
 import { FanOut } from "../objects/fan-out";
 import type { ConsumeVerdict, Objects, WaitUntil } from "../objects/objects";
 import { OrderedObjects } from "../objects/ordered-objects";
+import { Breakers } from "../objects/overload";
 import type { ValidChange, ValidConsume, ValidRequest } from "../request/read";
 import { Refusal } from "../request/refusal";
 import type { PolicyList } from "../request/schema";
@@ -43,23 +44,24 @@ export class Limiter {
     private readonly denialCache: DenialCache,
     private readonly watchers: readonly Watcher[] = [],
     private readonly batch?: BatchPlace,
+    private readonly breakers = new Breakers(timing),
   ) {
-    this.#calls = batch?.calls ?? new DirectCalls(namespace, config, timing);
+    this.#calls = batch?.calls ?? new DirectCalls(namespace, config, timing, breakers);
   }
 
   /** Call queues, one for each object. The decisions of a batch share them, or all batches of a hub. */
   callQueues(): CallQueues {
-    return new CallQueues(this.namespace, this.config, sharingTimers(this.timing));
+    return new CallQueues(this.namespace, this.config, sharingTimers(this.timing), this.breakers);
   }
 
   /** The same limiter, for the decision at each position of a batch. */
   forBatch(queues: CallQueues): (position: number) => Limiter {
-    const { namespace, config, denialCache, watchers } = this;
+    const { namespace, config, denialCache, watchers, breakers } = this;
     const { timing } = queues;
     const callsAt = queues.forBatch();
     const order = new BatchOrder(config.placement, timing, (keys) => denialCache.invalidate(keys));
     const placeAt = (position: number) => ({ position, order, calls: callsAt(position) });
-    return (position) => new Limiter(config, namespace, timing, denialCache, watchers, placeAt(position));
+    return (position) => new Limiter(config, namespace, timing, denialCache, watchers, placeAt(position), breakers);
   }
 
   /** Whether the request would be admitted now. Records nothing, and never uses the denial cache. */
@@ -70,7 +72,7 @@ export class Limiter {
       const verdict = await this.#objects(giveUpAtMs).check({ policy: policy.name, cost, counters });
       return decisionOf(request, verdict, undefined, await this.#shadowOf(request, giveUpAtMs)?.check());
     } catch (error) {
-      if (this.#admits(error)) return degradedDecision(request);
+      if (this.#admits(error, request.policy)) return degradedDecision(request);
       throw error;
     }
   }
@@ -84,7 +86,7 @@ export class Limiter {
     try {
       decision = await deciding;
     } catch (error) {
-      if (!this.#admits(error)) {
+      if (!this.#admits(error, request.policy)) {
         const isCallersMistake = error instanceof Refusal && error.kind !== "unreachable";
         if (!isCallersMistake) for (const watcher of this.watchers) watcher.onFailure?.(request.policy, waitUntil);
         throw error;
@@ -187,8 +189,8 @@ export class Limiter {
   }
 
   /** Whether a request is admitted although its decision failed: the objects are unreachable, and the operator wants that. */
-  #admits(error: unknown): boolean {
-    return this.config.onError === "allow" && error instanceof Refusal && error.kind === "unreachable";
+  #admits(error: unknown, { onError = this.config.onError }: Policy): boolean {
+    return onError === "allow" && error instanceof Refusal && error.kind === "unreachable";
   }
 }
 

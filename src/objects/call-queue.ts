@@ -2,8 +2,9 @@ import type { Config } from "../config/config";
 import type { Call, CallResult, Method, QuestionOf, VerdictOf } from "../object/protocol";
 import { MOST_IN_BATCH } from "../request/schema";
 import type { DecidingStub, ObjectNamespace } from "./binding";
-import { NotSentError, type ObjectCalls, sendCalls, verdictIn } from "./calls";
-import { DeadlineError, type Timing } from "./deadline";
+import { type ObjectCalls, sendCalls, verdictIn } from "./calls";
+import { DeadlineError, isOverloaded, NotSentError, type Timing } from "./deadline";
+import { Breakers, LeftAloneError } from "./overload";
 
 /** Bounds of how many calls may wait for an object. Between them its speed decides. */
 const MOST_WAITING = 10_000;
@@ -86,8 +87,16 @@ export class CallQueue {
       for (const [i, queued] of message.entries()) settle(queued, results[i]);
     } catch (error) {
       for (const { reject } of message) reject(error);
+      if (isOverloaded(error)) this.#refuseWaiting();
     }
     this.#limitWaiting(message.length, this.timing.now() - sentAtMs, latestMs - sentAtMs);
+  }
+
+  /** What waits for an overloaded object is not sent, except rollbacks. */
+  #refuseWaiting(): void {
+    const isKept = ({ call }: QueuedCall) => call.method === "rollBack";
+    for (const queued of this.#waiting) if (!isKept(queued)) queued.reject(new LeftAloneError("the object"));
+    this.#waiting = this.#waiting.filter(isKept);
   }
 
   /**
@@ -159,6 +168,7 @@ export class CallQueues {
     private readonly objects: ObjectNamespace<DecidingStub>,
     private readonly config: Pick<Config, "locationHint">,
     readonly timing: Timing,
+    private readonly breakers = new Breakers(timing),
   ) {}
 
   /** The objects' calls, for the decision at each position of a batch. Batches go in the order in which they begin. */
@@ -190,6 +200,7 @@ export class CallQueues {
   #at(position: number): ObjectCalls {
     return {
       ask: <M extends Method>(object: string, method: M, question: QuestionOf<M>, giveUpAtMs: number) => {
+        if (method !== "rollBack" && !this.breakers.admits(object)) return Promise.reject(new LeftAloneError(object));
         const verdict = this.#queueOf(object).ask(position, { method, question } as Call, giveUpAtMs);
         return verdict as Promise<VerdictOf<M>>;
       },
@@ -200,7 +211,7 @@ export class CallQueues {
     const existing = this.#queues.get(object);
     if (existing) return existing;
     const send: Send = (calls, giveUpAtMs) =>
-      sendCalls(this.objects, object, calls, giveUpAtMs, this.config, this.timing);
+      sendCalls(this.objects, object, calls, giveUpAtMs, this.config, this.timing, this.breakers);
     const soon = (work: () => void) => this.#soon(work);
     const queue = new CallQueue(send, this.timing, soon, () => this.#queues.delete(object));
     this.#queues.set(object, queue);

@@ -2,6 +2,7 @@ import type { Config } from "../config/config";
 import type { Call, CallResult, Method, QuestionOf, VerdictOf } from "../object/protocol";
 import { callObject, type DecidingStub, type ObjectNamespace } from "./binding";
 import type { Timing } from "./deadline";
+import { Breakers, LeftAloneError } from "./overload";
 
 /** How a decision calls objects. */
 export interface ObjectCalls {
@@ -13,22 +14,27 @@ export interface ObjectCalls {
   ask<M extends Method>(object: string, method: M, question: QuestionOf<M>, giveUpAtMs: number): Promise<VerdictOf<M>>;
 }
 
-/** The call was refused before it was sent, so the object has done nothing. */
-export class NotSentError extends Error {
-  override readonly name = "NotSentError";
-}
-
 /** Sends calls to an object as one message. A message that is lost is sent again unchanged. */
-export function sendCalls(
+export async function sendCalls(
   objects: ObjectNamespace<DecidingStub>,
   object: string,
   calls: readonly Call[],
   giveUpAtMs: number,
   { locationHint }: Pick<Config, "locationHint">,
   timing: Timing,
+  breakers: Breakers,
 ): Promise<CallResult[]> {
-  const deadlineMs = giveUpAtMs - timing.now();
-  return callObject(objects, object, (stub) => stub.decide(calls), { locationHint, deadlineMs }, timing);
+  const sentAtMs = timing.now();
+  const deadlineMs = giveUpAtMs - sentAtMs;
+  try {
+    const decide = (stub: DecidingStub) => stub.decide(calls);
+    const results = await callObject(objects, object, decide, { locationHint, deadlineMs }, timing);
+    breakers.onAnswer(object, sentAtMs);
+    return results;
+  } catch (error) {
+    breakers.onError(object, sentAtMs, error);
+    throw error;
+  }
 }
 
 /** @throws the error of a call that failed. */
@@ -43,6 +49,7 @@ export class DirectCalls implements ObjectCalls {
     private readonly objects: ObjectNamespace<DecidingStub>,
     private readonly config: Pick<Config, "locationHint">,
     private readonly timing: Timing,
+    private readonly breakers = new Breakers(timing),
   ) {}
 
   async ask<M extends Method>(
@@ -51,8 +58,10 @@ export class DirectCalls implements ObjectCalls {
     question: QuestionOf<M>,
     giveUpAtMs: number,
   ): Promise<VerdictOf<M>> {
+    const { objects, config, timing, breakers } = this;
+    if (method !== "rollBack" && !breakers.admits(object)) throw new LeftAloneError(object);
     const calls = [{ method, question } as Call];
-    const [result] = await sendCalls(this.objects, object, calls, giveUpAtMs, this.config, this.timing);
+    const [result] = await sendCalls(objects, object, calls, giveUpAtMs, config, timing, breakers);
     return verdictIn(result) as VerdictOf<M>;
   }
 }

@@ -13,8 +13,8 @@ import type {
   VerdictOf,
 } from "../object/protocol";
 import { Refusal } from "../request/refusal";
-import { NotSentError, type ObjectCalls } from "./calls";
-import { type Timing, within } from "./deadline";
+import type { ObjectCalls } from "./calls";
+import { NotSentError, type Timing, within } from "./deadline";
 import {
   type ConsumeOptions,
   type ConsumeQuestion,

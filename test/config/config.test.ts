@@ -147,6 +147,11 @@ describe("each mistake has the variable and the path into it:", () => {
       "LIMITER_TOKENS: every token must be visible ASCII characters without spaces",
     ],
     [{ RATE_LIMIT_CHAT_MODE: "dry" }, "RATE_LIMIT_CHAT_MODE: must be live or shadow"],
+    [{ RATE_LIMIT_CHAT_ON_ERROR: "admit" }, "RATE_LIMIT_CHAT_ON_ERROR: must be deny or allow"],
+    [
+      { RATE_LIMIT_POLICIES: { upload: { on_error: true, layers: [layer] } } },
+      "RATE_LIMIT_POLICIES/upload/on_error: must be deny or allow",
+    ],
     [
       { RATE_LIMIT_POLICIES: { upload: { mode: "off", layers: [layer] } } },
       "RATE_LIMIT_POLICIES/upload/mode: must be live or shadow",
