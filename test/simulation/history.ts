@@ -4,6 +4,7 @@ import { Chance } from "../../tools/chance";
 import { Scheduler } from "../../tools/scheduler";
 import { Admins, USUAL_DUTIES } from "./admins";
 import { type Margins, mistakesInAdmissions } from "./admissions";
+import { objectsWithoutAlarm } from "./alarms";
 import { Callers, numberIn } from "./callers";
 import { delayedCalls } from "./delays";
 import { Hubs } from "./hubs";
@@ -85,7 +86,12 @@ async function runAndJudge(
   if (plan.runsJobs) return mistakes;
   const isUndisturbed = isFaultless && [...network.objects.values()].every(({ incarnation }) => incarnation === 0);
   const judge = new Judge(network, callers.answered, admins.overrides, admins.forgets, config.denyCacheMs);
-  return [...mistakes, ...judge.judge(isUndisturbed), ...(await leftAfterLongestWindow(network, config, scheduler))];
+  return [
+    ...mistakes,
+    ...judge.judge(isUndisturbed),
+    ...(await leftAfterLongestWindow(network, config, scheduler)),
+    ...(await objectsWithoutAlarm(network, scheduler)),
+  ];
 }
 
 function marginsOf({ objects, machine, faults }: Network): Margins {
