@@ -51,6 +51,9 @@ export default defineConfig({
                 LIMITER_TOKENS: "caller-token, caller-token-2",
                 LIMITER_ADMIN_TOKENS: "admin-token",
                 RATE_LIMIT_INLINE: "1",
+                // Tests that need another placement say so.
+                LIMITER_PLACEMENT: "key",
+                LIMITER_LOCATION_HINT: "",
                 RATE_LIMIT_POLICIES: JSON.stringify(POLICIES),
               },
             },

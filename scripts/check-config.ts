@@ -2,7 +2,7 @@ import { parseArgs } from "node:util";
 import { readConfig, VARIABLE_NAMES } from "../src/config/config";
 import { ConfigError } from "../src/config/mistake";
 import { unknownVariables } from "../src/local/unknown-variables";
-import { limitLines } from "./deploy/limits";
+import { limitLines, uncountedAttributes } from "./deploy/limits";
 import { readWorkerConfig } from "./deploy/wrangler";
 import { describeToken } from "./token/describe";
 
@@ -23,6 +23,8 @@ try {
     ...vars,
     ...Object.fromEntries(VARIABLE_NAMES.filter((name) => set.includes(name)).map((name) => [name, process.env[name]])),
   });
+  for (const attribute of uncountedAttributes(config))
+    console.warn(`LIMITER_PLACEMENT names ${attribute}, which no layer counts by.`);
   console.log(limitLines(config).join("\n"));
   for (const token of config.tokenDigests) console.log(describeToken(token, config.policies.keys(), Date.now()));
 } catch (error) {

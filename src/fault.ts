@@ -7,6 +7,7 @@ export const FAULTS = {
   request_failed: "A request failed.",
   rpc_failed: "An RPC call failed.",
   object_unreachable: "An object could not be reached.",
+  object_overloaded: "An object is overloaded. It is left alone for a moment.",
   rollback_failed: "A charge could not be rolled back. It may deny too much for one window.",
   alarm_not_set: "An alarm could not be set.",
   journal_not_checkpointed: "The journal could not be checkpointed. The next write tries again.",

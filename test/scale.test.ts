@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import { ASSUMED, cloudflareMonth, kindsOf, redisMonth, shardsNeeded, typicalUsage } from "../scripts/scale/bill";
 import { countingMonth } from "../scripts/scale/counting";
+import { decisionOver, placementsTable } from "../scripts/scale/placements";
 import { rowsADecision } from "../scripts/scale/rows";
 import { documentTables } from "../scripts/scale/tables";
 import { millionItems } from "../scripts/scale/ways";
@@ -18,6 +19,26 @@ test("docs/scale.md has the tables that the script prints", { timeout: 60_000 },
   const document = readFileSync(join(import.meta.dirname, "../docs/scale.md"), "utf8");
   const tables = document.match(/^\|.*\|$(\n^\|.*\|$)*/gm);
   expect(tables).toEqual(await documentTables());
+});
+
+test("docs/operations.md has the table of placements, and wrangler.toml the last of them", () => {
+  const read = (path: string) => readFileSync(join(import.meta.dirname, "..", path), "utf8");
+  const printed = placementsTable();
+  expect(read("docs/operations.md")).toContain(`\n\n${printed}\n\n`);
+  const [, recommended] = /^LIMITER_PLACEMENT = "(.*)"$/m.exec(read("wrangler.toml")) ?? [];
+  expect(printed.split("\n").at(-1)).toContain(`| \`${recommended}\` |`);
+});
+
+test("decisions over placements call the objects that they are counted by hand to call", () => {
+  expect(decisionOver("key")).toEqual({ calls: 2, objects: 40_000, busiest: 1 / 20_000 });
+  expect(decisionOver("shards:1")).toEqual({ calls: 1, objects: 1, busiest: 1 });
+  // Two keys share one of four shards once in four times, and 1 - (3/4)^2 of decisions call a shard.
+  const shared = decisionOver("shards:4");
+  expect([shared.calls, shared.objects]).toEqual([expect.closeTo(1.75, 1), 4]);
+  expect(shared.busiest).toBeCloseTo(7 / 16, 1);
+  const apart = decisionOver("ip=shards:8,user=shards:4,key");
+  expect([apart.calls, apart.objects]).toEqual([2, 12]);
+  expect(apart.busiest).toBeCloseTo(1 / 4, 1);
 });
 
 test("a bill of signed-in admissions equals the bill by hand, without the included amounts", () => {

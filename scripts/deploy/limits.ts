@@ -1,4 +1,5 @@
 import type { Config } from "../../src/config/config";
+import type { KeyPlacement } from "../../src/config/placement";
 
 /** The limits in force and the placement of keys, a line each. */
 export function limitLines({ policies, placement }: Config): string[] {
@@ -11,5 +12,20 @@ export function limitLines({ policies, placement }: Config): string[] {
       return `${name} / ${layer.name}${inShadow}, by ${layer.by.join(", else ")}: ${limits.join(", ")}`;
     }),
   );
-  return [...layers, placement.kind === "key" ? "One object per key." : `All keys share ${placement.count} objects.`];
+  const attributes = [...(placement.attributes ?? [])];
+  return [
+    ...layers,
+    ...attributes.map(([attribute, own]) => `Keys of ${attribute} ${objectsOf(own)}.`),
+    `${attributes.length > 0 ? "All other keys" : "All keys"} ${objectsOf(placement)}.`,
+  ];
+}
+
+/** The attributes that the placement names and no layer counts by. */
+export function uncountedAttributes({ policies, placement }: Config): string[] {
+  const counted = new Set([...policies.values()].flatMap(({ layers }) => layers.flatMap(({ by }) => by)));
+  return [...(placement.attributes?.keys() ?? [])].filter((attribute) => !counted.has(attribute));
+}
+
+function objectsOf(placement: KeyPlacement): string {
+  return placement.kind === "key" ? "have an object each" : `share ${placement.count} objects`;
 }

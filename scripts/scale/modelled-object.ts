@@ -12,7 +12,7 @@ const ADMITTED: CallResult = {
 };
 
 /**
- * An object with one thread, which takes calls in the order of their arrival and admits everything. Each call takes the
+ * An object with one thread, which takes calls in the order of their arrival. Each call takes the
  * thread for a while, each decision for a little longer. Calls that arrive while others wait share a turn, by the real group
  * commit. Answers wait for their commit, which leaves the thread free.
  */
@@ -38,6 +38,8 @@ export class ModelledObject implements DecidingStub {
   constructor(
     private readonly scheduler: Scheduler,
     private readonly decisionMs: number = world.decisionMs,
+    /** Decides the calls of a turn, in place of admitting everything. */
+    private readonly decideTurn: (calls: readonly Call[]) => CallResult[] = (calls) => calls.map(() => ADMITTED),
   ) {
     this.inFlight = new InFlight(scheduler);
   }
@@ -62,7 +64,7 @@ export class ModelledObject implements DecidingStub {
 
   #decide(calls: readonly Call[]): CallResult[] {
     this.turns.push(calls.length);
-    return calls.map(() => ADMITTED);
+    return this.decideTurn(calls);
   }
 
   /** Does the work once the thread is free. The work returns how long it takes. */

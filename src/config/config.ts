@@ -1,9 +1,12 @@
 import * as z from "zod";
 import { LARGEST_MAX } from "../core/limit";
-import type { Policy } from "../core/policy";
+import type { OnError, Policy } from "../core/policy";
 import { ConfigError, mistakesOf } from "./mistake";
-import { chatPolicy, modeSchema, readPolicies } from "./policies";
+import { type Placement, placementSchema } from "./placement";
+import { chatPolicy, modeSchema, onErrorSchema, readPolicies } from "./policies";
 import { type TokenDigest, tokenDigestsSchema } from "./token-digests";
+
+export type { Placement };
 
 /** The configuration: read once, and valid as a whole. */
 export interface Config {
@@ -20,8 +23,8 @@ export interface Config {
   readonly deadlineMs: number;
   /** How long a denial is cached at most. 0 caches nothing. */
   readonly denyCacheMs: number;
-  /** The decision if an object is unreachable. */
-  readonly onError: "deny" | "allow";
+  /** The decision if an object is unreachable, for policies that do not say. */
+  readonly onError: OnError;
   /** Callers may name limits in a request. */
   readonly inline: boolean;
   /** Where counts go: to the stats objects, if they are bound, and to Analytics Engine; or there alone; or nowhere. */
@@ -34,9 +37,6 @@ export interface Config {
   readonly adminTokens: readonly string[];
   readonly tokenDigests: readonly TokenDigest[];
 }
-
-/** An object per key, or a fixed number of objects that share all keys. */
-export type Placement = { readonly kind: "key" } | { readonly kind: "shards"; readonly count: number };
 
 /** Where Cloudflare creates objects: https://developers.cloudflare.com/durable-objects/reference/data-location/ */
 const LOCATION_HINTS = ["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"] as const;
@@ -83,20 +83,12 @@ const tokensSchema = z
     "every token must be visible ASCII characters without spaces",
   );
 
-const placementMessage = "must be key or shards:N, N from 1 to 9999";
-const placementSchema = z.string(placementMessage).transform((text, context): Placement => {
-  if (text.trim() === "key") return { kind: "key" };
-  const count = Number(/^shards:([1-9]\d{0,3})$/.exec(text.trim())?.[1]);
-  if (count >= 1) return { kind: "shards", count };
-  context.addIssue({ code: "custom", message: placementMessage });
-  return z.NEVER;
-});
-
 const variablesSchema = z.object({
   RATE_LIMIT_CHAT_PER_MIN: integer(1, LARGEST_MAX).default(5),
   RATE_LIMIT_CHAT_PER_HOUR: integer(1, LARGEST_MAX).default(60),
   RATE_LIMIT_CHAT_IP_PER_MIN: integer(1, LARGEST_MAX).default(30),
   RATE_LIMIT_CHAT_MODE: modeSchema.default("live"),
+  RATE_LIMIT_CHAT_ON_ERROR: onErrorSchema.optional(),
   RATE_LIMIT_IPV6_PREFIX: integer(1, 128).default(64),
   LIMITER_PLACEMENT: placementSchema.default({ kind: "key" }),
   LIMITER_LOCATION_HINT: z.enum(LOCATION_HINTS, `must be one of ${LOCATION_HINTS.join(", ")}`).optional(),
@@ -104,7 +96,7 @@ const variablesSchema = z.object({
   LIMITER_HUBS_PER_LOCATION: integer(1, 100).default(1),
   RATE_LIMIT_DEADLINE_MS: integer(1, 60_000).default(1_000),
   RATE_LIMIT_DENY_CACHE_MS: integer(0, 60_000).default(1_000),
-  RATE_LIMIT_ON_ERROR: z.enum(["deny", "allow"], "must be deny or allow").default("deny"),
+  RATE_LIMIT_ON_ERROR: onErrorSchema.default("deny"),
   RATE_LIMIT_INLINE: zeroOrOne.default(0),
   LIMITER_COUNTS: z.enum(COUNTS, "must be objects, analytics or off").default("objects"),
   RATE_LIMIT_LOG_DENIALS: shareSchema.default(0),
@@ -136,6 +128,7 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
     perHour: values.RATE_LIMIT_CHAT_PER_HOUR,
     ipPerMinute: values.RATE_LIMIT_CHAT_IP_PER_MIN,
     mode: values.RATE_LIMIT_CHAT_MODE,
+    onError: values.RATE_LIMIT_CHAT_ON_ERROR,
   });
   const policies = [chat, ...declared.policies];
   return {

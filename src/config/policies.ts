@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { type Limit, parseLimit } from "../core/limit";
-import { type Layer, limitName, type Mode, Policy } from "../core/policy";
+import { type Layer, limitName, type Mode, type OnError, Policy } from "../core/policy";
 import { type Mistake, mistakesOf, must } from "./mistake";
 
 export interface ChatLimits {
@@ -8,15 +8,17 @@ export interface ChatLimits {
   readonly perHour: number;
   readonly ipPerMinute: number;
   readonly mode: Mode;
+  readonly onError: OnError | undefined;
 }
 
 /** The built-in policy. */
-export function chatPolicy({ perMinute, perHour, ipPerMinute, mode }: ChatLimits): Policy {
+export function chatPolicy({ perMinute, perHour, ipPerMinute, mode, onError }: ChatLimits): Policy {
   const minute = (max: number) => ({ max, windowMs: 60_000 });
-  return new Policy("chat", [
+  const layers: Layer[] = [
     { name: "caller", by: ["user", "ip"], limits: [minute(perMinute), { max: perHour, windowMs: 3_600_000 }], mode },
     { name: "ip", by: ["ip"], limits: [minute(ipPerMinute)], mode },
-  ]);
+  ];
+  return new Policy("chat", layers, onError);
 }
 
 const MAX_POLICIES = 32;
@@ -32,7 +34,7 @@ export const nameSchema = z.string(must(nameRule)).regex(/^[a-z][a-z0-9_-]{0,31}
 
 /** Bounded, so that a key (attribute and value) fits the 1,024 bytes of an object's name. */
 const attributeRule = "be 1 to 64 of a-z, 0-9 and _";
-const attributeSchema = z
+export const attributeSchema = z
   .string(must(attributeRule))
   .regex(/^[a-z0-9_]{1,64}$/, must(attributeRule))
   .refine((name) => name !== "__proto__", must("not be __proto__"));
@@ -88,6 +90,8 @@ export const limitsSchema = listOf(
 
 export const modeSchema = z.enum(["live", "shadow"], "must be live or shadow") satisfies z.ZodType<Mode>;
 
+export const onErrorSchema = z.enum(["deny", "allow"], "must be deny or allow") satisfies z.ZodType<OnError>;
+
 /** A layer without a mode has the mode of its policy. */
 const layerSchema = z.strictObject(
   {
@@ -105,7 +109,7 @@ export function layersSchema<Layer extends z.ZodType<{ readonly name: string }>>
 }
 
 const policySchema = z.strictObject(
-  { mode: modeSchema.default("live"), layers: layersSchema(layerSchema) },
+  { mode: modeSchema.default("live"), on_error: onErrorSchema.optional(), layers: layersSchema(layerSchema) },
   must("be a table"),
 );
 
@@ -138,9 +142,9 @@ export function readPolicies(value: unknown): { policies: Policy[]; mistakes: Mi
     const reserved = Object.hasOwn(RESERVED, key) ? RESERVED[key] : undefined;
     if (reserved) mistakes.push({ where: `${variable}/${key}`, what: reserved });
     if (!policy.success) continue;
-    const { mode, layers } = policy.data;
+    const { mode, on_error: onError, layers } = policy.data;
     const withModes = layers.map((layer) => ({ ...layer, mode: layer.mode ?? mode }));
-    policies.push(new Policy(key, withModes));
+    policies.push(new Policy(key, withModes, onError));
   }
   if (Object.keys(read.data).length > MAX_POLICIES)
     mistakes.push({ where: variable, what: `must have at most ${MAX_POLICIES} policies` });

@@ -3,6 +3,9 @@ import { LARGEST_MAX, type Limit, longestWindowMs } from "./limit";
 /** A layer in shadow counts like a live layer and reports what it would have denied, but denies nothing. */
 export type Mode = "live" | "shadow";
 
+/** Whether a request is denied or admitted when an object that counts it is unreachable. */
+export type OnError = "deny" | "allow";
+
 /** A named list of limits. Its key is the first of the attributes `by` that the subject has. */
 export interface Layer {
   readonly name: string;
@@ -24,6 +27,8 @@ export class Policy {
   constructor(
     readonly name: string,
     readonly layers: readonly Layer[],
+    /** The decision if an object is unreachable; undefined is that of the service. */
+    readonly onError?: OnError | undefined,
   ) {
     this.live = layers.filter(({ mode }) => mode === "live");
     this.shadow = layers.filter(({ mode }) => mode === "shadow");

@@ -9,6 +9,7 @@ import type { DenialCache } from "../objects/denial-cache";
 import { FanOut } from "../objects/fan-out";
 import { LiveObjects } from "../objects/live-objects";
 import { Asker, type ConsumeVerdict, type WaitUntil } from "../objects/objects";
+import { Breakers } from "../objects/overload";
 import type { IfUnreachable } from "../objects/unreachable";
 import type { ValidChange, ValidConsume, ValidRequest } from "../request/read";
 import { Refusal } from "../request/refusal";
@@ -50,22 +51,23 @@ export class Limiter {
     private readonly denialCache: DenialCache,
     private readonly watchers: readonly Watcher[] = [],
     private readonly names = new Names(() => timing.random()),
+    private readonly breakers = new Breakers(timing),
     queues?: CallQueues,
   ) {
-    const calls = queues ? queues.forBatch() : new DirectCalls(namespace, config, timing);
+    const calls = queues ? queues.forBatch() : new DirectCalls(namespace, config, timing, breakers);
     const order = queues && new BatchOrder(config.placement, timing, (keys) => denialCache.invalidate(keys));
     this.#objects = new LiveObjects(new FanOut(calls, config, timing), denialCache, timing, order);
   }
 
   /** Call queues, one for each object. The decisions of a batch share them, or all batches of a hub. */
   callQueues(): CallQueues {
-    return new CallQueues(this.namespace, this.config, sharingTimers(this.timing));
+    return new CallQueues(this.namespace, this.config, sharingTimers(this.timing), this.breakers);
   }
 
   /** The same limiter, for the decisions of a batch, each by its position. */
   forBatch(queues: CallQueues): Limiter {
-    const { config, namespace, denialCache, watchers, names } = this;
-    return new Limiter(config, namespace, queues.timing, denialCache, watchers, names, queues);
+    const { config, namespace, denialCache, watchers, names, breakers } = this;
+    return new Limiter(config, namespace, queues.timing, denialCache, watchers, names, breakers, queues);
   }
 
   /** Whether the request would be admitted now. Records nothing, and never uses the denial cache. */
@@ -76,7 +78,7 @@ export class Limiter {
       const verdict = await this.#objects.check({ policy: policy.name, cost, counters }, asker);
       return decisionOf(request, verdict, undefined, await this.#shadowOf(request, asker)?.check());
     } catch (error) {
-      if (this.#admits(error)) return degradedDecision(request);
+      if (this.#admits(error, request.policy)) return degradedDecision(request);
       throw error;
     }
   }
@@ -109,7 +111,7 @@ export class Limiter {
       hearer.answered(decision);
     };
     const failed = (error: unknown) => {
-      if (this.#admits(error)) {
+      if (this.#admits(error, policy)) {
         decided(degradedDecision(request, id));
         return;
       }
@@ -185,8 +187,8 @@ export class Limiter {
   }
 
   /** Whether a request is admitted although its decision failed: the objects are unreachable, and the operator wants that. */
-  #admits(error: unknown): boolean {
-    return this.config.onError === "allow" && error instanceof Refusal && error.kind === "unreachable";
+  #admits(error: unknown, { onError = this.config.onError }: Policy): boolean {
+    return onError === "allow" && error instanceof Refusal && error.kind === "unreachable";
   }
 }
 

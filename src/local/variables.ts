@@ -14,15 +14,16 @@ export type Settings = Partial<Record<(typeof SETTING_NAMES)[number], string>>;
  * The variables of the Worker: from `wrangler.toml`, overridden by `.dev.vars`, overridden by the environment. A
  * variable that is set but empty counts as not set.
  *
- * By default all keys share one object: on one machine each object costs three open files. There is no jurisdiction: the
- * data is where the machine is.
+ * The placement in `wrangler.toml` is that of the deployed service. On one machine all keys share one object unless
+ * `.dev.vars` or the environment says otherwise: each object costs three open files, and all share a disk and a core. There is
+ * no jurisdiction: the data is where the machine is.
  */
 export function localVariables(
   fromWrangler: Variables,
   devVarsPath: string,
   environment: NodeJS.ProcessEnv,
 ): Variables {
-  const sources = [{ LIMITER_PLACEMENT: "shards:1" }, fromWrangler, readDevVars(devVarsPath), environment];
+  const sources = [fromWrangler, { LIMITER_PLACEMENT: "shards:1" }, readDevVars(devVarsPath), environment];
   const names = VARIABLE_NAMES.filter((name) => name !== "LIMITER_JURISDICTION");
   return lastSet(names, sources);
 }

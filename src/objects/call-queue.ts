@@ -2,8 +2,9 @@ import type { Config } from "../config/config";
 import type { Call, CallResult, Method, VerdictOf } from "../object/protocol";
 import { MOST_IN_BATCH } from "../request/schema";
 import type { DecidingStub, ObjectNamespace } from "./binding";
-import { type Hearer, NotSentError, type ObjectCalls, sendCalls, verdictIn } from "./calls";
-import { DeadlineError, type Timing } from "./deadline";
+import { type Hearer, type ObjectCalls, sendCalls, verdictIn } from "./calls";
+import { DeadlineError, isOverloaded, NotSentError, type Timing } from "./deadline";
+import { Breakers, LeftAloneError } from "./overload";
 
 /** Bounds of how many calls may wait for an object. Between them its speed decides. */
 const MOST_WAITING = 10_000;
@@ -111,8 +112,17 @@ export class CallQueue {
       message.forEach((queued, i) => void queued.end(results[i]));
     } catch (error) {
       for (const queued of message) queued.fail(error);
+      if (isOverloaded(error)) this.#refuseWaiting();
     }
     this.#limitWaiting(message.length, this.timing.now() - sentAtMs, latestMs - sentAtMs);
+  }
+
+  /** What waits for an overloaded object is not sent, except rollbacks. */
+  #refuseWaiting(): void {
+    const waiting = this.#waiting;
+    this.#waiting = waiting.filter(isRollback);
+    // Whoever hears of it may ask again at once.
+    for (const queued of waiting) if (!isRollback(queued)) queued.fail(new LeftAloneError("the object"));
   }
 
   /**
@@ -177,19 +187,23 @@ export class CallQueues {
     private readonly objects: ObjectNamespace<DecidingStub>,
     private readonly config: Pick<Config, "locationHint">,
     readonly timing: Timing,
+    private readonly breakers = new Breakers(timing),
   ) {}
 
   /** The objects' calls, for the decisions of a batch. Batches go in the order in which they begin. */
   forBatch(): ObjectCalls {
     const first = MOST_IN_BATCH * this.#batches++;
     return {
-      ask: (object, method, question, giveUpAtMs, position, hearer) =>
-        this.#queueOf(object).ask(
-          first + position,
-          { method, question } as Call,
-          giveUpAtMs,
-          hearer as Hearer<VerdictOf<Method>>,
-        ),
+      ask: (object, method, question, giveUpAtMs, position, hearer) => {
+        if (method !== "rollBack" && !this.breakers.admits(object)) hearer.failed(new LeftAloneError(object));
+        else
+          this.#queueOf(object).ask(
+            first + position,
+            { method, question } as Call,
+            giveUpAtMs,
+            hearer as Hearer<VerdictOf<Method>>,
+          );
+      },
     };
   }
 
@@ -217,7 +231,7 @@ export class CallQueues {
     const existing = this.#queues.get(object);
     if (existing) return existing;
     const send: Send = (calls, giveUpAtMs) =>
-      sendCalls(this.objects, object, calls, giveUpAtMs, this.config, this.timing);
+      sendCalls(this.objects, object, calls, giveUpAtMs, this.config, this.timing, this.breakers);
     const soon = (work: () => void) => this.#soon(work);
     const queue = new CallQueue(send, this.timing, soon, () => this.#queues.delete(object));
     this.#queues.set(object, queue);

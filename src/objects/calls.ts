@@ -2,6 +2,7 @@ import type { Config } from "../config/config";
 import type { Call, CallResult, Method, QuestionOf, VerdictOf } from "../object/protocol";
 import { callObject, type DecidingStub, type ObjectNamespace } from "./binding";
 import type { Timing } from "./deadline";
+import { Breakers, LeftAloneError } from "./overload";
 
 /**
  * Hears how something ended that was asked, by one of the two. Callbacks, since a chain of promises took a sixth of the time
@@ -39,22 +40,27 @@ export interface ObjectCalls {
   ): void;
 }
 
-/** The call was refused before it was sent, so the object has done nothing. */
-export class NotSentError extends Error {
-  override readonly name = "NotSentError";
-}
-
 /** Sends calls to an object as one message. A message that is lost is sent again unchanged. */
-export function sendCalls(
+export async function sendCalls(
   objects: ObjectNamespace<DecidingStub>,
   object: string,
   calls: readonly Call[],
   giveUpAtMs: number,
   { locationHint }: Pick<Config, "locationHint">,
   timing: Timing,
+  breakers: Breakers,
 ): Promise<CallResult[]> {
-  const deadlineMs = giveUpAtMs - timing.now();
-  return callObject(objects, object, (stub) => stub.decide(calls), { locationHint, deadlineMs }, timing);
+  const sentAtMs = timing.now();
+  const deadlineMs = giveUpAtMs - sentAtMs;
+  try {
+    const decide = (stub: DecidingStub) => stub.decide(calls);
+    const results = await callObject(objects, object, decide, { locationHint, deadlineMs }, timing);
+    breakers.onAnswer(object, sentAtMs);
+    return results;
+  } catch (error) {
+    breakers.onError(object, sentAtMs, error);
+    throw error;
+  }
 }
 
 /** @throws the error of a call that failed. */
@@ -69,6 +75,7 @@ export class DirectCalls implements ObjectCalls {
     private readonly objects: ObjectNamespace<DecidingStub>,
     private readonly config: Pick<Config, "locationHint">,
     private readonly timing: Timing,
+    private readonly breakers = new Breakers(timing),
   ) {}
 
   ask<M extends Method>(
@@ -79,8 +86,13 @@ export class DirectCalls implements ObjectCalls {
     _position: number,
     hearer: Hearer<VerdictOf<M>>,
   ): void {
+    const { objects, config, timing, breakers } = this;
+    if (method !== "rollBack" && !breakers.admits(object)) {
+      hearer.failed(new LeftAloneError(object));
+      return;
+    }
     const calls = [{ method, question } as Call];
-    const sent = sendCalls(this.objects, object, calls, giveUpAtMs, this.config, this.timing);
+    const sent = sendCalls(objects, object, calls, giveUpAtMs, config, timing, breakers);
     hear(
       sent.then(([result]) => verdictIn(result) as VerdictOf<M>),
       hearer,

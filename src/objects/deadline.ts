@@ -47,6 +47,9 @@ export function sharingTimers(timing: Timing): Timing {
 
 const FIRST_PAUSE_MS = 20;
 
+/** The first pause after an error about the whole account, which no single call can help. */
+const ACCOUNT_PAUSE_MS = 100;
+
 /**
  * Calls, and retries with exponential back-off and jitter until the deadline, which holds for all tries together. A call
  * must be safe to repeat: a call whose answer was lost may have done its work.
@@ -59,6 +62,7 @@ export async function callWithin<T>(deadlineMs: number, call: () => Promise<T>, 
     try {
       return await within(leftMs, call(), timing);
     } catch (error) {
+      if (isAccountBusy(error)) pauseMs = Math.max(pauseMs, ACCOUNT_PAUSE_MS);
       const jitteredMs = pauseMs * (0.5 + timing.random());
       if (!isRetryable(error) || timing.now() + jitteredMs >= giveUpAtMs) throw error;
       await new Promise<void>((resolve) => timing.after(jitteredMs, resolve));
@@ -70,6 +74,11 @@ export async function callWithin<T>(deadlineMs: number, call: () => Promise<T>, 
 
 export class DeadlineError extends Error {
   override readonly name = "DeadlineError";
+}
+
+/** The call was refused before it was sent, so the object has done nothing. */
+export class NotSentError extends Error {
+  override readonly name = "NotSentError";
 }
 
 /** The answer, if it comes within `ms`. @throws DeadlineError */
@@ -91,11 +100,23 @@ export function within<T>(ms: number, answer: Promise<T>, timing: Timing): Promi
 
 /**
  * Reads the runtime's properties of a failed call: https://developers.cloudflare.com/durable-objects/best-practices/error-handling/
- * An object that was reset, by a deploy or a failed write, starts again with the next call. An overloaded object is never
- * asked again: retries would keep it overloaded.
+ * An object that was reset, by a deploy or a failed write, starts again with the next call. An overloaded object is not asked
+ * again: retries would keep it overloaded.
  */
 function isRetryable(error: unknown): boolean {
-  const properties = Object(error) as { retryable?: unknown; durableObjectReset?: unknown; overloaded?: unknown };
-  const { retryable, durableObjectReset, overloaded } = properties;
-  return (retryable === true || durableObjectReset === true) && overloaded !== true;
+  const { retryable, durableObjectReset } = Object(error) as { retryable?: unknown; durableObjectReset?: unknown };
+  return isAccountBusy(error) || ((retryable === true || durableObjectReset === true) && !isOverloaded(error));
+}
+
+/** The object has too much to do. */
+export function isOverloaded(error: unknown): boolean {
+  return (Object(error) as { overloaded?: unknown }).overloaded === true && !isAccountBusy(error);
+}
+
+/**
+ * The account creates or looks up too many objects. The call did not reach its object, and retrying is safe:
+ * https://developers.cloudflare.com/durable-objects/observability/troubleshooting/
+ */
+function isAccountBusy(error: unknown): boolean {
+  return error instanceof Error && error.message.includes("too much load on Durable Objects");
 }

@@ -1,5 +1,6 @@
 import { logFault } from "../fault";
 import { Refusal } from "../request/refusal";
+import { LeftAloneError } from "./overload";
 
 /**
  * What becomes of a decision when an object does not answer within the deadline, after its retries (`deadline.ts`):
@@ -7,8 +8,9 @@ import { Refusal } from "../request/refusal";
  */
 export type IfUnreachable = "refuse" | "leave out";
 
-/** Logs that an object did not answer. Nobody knows then whether it did its work. */
+/** Logs that an object did not answer. Nobody knows then whether it did its work. An overload is logged once. */
 export function logUnreachable(error: unknown): undefined {
+  if (error instanceof LeftAloneError) return;
   logFault("object_unreachable", error);
 }
 

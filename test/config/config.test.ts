@@ -121,6 +121,25 @@ describe("each mistake has the variable and the path into it:", () => {
     [{ LIMITER_PLACEMENT: 5 }, "LIMITER_PLACEMENT: must be key or shards:N, N from 1 to 9999"],
     [{ LIMITER_PLACEMENT: "shard:1" }, "LIMITER_PLACEMENT: must be key or shards:N, N from 1 to 9999"],
     [
+      { LIMITER_PLACEMENT: "ip=shards:8,user=shards:4" },
+      "LIMITER_PLACEMENT: must end with key or shards:N, for all other attributes",
+    ],
+    [
+      { LIMITER_PLACEMENT: "ip=shards:0,key" },
+      'LIMITER_PLACEMENT: "ip=shards:0" must have key or shards:N after =, N from 1 to 9999',
+    ],
+    [{ LIMITER_PLACEMENT: "ip=key,Key" }, 'LIMITER_PLACEMENT: "Key" must be key or shards:N, N from 1 to 9999'],
+    [
+      { LIMITER_PLACEMENT: "User=key,key" },
+      'LIMITER_PLACEMENT: "User=key" must begin with an attribute: 1 to 64 of a-z, 0-9 and _',
+    ],
+    [
+      { LIMITER_PLACEMENT: "__proto__=key,key" },
+      'LIMITER_PLACEMENT: "__proto__=key" must begin with an attribute: 1 to 64 of a-z, 0-9 and _',
+    ],
+    [{ LIMITER_PLACEMENT: "ip=key,ip=shards:2,key" }, "LIMITER_PLACEMENT: must not place ip twice"],
+    [{ LIMITER_PLACEMENT: "key,shards:2" }, 'LIMITER_PLACEMENT: "key" must have an attribute and = before it'],
+    [
       { LIMITER_LOCATION_HINT: "mars" },
       "LIMITER_LOCATION_HINT: must be one of wnam, enam, sam, weur, eeur, apac, oc, afr, me",
     ],
@@ -130,6 +149,11 @@ describe("each mistake has the variable and the path into it:", () => {
       "LIMITER_TOKENS: every token must be visible ASCII characters without spaces",
     ],
     [{ RATE_LIMIT_CHAT_MODE: "dry" }, "RATE_LIMIT_CHAT_MODE: must be live or shadow"],
+    [{ RATE_LIMIT_CHAT_ON_ERROR: "admit" }, "RATE_LIMIT_CHAT_ON_ERROR: must be deny or allow"],
+    [
+      { RATE_LIMIT_POLICIES: { upload: { on_error: true, layers: [layer] } } },
+      "RATE_LIMIT_POLICIES/upload/on_error: must be deny or allow",
+    ],
     [
       { RATE_LIMIT_POLICIES: { upload: { mode: "off", layers: [layer] } } },
       "RATE_LIMIT_POLICIES/upload/mode: must be live or shadow",
@@ -223,6 +247,32 @@ test("all mistakes of all variables are reported at once", () => {
     "RATE_LIMIT_POLICIES/Bad/layers/0/name",
     "RATE_LIMIT_POLICIES/chat",
     "RATE_LIMIT_POLICIES/chat/layers",
+  ]);
+});
+
+test("a placement may name attributes before that of all others, with spaces", () => {
+  expect(readConfig({ LIMITER_PLACEMENT: " ip = shards:8, user=key ,shards:4" }).placement).toEqual({
+    kind: "shards",
+    count: 4,
+    attributes: new Map([
+      ["ip", { kind: "shards", count: 8 }],
+      ["user", { kind: "key" }],
+    ]),
+  });
+  expect(readConfig({ LIMITER_PLACEMENT: "shards:4" }).placement).toEqual({ kind: "shards", count: 4 });
+});
+
+test("all mistakes of a placement are reported at once", () => {
+  expect(mistakesOf({ LIMITER_PLACEMENT: "shards:2,,=key,ip=,ip=key=1,IP=few" })).toEqual([
+    "LIMITER_PLACEMENT: must end with key or shards:N, for all other attributes",
+    'LIMITER_PLACEMENT: "shards:2" must have an attribute and = before it',
+    'LIMITER_PLACEMENT: "" must have an attribute and = before it',
+    'LIMITER_PLACEMENT: "=key" must begin with an attribute: 1 to 64 of a-z, 0-9 and _',
+    'LIMITER_PLACEMENT: "ip=" must have key or shards:N after =, N from 1 to 9999',
+    "LIMITER_PLACEMENT: must not place ip twice",
+    'LIMITER_PLACEMENT: "ip=key=1" must have key or shards:N after =, N from 1 to 9999',
+    'LIMITER_PLACEMENT: "IP=few" must begin with an attribute: 1 to 64 of a-z, 0-9 and _',
+    'LIMITER_PLACEMENT: "IP=few" must have key or shards:N after =, N from 1 to 9999',
   ]);
 });
 

@@ -37,13 +37,13 @@ test("on one machine there is no jurisdiction, wherever it is set", () => {
   expect(localVariables(set, path, set)).toEqual({ LIMITER_PLACEMENT: "shards:1" });
 });
 
-test("on one machine all keys share one object by default", () => {
-  const path = devVars();
-  expect(localVariables({}, path, {}).LIMITER_PLACEMENT).toBe("shards:1");
-  expect(localVariables({ LIMITER_PLACEMENT: "shards:8" }, path, {}).LIMITER_PLACEMENT).toBe("shards:8");
-  expect(localVariables({ LIMITER_PLACEMENT: "shards:8" }, path, { LIMITER_PLACEMENT: "key" }).LIMITER_PLACEMENT).toBe(
-    "key",
-  );
+test("on one machine all keys share one object, unless .dev.vars or the environment places them", () => {
+  const placed = (text: string | undefined, environment: NodeJS.ProcessEnv = {}) =>
+    localVariables({ LIMITER_PLACEMENT: "shards:8" }, devVars(text), environment).LIMITER_PLACEMENT;
+  expect(localVariables({}, devVars(), {}).LIMITER_PLACEMENT).toBe("shards:1");
+  expect(placed(undefined)).toBe("shards:1");
+  expect(placed("LIMITER_PLACEMENT=shards:2")).toBe("shards:2");
+  expect(placed("LIMITER_PLACEMENT=shards:2", { LIMITER_PLACEMENT: "key" })).toBe("key");
 });
 
 test("missing tokens are generated and appended to .dev.vars, which only its owner can read", () => {

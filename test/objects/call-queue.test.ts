@@ -1,10 +1,11 @@
 import { expect, test, vi } from "vitest";
 import type { Call, CallResult } from "../../src/object/protocol";
 import { CallQueues } from "../../src/objects/call-queue";
-import { heard, NotSentError } from "../../src/objects/calls";
-import { DeadlineError } from "../../src/objects/deadline";
+import { heard } from "../../src/objects/calls";
+import { DeadlineError, NotSentError } from "../../src/objects/deadline";
 import { FanOut } from "../../src/objects/fan-out";
 import { Asker, type ConsumeVerdict } from "../../src/objects/objects";
+import { LeftAloneError } from "../../src/objects/overload";
 import { Chance } from "../../tools/chance";
 import { Scheduler } from "../../tools/scheduler";
 import { Ledgers } from "../simulation/ledgers";
@@ -12,6 +13,7 @@ import { Ledgers } from "../simulation/ledgers";
 const REASONS = new Map<unknown, string>([
   [DeadlineError, "given up"],
   [NotSentError, "not sent"],
+  [LeftAloneError, "left alone"],
 ]);
 const NEVER = new Promise<never>(() => {});
 const lost = (properties: object) => Object.assign(new Error("connection lost"), { retryable: true, ...properties });
@@ -104,18 +106,34 @@ test("a lost message is sent again unchanged, to a new stub each time, before ca
   expect(new Set(stubs).size).toBe(4);
 });
 
-test("a message to an overloaded object is not retried, and the calls that wait go next", async () => {
-  const { ask, after, run, sent, results } = queuesOver((_, nth) =>
-    nth === 1 ? Promise.reject(lost({ overloaded: true })) : undefined,
+test("an overloaded object is left alone: what waits for it or asks it is refused unsent, except rollbacks", async () => {
+  const error = vi.spyOn(console, "error").mockImplementation(() => {});
+  const { ask, after, run, sent, results } = queuesOver((object, nth) =>
+    object === "a" && nth <= 3 ? Promise.reject(lost({ overloaded: true })) : undefined,
   );
   ask(0, "a");
   after(5, () => ask(1, "b"));
+  after(6, () => ask(2, "back", 1_000, "a", "rollBack"));
+  after(30, () => ask(3, "c"));
+  after(31, () => ask(4, "other", 1_000, "other"));
+  after(2_000, () => ask(5, "d"));
   await run();
-  expect(sent.map(({ names }) => names)).toEqual([["a"], ["b"]]);
+  expect(sent.map(({ names, atMs }) => [names.join(), atMs])).toEqual([
+    ["a", 0],
+    ["back", 10],
+    ["other", 31],
+    ["d", 2_000],
+  ]);
   expect(results).toEqual([
     ["a", "connection lost", 10],
-    ["b", "b", 20],
+    ["b", "left alone", 10],
+    ["back", "connection lost", 20],
+    ["c", "left alone", 30],
+    ["other", "other", 41],
+    ["d", "d", 2_010],
   ]);
+  expect(error).toHaveBeenCalledTimes(1);
+  error.mockRestore();
 });
 
 test("a call that fails in its object fails alone", async () => {

@@ -244,4 +244,39 @@ describe("placement", () => {
       "shard:980",
     ]);
   });
+
+  const byAttribute = (text: string) => {
+    const { placement } = readConfig({ LIMITER_PLACEMENT: text });
+    return (key: string) => objectOf(key, placement);
+  };
+
+  test("an attribute may have shards of its own, and all others, inline keys too, have theirs", () => {
+    const placed = byAttribute("ip=shards:1000,user=shards:1,org=key,shards:1000");
+    expect(["ip:203.0.113.7", "ip:2001:db8::/64", "user:u_1", "user:ü", "org:o", "team:ip:1"].map(placed)).toEqual([
+      "ip-shard:913",
+      expect.stringMatching(/^ip-shard:\d+$/),
+      "user-shard:0",
+      "user-shard:0",
+      "org:o",
+      expect.stringMatching(/^shard:\d+$/),
+    ]);
+    for (const key of ["inline/ip:203.0.113.7", "inline/login", "inline/ip=1:2"])
+      expect(placed(key)).toBe(objectOf(key, { kind: "shards", count: 1_000 }));
+    expect(byAttribute("ip=shards:8,key")("inline/ip:203.0.113.7")).toBe("inline/ip:203.0.113.7");
+  });
+
+  test("a change of one attribute's placement moves no key of another", () => {
+    const keys = Array.from({ length: 100 }, (_, i) => [`user:${i}`, `org:${i}`, `inline/ip:${i}`]).flat();
+    const before = keys.map(byAttribute("ip=shards:8,user=shards:4,shards:4"));
+    expect(keys.map(byAttribute("ip=shards:9,user=shards:4,shards:4"))).toEqual(before);
+    expect(keys.map(byAttribute("ip=key,user=shards:4,shards:4"))).toEqual(before);
+  });
+
+  test("two attributes share no shard", () => {
+    const placed = byAttribute("ip=shards:4,user=shards:4,shards:4");
+    const objectsOf = (attribute: string) => new Set(Array.from({ length: 99 }, (_, i) => placed(`${attribute}:${i}`)));
+    const objects = ["ip", "user", "org"].map(objectsOf);
+    expect(objects.map(({ size }) => size)).toEqual([4, 4, 4]);
+    expect(new Set(objects.flatMap((names) => [...names])).size).toBe(12);
+  });
 });

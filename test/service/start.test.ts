@@ -125,6 +125,14 @@ describe("npm run check-config", () => {
     expect(stderr).toBe("Unknown variable RATE_LIMIT_CHAT_PER_MINUTE. Did you mean RATE_LIMIT_CHAT_PER_MIN?\n");
   });
 
+  test("prints where the keys of each attribute are placed, and warns about an attribute that no layer counts by", async () => {
+    const { stdout, stderr } = await checkConfig({ LIMITER_PLACEMENT: "ip=shards:8,usr=key,shards:2" });
+    expect(stdout).toContain(
+      "\nKeys of ip share 8 objects.\nKeys of usr have an object each.\nAll other keys share 2 objects.\n",
+    );
+    expect(stderr).toBe("LIMITER_PLACEMENT names usr, which no layer counts by.\n");
+  });
+
   test("refuses a wrong configuration, and lists its mistakes", async () => {
     await expect(checkConfig({ RATE_LIMIT_CHAT_PER_MIN: "0", RATE_LIMIT_INLINE: "yes" })).rejects.toMatchObject({
       code: 1,

@@ -13,8 +13,9 @@ const LONGEST_SINGLE_FLIGHT_WAIT_MS = 50;
 
 /**
  * Answers without a source. An answer comes from the objects, which decided this very call; or it is a denial that the
- * isolate got from the objects shortly before and cached, counted down, whether or not its caller still heard of it. The network takes at least a millisecond, so an
- * answer within the same millisecond did not come from the objects.
+ * isolate got from the objects shortly before and cached, counted down, whether or not its caller still heard of it. The
+ * network takes at least a millisecond, so an answer within the same millisecond did not come from the objects. Without live
+ * layers everything is admitted, at once if the objects of the layers in shadow are overloaded and left alone.
  */
 export function answersWithoutSource(
   answered: readonly AnsweredCall[],
@@ -26,6 +27,7 @@ export function answersWithoutSource(
 ): string[] {
   const decided = [...answered, ...unheard];
   const hasSource = (call: AnsweredCall) =>
+    (call.request.counters.length === 0 && call.decision.allowed && call.decision.limits.length === 0) ||
     (call.answeredAtMs > call.sentAtMs && isFromObjects(call, executions)) ||
     decided.some(
       (earlier) =>

@@ -3,7 +3,11 @@ import type { OverrideRow, PageChange, PageRow, PageStore } from "../../src/obje
 export const DISK_FULL = "the disk is full";
 
 /** The store as an object uses it. */
-export type WokenStore = PageStore & { readonly isEmpty: boolean; deleteAll(): Promise<void> };
+export type WokenStore = PageStore & {
+  readonly isEmpty: boolean;
+  readonly hasTables: boolean;
+  deleteAll(): Promise<void>;
+};
 
 /** The durable storage of one object. */
 export interface ObjectDisk {
@@ -32,6 +36,10 @@ export class Disk implements WokenStore, ObjectDisk {
 
   get isEmpty(): boolean {
     return this.rows.size === 0 && this.overrideRows.size === 0;
+  }
+
+  get hasTables(): boolean {
+    return !this.isEmpty;
   }
 
   open(): WokenStore {

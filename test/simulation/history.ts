@@ -4,11 +4,13 @@ import { Chance } from "../../tools/chance";
 import { Scheduler } from "../../tools/scheduler";
 import { Admins, USUAL_DUTIES } from "./admins";
 import { type Margins, mistakesInAdmissions } from "./admissions";
+import { objectsWithoutAlarm } from "./alarms";
 import { Callers, numberIn } from "./callers";
 import { delayedCalls } from "./delays";
 import { Hubs } from "./hubs";
 import { Judge } from "./judge";
 import { LONGEST_DELAY_MS, Network, NO_FAULTS } from "./network";
+import { dividedKeys } from "./placements";
 import {
   DEADLINE_MS,
   drawConfig,
@@ -76,6 +78,7 @@ async function runAndJudge(
   const mistakes = [
     ...network.failures,
     ...network.differences,
+    ...dividedKeys(network),
     ...mistakesInAdmissions(callers.calls, admins.calls, marginsOf(network)),
     ...delayedCalls(callers.answered, network, config),
   ];
@@ -90,7 +93,12 @@ async function runAndJudge(
     admins.forgets,
     config.denyCacheMs,
   );
-  return [...mistakes, ...judge.judge(isUndisturbed), ...(await leftAfterLongestWindow(network, config, scheduler))];
+  return [
+    ...mistakes,
+    ...judge.judge(isUndisturbed),
+    ...(await leftAfterLongestWindow(network, config, scheduler)),
+    ...(await objectsWithoutAlarm(network, scheduler)),
+  ];
 }
 
 function marginsOf({ objects, machine, faults }: Network): Margins {

@@ -1,6 +1,7 @@
 import type { KeyOverride } from "../../src/core/override";
 import { GroupCommit } from "../../src/object/group-commit";
 import type { Call, CallResult, Method, OverrideToSet } from "../../src/object/protocol";
+import { SWEEP_REST_MS } from "../../src/object/sweep-alarm";
 import type { ObjectNamespace, ObjectStub } from "../../src/objects/binding";
 import type { Chance } from "../../tools/chance";
 import type { Scheduler } from "../../tools/scheduler";
@@ -91,7 +92,8 @@ export class Network implements ObjectNamespace {
     const { skewMs } = this.machine;
     const offsetMs = skewMs > 0 ? this.chance.below(skewMs) - Math.floor(skewMs / 2) : 0;
     const newGroup = (object: SimulatedObject) => this.#newGroup(object);
-    const object = new SimulatedObject(name, isDiskFull, this.machine, offsetMs, newGroup);
+    const soon = (work: () => void) => void this.scheduler.after(this.chance.below(3), work);
+    const object = new SimulatedObject(name, isDiskFull, this.machine, offsetMs, newGroup, soon);
     this.objects.set(name, object);
     return object;
   }
@@ -144,7 +146,7 @@ export class Network implements ObjectNamespace {
     // The output gate: answers leave when the writes are durable. A crash before that loses both.
     scheduler.after(chance.below(3), () => {
       const hasCrashed = object.incarnation !== incarnation;
-      if (!hasCrashed) object.disk.commit();
+      if (!hasCrashed) object.commit();
       if (!hasCrashed) for (const record of object.uncommitted.splice(0)) record.isCommitted = true;
       if (hasCrashed || chance.is(faults.lost)) return this.#fail(object, reject, { retryable: true });
       scheduler.after(this.#delayMs(object), () => answer(result));
@@ -183,6 +185,8 @@ export class Network implements ObjectNamespace {
     if (difference) this.differences.push(difference);
     for (const result of results) if ("verdict" in result) object.usedMs = Math.max(object.usedMs, result.verdict.atMs);
     for (const [i, call] of calls.entries()) this.#record(object, wallMs, call, results[i] as CallResult);
+    object.alarm.setFor(calls, results, wallMs);
+    object.healAlarm(wallMs);
     return results;
   }
 
@@ -197,7 +201,8 @@ export class Network implements ObjectNamespace {
       return this.#failure(object, error);
     }
     object.usedMs = Math.max(object.usedMs, wallMs);
-    if (!requested) object.deleteIfEmpty();
+    if (requested) object.alarm.setSoon(wallMs + SWEEP_REST_MS, wallMs);
+    else if (!object.deleteIfEmpty()) object.healAlarm(wallMs);
     const executionsBefore = this.executions.length;
     const change = { object: object.name, key, wallMs, requested, stored, executionsBefore, isCommitted: false };
     this.overrideChanges.push(change);
@@ -212,7 +217,7 @@ export class Network implements ObjectNamespace {
     } catch (error) {
       return this.#failure(object, error);
     }
-    object.deleteIfEmpty();
+    if (!object.deleteIfEmpty()) object.healAlarm(this.#wallMs(object));
     const forgotten = { object: object.name, key, executionsBefore: this.executions.length, isCommitted: false };
     this.forgottenKeys.push(forgotten);
     object.uncommitted.push(forgotten);
@@ -243,12 +248,14 @@ export class Network implements ObjectNamespace {
     const wallMs = this.#wallMs(object);
     object.sweptMs = object.latestMs - CLOCK_MARGIN_MS;
     object.usedMs = Math.max(object.usedMs, wallMs);
+    object.alarm.beginSweep();
+    object.alarmAtMs = null;
     try {
       for (const _ of object.ledger.sweep(wallMs));
     } catch (error) {
       this.#failure(object, error);
     } finally {
-      object.deleteIfEmpty();
+      if (!object.deleteIfEmpty()) void object.alarm.endSweep(wallMs + SWEEP_REST_MS, wallMs);
     }
   }
 

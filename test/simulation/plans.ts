@@ -57,6 +57,9 @@ const TIGHT: readonly Layers[] = [
 /** A single layer, so that all events are in one account, and a limit that never denies. */
 const GENEROUS = [{ ...WINDOWS[0], limits: ["100000 per second"] }];
 
+/** Where keys live, unless a plan says otherwise. */
+const PLACEMENTS = ["key", "key", "shards:2", "shards:1", "ip=shards:2,user=shards:1,key", "ip=key,shards:2"];
+
 export const DEADLINE_MS = 300;
 /** The longest window of all policies, overrides and inline limits. */
 export const LONGEST_WINDOW_MS = 60_000;
@@ -148,7 +151,7 @@ function returningIds(chance: Chance): Plan {
     },
     // An overloaded object is not asked again, so a charge that should be rolled back there stays.
     faults: { overloaded: chance.of([0, 0, 0.1]) },
-    placements: ["key", "key", "key", "shards:2"],
+    placements: ["key", "key", "key", "shards:2", "user=shards:2,key"],
     hasSteadyClocks: chance.is(0.8),
   };
 }
@@ -229,7 +232,7 @@ function journalled(chance: Chance): Plan {
       pageChars: chance.of([1, 1, 1, 150, 2_000]),
     },
     faults: { diskFull: chance.of([0, 0.1, 0.2, 0.3]) },
-    placements: ["shards:2", "shards:1", "shards:1"],
+    placements: ["shards:2", "shards:1", "shards:1", "ip=shards:1,shards:1"],
     mostCallers: 2,
   };
 }
@@ -296,7 +299,7 @@ export function drawConfig({ layers, placements }: Plan, chance: Chance): Config
     RATE_LIMIT_POLICIES: { small: { layers } },
     RATE_LIMIT_DEADLINE_MS: String(DEADLINE_MS),
     RATE_LIMIT_DENY_CACHE_MS: chance.of(["0", "1000", "5000"]),
-    LIMITER_PLACEMENT: chance.of(placements ?? ["key", "key", "shards:2", "shards:1"]),
+    LIMITER_PLACEMENT: chance.of(placements ?? PLACEMENTS),
   };
   const name = JSON.stringify(variables);
   const config = configs.get(name) ?? readConfig(variables);

@@ -1,5 +1,6 @@
 import type { GroupCommit } from "../../src/object/group-commit";
 import type { Ledger } from "../../src/object/ledger";
+import { SweepAlarm } from "../../src/object/sweep-alarm";
 import type { ObjectDisk, WokenStore } from "./disk";
 import { type Machine, newDisk, newLedger } from "./system";
 
@@ -9,6 +10,11 @@ export class SimulatedObject {
   store: WokenStore;
   ledger: Ledger;
   group: GroupCommit;
+  alarm: SweepAlarm;
+  /** When the alarm that is stored rings. */
+  alarmAtMs: number | null = null;
+  /** Called when what was written is durable. */
+  #synced: (() => void)[] = [];
   /** The least and the most that the clock has ever been ahead of the true time. */
   readonly offsetsMs: [least: number, most: number];
   /** The latest time that the clock has ever shown. */
@@ -32,12 +38,15 @@ export class SimulatedObject {
     private readonly machine: Machine,
     public clockOffsetMs: number,
     private readonly newGroup: (object: SimulatedObject) => GroupCommit,
+    /** Runs work a little later: the alarm is stored by a transaction of its own. */
+    private readonly soon: (work: () => void) => void,
   ) {
     this.offsetsMs = [clockOffsetMs, clockOffsetMs];
     this.disk = newDisk(machine, isDiskFull);
     this.store = this.disk.open();
     this.ledger = newLedger(this.store, machine);
     this.group = newGroup(this);
+    this.alarm = this.#newAlarm();
   }
 
   /** How far the clock has ever been from the true time. */
@@ -59,13 +68,43 @@ export class SimulatedObject {
     this.store = this.disk.open();
     this.ledger = newLedger(this.store, this.machine);
     this.group = this.newGroup(this);
+    this.#synced = [];
+    this.alarm = this.#newAlarm();
     this.usedMs = 0;
     this.endedAttempts.clear();
     this.uncommitted = [];
   }
 
-  /** An object without rows gives its storage up, as the Durable Object does. */
-  deleteIfEmpty(): void {
-    if (this.store.isEmpty) void this.store.deleteAll();
+  commit(): void {
+    this.disk.commit();
+    for (const synced of this.#synced.splice(0)) synced();
+  }
+
+  /** An object without rows gives its storage and its alarm up, as the Durable Object does. Returns whether it did. */
+  deleteIfEmpty(): boolean {
+    if (!this.store.isEmpty) return false;
+    void this.store.deleteAll();
+    this.alarm.clear();
+    this.alarmAtMs = null;
+    return true;
+  }
+
+  healAlarm(wallMs: number): void {
+    this.alarm.heal(wallMs, () => this.store.hasTables);
+  }
+
+  /** The alarm of this incarnation. What it has not stored when the object crashes is lost. */
+  #newAlarm(): SweepAlarm {
+    const { incarnation } = this;
+    const alarm = new SweepAlarm({
+      getAlarm: async () => this.alarmAtMs,
+      setAlarm: async (atMs) =>
+        this.soon(() => {
+          if (this.incarnation === incarnation) this.alarmAtMs = atMs;
+        }),
+      sync: () => new Promise((resolve) => this.#synced.push(resolve)),
+    });
+    void alarm.load();
+    return alarm;
   }
 }

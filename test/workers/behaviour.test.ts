@@ -10,7 +10,7 @@ import { shadowSuite } from "../behaviour/shadow";
 import { behaviourSuite } from "../behaviour/suite";
 import { withClock, workerTarget } from "./target";
 
-for (const placement of ["key", "shards:1", "shards:3"]) {
+for (const placement of ["key", "shards:1", "shards:3", "ip=shards:2,user=key,shards:1"]) {
   const target = withClock(workerTarget({ LIMITER_PLACEMENT: placement, ...PATIENT }));
   behaviourSuite(placement, target);
   idempotencySuite(placement, target);

@@ -9,6 +9,8 @@ beforeEach(() => {
 });
 afterEach(() => errors.mockRestore());
 
+const byUser = { name: "caller", by: ["user"], limits: ["5/minute"] };
+
 describe("object calls", () => {
   test("with an object a key, an anonymous caller costs one call and a signed-in caller two, for consumes and checks", async () => {
     const { caller, calls } = watched("key");
@@ -315,6 +317,38 @@ describe("an unreachable object", () => {
     expect(methods(calls)).toEqual(["consume"]);
   });
 
+  test("is left alone while it is overloaded: requests that need it are answered without a call, others are not touched", async () => {
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() });
+    let isOverloaded = true;
+    const variables = { RATE_LIMIT_POLICIES: { upload: { on_error: "allow", layers: [byUser] } } };
+    const { caller, calls } = watched(
+      "user=shards:1,key",
+      ({ object }) => (isOverloaded && object === "user-shard:0" ? "overloaded" : "none"),
+      variables,
+    );
+    const subject = newSubject();
+    const consume = (policy: string) => caller.post("/v1/consume", { policy, subject });
+    expect((await consume("upload")).status).toBe(200);
+    calls.length = 0;
+    isOverloaded = false;
+    // An admission that is not recorded, at once; over HTTP, in a batch and by a check alike.
+    expect(await json(await consume("upload"))).toMatchObject({ allowed: true, degraded: true });
+    const batched = await caller.post("/v1/batch", { requests: [{ op: "consume", policy: "upload", subject }] });
+    expect(await json(batched)).toMatchObject({ results: [{ status: 200, body: { degraded: true } }] });
+    expect(await json(await caller.post("/v1/check", { policy: "upload", subject }))).toMatchObject({ degraded: true });
+    expect(calls).toEqual([]);
+    // The policy chat is denied, and what its other object had charged is rolled back.
+    expect((await consume("chat")).status).toBe(503);
+    expect(calls.every(({ object }) => object === `ip:${subject.ip}`)).toBe(true);
+    expect((await caller.key(`ip:${subject.ip}`)).counters).toEqual([]);
+    expect((await caller.consume("chat", { ip: subject.ip })).allowed).toBe(true);
+    // An admin's calls go through.
+    expect((await caller.key(`user:${subject.user}`)).counters).toEqual([]);
+    vi.setSystemTime(Date.now() + 400);
+    expect(await json(await consume("upload"))).toMatchObject({ allowed: true, degraded: false });
+    vi.useRealTimers();
+  });
+
   test("is given up at the deadline, whether its errors are retryable or it never answers", async () => {
     for (const fault of ["retryable", "hangs"] as const) {
       const { caller, calls } = watched("shards:1", () => fault, { RATE_LIMIT_DEADLINE_MS: "100" });
@@ -379,6 +413,19 @@ describe("an unreachable object", () => {
       expect([response.status, response.headers.get("Retry-After")]).toEqual([429, "60"]);
       expect((await json<DecisionBody>(response)).limits.map(({ layer }) => layer)).toEqual(["caller", "caller"]);
     }
+  });
+
+  test("is answered as the policy's own on_error says, if it has one", async () => {
+    const statusOf = async (variables: Record<string, unknown>, policy = "chat") => {
+      const { caller } = watched("key", () => "lost", variables);
+      return (await caller.post("/v1/consume", { policy, subject: newSubject() })).status;
+    };
+    const upload = (on_error?: string) => ({ RATE_LIMIT_POLICIES: { upload: { on_error, layers: [byUser] } } });
+    expect(await statusOf({ ...upload("allow") }, "upload")).toBe(200);
+    expect(await statusOf({ ...upload("deny"), RATE_LIMIT_ON_ERROR: "allow" }, "upload")).toBe(503);
+    expect(await statusOf({ ...upload(), RATE_LIMIT_ON_ERROR: "allow" }, "upload")).toBe(200);
+    expect(await statusOf({ RATE_LIMIT_CHAT_ON_ERROR: "allow" })).toBe(200);
+    expect(await statusOf({ RATE_LIMIT_CHAT_ON_ERROR: "deny", RATE_LIMIT_ON_ERROR: "allow" })).toBe(503);
   });
 
   test("is an admission that is not recorded, if RATE_LIMIT_ON_ERROR is allow", async () => {

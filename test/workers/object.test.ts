@@ -149,6 +149,81 @@ describe("storage", () => {
 describe("the alarm", () => {
   const alarmOf = (stub: DurableObjectStub<LimiterObject>) => inside(stub, (storage) => storage.getAlarm());
 
+  /** The object, woken again, as if it had died before its alarm was set. */
+  const diedWithoutAlarm = async (stub: DurableObjectStub<LimiterObject>) => {
+    expect(await alarmOf(stub)).not.toBeNull();
+    await inside(stub, (storage) => storage.deleteAlarm());
+    await abortAllDurableObjects();
+    return objects.get(stub.id);
+  };
+
+  test("is set once the first answer has left, so that no caller waits for the runtime's alarm manager", async () => {
+    for (let i = 0; i < 20; i++) {
+      const stub = newObject();
+      const order: string[] = [];
+      const isSet = new Promise<void>((resolve) => {
+        const setAlarm = async () => {
+          order.push("alarm");
+          resolve();
+        };
+        void inside(stub, (storage) => void vi.spyOn(storage, "setAlarm").mockImplementation(setAlarm));
+      });
+      await ask(stub, "consume", charge([caller("user:u")]));
+      order.push("answer");
+      await isSet;
+      expect(order).toEqual(["answer", "alarm"]);
+    }
+  });
+
+  test("is set by whatever wakes an object that died before it was set", async () => {
+    const wakes: ((stub: DurableObjectStub<LimiterObject>) => Promise<unknown>)[] = [
+      (stub) => ask(stub, "check", charge([ip("ip:1")])),
+      (stub) => ask(stub, "consume", charge([ip("ip:1", 1)])),
+      (stub) => ask(stub, "settle", { ...charge([ip("ip:1")]), id: "unknown" }),
+      (stub) => Promise.resolve(stub.inspect("ip:1", [{ policy: "chat", ...ip("ip:1") }], 0)),
+      (stub) => stub.forget("ip:other"),
+      (stub) => stub.liftOverride("ip:other"),
+    ];
+    for (const wake of wakes) {
+      const stub = newObject();
+      await ask(stub, "consume", charge([ip("ip:1", 1)]));
+      const again = await diedWithoutAlarm(stub);
+      expect(await alarmOf(again)).toBeNull();
+      await wake(again);
+      expect(await alarmOf(again)).toBe(START_MS + HOUR_MS);
+    }
+  });
+
+  test("is set by the next call if only a rollback's empty tables are left, and never for an object without any", async () => {
+    const stub = newObject();
+    const rolledBack = charge([ip("ip:1")]);
+    await ask(stub, "consume", rolledBack);
+    await ask(stub, "rollBack", rolledBack);
+    const again = await diedWithoutAlarm(stub);
+    await ask(again, "check", charge([ip("ip:1")]));
+    expect([await countPages(again), await alarmOf(again)]).toEqual([0, START_MS + HOUR_MS]);
+    vi.setSystemTime(START_MS + HOUR_MS);
+    await runDurableObjectAlarm(again);
+    await ask(again, "check", charge([ip("ip:1")]));
+    expect([await countPages(again), await alarmOf(again)]).toEqual([undefined, null]);
+  });
+
+  test("is set by the sweep alone, however many checks come between its steps", async () => {
+    const { id } = newObject();
+    await inside(objects.get(id), (storage) => {
+      const ledger = new TestLedger(new Store(storage));
+      for (let key = 0; key < 1_000; key++)
+        ledger.consume({ ...charge([caller(`user:${key}`)]), windowMs: 240 * HOUR_MS }, START_MS);
+    });
+    await abortAllDurableObjects();
+    await runInDurableObject(objects.get(id), async (object) => {
+      const swept = object.alarm();
+      object.inspect("user:1", [{ policy: "chat", ...caller("user:1") }], 0);
+      await swept;
+    });
+    expect(await alarmOf(objects.get(id))).toBe(START_MS + 240 * HOUR_MS + 2 * CLOCK_MARGIN_MS);
+  });
+
   test("is set once, for the expiry of the first event, and not again by later events", async () => {
     const stub = newObject();
     await ask(stub, "consume", charge([caller("user:u")]));

@@ -19,8 +19,18 @@ export class Sql {
   }
 
   hasTable(name: string): boolean {
-    this.#tables ??= new Set(this.run("SELECT name FROM sqlite_master WHERE type = 'table'").map(String));
-    return this.#tables.has(name);
+    return this.#read().has(name);
+  }
+
+  get hasTables(): boolean {
+    return this.#read().size > 0;
+  }
+
+  #read(): ReadonlySet<string> {
+    const tables = () => this.run("SELECT name FROM sqlite_master WHERE type = 'table'").map(String);
+    // The runtime keeps alarms in a table of its own.
+    this.#tables ??= new Set(tables().filter((name) => !name.startsWith("_cf_")));
+    return this.#tables;
   }
 
   createTable(name: string, columns: string): void {

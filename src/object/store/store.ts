@@ -36,6 +36,11 @@ export class Store implements PageStore {
     return this.#sql.rowsWritten;
   }
 
+  /** Whether the object occupies storage, even if all of its rows are deleted. */
+  get hasTables(): boolean {
+    return this.#sql.hasTables;
+  }
+
   get isEmpty(): boolean {
     return !this.#journal.hasPages && this.#table.isEmpty && this.overrides.isEmpty;
   }
