@@ -217,7 +217,7 @@ test("shows an hour of traffic, for the docs", async () => {
     await flushCounts();
     await advanceLimiter(minute < 59 ? 60 : 3);
   }
-  const console = await openSignedIn();
+  const console = await openSignedIn({ viewport: { width: 1040, height: 880 } });
   await console.page.getByRole("link", { name: "user:u_1" }).waitFor();
   await console.screenshot("console-overview");
 });
