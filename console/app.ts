@@ -1,4 +1,5 @@
 import { html, nothing, render, type TemplateResult } from "lit-html";
+import { attributesOf } from "./attributes";
 import { AuditPage } from "./audit-page";
 import { ServiceClock } from "./clock";
 import { closeDialogs } from "./dialog";
@@ -114,7 +115,8 @@ export class App {
   async #load(): Promise<void> {
     const page = this.#page;
     try {
-      if (this.#service && this.#attributes.length === 0) this.#attributes = await attributesOf(this.#service);
+      if (this.#service && this.#attributes.length === 0)
+        this.#attributes = attributesOf((await this.#service.policies()).policies);
       await page?.load();
       this.#trouble = "";
     } catch (error) {
@@ -149,7 +151,7 @@ export class App {
           </nav>
           <form role="search" class="search" @submit=${(event: SubmitEvent) => this.#search(event)}>
             <label class="hidden" for="search">Key, user or address</label>
-            <input id="search" name="key" type="search" placeholder="user:u_1 or an address" autocomplete="off"
+            <input id="search" name="key" type="search" placeholder="User, address or key" autocomplete="off"
               autocapitalize="none" spellcheck="false" required dir="auto" />
             <button>Show key</button>
           </form>
@@ -180,11 +182,6 @@ export class App {
 function skip(event: Event): void {
   event.preventDefault();
   document.querySelector("main")?.focus();
-}
-
-async function attributesOf(service: Service): Promise<string[]> {
-  const { policies } = await service.policies();
-  return [...new Set(policies.flatMap(({ layers }) => layers.flatMap(({ by }) => by)))];
 }
 
 function refusalOf({ status, message }: Failure): string {

@@ -9,14 +9,21 @@ export interface CountedEvent {
   readonly cost: number;
   /** The cost at admission, if the event was settled at another cost. */
   readonly admittedCost?: number | undefined;
+  /** The event takes no place in a concurrent limit any more. */
+  readonly released?: boolean | undefined;
 }
 
 /** How long a cost has to wait if nobody else consumes. */
 export type Wait =
-  | { readonly kind: "in"; readonly ms: number }
+  | {
+      readonly kind: "in";
+      readonly ms: number;
+      /** A release of a concurrent decision ends the wait earlier. */
+      readonly orSooner?: true | undefined;
+    }
   /** The cost is above a limit. */
   | { readonly kind: "never" }
-  /** It depends on older events than the service lists, or on a release. */
+  /** It depends on older events than the service lists. */
   | { readonly kind: "unknown" };
 
 const NOW: Wait = { kind: "in", ms: 0 };
@@ -25,7 +32,7 @@ export function limitOf({ limit, window_seconds, concurrent }: LayerState["limit
   return { ...(concurrent && { kind: "concurrent" }), max: limit, windowMs: window_seconds * 1_000 };
 }
 
-/** Whether the limit is on costs. A concurrent limit depends on releases, which events do not show, so its wait is unknown. */
+/** Whether the limit is on costs. A concurrent limit is on events that are not released. */
 export function isCostLimit({ kind }: Limit): boolean {
   return kind === undefined;
 }
@@ -33,13 +40,25 @@ export function isCostLimit({ kind }: Limit): boolean {
 /** The events of a counter, oldest first, including those settled at 0. */
 export function admittedIn({ events }: CounterState): CountedEvent[] {
   return events
-    .map(({ id, at, cost, admitted_cost: admittedCost }) => ({ id, atMs: Date.parse(at), cost, admittedCost }))
+    .map(({ id, at, cost, admitted_cost: admittedCost, released }) => ({
+      id,
+      atMs: Date.parse(at),
+      cost,
+      admittedCost,
+      released,
+    }))
     .reverse();
 }
 
-/** The events with a cost above 0, oldest first. */
-export function eventsOf(counter: CounterState): CountedEvent[] {
-  return admittedIn(counter).filter(({ cost }) => cost > 0);
+/** The events that a limit counts, oldest first: those with a cost, or for a concurrent limit those that are not released. */
+export function eventsOf(counter: CounterState, limit: Limit): CountedEvent[] {
+  return admittedIn(counter).filter((event) => weightOf(event, limit) > 0);
+}
+
+/** How much an event takes of a limit. */
+export function weightOf({ cost, released }: CountedEvent, limit: Limit): number {
+  if (isCostLimit(limit)) return cost;
+  return released ? 0 : 1;
 }
 
 /** The events in a window that ends now. */
@@ -47,17 +66,18 @@ export function inWindow(events: readonly CountedEvent[], windowMs: number, nowM
   return events.filter(({ atMs }) => atMs > nowMs - windowMs);
 }
 
-/** The wait of a cost for one limit on costs, by the service's own code over the same events. */
+/** The wait of a cost for one limit, by the service's own code over the same events. */
 export function waitOf(counter: CounterState, limit: Limit, cost: number, nowMs: number): Wait {
-  if (cost > limit.max) return { kind: "never" };
-  const events = eventsOf(counter);
+  if (isCostLimit(limit) && cost > limit.max) return { kind: "never" };
+  // Older events that are not listed count too, and leave first.
+  if (!isWhole(counter, limit, nowMs)) return { kind: "unknown" };
+  const events = admittedIn(counter);
   const log = new EventLog();
   // The service lists only events that it keeps.
-  for (const { atMs, cost } of events) log.record({ atMs, cost, released: false, retainMs: LONGEST_WINDOW_MS });
+  for (const { atMs, cost, released = false } of events)
+    log.record({ atMs, cost, released, retainMs: LONGEST_WINDOW_MS });
   const { fitsInMs } = log.standing(limit, cost, Math.max(nowMs, events.at(-1)?.atMs ?? nowMs));
-  if (isWhole(counter, limit, nowMs)) return { kind: "in", ms: fitsInMs };
-  // Older events that are not listed count too, and leave first.
-  return { kind: "unknown" };
+  return { kind: "in", ms: fitsInMs, ...(!isCostLimit(limit) && fitsInMs > 0 && { orSooner: true }) };
 }
 
 /** Whether all events in the window are listed. */
@@ -76,6 +96,7 @@ export function longest(waits: readonly Wait[]): Wait {
   return waits.reduce((longest, wait) => {
     if (longest.kind === "never" || wait.kind === "never") return { kind: "never" };
     if (longest.kind === "unknown" || wait.kind === "unknown") return { kind: "unknown" };
+    if (wait.ms === longest.ms) return wait.orSooner ? longest : wait;
     return wait.ms > longest.ms ? wait : longest;
   }, NOW);
 }
@@ -101,10 +122,7 @@ export function waitOfCounter(
   nowMs: number,
 ): Wait {
   if (cost > smallestMax(own)) return { kind: "never" };
-  const isFull = counter.limits.some(({ concurrent, remaining }) => concurrent && remaining === 0);
-  const place: Wait = isFull ? { kind: "unknown" } : NOW;
-  const under = (limits: readonly Limit[]) =>
-    longest([place, ...limits.filter(isCostLimit).map((limit) => waitOf(counter, limit, cost, nowMs))]);
+  const under = (limits: readonly Limit[]) => longest(limits.map((limit) => waitOf(counter, limit, cost, nowMs)));
   const endsInMs = override === null ? 0 : Date.parse(override.expires_at) - nowMs;
   const inForce = counter.limits.map(limitOf);
   if (override === null || endsInMs <= 0 || !isOverridden(counter, override)) return under(inForce);

@@ -1,16 +1,21 @@
 import { html, nothing, type TemplateResult } from "lit-html";
 import type { OverrideKind } from "../src/core/override";
 import { confirmAction, confirmLift, KINDS } from "./confirmation";
-import { eventTable, limitView, waitView } from "./counter-view";
+import { eventTable, legend, limitView, waitView } from "./counter-view";
 import { admittedIn, isOverridden, largestCostOf, limitOf, type Wait, waitOfCounter } from "./counters";
+import { Cut } from "./cut";
 import { denialsView } from "./denials";
+import { emptyKeyView, invalidKeyView } from "./empty-key";
 import { instantText, plural, waitText } from "./format";
 import { openOverrideDialog } from "./override-dialog";
 import type { Page, Surroundings } from "./page";
-import { hrefOfAudit } from "./route";
+import { hrefOfAudit, hrefOfKey } from "./route";
 import { Failure } from "./service";
 import { WhatIf } from "./what-if";
 import type { CounterState, KeyState, LayerLimits, Override, PolicyState } from "./wire";
+
+/** How many events of a counter are listed at first. */
+const MOST_EVENTS = 20;
 
 /** The page of a key: its limits with their moving windows, and actions such as overrides. */
 export class KeyPage implements Page {
@@ -25,6 +30,7 @@ export class KeyPage implements Page {
   readonly #whatIfs = new Map<string, WhatIf>();
   /** The counters whose events are shown. */
   readonly #opened = new Set<string>();
+  readonly #cuts = new Map<string, Cut>();
 
   constructor(
     private readonly surroundings: Surroundings,
@@ -41,12 +47,14 @@ export class KeyPage implements Page {
       this.#mistake = "";
     } catch (error) {
       if (!(error instanceof Failure) || error.status !== 400) throw error;
-      this.#mistake = error.message;
+      // Another spelling: its page stays out of the browser's history.
+      if (error.normalKey !== undefined) location.replace(hrefOfKey(error.normalKey));
+      else this.#mistake = error.message;
     }
   }
 
   view(): TemplateResult {
-    if (this.#mistake !== "") return html`<p class="trouble">${this.#mistake}</p>`;
+    if (this.#mistake !== "") return invalidKeyView(this.#mistake, this.#policies);
     if (this.#state === undefined) return html`<p class="note">Loading…</p>`;
     const { counters, override } = this.#state;
     const nowMs = this.surroundings.now();
@@ -55,12 +63,13 @@ export class KeyPage implements Page {
       ${this.#actions(override)}
       ${
         counters.length === 0
-          ? html`<p class="note">No event of this key is in any window.</p>`
+          ? emptyKeyView(this.key, this.#policies)
           : html`
             <label class="cost">When does a cost of
               <input type="number" min="1" max="1000000" inputmode="numeric" .value=${String(this.#cost)}
                 @input=${(event: Event) => this.#setCost(event.target as HTMLInputElement)} /> fit?
             </label>
+            ${legend()}
             ${counters.map((counter) => this.#counterView(counter, override, nowMs))}
           `
       }
@@ -113,7 +122,7 @@ export class KeyPage implements Page {
         <div class="limits">${limits.map((limit) => limitView(counter, limit, this.#cost, nowMs))}</div>
         <details @toggle=${(event: Event) => this.#toggle(name, event.target as HTMLDetailsElement)}>
           <summary>${plural(counter.events_total, "event")}, and when each leaves</summary>
-          ${this.#opened.has(name) ? eventTable(counter, nowMs) : nothing}
+          ${this.#opened.has(name) ? eventTable(counter, this.#cut(name), nowMs) : nothing}
         </details>
         ${this.#whatIf(name).view(`${name}-what-if`, admittedIn(counter), nowMs)}
       </section>
@@ -131,6 +140,12 @@ export class KeyPage implements Page {
     const whatIf = this.#whatIfs.get(name) ?? new WhatIf(() => this.surroundings.render());
     this.#whatIfs.set(name, whatIf);
     return whatIf;
+  }
+
+  #cut(name: string): Cut {
+    const cut = this.#cuts.get(name) ?? new Cut(MOST_EVENTS, () => this.surroundings.render());
+    this.#cuts.set(name, cut);
+    return cut;
   }
 
   #toggle(name: string, { open }: HTMLDetailsElement): void {

@@ -1,10 +1,11 @@
 import { html, nothing, type TemplateResult } from "lit-html";
 import type { OverrideKind } from "../src/core/override";
 import { limitOf } from "./counters";
-import { openDialog } from "./dialog";
+import { type FieldMistakes, openDialog } from "./dialog";
 import { instantText, limitText, waitText } from "./format";
 import type { Surroundings } from "./page";
 import { limitTexts } from "./replay";
+import { Failure, type Mistake } from "./service";
 import type { LayerLimits, LayerState, OverrideRequest, PolicyState } from "./wire";
 
 interface Texts {
@@ -48,59 +49,102 @@ export function openOverrideDialog(
 ): void {
   const { title, action, explained, done } = WORDS[kind];
   let length = "3600";
+  let sent: OverrideRequest | undefined;
   openDialog({
     title,
     action,
     isDangerous: kind === "ban",
     failed: surroundings.failed,
-    body: () => html`
+    body: (mistakes) => html`
       <p><bdi>${key}</bdi></p>
       <p class="note">${explained}</p>
-      ${kind === "limits" ? limitFields(key, policies) : nothing}
-      <label>Reason
-        <input name="reason" required maxlength="500" autocomplete="off" dir="auto" />
-      </label>
-      <label>Ends
-        <select name="length" @input=${(event: Event) => (length = (event.target as HTMLSelectElement).value)}>
-          ${LENGTHS_S.map((seconds) => html`<option value=${seconds} ?selected=${seconds === 3_600}>in ${waitText(seconds * 1_000)}</option>`)}
-          <option value=${AT_AN_INSTANT}>at an instant…</option>
-        </select>
-      </label>
-      ${length === AT_AN_INSTANT ? instantField() : nothing}
+      ${kind === "limits" ? limitFields(key, policies, mistakes) : nothing}
+      <div class="field">
+        <label for="override-reason">Reason</label>
+        <input id="override-reason" name="reason" required maxlength="500" autocomplete="off" dir="auto"
+          aria-invalid=${mistakes.isWrong("reason")} aria-describedby="mistake-reason" />
+        ${mistakes.at("reason")}
+      </div>
+      ${lengthField(mistakes, (chosen) => (length = chosen))}
+      ${length === AT_AN_INSTANT ? instantField(mistakes) : nothing}
     `,
+    fieldOf: (mistake) => fieldOf(mistake, sent),
     submit: async (form) => {
-      const { expires_at } = await surroundings.service.override(key, requestOf(kind, form));
+      sent = requestOf(kind, form);
+      if (sent.limits?.length === 0) throw NO_LIMITS;
+      const { expires_at } = await surroundings.service.override(key, sent);
       surroundings.announce(`${done} until ${instantText(Date.parse(expires_at), surroundings.now())}.`);
       await surroundings.reload();
     },
   });
 }
 
-function instantField(): TemplateResult {
-  return html`<label>Instant, in this device's time
-    <input name="instant" type="datetime-local" step="1" required />
-  </label>`;
+const NO_LIMITS = new Failure(0, "", [{ pointer: "/limits", detail: "Write other limits for at least one layer." }]);
+
+/** The field that a mistake in a request is about. */
+function fieldOf({ pointer }: Mistake, sent: OverrideRequest | undefined): string | undefined {
+  const [, part, index = ""] = pointer.split("/");
+  if (part === "reason") return "reason";
+  if (part === "expires_at") return "instant";
+  if (part === "expires_in_seconds") return "length";
+  if (part !== "limits") return undefined;
+  const layer = sent?.limits?.[Number(index)];
+  return index !== "" && layer ? fieldName(layer.policy, layer.layer) : "limits";
 }
 
-function limitFields(key: string, policies: readonly PolicyState[]): TemplateResult {
+function lengthField(mistakes: FieldMistakes, choose: (length: string) => void): TemplateResult {
+  return html`
+    <div class="field">
+      <label for="override-length">Ends</label>
+      <select id="override-length" name="length" aria-invalid=${mistakes.isWrong("length")} aria-describedby="mistake-length"
+        @input=${(event: Event) => choose((event.target as HTMLSelectElement).value)}>
+        ${LENGTHS_S.map((seconds) => html`<option value=${seconds} ?selected=${seconds === 3_600}>in ${waitText(seconds * 1_000)}</option>`)}
+        <option value=${AT_AN_INSTANT}>at an instant…</option>
+      </select>
+      ${mistakes.at("length")}
+    </div>
+  `;
+}
+
+function instantField(mistakes: FieldMistakes): TemplateResult {
+  return html`
+    <div class="field">
+      <label for="override-instant">Instant, in this device's time</label>
+      <input id="override-instant" name="instant" type="datetime-local" step="1" required
+        aria-invalid=${mistakes.isWrong("instant")} aria-describedby="mistake-instant" />
+      ${mistakes.at("instant")}
+    </div>
+  `;
+}
+
+function limitFields(key: string, policies: readonly PolicyState[], mistakes: FieldMistakes): TemplateResult {
   const attribute = key.slice(0, key.indexOf(":"));
   return html`
-    <fieldset>
+    <fieldset aria-describedby="mistake-limits">
       <legend>Limits, like <code>10/minute, 100/hour</code></legend>
       ${policies.map(({ name, layers }) =>
-        layers.filter(({ by }) => by.includes(attribute)).map((layer) => limitField(name, layer)),
+        layers.filter(({ by }) => by.includes(attribute)).map((layer) => limitField(name, layer, mistakes)),
       )}
+      ${mistakes.at("limits")}
     </fieldset>
   `;
 }
 
-function limitField(policy: string, { name, limits }: LayerState): TemplateResult {
+function limitField(policy: string, { name, limits }: LayerState, mistakes: FieldMistakes): TemplateResult {
   const own = limits.map((limit) => limitText(limitOf(limit)));
+  const field = fieldName(policy, name);
   return html`
-    <label><span>${policy} / ${name} <small>${own.join(", ")}</small></span>
-      <input name=${`limits/${policy}/${name}`} autocomplete="off" autocapitalize="none" spellcheck="false" />
-    </label>
+    <div class="field">
+      <label for="override-${field}">${policy} / ${name} <small>${own.join(", ")}</small></label>
+      <input id="override-${field}" name=${field} autocomplete="off" autocapitalize="none" spellcheck="false"
+        aria-invalid=${mistakes.isWrong(field) || mistakes.isWrong("limits")} aria-describedby="mistake-${field}" />
+      ${mistakes.at(field)}
+    </div>
   `;
+}
+
+function fieldName(policy: string, layer: string): string {
+  return `limits/${policy}/${layer}`;
 }
 
 function requestOf(kind: OverrideKind, form: FormData): OverrideRequest {

@@ -1,11 +1,12 @@
-import { html, nothing, type TemplateResult } from "lit-html";
+import { html, type TemplateResult } from "lit-html";
 import { ref } from "lit-html/directives/ref.js";
-import { count, instantText, plural } from "./format";
+import { Cut } from "./cut";
+import { count, instantText } from "./format";
+import { deniedTable, meanings, OUTCOME_NAMES, policyTable } from "./overview-tables";
 import type { Page, Surroundings } from "./page";
 import { Plot } from "./plot";
-import { hrefOfKey } from "./route";
-import { type Series, seriesOf, sum, type Totals, totalsByPolicy } from "./series";
-import { type DeniedKey, OUTCOMES, type Outcome, type Stats } from "./wire";
+import { type Series, seriesOf, type Totals, totalsByPolicy } from "./series";
+import { OUTCOMES, type Outcome, type Stats } from "./wire";
 
 const SPANS = {
   hour: { minutes: 60, minutesEach: 1, everyMs: 5_000 },
@@ -13,20 +14,18 @@ const SPANS = {
 } as const;
 type Span = keyof typeof SPANS;
 
-const OUTCOME_NAMES: Readonly<Record<Outcome, string>> = {
-  allowed: "allowed",
-  replayed: "replayed",
-  degraded: "admitted unrecorded",
-  shadow_denied: "allowed, denied in shadow",
-  denied: "denied",
-  denied_at_edge: "denied from cache",
-  error: "failed",
-};
+const LOADING = html`<p class="note">Loading…</p>`;
+
+/** How many keys are listed at first. */
+const MOST_KEYS = 10;
+/** With fewer policies their table would leave its half of the page empty. */
+const FEW_POLICIES = 5;
 
 /** The decisions of the last hour or day, and the keys denied most. */
 export class OverviewPage implements Page {
   readonly title = "Overview";
   readonly #plot = new Plot((bucket) => this.#point(bucket));
+  readonly #cut: Cut;
   #span: Span = "hour";
   #policy: string | null = null;
   #stats: Stats | undefined;
@@ -34,7 +33,9 @@ export class OverviewPage implements Page {
   /** The bucket under the pointer. */
   #bucket: number | undefined;
 
-  constructor(private readonly surroundings: Surroundings) {}
+  constructor(private readonly surroundings: Surroundings) {
+    this.#cut = new Cut(MOST_KEYS, surroundings.render);
+  }
 
   get everyMs(): number {
     return SPANS[this.#span].everyMs;
@@ -76,36 +77,50 @@ export class OverviewPage implements Page {
   }
 
   view(): TemplateResult {
-    const totals = this.#stats ? totalsByPolicy(this.#stats) : [];
+    const stats = this.#stats;
+    const all = stats ? totalsByPolicy(stats) : [];
+    const totals = all.filter(([policy]) => this.#policy === null || policy === this.#policy);
+    const isShort = totals.length < FEW_POLICIES || this.#cut.isWhole;
     return html`
       <section class="card" aria-labelledby="decisions">
         <div class="head">
-          <h2 id="decisions">Decisions per minute</h2>
+          <h2 id="decisions">Decisions per minute, last ${this.#span}</h2>
           <div class="controls">
             <fieldset class="segments">
               <legend class="hidden">Span</legend>
               ${(Object.keys(SPANS) as Span[]).map((span) => this.#spanView(span))}
             </fieldset>
-            <label for="policy">Policy</label>
-            <select id="policy" @change=${(event: Event) => this.#setPolicy((event.target as HTMLSelectElement).value)}>
-                <option value="">all</option>
-                ${totals.map(([policy]) => html`<option value=${policy}>${policy}</option>`)}
-            </select>
+            ${this.#policyChoice(all)}
           </div>
         </div>
         <div class="plot" role="img" aria-label=${this.#summary(totals)} ${ref((host) => this.#plot.host(host))}></div>
         ${this.#legend(totals)}
+        ${meanings()}
       </section>
-      <div class="columns">
+      <div class=${isShort ? "" : "columns"}>
         <section class="card" aria-labelledby="policies">
           <h2 id="policies">By policy, last ${this.#span}</h2>
-          ${policyTable(totals)}
+          ${stats ? policyTable(totals, this.#policy, this.#span) : LOADING}
         </section>
         <section class="card" aria-labelledby="denied">
-          <h2 id="denied">Keys denied most</h2>
-          ${this.#stats ? deniedTable(this.#stats) : html`<p class="note">Loading…</p>`}
+          <h2 id="denied">Keys denied most, last day</h2>
+          ${stats ? deniedTable(stats, this.#policy, this.#cut) : LOADING}
         </section>
       </div>
+    `;
+  }
+
+  /** Offers every policy that has a figure on the page, and the one that was chosen. */
+  #policyChoice(totals: readonly [policy: string, totals: Totals][]): TemplateResult {
+    const chosen = this.#policy === null ? [] : [this.#policy];
+    const denied = (this.#stats?.denied_keys ?? []).map(({ policy }) => policy);
+    const policies = [...new Set([...totals.map(([policy]) => policy), ...denied, ...chosen])].sort();
+    return html`
+      <div class="choice"><label for="policy">Policy</label>
+      <select id="policy" @change=${(event: Event) => this.#setPolicy((event.target as HTMLSelectElement).value)}>
+        <option value="">all</option>
+        ${policies.map((policy) => html`<option value=${policy} ?selected=${policy === this.#policy}>${policy}</option>`)}
+      </select></div>
     `;
   }
 
@@ -123,8 +138,7 @@ export class OverviewPage implements Page {
   }
 
   #total(totals: [string, Totals][], outcome: Outcome): number {
-    const shown = totals.filter(([policy]) => this.#policy === null || policy === this.#policy);
-    return shown.reduce((sum, [, total]) => sum + total[outcome], 0);
+    return totals.reduce((sum, [, total]) => sum + total[outcome], 0);
   }
 
   #legend(totals: [string, Totals][]): TemplateResult {
@@ -144,46 +158,4 @@ export class OverviewPage implements Page {
         html`<span><i class="swatch ${outcome}"></i>${OUTCOME_NAMES[outcome]} <b>${count(value(outcome))}</b></span>`,
     )}</div>`;
   }
-}
-
-function policyTable(totals: [policy: string, totals: Totals][]): TemplateResult {
-  if (totals.length === 0) return html`<p class="note">No decisions yet.</p>`;
-  const shown = OUTCOMES.filter((outcome) => totals.some(([, total]) => total[outcome] > 0));
-  return html`
-    <div class="scroll"><table>
-      <thead><tr><th>Policy</th>${shown.map((outcome) => html`<th class="number">${OUTCOME_NAMES[outcome]}</th>`)}<th class="number">all</th></tr></thead>
-      <tbody>${totals.map(
-        ([policy, total]) =>
-          html`<tr><th scope="row">${policy}</th>${shown.map(
-            (outcome) => html`<td class="number">${count(total[outcome])}</td>`,
-          )}<td class="number">${count(sum(total))}</td></tr>`,
-      )}</tbody>
-    </table></div>
-  `;
-}
-
-function deniedTable({ denied_keys, error_at_most }: Stats): TemplateResult {
-  if (denied_keys.length === 0) return html`<p class="note">No key was denied.</p>`;
-  return html`
-    <table>
-      <thead><tr><th>Key</th><th>By</th><th class="number">Denied</th></tr></thead>
-      <tbody>${denied_keys.map(deniedRow)}</tbody>
-    </table>
-    ${
-      error_at_most > 0
-        ? html`<p class="note">Counts are approximate. A key that is not listed was denied at most ${plural(error_at_most, "time")}.</p>`
-        : nothing
-    }
-  `;
-}
-
-/** The count is an upper bound. It is too high by `error` at most. */
-function deniedRow({ key, policy, layer, count: most, error }: DeniedKey): TemplateResult {
-  return html`
-    <tr>
-      <th scope="row"><a href=${hrefOfKey(key)}><bdi>${key}</bdi></a></th>
-      <td>${policy} / ${layer}</td>
-      <td class="number">${error > 0 ? `${count(most - error)}–${count(most)}` : count(most)}</td>
-    </tr>
-  `;
 }

@@ -45,6 +45,11 @@ export class Plot {
     this.#plot = new uPlot(this.#options(this.#host), stacked(this.#series), this.#host);
   }
 
+  get #bucketSeconds(): number {
+    const [first = 0, second = first] = this.#series?.startsAtSeconds ?? [];
+    return second - first;
+  }
+
   #options(host: HTMLElement): uPlot.Options {
     const style = getComputedStyle(host);
     const colour = (name: string) => style.getPropertyValue(`--${name}`).trim();
@@ -58,10 +63,15 @@ export class Plot {
     return {
       width: host.clientWidth,
       height: HEIGHT,
-      padding: [12, 8, 0, 0],
+      // The last label of an axis is centred on its mark, and must not be cut off.
+      padding: [12, 20, 0, 0],
       legend: { show: false },
-      cursor: { drag: { x: false, y: false }, points: { show: false }, y: false },
-      scales: { y: { range: (_, __, max) => [0, Math.max(1, max * 1.1)] } },
+      cursor: { drag: { x: false, y: false }, points: { show: false }, y: false, dataIdx: bucketAt },
+      scales: {
+        // A bar begins at the start of its bucket, so the last one needs room after it.
+        x: { range: (_, min, max) => [min, max + this.#bucketSeconds] },
+        y: { range: (_, __, max) => [0, Math.max(1, max * 1.1)] },
+      },
       axes: [
         { ...axis, size: 30, grid: { show: false }, values: HOURS_AND_MINUTES },
         { ...axis, size: 44, incrs: WHOLE_NUMBERS },
@@ -73,9 +83,14 @@ export class Plot {
           return { fill, width: 0, points: { show: false }, ...(bars && { paths: bars }) };
         }).reverse(),
       ],
-      hooks: { setCursor: [({ cursor }) => this.onPoint(cursor.idx ?? undefined)] },
+      hooks: { setCursor: [({ cursor }) => this.onPoint(cursor.idxs?.[1] ?? undefined)] },
     };
   }
+}
+
+/** The bucket whose bar is under the pointer: the last one that began before. uPlot names the one whose start is closest. */
+function bucketAt({ data: [startsAtSeconds] }: uPlot, _: number, closest: number, seconds: number): number {
+  return closest > 0 && (startsAtSeconds[closest] ?? 0) > seconds ? closest - 1 : closest;
 }
 
 const WHOLE_NUMBERS = [1, 2, 5]

@@ -18,9 +18,9 @@ export class PoliciesPage implements Page {
 
   view(): TemplateResult {
     return html`
-      <p class="note">A request is admitted if every limit of every live layer admits it. A layer counts by the first of its
-        attributes that is present.</p>
-      ${this.#policies?.map(policyView) ?? html`<p class="note">Loading…</p>`}
+      <p class="note intro">A request is admitted if every limit of every live layer admits it. A layer counts by the first of its
+        attributes that is present. A layer in <span class="chip">shadow</span> counts, and denies nothing.</p>
+      <div class="policies">${this.#policies?.map(policyView) ?? html`<p class="note">Loading…</p>`}</div>
     `;
   }
 }
@@ -29,7 +29,7 @@ function policyView({ name, layers }: PolicyState): TemplateResult {
   return html`
     <section class="card" aria-label="Policy ${name}">
       <h2>${name}</h2>
-      <table>
+      <table class="layers">
         <thead><tr><th>Layer</th><th>Counts by</th><th>Limits</th></tr></thead>
         <tbody>${layers.map(layerView)}</tbody>
       </table>

@@ -33,11 +33,31 @@ function decode(text: string): string {
   }
 }
 
-/** The key that a search text means: an attribute with a value, or else an address or a user. */
+/**
+ * The key that a search text means: an attribute with a value, or else an address or a user. An address may be in any
+ * spelling: the service knows its normal form.
+ */
 export function keyOf(text: string, attributes: readonly string[]): string {
   const trimmed = text.trim();
-  if (attributes.some((attribute) => trimmed.startsWith(`${attribute}:`))) return trimmed;
-  const isAddress =
-    /^\d+[.]\d+[.]\d+[.]\d+$/.test(trimmed) || /^[\da-f.]*:[\da-f.]*:[\da-f:.]*(\/\d+)?$/i.test(trimmed);
-  return `${isAddress ? "ip" : "user"}:${trimmed}`;
+  const attribute = attributes.find((attribute) => trimmed.startsWith(`${attribute}:`));
+  if (attribute !== undefined && attribute !== "ip") return trimmed;
+  const value = attribute === undefined ? trimmed : trimmed.slice("ip:".length).trim();
+  const address = addressIn(value);
+  if (address !== undefined) return `ip:${address}`;
+  return attribute === undefined ? `user:${value}` : `ip:${value}`;
+}
+
+const IPV4 = /^\d+[.]\d+[.]\d+[.]\d+$/;
+const IPV6 = /^(?=.*:)[\da-f:.]+(\/\d+)?$/i;
+
+/** The address in a text as logs and URLs have it: also in brackets, with a port, or with a zone. Undefined if it has none. */
+function addressIn(text: string): string | undefined {
+  const address = text
+    .replace(/^\[(.*)\](:\d+)?$/, "$1")
+    .replace(/^(\d+[.]\d+[.]\d+[.]\d+):\d+$/, "$1")
+    .replace(/%.*$/, "");
+  if (IPV4.test(address)) return address;
+  // Eight groups, the last two perhaps dotted, or fewer with a gap. Otherwise `dead:beef` is a user.
+  const groups = address.split(":").length + (address.includes(".") ? 1 : 0);
+  return IPV6.test(address) && (address.includes("::") || groups === 8) ? address : undefined;
 }

@@ -6,6 +6,12 @@ export const MOST_EVENTS = 1_000;
 /** The most denials that the service remembers of a key. */
 const MOST_DENIALS = 10;
 
+/** A mistake at a JSON pointer into the request, in words. */
+export interface Mistake {
+  readonly pointer: string;
+  readonly detail: string;
+}
+
 /** A call that was refused or failed, with the message of the service if it sent one. */
 export class Failure extends Error {
   constructor(
@@ -13,7 +19,9 @@ export class Failure extends Error {
     readonly status: number,
     message: string,
     /** Every mistake of a malformed request. */
-    readonly mistakes: readonly string[] = [],
+    readonly mistakes: readonly Mistake[] = [],
+    /** The normal form of the key, if the key was in another spelling. */
+    readonly normalKey?: string,
   ) {
     super(message);
   }
@@ -85,7 +93,7 @@ export class Service {
     });
     this.clock.adjust(response.headers.get("Date"), sentMs, Date.now());
     if (response.ok) return response;
-    throw failureOf(response.status, await response.json().catch(() => ({})));
+    throw failureOf(response, await response.json().catch(() => ({})));
   }
 }
 
@@ -95,7 +103,8 @@ function pathOf(key: string): string {
   return `/v1/keys/${encodeURIComponent(key)}`;
 }
 
-function failureOf(status: number, { detail, errors = [] }: Partial<ProblemBody>): Failure {
-  const mistakes = errors.map((error) => `${error.pointer.slice(1).replaceAll("/", " / ")}: ${error.detail}`);
-  return new Failure(status, detail ?? `The service answered with status ${status}.`, mistakes);
+function failureOf({ status, headers }: Response, { detail, errors = [] }: Partial<ProblemBody>): Failure {
+  const [, normalKey] = /^<\/v1\/keys\/([^/>]+)>; rel="canonical"$/.exec(headers.get("Link") ?? "") ?? [];
+  const message = detail ?? `The service answered with status ${status}.`;
+  return new Failure(status, message, errors, normalKey && decodeURIComponent(normalKey));
 }

@@ -18,6 +18,8 @@ export interface StoredEvent {
   readonly cost: number;
   /** The cost at admission, if the event was settled at another cost. */
   readonly admitted_cost?: number | undefined;
+  /** The event takes no place in a concurrent limit any more. */
+  readonly released?: true | undefined;
 }
 
 export interface CounterState {

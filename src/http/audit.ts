@@ -5,7 +5,7 @@ import { overridesInForce } from "../audit/overrides";
 import type { RecordedOrder } from "../audit/protocol";
 import { type AuditedOrder, MOST_LISTED_ORDERS, MOST_LISTED_OVERRIDES } from "../request/admin-schema";
 import { overrideBody } from "../request/override-request";
-import { mistakeInKey } from "../request/subject";
+import { normalKey } from "../request/subject";
 import type { Service } from "../service";
 import { Problem } from "./problem";
 import { numberIn, readQuery } from "./query";
@@ -64,7 +64,9 @@ function auditOf(audit: Audit | undefined): Audit {
 
 function keySchema(ipv6PrefixBits: number) {
   return z.string("must be given once").superRefine((key, context) => {
-    const mistake = mistakeInKey(key, ipv6PrefixBits);
-    if (mistake !== undefined) context.addIssue({ code: "custom", message: mistake });
+    const normal = normalKey(key, ipv6PrefixBits);
+    if (!normal.ok) context.addIssue({ code: "custom", message: normal.detail });
+    else if (normal.value !== key)
+      context.addIssue({ code: "custom", message: `must be in its normal form, ${normal.value}` });
   });
 }

@@ -2,18 +2,27 @@ import type { IRequest } from "itty-router";
 import type { Config } from "../config/config";
 import { DEFAULT_EVENTS, MOST_DENIALS, MOST_EVENTS } from "../request/admin-schema";
 import { Refusal } from "../request/refusal";
-import { mistakeInKey } from "../request/subject";
+import { normalKey } from "../request/subject";
+import { Problem } from "./problem";
 import { numberIn, readQuery } from "./query";
 
 /**
  * The key in the path, decoded.
- * @throws Refusal `invalid` unless it is in its normal form.
+ * @throws Refusal `invalid`, or a Problem 400 that links to the normal form of the key
  */
 export function keyOf(request: IRequest, { ipv6PrefixBits }: Pick<Config, "ipv6PrefixBits">): string {
   const key = decodedKey(request);
-  const mistake = mistakeInKey(key, ipv6PrefixBits);
-  if (mistake !== undefined) throw invalidKey(mistake);
+  const normal = normalKey(key, ipv6PrefixBits);
+  if (!normal.ok) throw invalidKey(normal.detail);
+  if (normal.value !== key) throw notNormal(request, normal.value);
   return key;
+}
+
+/** The link spares callers to work out the normal form, which depends on the configuration. */
+function notNormal({ url, params }: IRequest, key: string): Problem {
+  const path = new URL(url).pathname.replace(params.key ?? "", encodeURIComponent(key));
+  const detail = `The key in the path must be in its normal form, ${key}.`;
+  return new Problem(400, "Bad Request", detail, { Link: `<${path}>; rel="canonical"` });
 }
 
 /** Decodes the key in the path. @throws Refusal `invalid` if that fails. */

@@ -62,7 +62,8 @@ export const KEY: Json = {
   name: "key",
   in: "path",
   required: true,
-  description: "`<attribute>:<value>` in its normal form, percent-encoded.",
+  description:
+    '`<attribute>:<value>` in its normal form, percent-encoded. The 400 for a key in another spelling links to it: `Link`, `rel="canonical"`.',
   schema: { type: "string", ...KEY_SCHEMA, examples: ["user:u_1", "ip:2001:db8:1:2::/64"] },
 };
 

@@ -41,11 +41,12 @@ export class Keys {
           standings[l] ? [limitState(limit, standings[l], inForce?.kind)] : [],
         ),
         events_total: total,
-        events: events.map(({ id, atMs, cost, admittedCost }) => ({
+        events: events.map(({ id, atMs, cost, admittedCost, released }) => ({
           id,
           at: new Date(atMs).toISOString(),
           cost,
           ...(admittedCost !== undefined && { admitted_cost: admittedCost }),
+          ...(released && { released }),
         })),
       };
     });

@@ -171,12 +171,12 @@ export class Account {
       const fromMs = Math.max(nowMs - windowMs + 1, this.#keptFromMs(policy, layer, nowMs));
       return { policy, layer, fromMs, total: 0, events: [] as StoredEvent[] };
     });
-    for (const { id, atMs, cost, charged, admittedCost } of this.#pages.events())
+    for (const { id, atMs, cost, charged, admittedCost, released } of this.#pages.events())
       for (const counter of found) {
         const { policy, layer, fromMs, events } = counter;
         if (policy !== charged.policy || !charged.layers.includes(layer) || atMs < fromMs) continue;
         counter.total += 1;
-        events.push({ id, atMs, cost, ...(admittedCost !== cost && { admittedCost }) });
+        events.push({ id, atMs, cost, ...(admittedCost !== cost && { admittedCost }), ...(released && { released }) });
         // Trims in bulk, so that an event is moved O(1) times.
         if (events.length > 2 * most + 100) events.splice(0, events.length - most);
       }

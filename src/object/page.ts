@@ -2,7 +2,6 @@ import { isSameSubject } from "../core/identity";
 import type { LoggedEvent } from "../core/sliding-window";
 import { type Claim, claimsIn, claimText } from "./claims";
 import type { PageChange, PageRow } from "./page-store";
-import type { StoredEvent } from "./protocol";
 
 /** A page is sealed once its events take this many characters. docs/storage.md has the measurements. */
 export const PAGE_CHARS = 2_000;
@@ -24,7 +23,7 @@ export interface CountedEvent extends Pick<LoggedEvent, "atMs" | "cost" | "relea
   readonly charged: Charged;
 }
 
-export interface PagedEvent extends CountedEvent, StoredEvent {
+export interface PagedEvent extends CountedEvent {
   /** The cost at admission. A settle changes `cost` only. */
   readonly admittedCost: number;
   readonly claims: readonly Claim[];

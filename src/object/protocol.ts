@@ -87,6 +87,8 @@ export interface StoredEvent {
   readonly cost: number;
   /** The cost at admission, if the event was settled at another cost. */
   readonly admittedCost?: number;
+  /** It no longer takes a place in a concurrent limit. */
+  readonly released?: boolean;
 }
 
 /** An override to set. It ends at an instant, or after a duration by the object's clock. */

@@ -58,6 +58,7 @@ export const keyState = z.object({
             admitted_cost: wholeNumber()
               .optional()
               .describe("The cost at admission, when it was settled at another cost."),
+            released: z.literal(true).optional().describe("True: it takes no place in a concurrent limit any more."),
           }),
         )
         .describe("The newest events, newest first."),

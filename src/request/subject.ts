@@ -98,18 +98,17 @@ export function identityOf({ layers, live }: Policy, keys: LayerKeys): string {
 /** Stands for the digest if a layer in shadow has no key. */
 const NO_KEY = "-";
 
-/** The mistake in a key; undefined if it is in its normal form `<attribute>:<value>`. */
-export function mistakeInKey(key: string, ipv6PrefixBits: number): string | undefined {
+/** The normal form `<attribute>:<value>` of a key, or what is wrong with the key. */
+export function normalKey(key: string, ipv6PrefixBits: number): Normalized {
   const [, attribute = "", value = ""] = KEY.exec(key) ?? [];
-  if (attribute === "") return "must be <attribute>:<value>, such as user:u_1";
+  if (attribute === "") return { ok: false, detail: "must be <attribute>:<value>, such as user:u_1" };
   // In a key an IPv6 address is a prefix, which is no valid address.
   const [address = "", bits] = value.split("/");
   const isPrefix = attribute === "ip" && bits === String(ipv6PrefixBits);
   const normal = isPrefix
     ? normalIp(normalPrefix(address, ipv6PrefixBits))
     : normalValue(attribute, value, ipv6PrefixBits);
-  if (!normal.ok) return normal.detail;
-  return normal.value === value ? undefined : `must be in its normal form, ${attribute}:${normal.value}`;
+  return normal.ok ? { ok: true, value: `${attribute}:${normal.value}` } : normal;
 }
 
 /**

@@ -189,6 +189,17 @@ export function concurrentSuite(name: string, target: Target): void {
       ]);
     });
 
+    test("say of each listed event whether it was released", async () => {
+      const subject = newSubject();
+      const ids = [await admitted(subject), await admitted(subject, 3)];
+      await release(subject, ids[0]);
+      const { counters } = await caller.key(`user:${subject.user}`);
+      expect(counters[0]?.events.map(({ at, ...event }) => event)).toEqual([
+        { id: ids[1], cost: 3 },
+        { id: ids[0], cost: 1, released: true },
+      ]);
+    });
+
     test("deny nothing in shadow, where a release reaches them with and without live layers", async () => {
       const subject = newSubject();
       const consumed = async (policy: string) => {

@@ -277,6 +277,20 @@ export function behaviourSuite(name: string, target: Target): void {
       }
     });
 
+    test.each([
+      ["user: u é ", "user:u é"],
+      ["ip:2001:DB8:0:0::1", "ip:2001:db8::/64"],
+      ["ip:2001:db8::1/64", "ip:2001:db8::/64"],
+      ["ip:::ffff:1.2.3.4", "ip:1.2.3.4"],
+      ["ip:2001:db8::/48", null],
+      ["User:u", null],
+    ])("the 400 for the key %j links to the normal form %j", async (key, normal) => {
+      const response = await caller.admin(`/v1/keys/${encodeURIComponent(key)}?events=0`);
+      const link = normal && `</v1/keys/${encodeURIComponent(normal)}>; rel="canonical"`;
+      expect([response.status, response.headers.get("Link")]).toEqual([400, link]);
+      expect((await json<{ detail: string }>(response)).detail).toMatch(normal ? /normal form/ : /must be/);
+    });
+
     test.each(["%", "user:%ff", "user:%ED%A0%80"])(
       "the path /v1/keys/%s is a 400, since it is not UTF-8",
       async (path) => {

@@ -53,6 +53,7 @@ export interface KeyBody {
       readonly at: string;
       readonly cost: number;
       readonly admitted_cost?: number;
+      readonly released?: true;
     }[];
   }[];
 }

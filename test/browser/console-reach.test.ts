@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { chat, open, openSignedIn } from "./console";
+import { caller, chat, open, openSignedIn } from "./console";
 
 /** User names that must appear as text and as nothing else. */
 const HOSTILE = [
@@ -121,6 +121,65 @@ test("the console can be used by keyboard alone", async () => {
   await keyboard.press("Enter");
   await console.announced("banned");
   expect(await chat("u_1")).toBe(false);
+});
+
+describe.each([
+  ["a phone", { width: 390, height: 844 }],
+  ["a small phone", { width: 360, height: 640 }],
+])("on %s", (_, viewport) => {
+  const openOnPhone = () => openSignedIn({ viewport, hasTouch: true, isMobile: true });
+
+  test("nothing is cut off, however many figures a row has", async () => {
+    const consume = (key: string) =>
+      caller.post("/v1/consume", { policy: "jobs", subject: { user: "u_1" } }, { "Idempotency-Key": key });
+    for (const key of ["a", "a", "b", "c", "c"]) await consume(key);
+    for (let i = 0; i < 8; i++) await chat("u_1");
+    const console = await openOnPhone();
+    const cutOff = () =>
+      console.page.locator("main *").evaluateAll((elements) =>
+        elements
+          .filter((element) => element.checkVisibility() && !element.closest(".hidden, thead, svg, .plot"))
+          .filter((element) => element.getBoundingClientRect().right > document.documentElement.clientWidth)
+          .map(({ outerHTML }) => outerHTML.slice(0, 80)),
+      );
+    await console.page.getByRole("link", { name: "user:u_1" }).first().waitFor();
+    await console.page.getByText("replayed").first().waitFor();
+    expect(await cutOff()).toEqual([]);
+    await console.showKey("u_1");
+    await console.counter("jobs / caller").getByText("and when each leaves").click();
+    await console.counter("jobs / caller").getByText("frees its place").last().waitFor();
+    expect(await cutOff()).toEqual([]);
+    expect(await console.isScrollableSideways()).toBe(false);
+  });
+
+  test("the header has two lines, also with twice as many pages: pages and sign-out, then the search", async () => {
+    const console = await openOnPhone();
+    await console.page.locator("nav").evaluate((nav) => nav.append(...[...nav.children].map((a) => a.cloneNode(true))));
+    const middles = await console.page.locator("header :is(nav, a, button, input)").evaluateAll((elements) =>
+      elements.map((element) => {
+        const { top, bottom } = element.getBoundingClientRect();
+        return Math.round((top + bottom) / 20);
+      }),
+    );
+    expect(new Set(middles).size).toBe(2);
+    expect(await console.page.locator("header").evaluate(({ clientHeight }) => clientHeight)).toBeLessThan(100);
+  });
+
+  test("the buttons of a dialog are in sight, however many fields it has", async () => {
+    const console = await openOnPhone();
+    await console.showKey("u_1");
+    await console.button("Override limits…").click();
+    const isInSight = (name: string) =>
+      console.button(name, console.dialog).evaluate((button) => {
+        const { top, bottom } = button.getBoundingClientRect();
+        return top >= 0 && bottom <= innerHeight;
+      });
+    expect([await isInSight("Cancel"), await isInSight("Override")]).toEqual([true, true]);
+    await console.dialog.getByLabel("Reason").fill("a trial");
+    await console.dialog.getByLabel("Ends").selectOption({ label: "at an instant…" });
+    await console.button("Override", console.dialog).click();
+    expect([await isInSight("Cancel"), await isInSight("Override")]).toEqual([true, true]);
+  });
 });
 
 describe.each(["light", "dark"] as const)("in the %s scheme", (colorScheme) => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { advanceLimiter, caller, chat, flushCounts, open, openSignedIn, startService } from "./console";
+import { advanceLimiter, caller, chat, chatOf, flushCounts, open, openSignedIn, startService } from "./console";
 
 describe("signing in to the console", () => {
   test("takes an admin token, and keeps it in the tab until the sign-out", async () => {
@@ -93,11 +93,86 @@ describe("the overview", () => {
     const rows = console.page.getByRole("region", { name: /^By policy/ }).getByRole("row");
     await rows.nth(1).waitFor();
     expect(await rows.allInnerTexts()).toEqual(["Policy\tallowed\tall", "upload\t1\t1"]);
-    await console.page.getByText("last day").click();
+    await console.page.getByText("last day", { exact: true }).click();
     await rows.nth(2).waitFor();
     expect((await rows.allInnerTexts()).slice(1).sort()).toEqual(["chat\t1\t1", "upload\t1\t1"]);
     await console.page.getByLabel("Policy", { exact: true }).selectOption("chat");
     expect(await console.page.locator(".legend").innerText()).toMatch(/allowed 1\b/);
+  });
+
+  test("names the span of each card, also of the keys, which are always those of the last day", async () => {
+    const { page } = await openSignedIn();
+    const names = () => page.getByRole("heading", { level: 2 }).allInnerTexts();
+    await expect
+      .poll(names)
+      .toEqual(["Decisions per minute, last hour", "By policy, last hour", "Keys denied most, last day"]);
+    await page.getByText("last day", { exact: true }).click();
+    await expect
+      .poll(names)
+      .toEqual(["Decisions per minute, last day", "By policy, last day", "Keys denied most, last day"]);
+  });
+
+  test("lists ten keys, and all of them on demand, with no empty half beside a short table", async () => {
+    const users = Array.from({ length: 12 }, (_, i) => `u_${i}`);
+    await chatOf(users, 6);
+    const console = await openSignedIn();
+    const denied = console.page.getByRole("region", { name: "Keys denied most" });
+    await denied.getByRole("link").first().waitFor();
+    expect(await denied.getByRole("link").count()).toBe(10);
+    await console.button("Show all 12 keys", denied).click();
+    expect((await denied.getByRole("link").allInnerTexts()).sort()).toEqual(users.map((user) => `user:${user}`).sort());
+    await console.button("Show the first 10", denied).click();
+    expect(await denied.getByRole("link").count()).toBe(10);
+    const widths = await console.page.locator(".card").evaluateAll((cards) => cards.map((card) => card.clientWidth));
+    expect(new Set(widths).size).toBe(1);
+  });
+
+  test("filters the chart and both tables by policy, and keeps a policy that has no decisions in the span", async () => {
+    for (let i = 0; i < 7; i++) await chat("u_1");
+    await flushCounts();
+    await advanceLimiter(7_200);
+    for (let i = 0; i < 4; i++) await caller.consume("upload", { user: "u_2" });
+    const console = await openSignedIn();
+    const { page } = console;
+    const choice = page.getByLabel("Policy", { exact: true });
+    const rows = (name: string) => page.getByRole("region", { name }).getByRole("row").allInnerTexts();
+    await page.getByRole("link", { name: "user:u_2" }).waitFor();
+    await choice.selectOption("upload");
+    expect(await rows("By policy")).toEqual(["Policy\tallowed\tdenied\tall", "upload\t3\t1\t4"]);
+    expect(await rows("Keys denied most")).toEqual(["Key\tBy\tDenied", "user:u_2\tupload / caller\t1"]);
+    await choice.selectOption("chat");
+    expect(await rows("By policy")).toEqual([]);
+    expect(await rows("Keys denied most")).toEqual(["Key\tBy\tDenied", "user:u_1\tchat / caller\t2"]);
+    expect(await page.getByText("No decisions of chat in the last hour.").innerText()).toContain(
+      "Choose all policies or the last day",
+    );
+    expect(await choice.inputValue()).toBe("chat");
+  });
+
+  test("says what to do while there are no decisions, and what each outcome means", async () => {
+    const console = await openSignedIn();
+    const { page } = console;
+    await page.getByText("No decisions in the last hour.").waitFor();
+    expect(await page.getByText("No decisions in the last hour.").innerText()).toContain("send a POST /v1/consume");
+    expect(await page.getByText("No key was denied in the last day.").innerText()).toContain("search for it above");
+    await page.getByText("What the outcomes mean").click();
+    expect(await page.getByRole("definition").count()).toBe(7);
+    expect(await page.getByText("denied from cache", { exact: true }).isVisible()).toBe(true);
+  });
+
+  test("draws the bar of the current minute", async () => {
+    await chat("u_1");
+    const console = await openSignedIn();
+    const canvas = console.page.locator("canvas");
+    await canvas.waitFor();
+    const drawn = await canvas.evaluate((canvas: HTMLCanvasElement) => {
+      const { data } = canvas.getContext("2d")?.getImageData(0, 0, canvas.width, canvas.height) ?? { data: [] };
+      return Array.from({ length: data.length / 4 }, (_, i) => data.slice(4 * i, 4 * i + 4).join()).filter(
+        // --allowed
+        (pixel) => pixel === "79,154,163,255",
+      ).length;
+    });
+    expect(drawn).toBeGreaterThan(500);
   });
 
   test("draws the chart, and shows the figures under the pointer", async () => {
@@ -125,6 +200,7 @@ test("the policies page lists the policies in force with the attributes that eac
     ["caller", "user, else ip", "5 per minute", "60 per hour"],
     ["ip", "ip", "30 per minute"],
     ["caller", "user", "3 per 10 seconds"],
+    ["caller", "user", "2 concurrent per 5 minutes", "30 per hour"],
   ]);
 });
 
@@ -141,7 +217,7 @@ test("shows an hour of traffic, for the docs", async () => {
     await flushCounts();
     await advanceLimiter(minute < 59 ? 60 : 3);
   }
-  const console = await openSignedIn();
+  const console = await openSignedIn({ viewport: { width: 1040, height: 880 } });
   await console.page.getByRole("link", { name: "user:u_1" }).waitFor();
   await console.screenshot("console-overview");
 });

@@ -41,7 +41,10 @@ afterEach(async () => {
 });
 
 export function startService(more: Record<string, string> = {}): Promise<ServiceProcess> {
-  const policies = { upload: { layers: [{ name: "caller", by: ["user"], limits: ["3 per 10 seconds"] }] } };
+  const policies = {
+    upload: { layers: [{ name: "caller", by: ["user"], limits: ["3 per 10 seconds"] }] },
+    jobs: { layers: [{ name: "caller", by: ["user"], limits: ["2 concurrent per 5 minutes", "30/hour"] }] },
+  };
   const set = variables({ RATE_LIMIT_POLICIES: JSON.stringify(policies), ...more });
   return ServiceProcess.start(set, { args: ["--test-clock"] });
 }
@@ -73,6 +76,15 @@ export async function openSignedIn(options?: BrowserContextOptions): Promise<Con
 
 /** Counts all decisions so far in their minutes, before the clock moves. */
 export const flushCounts = () => caller.admin("/v1/stats");
+
+/** Sends requests of the policy `chat`, each of a user with an address of its own: `times` for each user. */
+export async function chatOf(users: readonly string[], times: number): Promise<void> {
+  const requests = users.flatMap((user, i) => {
+    const subject = { user, ip: `198.51.100.${i}` };
+    return Array.from({ length: times }, () => ({ op: "consume", policy: "chat", subject }));
+  });
+  expect((await caller.post("/v1/batch", { requests })).status).toBe(200);
+}
 
 export const chat = async (user: string, cost = 1) =>
   (await caller.consume("chat", { user, ip: ADDRESS }, cost)).allowed;

@@ -49,7 +49,7 @@ describe("the wait of a cost for a limit", () => {
 
   test("does not depend on events settled at 0", () => {
     const events = [{ id: "e", at: instant(-5), cost: 0 }];
-    expect(eventsOf(counterOf([], { events, events_total: 1 }))).toEqual([]);
+    expect(eventsOf(counterOf([], { events, events_total: 1 }), TWO_A_MINUTE)).toEqual([]);
   });
 
   test("is known for an event that is ahead of this machine's clock", () => {
@@ -97,20 +97,47 @@ describe("the wait of a cost for a key with an override", () => {
   });
 
   describe("with a concurrent limit", () => {
-    const taken = { limit: 1, window_seconds: 60, used: 1, remaining: 0, reset_seconds: 9, concurrent: true };
-    const withTaken = { ...full, limits: [taken] };
+    const taken = { limit: 2, window_seconds: 60, used: 2, remaining: 0, reset_seconds: 59, concurrent: true };
+    const own = [parseLimit("2 concurrent per minute")];
+    /** The events of these ages hold places, the newest first. */
+    const holding = (agesMs: readonly number[], more: Partial<CounterState> = {}) =>
+      counterOf(agesMs, { limits: [taken], ...more });
+    const fits = (override: Override | null, counter: CounterState) => waitOfCounter(counter, own, override, 1, NOW_MS);
 
-    test("is unknown if all places are taken", () => {
-      expect(fits(null, withTaken)).toEqual({ kind: "unknown" });
-      expect(fits(overrideOf("ban", 60_001), withTaken)).toEqual({ kind: "unknown" });
+    test("ends when the oldest place is free, or sooner by a release", () => {
+      expect(fits(null, holding([1_000, 20_000]))).toEqual({ kind: "in", ms: 40_000, orSooner: true });
     });
 
-    test("follows the limits on costs if a place is left", () => {
-      expect(fits(null, { ...full, limits: [{ ...taken, remaining: 1 }] })).toEqual({ kind: "in", ms: 0 });
+    test("does not depend on events that were released, but on those settled at 0", () => {
+      const { events } = holding([1_000, 20_000, 30_000]);
+      const withReleased = events.map((event, i) => ({ ...event, ...(i === 1 && { released: true as const }) }));
+      const released = holding([], { events: withReleased, events_total: 3 });
+      expect(fits(null, released)).toEqual({ kind: "in", ms: 30_000, orSooner: true });
+      const settled = holding([], { events: withReleased.map((event) => ({ ...event, cost: 0 })), events_total: 3 });
+      expect(fits(null, settled)).toEqual({ kind: "in", ms: 30_000, orSooner: true });
+    });
+
+    test("is 0 if a place is left", () => {
+      expect(fits(null, holding([1_000]))).toEqual({ kind: "in", ms: 0 });
+    });
+
+    test("is not ended by a release if a limit on costs takes as long", () => {
+      const limits = [taken, { limit: 2, window_seconds: 60, used: 2, remaining: 0, reset_seconds: 59 }];
+      expect(fits(null, holding([1_000, 20_000], { limits }))).toEqual({ kind: "in", ms: 40_000 });
+      expect(fits(null, holding([1_000, 20_000], { limits: limits.reverse() }))).toEqual({ kind: "in", ms: 40_000 });
+    });
+
+    test("is that of the ban, or of the places if they are taken for longer", () => {
+      expect(fits(overrideOf("ban", 60_001), holding([1_000, 20_000]))).toEqual({ kind: "in", ms: 60_001 });
+      expect(fits(overrideOf("ban", 1), holding([1_000, 20_000]))).toEqual({ kind: "in", ms: 40_000, orSooner: true });
+    });
+
+    test("is unknown if older events are not listed", () => {
+      expect(fits(null, holding([1_000, 20_000], { events_total: 3 }))).toEqual({ kind: "unknown" });
     });
 
     test("is 0 under an exemption even if all places are taken", () => {
-      expect(fits(overrideOf("exempt", 1), withTaken)).toEqual({ kind: "in", ms: 0 });
+      expect(fits(overrideOf("exempt", 1), holding([1_000, 20_000]))).toEqual({ kind: "in", ms: 0 });
     });
 
     test("is endless for a cost above another limit", () => {

@@ -10,7 +10,7 @@ import { objectOf } from "../../src/objects/placement";
 import { normalAddress } from "../../src/request/address";
 import { digestOf } from "../../src/request/digest";
 import { type Idempotency, readCheck, readConsume } from "../../src/request/read";
-import { layerKeysOf, mistakeInKey } from "../../src/request/subject";
+import { layerKeysOf, normalKey } from "../../src/request/subject";
 
 function keysOf(policy: Policy, subject: Readonly<Record<string, string>>) {
   const { keys, errors } = layerKeysOf(policy, subject, 64);
@@ -84,14 +84,14 @@ describe("addresses", () => {
       ["64:ff9b::1.2.3.4", 128, "1.2.3.4"],
     ] as const) {
       expect([address, normalAddress(address, bits)]).toEqual([address, value]);
-      expect([value, mistakeInKey(`ip:${value}`, bits)]).toEqual([value, undefined]);
+      expect(normalKey(`ip:${value}`, bits)).toEqual({ ok: true, value: `ip:${value}` });
     }
-    for (const [value, bits] of [
-      ["64:ff9b::/96", 96],
-      ["64:ff9b::102:304/128", 128],
-      ["64:ff9b::102:304", 64],
+    for (const [value, bits, normal] of [
+      ["64:ff9b::/96", 96, "0.0.0.0"],
+      ["64:ff9b::102:304/128", 128, "1.2.3.4"],
+      ["64:ff9b::102:304", 64, "1.2.3.4"],
     ] as const)
-      expect(mistakeInKey(`ip:${value}`, bits)).toContain("must be in its normal form");
+      expect(normalKey(`ip:${value}`, bits)).toEqual({ ok: true, value: `ip:${normal}` });
   });
 
   test("accepts exactly the IPv6 addresses that the platform's URL parser accepts", () => {
@@ -182,7 +182,7 @@ describe("keys", () => {
         const [a, b] = [one, other].map((user) => keysOf(chat, { user, ip: "1.2.3.4" }));
         if (!a || !b || a.errors.length > 0 || b.errors.length > 0) return;
         expect(a.keys[0] === b.keys[0]).toBe(one.trim() === other.trim());
-        expect(mistakeInKey(a.keys[0] ?? "", 64)).toBeUndefined();
+        expect(normalKey(a.keys[0] ?? "", 64)).toEqual({ ok: true, value: a.keys[0] });
       }),
       { numRuns: 5_000 },
     );
