@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { realTiming } from "../../src/objects/deadline";
 import { Caller, type DecisionBody, json, newSubject, type ProblemBody } from "../behaviour/target";
 import { workerTarget } from "./target";
 import { type Call, methodOf, methods, type Named, real, watched } from "./watched";
@@ -318,7 +319,8 @@ describe("an unreachable object", () => {
   });
 
   test("is left alone while it is overloaded: requests that need it are answered without a call, others are not touched", async () => {
-    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() });
+    let nowMs = Date.now();
+    const clock = vi.spyOn(realTiming, "now").mockImplementation(() => nowMs);
     let isOverloaded = true;
     const variables = { RATE_LIMIT_POLICIES: { upload: { on_error: "allow", layers: [byUser] } } };
     const { caller, calls } = watched(
@@ -344,9 +346,9 @@ describe("an unreachable object", () => {
     expect((await caller.consume("chat", { ip: subject.ip })).allowed).toBe(true);
     // An admin's calls go through.
     expect((await caller.key(`user:${subject.user}`)).counters).toEqual([]);
-    vi.setSystemTime(Date.now() + 400);
+    nowMs += 400;
     expect(await json(await consume("upload"))).toMatchObject({ allowed: true, degraded: false });
-    vi.useRealTimers();
+    clock.mockRestore();
   });
 
   test("is given up at the deadline, whether its errors are retryable or it never answers", async () => {
