@@ -2,7 +2,7 @@ import type { IRequest } from "itty-router";
 import type { Config } from "../config/config";
 import { DEFAULT_EVENTS, MOST_DENIALS, MOST_EVENTS } from "../request/admin-schema";
 import { Refusal } from "../request/refusal";
-import { normalKey } from "../request/subject";
+import { mistakeInKey, normalKey } from "../request/subject";
 import { Problem } from "./problem";
 import { numberIn, readQuery } from "./query";
 
@@ -12,17 +12,16 @@ import { numberIn, readQuery } from "./query";
  */
 export function keyOf(request: IRequest, { ipv6PrefixBits }: Pick<Config, "ipv6PrefixBits">): string {
   const key = decodedKey(request);
+  const mistake = mistakeInKey(key, ipv6PrefixBits);
+  if (mistake === undefined) return key;
   const normal = normalKey(key, ipv6PrefixBits);
-  if (!normal.ok) throw invalidKey(normal.detail);
-  if (normal.value !== key) throw notNormal(request, normal.value);
-  return key;
+  throw normal.ok ? notNormal(request, mistake, normal.value) : invalidKey(mistake);
 }
 
 /** The link spares callers to work out the normal form, which depends on the configuration. */
-function notNormal({ url, params }: IRequest, key: string): Problem {
+function notNormal({ url, params }: IRequest, mistake: string, key: string): Problem {
   const path = new URL(url).pathname.replace(params.key ?? "", encodeURIComponent(key));
-  const detail = `The key in the path must be in its normal form, ${key}.`;
-  return new Problem(400, "Bad Request", detail, { Link: `<${path}>; rel="canonical"` });
+  return new Problem(400, "Bad Request", `The key in the path ${mistake}.`, { Link: `<${path}>; rel="canonical"` });
 }
 
 /** Decodes the key in the path. @throws Refusal `invalid` if that fails. */

@@ -111,6 +111,13 @@ export function normalKey(key: string, ipv6PrefixBits: number): Normalized {
   return normal.ok ? { ok: true, value: `${attribute}:${normal.value}` } : normal;
 }
 
+/** The mistake in a key; undefined if it is in its normal form. */
+export function mistakeInKey(key: string, ipv6PrefixBits: number): string | undefined {
+  const normal = normalKey(key, ipv6PrefixBits);
+  if (!normal.ok) return normal.detail;
+  return normal.value === key ? undefined : `must be in its normal form, ${normal.value}`;
+}
+
 /**
  * By prefix, attribute and value. Cached, since the same callers come again and again. Values are cached with their mistakes.
  * The cache is emptied when it is full.
