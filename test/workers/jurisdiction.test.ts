@@ -4,7 +4,7 @@ import type { Env } from "../../src/service";
 import { newSubject } from "../behaviour/target";
 import { workerTarget } from "./target";
 
-const CLASSES = ["LIMITER_OBJECTS", "LIMITER_STATS", "LIMITER_HUBS"] as const;
+const CLASSES = ["LIMITER_OBJECTS", "LIMITER_STATS", "LIMITER_HUBS", "LIMITER_AUDIT"] as const;
 const bound = env as unknown as Required<Env>;
 
 /**
@@ -30,7 +30,7 @@ function restricted() {
   return { asked, bindings: Object.fromEntries(bindings) as Record<string, unknown> };
 }
 
-test("counters, counts and hubs are in the jurisdiction, and nothing outside of it is asked", async () => {
+test("counters, counts, hubs and the audit are in the jurisdiction, and nothing outside of it is asked", async () => {
   const { asked, bindings } = restricted();
   const target = workerTarget({ ...bindings, LIMITER_JURISDICTION: "eu" });
   const authorization = { Authorization: `Bearer ${target.adminToken}` };
@@ -41,10 +41,11 @@ test("counters, counts and hubs are in the jurisdiction, and nothing outside of 
   });
   const key = await target.fetch("/v1/keys/user%3Au_1", { headers: authorization });
   const stats = await target.fetch("/v1/stats", { headers: authorization });
+  const audit = await target.fetch("/v1/audit", { headers: authorization });
   const session = await target.fetch("/v1/session", {
     headers: { ...authorization, Upgrade: "websocket", "Sec-WebSocket-Version": "13" },
   });
-  expect([consumed, key, stats, session].map(({ status }) => status)).toEqual([200, 200, 200, 101]);
+  expect([consumed, key, stats, audit, session].map(({ status }) => status)).toEqual([200, 200, 200, 200, 101]);
   session.webSocket?.accept();
   session.webSocket?.close();
   expect([...asked].sort()).toEqual(CLASSES.map((binding) => `${binding} in eu`).sort());
