@@ -80,11 +80,11 @@ class AsyncLimiter(BaseLimiter):
     failure is logged, once a minute. A cancelled consume is rolled back in the background, unless the idempotency key
     is the caller's: the caller may retry it.
 
-    On asyncio, calls go over a session, one WebSocket for each event loop: calls made in one turn of the loop share
-    messages, 32 each. Each call keeps its own deadline, cancellation and idempotency key. Calls go over HTTP where a
-    WebSocket can't be had, and always if they have inline limits. `transport` "http" or "session" allows only that. It
-    may also be an httpx transport of your own, which is not renewed: make a client with a new one for each event loop
-    and after a fork.
+    On asyncio, calls go over a session, one WebSocket for each event loop: calls made in one turn of the loop share a
+    message. Each keeps its own deadline, cancellation and idempotency key. Calls go over HTTP where a WebSocket can't
+    be had, and always if they have inline limits. `transport` "http" or "session" allows only that. It may also be an
+    httpx transport of your own, which is not renewed: make a client with a new one for each event loop and after a
+    fork.
     """
 
     def __init__(
