@@ -62,12 +62,19 @@ test("production is reached by its domain alone, and its requests are limited", 
 test("a plan of the first deploy has no mistake, and says what a deploy without a domain lacks", () => {
   const { does, lacks, mistakes } = planOf(readWorkerConfig());
   expect(does[0]).toBe("Deploys the Worker exact-limiter to exact-limiter.<your subdomain>.workers.dev.");
-  expect(lacks).toEqual([
+  expect(lacks).toEqual([expect.stringContaining("No domain: "), expect.stringContaining("No [limits]: ")]);
+  expect(mistakes).toEqual([]);
+});
+
+test("a plan says that objects have no region if there is no location hint", () => {
+  const config = readWorkerConfig();
+  const { LIMITER_LOCATION_HINT: hint, ...vars } = config.vars;
+  expect(hint).toBe("weur");
+  expect(planOf({ ...config, vars }).lacks).toEqual([
     expect.stringContaining("No domain: "),
     expect.stringContaining("No [limits]: "),
     expect.stringContaining("No LIMITER_LOCATION_HINT: "),
   ]);
-  expect(mistakes).toEqual([]);
 });
 
 test("a plan of staging has no mistake", () => {
