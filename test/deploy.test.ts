@@ -66,15 +66,11 @@ test("a plan of the first deploy has no mistake, and says what a deploy without 
   expect(mistakes).toEqual([]);
 });
 
-test("a plan says that objects have no region if there is no location hint", () => {
-  const config = readWorkerConfig();
-  const { LIMITER_LOCATION_HINT: hint, ...vars } = config.vars;
-  expect(hint).toBe("weur");
-  expect(planOf({ ...config, vars }).lacks).toEqual([
-    expect.stringContaining("No domain: "),
-    expect.stringContaining("No [limits]: "),
+test("a plan says what a deploy without a location hint lacks", () => {
+  const { LIMITER_LOCATION_HINT: _, ...vars } = readWorkerConfig().vars;
+  expect(planOf({ ...readWorkerConfig(), vars }).lacks).toContainEqual(
     expect.stringContaining("No LIMITER_LOCATION_HINT: "),
-  ]);
+  );
 });
 
 test("a plan of staging has no mistake", () => {
