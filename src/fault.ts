@@ -39,7 +39,7 @@ interface Logged {
   leftOut: number;
 }
 
-/** Of this isolate: the faults of a code in the current second. */
+/** The faults of each code in the current second, in this isolate. */
 const logged = new Map<FaultCode, Logged>();
 let leftOutInAll = 0;
 let versionId: string | undefined;

@@ -69,7 +69,7 @@ export function serviceOf(env: Env): Service {
   return service;
 }
 
-/** The counts of a service that has started. */
+/** The counts of a service that has started. Undefined if it has none, or a wrong configuration. */
 export function countsIn(env: Env): Counts | undefined {
   const service = services.get(env);
   return service instanceof ConfigError ? undefined : service?.counts;

@@ -2,12 +2,12 @@ import { WorkerEntrypoint } from "cloudflare:workers";
 import { logFault } from "./fault";
 import { appOf } from "./http/app";
 import { batch } from "./http/batch";
-import { sendingCounts } from "./http/counted";
 import { requestsInFlight } from "./http/in-flight";
 import { ROUTES } from "./http/routes";
+import { sendingCounts } from "./http/sending-counts";
 import { endLocalSessions } from "./http/session";
 import { bodyOf, releaseBodyOf, settlementBodyOf } from "./limiter/decision-body";
-import type { WaitUntil } from "./objects/objects";
+import type { WaitUntil } from "./objects/asker";
 import { readCheck, readConsumeWithKey, readRelease, readSettle } from "./request/read";
 import { Refusal } from "./request/refusal";
 import type {

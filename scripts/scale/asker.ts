@@ -20,7 +20,7 @@ const QUESTION: Charge = {
   windowMs: 60_000,
 };
 
-/** A hub, with the real call queues. Or the Workers of a region, which call an object for each decision. */
+/** A hub, with the real call queues. Or an isolate of the Worker, which calls an object for each decision. */
 export class Asker {
   readonly inFlight: InFlight;
   readonly #toObjects = new Map<string, InFlight>();

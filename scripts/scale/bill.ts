@@ -67,6 +67,8 @@ export const ASSUMED = {
   /** Backends in five regions ask hubs of their region, which ask objects in `enam`. `world.ts` simulates it. */
   world: {
     backends: 100,
+    /** Isolates of the Worker in a region, ten in all as in a flood. Each leaves an overloaded object alone by itself. */
+    isolates: 2,
     /**
      * Milliseconds between a hub and an object. Published for AWS's regions (N. Virginia to N. California, Ireland, São Paulo,
      * Singapore): acomputerscientistlearnsaws.blogspot.com/2017/04/aws-regions.html. Estimated for `enam`.

@@ -35,7 +35,7 @@ export interface Outcome {
   readonly turns: readonly number[];
   /** How long hubs and objects were active, added up. */
   readonly activeMs: number;
-  /** The most calls that one hub, or the Workers of one region, had in flight to one object. */
+  /** The most calls that one hub, or one isolate of the Worker, had in flight to one object. */
   readonly mostInFlight: number;
   /** What was asked from the beginning. */
   readonly asked: number;
@@ -75,7 +75,10 @@ class World {
     const timing = sharingTimers({ now, after, random: this.#scheduler.random });
     const objectAt = (name: string) => this.#objectAt(name);
     this.#regions = Object.values(world.roundTripMs).map((roundTripMs) =>
-      Array.from({ length: hubs || 1 }, () => new Asker(hubs > 0, roundTripMs, objectAt, timing, this.#scheduler)),
+      Array.from(
+        { length: hubs || world.isolates },
+        () => new Asker(hubs > 0, roundTripMs, objectAt, timing, this.#scheduler),
+      ),
     );
     this.#backends = Array.from({ length: world.backends }, (_, i) =>
       this.#chance.of(this.#regions[i % this.#regions.length] as Asker[]),

@@ -2,7 +2,7 @@
 export interface HeldId {
   /** The id is known: by the clock of this object, its event is younger than the policy's longest window. */
   readonly isInWindow: boolean;
-  /** The attempts that dated the event. It counts from an instant while each of them was made. */
+  /** The attempts that dated the event: recorded it, or moved it to their own time. */
   readonly makers: readonly string[];
   /** The attempts that dated an older event of the id here: of an earlier decision, or left by a fault. */
   readonly earlierMakers: readonly string[];

@@ -3,7 +3,7 @@ import type { Config } from "../config/config";
 import { logFault } from "../fault";
 import { type Decision, reasonsOf, retryAfterSeconds } from "../limiter/decision";
 import type { Watcher } from "../limiter/limiter";
-import type { WaitUntil } from "../objects/objects";
+import type { WaitUntil } from "../objects/asker";
 
 const utf8 = new TextEncoder();
 const DIGEST_BYTES = 8;

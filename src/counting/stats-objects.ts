@@ -21,13 +21,13 @@ export interface StatsNamespace extends Restrictable {
 
 /**
  * The names of all stats objects. Never take one away: its counts would be missing from the sums, and counters would go
- * down. The first is the one that there was when there was only one.
+ * down. The first has the name from when there was only one.
  */
 export const STATS_NAMES = ["stats", "stats:1", "stats:2", "stats:3"] as const;
 
 /**
  * The objects that add up the counts of all isolates. An isolate sends to one of them, always the same, which knows sums
- * that are sent again. Who reads asks all of them and adds up: without one the sums would be wrong, and so there are none.
+ * that are sent again. A read asks all of them and adds up. It fails if one is unreachable: the sums would be wrong.
  */
 export class StatsObjects {
   readonly #own: string;

@@ -54,7 +54,7 @@ export async function authorize(
     );
   const token = text === undefined ? undefined : tokens.find(text);
   if (token === undefined) return refuseSignIn(text === undefined ? MISSING : WRONG, headers, service);
-  // Told to those only who know the token: it lets them do nothing any more, and says what to mend.
+  // Only a holder of the token learns this, and can do nothing with it but replace it.
   if (hasEnded(token, now()))
     return refuseSignIn(`The token ended at ${new Date(token.endsAtMs).toISOString()}.`, headers, service);
   if (token.role !== needed && token.role !== "admin")

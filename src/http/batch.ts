@@ -1,8 +1,8 @@
 import { bodyOf } from "../limiter/decision-body";
 import type { Limiter } from "../limiter/limiter";
+import type { WaitUntil } from "../objects/asker";
 import type { CallQueues } from "../objects/call-queue";
 import { hear } from "../objects/calls";
-import type { WaitUntil } from "../objects/objects";
 import { type ReadConfig, readCheck, readConfigOf, readConsumeInBatch, readRelease, readSettle } from "../request/read";
 import { invalid, isRecord, objectIn, readBySchema } from "../request/refusal";
 import { type Batch, type BatchResults, batchEnvelope } from "../request/schema";
@@ -31,8 +31,8 @@ export async function batch(
 }
 
 /**
- * Decides a batch that was read: each request by itself. Batches may share call queues. Whoever decides it keeps it alive
- * until all is decided, as a hub does that has sessions. Over RPC there is no token, and every policy may be used.
+ * Decides a batch that was read: each request by itself. Batches may share call queues. The caller keeps it alive until all
+ * is decided, as a hub does while it has sessions. Over RPC there is no token, and every policy may be used.
  */
 export async function decideBatch(
   { requests, headers: hasHeaders = false, limits: hasLimits = true }: Batch,
@@ -59,7 +59,7 @@ function withoutLimits(body: unknown): unknown {
   return rest;
 }
 
-/** One promise for the whole batch. Each request is heard of by callbacks, which take far less time. */
+/** One promise for the whole batch. The requests use callbacks, which take far less time than promises. */
 function repliesTo(
   requests: readonly unknown[],
   config: ReadConfig,

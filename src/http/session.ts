@@ -13,7 +13,7 @@ const VERSION = "13";
 const LOCAL = "local";
 
 /**
- * Opens a session: the socket ends in a hub near the caller.
+ * Opens a session: the socket ends in a hub of the caller's location. Takes the token itself, since a subprotocol may have it.
  * @throws Problem 503 without tokens, 401, 403, 426, 429; Refusal `unreachable`.
  */
 export async function openSession(request: IRequest, env: Env): Promise<Response> {

@@ -1,8 +1,8 @@
 import { decideBatch } from "../http/batch";
 import { LONGEST_BATCH_BYTES } from "../http/body";
 import { errorReply, Problem } from "../http/problem";
+import type { WaitUntil } from "../objects/asker";
 import type { CallQueues } from "../objects/call-queue";
-import type { WaitUntil } from "../objects/objects";
 import { invalid, isRecord, Refusal, readBySchema } from "../request/refusal";
 import { messageId, sessionMessage } from "../request/schema";
 import { hasEnded, type Token } from "../request/tokens";

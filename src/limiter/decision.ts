@@ -3,7 +3,7 @@ import type { OverrideStanding } from "../core/override";
 import type { Policy } from "../core/policy";
 import type { Standing } from "../core/standing";
 import type { Counter, ObjectVerdict } from "../object/protocol";
-import type { ConsumeVerdict } from "../objects/objects";
+import type { ConsumeVerdict } from "../objects/asker";
 import type { ValidChange, ValidRequest } from "../request/read";
 import type { ShadowVerdict } from "./shadow";
 

@@ -1,15 +1,15 @@
 import type { Config } from "../config/config";
 import type { Policy } from "../core/policy";
+import { Asker, type ConsumeVerdict, type WaitUntil } from "../objects/asker";
 import { BatchOrder } from "../objects/batch-order";
 import type { DecidingStub, ObjectNamespace } from "../objects/binding";
+import { Breakers } from "../objects/breakers";
 import { CallQueues } from "../objects/call-queue";
 import { DirectCalls, type Hearer, hear, heard } from "../objects/calls";
 import { sharingTimers, type Timing } from "../objects/deadline";
 import type { DenialCache } from "../objects/denial-cache";
 import { FanOut } from "../objects/fan-out";
 import { LiveObjects } from "../objects/live-objects";
-import { Asker, type ConsumeVerdict, type WaitUntil } from "../objects/objects";
-import { Breakers } from "../objects/overload";
 import type { IfUnreachable } from "../objects/unreachable";
 import type { ValidChange, ValidConsume, ValidRequest } from "../request/read";
 import { Refusal } from "../request/refusal";
@@ -91,7 +91,7 @@ export class Limiter {
     return deciding;
   }
 
-  /** The same without a promise. Whoever decides the batch keeps it alive until all is heard. */
+  /** The same without a promise. The caller keeps the batch alive until every hearer was told. */
   consumeInBatch(request: ValidConsume, position: number, waitUntil: WaitUntil, hearer: Hearer<Decision>): void {
     const { id, policy, cost, counters, identity, aliases, isNew } = request;
     const asker = this.#asker(position, waitUntil);

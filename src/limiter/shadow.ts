@@ -1,9 +1,9 @@
 import { inShadow } from "../core/identity";
 import { longestWindowOfMs, smallestMax } from "../core/policy";
 import type { ChargeVerdict, EventQuestion, ObjectVerdict, Question } from "../object/protocol";
+import type { Asker, ConsumeVerdict } from "../objects/asker";
 import { type Hearer, heard } from "../objects/calls";
 import type { FanOut } from "../objects/fan-out";
-import type { Asker, ConsumeVerdict } from "../objects/objects";
 import type { ValidRequest } from "../request/read";
 
 /** What the layers in shadow say of a request. */

@@ -114,7 +114,7 @@ export class LimiterObject extends DurableObject {
     return results;
   }
 
-  /** Whoever wakes an object that died before its alarm was set has it set. */
+  /** Any call sets the alarm of an object that died before it was set. */
   #healAlarm(nowMs: number): void {
     this.#alarm.heal(nowMs, () => this.store.hasTables);
   }

@@ -3,9 +3,9 @@ import { earlierMakersOf, type HeldId, recognise } from "../core/recognition";
 import { logFault } from "../fault";
 import type { Charge, ChargeVerdict, ObjectVerdict } from "../object/protocol";
 import { Refusal } from "../request/refusal";
+import { type Asker, type ConsumeQuestion, type ConsumeVerdict, keysOf } from "./asker";
 import { type Hearer, hear, heard, type ObjectCalls } from "./calls";
 import { NotSentError, type Timing, within } from "./deadline";
-import { type Asker, type ConsumeQuestion, type ConsumeVerdict, keysOf } from "./objects";
 import { byCounter, joinCharges, type Part, partsOf } from "./parts";
 import { logUnreachable, throwUnreachable } from "./unreachable";
 

@@ -1,6 +1,6 @@
 import type { Placement } from "../config/config";
 import type { Counter } from "../object/protocol";
-import { keysOf } from "./objects";
+import { keysOf } from "./asker";
 import { objectOf } from "./placement";
 
 /** A question, as far as it can meet others of its batch. */

@@ -1,9 +1,9 @@
 import type { Placement } from "../config/config";
 import type { ChangeVerdict, ObjectVerdict } from "../object/protocol";
 import { Refusal } from "../request/refusal";
+import type { ConsumeVerdict } from "./asker";
 import { type BatchQuestion, Member } from "./batch-member";
 import { type Timing, within } from "./deadline";
-import type { ConsumeVerdict } from "./objects";
 import { throwUnreachable } from "./unreachable";
 
 /** Why a verdict may be wrong: a charge that is rolled back can have caused it. */

@@ -2,15 +2,15 @@ import type { Config } from "../config/config";
 import type { Call, CallResult, Method, VerdictOf } from "../object/protocol";
 import { MOST_IN_BATCH } from "../request/schema";
 import type { DecidingStub, ObjectNamespace } from "./binding";
+import { Breakers, LeftAloneError } from "./breakers";
 import { type Hearer, type ObjectCalls, sendCalls, verdictIn } from "./calls";
 import { DeadlineError, isOverloaded, NotSentError, type Timing } from "./deadline";
-import { Breakers, LeftAloneError } from "./overload";
 
 /** Bounds of how many calls may wait for an object. Between them its speed decides. */
 const MOST_WAITING = 10_000;
 const FEWEST_WAITING = 10;
 
-/** A call that waits or is in flight. It is heard of once: an answer to a call that was given up is not. */
+/** A call that waits or is in flight. Its hearer is told once: an answer after it was given up is dropped. */
 class QueuedCall {
   #isOver = false;
 
@@ -117,11 +117,11 @@ export class CallQueue {
     this.#limitWaiting(message.length, this.timing.now() - sentAtMs, latestMs - sentAtMs);
   }
 
-  /** What waits for an overloaded object is not sent, except rollbacks. */
+  /** Refuses the calls that wait for an overloaded object, except rollbacks. */
   #refuseWaiting(): void {
     const waiting = this.#waiting;
     this.#waiting = waiting.filter(isRollback);
-    // Whoever hears of it may ask again at once.
+    // A hearer may ask again at once, so the queue is in order before.
     for (const queued of waiting) if (!isRollback(queued)) queued.fail(new LeftAloneError("the object"));
   }
 
@@ -161,7 +161,7 @@ function earliestOf(calls: readonly QueuedCall[]): number {
 
 const hasTimeAt = (nowMs: number) => (queued: QueuedCall) => queued.giveUpAtMs > nowMs;
 
-/** Gives up the calls whose deadline has passed. Whoever hears of it may ask again at once. */
+/** Gives up the calls whose deadline has passed. Their hearers may ask again at once. */
 function giveUp(calls: readonly QueuedCall[], nowMs: number, Reason: new (message: string) => Error): void {
   for (const queued of calls)
     if (queued.giveUpAtMs <= nowMs) queued.fail(new Reason("the object did not answer within the deadline"));

@@ -1,24 +1,24 @@
 import type { Config } from "../config/config";
 import type { Call, CallResult, Method, QuestionOf, VerdictOf } from "../object/protocol";
 import { callObject, type DecidingStub, type ObjectNamespace } from "./binding";
+import { Breakers, LeftAloneError } from "./breakers";
 import type { Timing } from "./deadline";
-import { Breakers, LeftAloneError } from "./overload";
 
 /**
- * Hears how something ended that was asked, by one of the two. Callbacks, since a chain of promises took a sixth of the time
- * of a decision. If `answered` throws, the one who calls it calls `failed`.
+ * Is told once how a question or a decision ended: `answered` or `failed`. Callbacks, since a chain of promises took a sixth of
+ * the time of a decision. If `answered` throws, its caller calls `failed`.
  */
 export interface Hearer<V> {
   answered(verdict: V): void;
   failed(error: unknown): void;
 }
 
-/** What a hearer hears, as a promise. */
+/** Asks with a hearer, and resolves or rejects to what it is told. */
 export function heard<V>(ask: (hearer: Hearer<V>) => void): Promise<V> {
   return new Promise((answered, failed) => ask({ answered, failed }));
 }
 
-/** Lets a hearer hear how a promise ends. */
+/** Tells a hearer how a promise ends. */
 export function hear<V>(promise: Promise<V>, hearer: Hearer<V>): void {
   promise.then((verdict) => hearer.answered(verdict)).catch((error: unknown) => hearer.failed(error));
 }

@@ -1,7 +1,7 @@
 import type { OverrideStanding } from "../core/override";
 import { MOST_LEAVINGS, type Standing, standingAfter } from "../core/standing";
 import type { ObjectVerdict, Question } from "../object/protocol";
-import { keysOf } from "./objects";
+import { keysOf } from "./asker";
 
 /** About how much memory the cache takes at most. The oldest questions go first. */
 const MOST_BYTES = 8 * 1_048_576;

@@ -8,10 +8,10 @@ import type {
   QuestionOf,
   VerdictOf,
 } from "../object/protocol";
+import type { Asker, ConsumeQuestion, ConsumeVerdict } from "./asker";
 import { Attempts } from "./attempts";
 import { type Hearer, hear, heard, type ObjectCalls } from "./calls";
 import type { Timing } from "./deadline";
-import type { Asker, ConsumeQuestion, ConsumeVerdict } from "./objects";
 import { joinVerdicts, partsOf } from "./parts";
 import { logUnreachable, throwUnreachable } from "./unreachable";
 

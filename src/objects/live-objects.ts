@@ -1,11 +1,11 @@
 import type { ChangeVerdict, EventQuestion, ObjectVerdict, Question } from "../object/protocol";
+import { type Asker, type ConsumeQuestion, type ConsumeVerdict, keysOf } from "./asker";
 import type { Member } from "./batch-member";
 import type { BatchOrder } from "./batch-order";
 import { type Hearer, hear, heard } from "./calls";
 import type { Timing } from "./deadline";
 import type { DenialCache, QuestionInFlight, Recalled } from "./denial-cache";
 import type { FanOut } from "./fan-out";
-import { type Asker, type ConsumeQuestion, type ConsumeVerdict, keysOf } from "./objects";
 
 /** How often, and how long each time, a request waits while another one revalidates its denial. */
 const MOST_WAITS = 10;

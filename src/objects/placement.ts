@@ -4,9 +4,9 @@ import { fnv1a } from "../core/fnv";
 /**
  * The name of the object that holds a key.
  *
- * An object for each key scales without bound on Cloudflare. On one machine every live object costs open files and memory,
- * so a fixed number of objects shares all keys there. A key that moves to another object starts anew: another placement
- * forgets all counters of its keys, another number of shards forgets most of them.
+ * An object for each key scales without bound on Cloudflare, but the first call of each key waits until the object is
+ * created. Shards stay warm. On one machine every live object costs open files and memory, so all keys share one. A key that
+ * moves to another object starts anew: docs/operations.md says what a change of the placement forgets.
  */
 export function objectOf(key: string, placement: Placement): string {
   // Keys of inline limits begin with `inline/`, which is no attribute: they are placed as those of all other attributes.

@@ -1,6 +1,6 @@
 import { logFault } from "../fault";
 import { Refusal } from "../request/refusal";
-import { LeftAloneError } from "./overload";
+import { LeftAloneError } from "./breakers";
 
 /**
  * What becomes of a decision when an object does not answer within the deadline, after its retries (`deadline.ts`):
@@ -8,7 +8,7 @@ import { LeftAloneError } from "./overload";
  */
 export type IfUnreachable = "refuse" | "leave out";
 
-/** Logs that an object did not answer. Nobody knows then whether it did its work. An overload is logged once. */
+/** Logs that an object did not answer: it may have done its work. `breakers.ts` logs an overload, once a pause begins. */
 export function logUnreachable(error: unknown): undefined {
   if (error instanceof LeftAloneError) return;
   logFault("object_unreachable", error);

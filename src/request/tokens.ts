@@ -45,7 +45,7 @@ export class Tokens {
    */
   find(text: string): TokenDigest | undefined {
     const presented = this.#presented.get(text);
-    // Whoever has no token can't have long texts digested.
+    // Longer texts are no token: digesting them would be work for anybody who sends them.
     if (presented || text.length > this.#longest) return presented;
     const bytes = sha256(utf8.encode(text));
     const matching = this.#configured.filter(({ digest }) => crypto.subtle.timingSafeEqual(bytes, digest));

@@ -1,6 +1,6 @@
 import { appOf } from "../http/app";
-import { sendingCounts } from "../http/counted";
 import { ROUTES } from "../http/routes";
+import { sendingCounts } from "../http/sending-counts";
 import { serviceOf } from "../service";
 import { type Bindings, environmentOf } from "./environment";
 import { TEST_ROUTES, type TestEnv } from "./routes";

@@ -1,11 +1,11 @@
 import { expect, test, vi } from "vitest";
 import type { Call, CallResult } from "../../src/object/protocol";
+import { Asker, type ConsumeVerdict } from "../../src/objects/asker";
+import { LeftAloneError } from "../../src/objects/breakers";
 import { CallQueues } from "../../src/objects/call-queue";
 import { heard } from "../../src/objects/calls";
 import { DeadlineError, NotSentError } from "../../src/objects/deadline";
 import { FanOut } from "../../src/objects/fan-out";
-import { Asker, type ConsumeVerdict } from "../../src/objects/objects";
-import { LeftAloneError } from "../../src/objects/overload";
 import { Chance } from "../../tools/chance";
 import { Scheduler } from "../../tools/scheduler";
 import { Ledgers } from "../simulation/ledgers";

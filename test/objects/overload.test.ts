@@ -1,6 +1,6 @@
 import { expect, test, vi } from "vitest";
+import { Breakers } from "../../src/objects/breakers";
 import { callWithin, type Timing } from "../../src/objects/deadline";
-import { Breakers } from "../../src/objects/overload";
 import { Chance } from "../../tools/chance";
 import { Scheduler } from "../../tools/scheduler";
 

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Breakers } from "../../src/objects/overload";
+import { Breakers } from "../../src/objects/breakers";
 import { CAPACITY, MAX, overloadOneObject, SECONDS, type Second, USERS, WINDOW_MS } from "./overload";
 
 beforeEach(() => void vi.spyOn(console, "error").mockImplementation(() => {}));

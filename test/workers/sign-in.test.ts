@@ -278,7 +278,7 @@ describe("counts", () => {
   const environment = {
     ...real,
     LIMITER_TOKEN_DIGESTS: TOKENS,
-    LIMITER_STATS: { getByName: () => real.LIMITER_STATS.getByName(name) },
+    LIMITER_STATS: { getByName: (object: string) => real.LIMITER_STATS.getByName(`${name} ${object}`) },
   } as unknown as Bindings;
   const call = (token: string, method: string, path: string, body?: unknown, more: Record<string, string> = {}) =>
     handle(

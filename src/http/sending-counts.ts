@@ -1,5 +1,5 @@
 import { logFaultsLeftOut } from "../fault";
-import type { WaitUntil } from "../objects/objects";
+import type { WaitUntil } from "../objects/asker";
 import { countsIn, type Env } from "../service";
 import type { Context } from "./app";
 
