@@ -356,6 +356,16 @@ describe("the list of overrides in force", () => {
     expect([second.next, third.next]).toEqual([keys[3], null]);
   });
 
+  test("goes on after a key that RATE_LIMIT_IPV6_PREFIX would write otherwise today", async () => {
+    const { audit, put } = newService();
+    const [address, user] = ["ip:2001:db8:1:2::/64", `user:${crypto.randomUUID()}`];
+    for (const key of [address, user]) expect((await put(key)).status).toBe(200);
+    const { list } = newService({ RATE_LIMIT_IPV6_PREFIX: "56" }, audit);
+    const first = await list("?limit=1");
+    expect([overriddenKeys(first), first.next]).toEqual([[address], address]);
+    expect(overriddenKeys(await list(`?limit=1&after=${encodeURIComponent(address)}`))).toEqual([user]);
+  });
+
   test("has an override whose answer was lost, and none that did not arrive", async () => {
     let fate: "answer" | "question" = "answer";
     const objects = {
