@@ -26,7 +26,7 @@ export async function auditedOrders({ url }: IRequest, { audit, config }: Servic
 }
 
 /** The overrides in force, by key. @throws Problem, Refusal `invalid` or `unreachable` */
-export async function listOverrides({ url }: IRequest, { audit, keys, config, now }: Service): Promise<Response> {
+export async function listOverrides({ url }: IRequest, { audit, keys, now }: Service): Promise<Response> {
   const { after = "", limit } = readQuery(url, {
     after: earlierKeySchema.optional(),
     limit: numberIn({ least: 1, most: MOST_LISTED_OVERRIDES }).default(MOST_LISTED_OVERRIDES),

@@ -176,6 +176,19 @@ describe("the audit object", () => {
     expect(await candidatesOf(stub)).toEqual([]);
   });
 
+  test("records an order that comes while the alarm empties the object", async () => {
+    const stub = newObject();
+    await stub.record(reset("user:a"));
+    await runInDurableObject(stub, async (_, { storage }) => {
+      const store = new AuditStore(storage);
+      expect(store.isEmpty).toBe(false);
+      const deleting = store.deleteAll();
+      store.record(reset("user:b"), START_MS);
+      await deleting;
+      expect(store.orders({ most: 10 }, START_MS)).toMatchObject([{ key: "user:b" }]);
+    });
+  });
+
   test("stores nothing when it is only read", async () => {
     const stub = newObject();
     expect([await keysOf(stub), await candidatesOf(stub), await tablesOf(stub), await alarmOf(stub)]).toEqual([
