@@ -119,10 +119,13 @@ test("a plan takes a variable of 5 KB, and says that it is nearly too large, tab
 });
 
 test("a plan says which binding is missing, and that a location hint is outside of the jurisdiction", () => {
-  const bindings = readWorkerConfig().durable_objects.bindings.filter(({ name }) => name !== "LIMITER_HUBS");
+  const bindings = readWorkerConfig().durable_objects.bindings.filter(({ name }) => !/_HUBS$|_AUDIT$/.test(name));
   const vars = { LIMITER_JURISDICTION: "eu", LIMITER_LOCATION_HINT: "enam" };
   const { lacks } = planOf(worker({ vars, durable_objects: { bindings } }));
   expect(lacks).toContain("No LIMITER_HUBS: there are no sessions: clients use HTTP.");
+  expect(lacks).toContain(
+    "No LIMITER_AUDIT: what admins order leaves no record: /v1/audit and /v1/overrides are a 404.",
+  );
   expect(lacks).toContain("LIMITER_LOCATION_HINT=enam is outside of LIMITER_JURISDICTION=eu.");
   const within = planOf(worker({ vars: { ...vars, LIMITER_LOCATION_HINT: "weur" } }));
   expect(within.lacks.filter((line) => line.includes("LOCATION_HINT"))).toEqual([]);

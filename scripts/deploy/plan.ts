@@ -15,6 +15,7 @@ const LARGE_VARIABLE_BYTES = 0.8 * LARGEST_VARIABLE_BYTES;
 const WITHOUT = {
   LIMITER_STATS: "nothing is counted: /v1/stats and /metrics are a 404",
   LIMITER_HUBS: "there are no sessions: clients use HTTP",
+  LIMITER_AUDIT: "what admins order leaves no record: /v1/audit and /v1/overrides are a 404",
 };
 
 /** The location hints within each jurisdiction. */

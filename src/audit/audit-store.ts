@@ -106,7 +106,10 @@ export class AuditStore {
   /** Empties the object: it then occupies no storage, and has no alarm. */
   async deleteAll(): Promise<void> {
     try {
-      await this.storage.deleteAll();
+      const deleted = this.storage.deleteAll();
+      // The tables are gone already, and an order may come before this goes on.
+      this.#sql.forgetTables();
+      await deleted;
     } finally {
       this.#sql.forgetTables();
     }

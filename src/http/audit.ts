@@ -5,7 +5,7 @@ import { overridesInForce } from "../audit/overrides";
 import type { RecordedOrder } from "../audit/protocol";
 import { type AuditedOrder, MOST_LISTED_ORDERS, MOST_LISTED_OVERRIDES } from "../request/admin-schema";
 import { overrideBody } from "../request/override-request";
-import { normalKey } from "../request/subject";
+import { KEY_SCHEMA, normalKey } from "../request/subject";
 import type { Service } from "../service";
 import { Problem } from "./problem";
 import { numberIn, readQuery } from "./query";
@@ -26,9 +26,9 @@ export async function auditedOrders({ url }: IRequest, { audit, config }: Servic
 }
 
 /** The overrides in force, by key. @throws Problem, Refusal `invalid` or `unreachable` */
-export async function listOverrides({ url }: IRequest, { audit, keys, config, now }: Service): Promise<Response> {
+export async function listOverrides({ url }: IRequest, { audit, keys, now }: Service): Promise<Response> {
   const { after = "", limit } = readQuery(url, {
-    after: keySchema(config.ipv6PrefixBits).optional(),
+    after: earlierKeySchema.optional(),
     limit: numberIn({ least: 1, most: MOST_LISTED_OVERRIDES }).default(MOST_LISTED_OVERRIDES),
   });
   const { overridden, unknownKeys, next } = await overridesInForce(auditOf(audit), keys, after, limit, now());
@@ -61,6 +61,11 @@ function auditOf(audit: Audit | undefined): Audit {
   if (audit) return audit;
   throw new Problem(404, "Not Found", "Orders are not recorded. Bind LIMITER_AUDIT to record them.");
 }
+
+/** The last key of a page. It need not be in the normal form of today: RATE_LIMIT_IPV6_PREFIX may have changed since. */
+const earlierKeySchema = z
+  .string("must be given once")
+  .regex(new RegExp(KEY_SCHEMA.pattern), "must be <attribute>:<value>, such as user:u_1");
 
 function keySchema(ipv6PrefixBits: number) {
   return z.string("must be given once").superRefine((key, context) => {

@@ -37,6 +37,11 @@ export class Breakers {
     const breaker = this.#breakers.get(object);
     if (breaker === undefined) return true;
     const nowMs = this.timing.now();
+    if (nowMs < breaker.openedAtMs) {
+      // The clock went back. By it the pause would last as long as that, and no answer would close the breaker.
+      this.#breakers.delete(object);
+      return true;
+    }
     if (nowMs < breaker.untilMs) return false;
     breaker.untilMs = nowMs + this.#jittered(breaker.pauseMs);
     return true;

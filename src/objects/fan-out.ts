@@ -27,12 +27,18 @@ export class FanOut {
     private readonly timing: Timing,
   ) {}
 
+  /** A denial stands even if another object is unreachable. The verdict then has no standings of that object. */
   async check(question: Question, asker: Asker): Promise<ObjectVerdict> {
     const parts = partsOf(question, this.config.placement);
     const verdicts = await Promise.all(
-      parts.map(({ object, counters }) => this.#ask(object, "check", { ...question, counters }, asker)),
+      parts.map(({ object, counters }) =>
+        this.#ask(object, "check", { ...question, counters }, asker).catch(logUnreachable),
+      ),
     );
-    return joinVerdicts(parts, verdicts);
+    const joined = joinVerdicts(parts, verdicts);
+    return joined.allowed && verdicts.includes(undefined) && asker.ifUnreachable === "refuse"
+      ? throwUnreachable()
+      : joined;
   }
 
   /**
@@ -47,8 +53,11 @@ export class FanOut {
   /** Changes the event in all objects. It counts as found if any object has it: the key may have been reset in another. */
   async change(method: "settle" | "release", question: EventQuestion, asker: Asker): Promise<ChangeVerdict> {
     const parts = partsOf(question, this.config.placement);
+    const ifUnreachable = asker.ifUnreachable === "refuse" ? throwUnreachable : logUnreachable;
     const verdicts = await Promise.all(
-      parts.map(({ object, counters }) => this.#ask(object, method, { ...question, counters }, asker)),
+      parts.map(({ object, counters }) =>
+        this.#ask(object, method, { ...question, counters }, asker).catch(ifUnreachable),
+      ),
     );
     return { ...joinVerdicts(parts, verdicts), found: verdicts.some((verdict) => verdict?.found === true) };
   }
@@ -61,17 +70,12 @@ export class FanOut {
     return heard((hearer) => this.consume(question, asker, false, hearer));
   }
 
-  /** The verdict of an object; undefined if it is unreachable and its layers are left out. */
   #ask<M extends Method>(
     object: string,
     method: M,
     question: QuestionOf<M>,
-    { giveUpAtMs, position, ifUnreachable }: Asker,
-  ): Promise<VerdictOf<M> | undefined> {
-    const ask = (hearer: Hearer<VerdictOf<M>>) =>
-      this.calls.ask(object, method, question, giveUpAtMs, position, hearer);
-    return heard(ask).catch((error: unknown) =>
-      ifUnreachable === "refuse" ? throwUnreachable(error) : logUnreachable(error),
-    );
+    { giveUpAtMs, position }: Asker,
+  ): Promise<VerdictOf<M>> {
+    return heard((hearer) => this.calls.ask(object, method, question, giveUpAtMs, position, hearer));
   }
 }

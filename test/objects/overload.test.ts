@@ -76,6 +76,17 @@ test("messages that were sent before the breaker opened neither close it nor len
   expect(breakers.admits("shard:1")).toBe(true);
 });
 
+test("an object is called again when the clock goes back, and is left alone if it is still overloaded", () => {
+  const { breakers, timing } = breakersAt();
+  breakers.onError("shard:1", timing.nowMs, OVERLOADED);
+  timing.nowMs -= 3_600_000;
+  expect([1, 2].map(() => breakers.admits("shard:1"))).toEqual([true, true]);
+  breakers.onError("shard:1", timing.nowMs, OVERLOADED);
+  expect(breakers.admits("shard:1")).toBe(false);
+  timing.nowMs += 250;
+  expect(breakers.admits("shard:1")).toBe(true);
+});
+
 test("other errors open no breaker", () => {
   const { breakers, timing } = breakersAt();
   for (const error of [

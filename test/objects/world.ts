@@ -1,9 +1,11 @@
 import { type Config, readConfig } from "../../src/config/config";
 import { batch } from "../../src/http/batch";
+import type { Decision } from "../../src/limiter/decision";
 import { Limiter } from "../../src/limiter/limiter";
 import type { Call, CallResult } from "../../src/object/protocol";
 import type { DecidingStub, ObjectNamespace } from "../../src/objects/binding";
 import { DenialCache } from "../../src/objects/denial-cache";
+import { readConsume } from "../../src/request/read";
 import type { Service } from "../../src/service";
 import { Chance } from "../../tools/chance";
 import { Scheduler } from "../../tools/scheduler";
@@ -77,6 +79,16 @@ export class BatchWorld implements ObjectNamespace<DecidingStub> {
     const replies: Reply[] = [];
     for (const request of requests) replies.push(...(await this.batch([request])));
     return replies;
+  }
+
+  /** The decision on a consume outside a batch, with an id that the service makes. */
+  async consume(request: object): Promise<Decision> {
+    const { limiter, config } = this.#service;
+    const decision = limiter.consume(readConsume(request, {}, config), () => {});
+    // Its failure is for the caller.
+    decision.catch(() => {});
+    await this.scheduler.run();
+    return decision;
   }
 
   /** How much of each limit of a subject is used. */

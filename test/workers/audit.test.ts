@@ -176,6 +176,19 @@ describe("the audit object", () => {
     expect(await candidatesOf(stub)).toEqual([]);
   });
 
+  test("records an order that comes while the alarm empties the object", async () => {
+    const stub = newObject();
+    await stub.record(reset("user:a"));
+    await runInDurableObject(stub, async (_, { storage }) => {
+      const store = new AuditStore(storage);
+      expect(store.isEmpty).toBe(false);
+      const deleting = store.deleteAll();
+      store.record(reset("user:b"), START_MS);
+      await deleting;
+      expect(store.orders({ most: 10 }, START_MS)).toMatchObject([{ key: "user:b" }]);
+    });
+  });
+
   test("stores nothing when it is only read", async () => {
     const stub = newObject();
     expect([await keysOf(stub), await candidatesOf(stub), await tablesOf(stub), await alarmOf(stub)]).toEqual([
@@ -354,6 +367,16 @@ describe("the list of overrides in force", () => {
     const third = await list(`?limit=2&after=${encodeURIComponent(second.next ?? "")}`);
     expect([first, second, third].map(overriddenKeys)).toEqual([keys.slice(0, 2), keys.slice(2, 4), keys.slice(4)]);
     expect([second.next, third.next]).toEqual([keys[3], null]);
+  });
+
+  test("goes on after a key that RATE_LIMIT_IPV6_PREFIX would write otherwise today", async () => {
+    const { audit, put } = newService();
+    const [address, user] = ["ip:2001:db8:1:2::/64", `user:${crypto.randomUUID()}`];
+    for (const key of [address, user]) expect((await put(key)).status).toBe(200);
+    const { list } = newService({ RATE_LIMIT_IPV6_PREFIX: "56" }, audit);
+    const first = await list("?limit=1");
+    expect([overriddenKeys(first), first.next]).toEqual([[address], address]);
+    expect(overriddenKeys(await list(`?limit=1&after=${encodeURIComponent(address)}`))).toEqual([user]);
   });
 
   test("has an override whose answer was lost, and none that did not arrive", async () => {
