@@ -1,22 +1,21 @@
 """The dependency in a real application, against the real service."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
 import httpx
 import pytest
 from applications import IP, an_app
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 from servers import hangs_up, misbehaving
 
 from exact_limiter import AsyncLimiter
-from exact_limiter.fastapi import Charge, RateLimit, user_from_header
+from exact_limiter.fastapi import Charge, RateLimit
 from exact_limiter.testing import LimiterService
 
 
@@ -234,25 +233,6 @@ def test_the_user_may_come_from_a_dependency_of_the_application(app: TestClient)
     assert app.post("/own-user", headers={"Authorization": "Bearer u_1"}).status_code == 429
     assert app.post("/own-user", headers={"X-User-Id": "u_1"}).status_code == 200
     assert app.post("/own-user", headers={"Authorization": "Bearer forged"}).status_code == 401
-
-
-async def a_user() -> str:
-    return "u_1"
-
-
-def a_named_user(request: Request) -> str:
-    return request.headers["X-Name"]
-
-
-@pytest.mark.parametrize("override", [lambda: "u_1", a_user, a_named_user])
-def test_an_override_of_user_from_header_gives_the_user(app: TestClient, override: Callable[..., object]) -> None:
-    application = cast(FastAPI, app.app)
-    application.dependency_overrides[user_from_header] = override
-    for _ in range(5):
-        assert app.post("/chat/message", headers={"X-Name": "u_1"}).status_code == 200
-    application.dependency_overrides = {a_user: a_user}
-    assert app.post("/chat/message", headers={"X-User-Id": "u_1"}).status_code == 429
-    assert app.post("/chat/message", headers={"X-User-Id": "u_2"}).status_code == 200
 
 
 def test_a_policy_may_count_by_other_attributes_and_the_headers_show_all_policies(app: TestClient) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -138,29 +137,14 @@ async def user_from_header(request: Request) -> str | None:
     The user in the header `X-User-Id`. Anyone who reaches the backend can send it: use it only behind a gateway that
     sets or removes it.
     """
-    return _user_in_header(request)
-
-
-def _user_in_header(request: Request) -> str | None:
-    for name, value in request.scope["headers"]:
-        if name == b"x-user-id":
-            # Not as Latin-1, as Starlette decodes headers: user names are most likely UTF-8.
-            return _decoded(value)
-    return None
-
-
-def _decoded(value: bytes) -> str:
+    value = request.headers.get("X-User-Id")
+    if value is None:
+        return None
     try:
-        return value.decode("utf-8")
+        # Starlette decodes headers as Latin-1, but user names are most likely UTF-8.
+        return value.encode("latin-1").decode("utf-8")
     except UnicodeError:
-        return value.decode("latin-1")
-
-
-async def _overridden_user(overrides: Mapping[object, Callable[..., object]], request: Request) -> object:
-    """The user as FastAPI would solve `user_from_header`: an application's tests may override it."""
-    override = overrides.get(user_from_header, user_from_header)
-    user = override(request) if inspect.signature(override).parameters else override()
-    return await user if inspect.isawaitable(user) else user
+        return value
 
 
 class RateLimit:
@@ -215,36 +199,28 @@ class RateLimit:
         """
         self.limiter.policies.add(policy)
 
-        def subject_of(request: Request, user_value: object, others: object = None) -> dict[str, str | None]:
+        def subject_of(request: Request, user_value: object, others: object) -> dict[str, str | None]:
+            if not isinstance(others, Mapping):
+                raise TypeError(f"{_name(attributes)} must return a mapping, not {type(others).__name__}")
             try:
-                subject: dict[str, str | None] = {}
-                if attributes is not None:
-                    if not isinstance(others, Mapping):
-                        raise TypeError(f"{_name(attributes)} must return a mapping, not {type(others).__name__}")
-                    subject = {name: _text(value, attributes, policy, name) for name, value in others.items()}
-                subject["user"] = _text(user_value, user, policy, "user")
-                subject["ip"] = client_address(request, self.trusted_proxies)
-                return subject
+                return {
+                    **{name: _text(value, attributes, policy, name) for name, value in others.items()},
+                    "user": _text(user_value, user, policy, "user"),
+                    "ip": client_address(request, self.trusted_proxies),
+                }
             except InvalidRequestError as error:
                 raise self._refusal(policy, {"user": user_value}, error) from error
 
-        # Three dependencies: each dependency of a dependency is a large part of a request's cost.
-        async def limited(request: Request) -> Charge:
-            overrides = getattr(request.app, "dependency_overrides", None)
-            user = await _overridden_user(overrides, request) if overrides else _user_in_header(request)
-            return await self._charge(request, policy, subject_of(request, user), cost)
-
-        async def limited_by_user(request: Request, user: object = Depends(user)) -> Charge:
-            return await self._charge(request, policy, subject_of(request, user), cost)
+        # Two dependencies: one that returns no attributes would be a large part of a request's cost.
+        async def limited(request: Request, user: object = Depends(user)) -> Charge:
+            return await self._charge(request, policy, subject_of(request, user, {}), cost)
 
         async def limited_by_attributes(
             request: Request, user: object = Depends(user), attributes: object = Depends(attributes)
         ) -> Charge:
             return await self._charge(request, policy, subject_of(request, user, attributes), cost)
 
-        if attributes is not None:
-            return limited_by_attributes
-        return limited if user is user_from_header else limited_by_user
+        return limited if attributes is None else limited_by_attributes
 
     async def _charge(self, request: Request, policy: str, subject: Mapping[str, str | None], cost: int) -> Charge:
         answer: _Answer | None = request.scope.get(_SCOPE_KEY)
@@ -308,9 +284,7 @@ def client_address(connection: HTTPConnection, trusted_proxies: int) -> str:
             address = _address(entries[-trusted_proxies])
             if address is not None:
                 return address
-    # Not `connection.client`, which makes an object each time.
-    peer = connection.scope.get("client")
-    return _address(peer[0] if peer else "") or "127.0.0.1"
+    return _address(connection.client.host if connection.client else "") or "127.0.0.1"
 
 
 def _address(text: str) -> str | None:
