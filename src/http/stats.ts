@@ -11,7 +11,10 @@ export async function stats({ url }: Request, { counts }: Pick<Service, "counts"
   const { minutes, deniedKeys, errorAtMost, signIns } = await countsOf(counts).recent(query.minutes);
   return {
     minutes: minutes.map(({ atMs, tallies }) => ({ at: new Date(atMs).toISOString(), counts: entriesOf(tallies) })),
-    requests: [...(signIns?.requests ?? [])].map(([token, count]) => ({ token, count })),
+    // The busiest first: objects and isolates give them in any order.
+    requests: [...(signIns?.requests ?? [])]
+      .map(([token, count]) => ({ token, count }))
+      .sort((a, b) => b.count - a.count || (a.token < b.token ? -1 : 1)),
     failed_sign_ins: signIns?.failed ?? 0,
     denied_keys: deniedKeys.slice(0, MOST_LISTED_KEYS).map(({ item, count, error }) => {
       const [policy = "", layer = "", key = ""] = item.split("\n");
