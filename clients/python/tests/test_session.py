@@ -181,9 +181,9 @@ def test_each_call_has_its_own_deadline_and_a_silent_session_is_replaced(limiter
 
 def test_an_idle_session_is_kept_alive_by_pings(limiter: LimiterService) -> None:
     async def test(client: AsyncLimiter, road: Road) -> None:
-        with mock.patch.multiple(session, PING_SECONDS=0.05, PONG_SECONDS=5):
+        with mock.patch.multiple(session, PING_SECONDS=0.05, PONG_SECONDS=0.2):
             await consume(client, ["a"])
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.2)
             await consume(client, ["b"])
         assert (road.sessions, road.pings >= 3) == (1, True)
 
