@@ -28,26 +28,29 @@ export class Tally {
   }
 }
 
+/** What asks about the key until it is over, and counts what it hears. */
+interface Load {
+  readonly service: Service;
+  readonly policy: string;
+  readonly subject: Subject;
+  readonly tally: Tally;
+  readonly isOver: () => boolean;
+}
+
 /** One key under load, over HTTP and a session at once: it admits what its limits allow, and denies the rest quickly. */
 export async function hotKey(service: Service, policy: Policy, seconds: number): Promise<Line> {
-  const subject = newSubject(policy);
   const tally = new Tally();
   const startMs = performance.now();
   const isOver = () => performance.now() - startMs > seconds * 1_000;
-  const loops = Array.from({ length: HTTP_LOOPS }, () => overHttp(service, policy, subject, tally, isOver));
+  const load = { service, policy: policy.name, subject: newSubject(policy), tally, isOver };
+  const loops = Array.from({ length: HTTP_LOOPS }, () => overHttp(load));
   // Clients do without a session where there is none.
-  const overASession = overSession(service, policy, subject, tally, isOver).catch(() => {});
+  const overASession = overSession(load).catch(() => {});
   await Promise.all([...loops, overASession]);
   return judge(policy, tally, (performance.now() - startMs) / 1_000);
 }
 
-async function overHttp(
-  service: Service,
-  { name: policy }: Policy,
-  subject: Subject,
-  tally: Tally,
-  isOver: () => boolean,
-): Promise<void> {
+async function overHttp({ service, policy, subject, tally, isOver }: Load): Promise<void> {
   while (!isOver()) {
     const answer = await service.post("/v1/consume", { policy, subject }).catch(() => undefined);
     tally.count(answer?.status ?? 0);
@@ -55,13 +58,7 @@ async function overHttp(
   }
 }
 
-async function overSession(
-  service: Service,
-  { name: policy }: Policy,
-  subject: Subject,
-  tally: Tally,
-  isOver: () => boolean,
-): Promise<void> {
+async function overSession({ service, policy, subject, tally, isOver }: Load): Promise<void> {
   const socket = await openSession(service);
   const requests = Array.from({ length: MESSAGE }, () => ({ op: "consume", policy, subject }));
   for (let id = 0; !isOver(); id++) {

@@ -18,7 +18,7 @@ const OVERRIDDEN = "overridden_v1";
 export class AuditStore {
   readonly #sql: Sql;
 
-  constructor(private readonly storage: DurableObjectStorage) {
+  constructor(storage: DurableObjectStorage) {
     this.#sql = new Sql(storage);
   }
 
@@ -104,15 +104,8 @@ export class AuditStore {
   }
 
   /** Empties the object: it then occupies no storage, and has no alarm. */
-  async deleteAll(): Promise<void> {
-    try {
-      const deleted = this.storage.deleteAll();
-      // The tables are gone already, and an order may come before this goes on.
-      this.#sql.forgetTables();
-      await deleted;
-    } finally {
-      this.#sql.forgetTables();
-    }
+  deleteAll(): Promise<void> {
+    return this.#sql.deleteAll();
   }
 
   #recorded(id: string): Recorded | undefined {

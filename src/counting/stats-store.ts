@@ -19,7 +19,7 @@ const TABLE = "stats_v1";
 export class StatsStore {
   readonly #sql: Sql;
 
-  constructor(private readonly storage: DurableObjectStorage) {
+  constructor(storage: DurableObjectStorage) {
     this.#sql = new Sql(storage);
   }
 
@@ -78,12 +78,8 @@ export class StatsStore {
   }
 
   /** Empties the object: it then occupies no storage, and has no alarm. */
-  async deleteAll(): Promise<void> {
-    try {
-      await this.storage.deleteAll();
-    } finally {
-      this.#sql.forgetTables();
-    }
+  deleteAll(): Promise<void> {
+    return this.#sql.deleteAll();
   }
 }
 

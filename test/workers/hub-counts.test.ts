@@ -1,13 +1,12 @@
 import { runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
-import { env, exports } from "cloudflare:workers";
+import { env } from "cloudflare:workers";
 import { expect, test, vi } from "vitest";
 import type { StatsObject } from "../../src/counting/stats-object";
 import { STATS_NAMES } from "../../src/counting/stats-objects";
 import type { HubObject } from "../../src/hub/hub";
-import type worker from "../../src/worker";
 import { newSubject } from "../behaviour/target";
+import { openSession } from "./session";
 
-const { default: service } = exports as unknown as { readonly default: Pick<typeof worker, "fetch"> & Fetcher };
 const { LIMITER_HUBS: hubs, LIMITER_STATS: stats } = env as unknown as {
   readonly LIMITER_HUBS: DurableObjectNamespace<HubObject>;
   readonly LIMITER_STATS: DurableObjectNamespace<StatsObject>;
@@ -23,14 +22,7 @@ async function counted(policy: string): Promise<number> {
 }
 
 test("a hub sends the counts of its first message at once, and of those that follow by its alarm, without a timer", async () => {
-  const response = await service.fetch(
-    new Request("http://limiter/v1/session", {
-      headers: { Upgrade: "websocket", "Sec-WebSocket-Version": "13", Authorization: "Bearer caller-token" },
-    }),
-  );
-  const socket = response.webSocket;
-  if (!socket) throw new Error(`no session: ${response.status}`);
-  socket.accept();
+  const socket = await openSession();
   let answers = 0;
   socket.addEventListener("message", () => void answers++);
   const consume = async (id: number, requests: number) => {

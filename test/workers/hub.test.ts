@@ -1,12 +1,10 @@
 import { runInDurableObject } from "cloudflare:test";
-import { env, exports } from "cloudflare:workers";
+import { env } from "cloudflare:workers";
 import { describe, expect, test, vi } from "vitest";
 import type { HubObject } from "../../src/hub/hub";
 import type { LimiterObject } from "../../src/object/object";
-import type worker from "../../src/worker";
 import { newSubject } from "../behaviour/target";
-
-const { default: service } = exports as unknown as { readonly default: Pick<typeof worker, "fetch"> & Fetcher };
+import { openSession } from "./session";
 
 const { LIMITER_HUBS: hubs, LIMITER_OBJECTS: objects } = env as unknown as {
   readonly LIMITER_HUBS: DurableObjectNamespace<HubObject>;
@@ -17,18 +15,6 @@ interface Answer {
   readonly id: number | null;
   readonly error?: { readonly status: number };
   readonly results?: readonly { readonly status: number }[];
-}
-
-async function openSession(): Promise<WebSocket> {
-  const response = await service.fetch(
-    new Request("http://limiter/v1/session", {
-      headers: { Upgrade: "websocket", "Sec-WebSocket-Version": "13", Authorization: "Bearer caller-token" },
-    }),
-  );
-  const socket = response.webSocket;
-  if (!socket) throw new Error(`no session: ${response.status}`);
-  socket.accept();
-  return socket;
 }
 
 test("a token that is not in force any more ends the session with 4401, and nothing of the message is decided", async () => {

@@ -44,6 +44,18 @@ export class Sql {
     this.#tables = undefined;
   }
 
+  /** Deletes everything, the alarm included. The object then occupies no storage. */
+  async deleteAll(): Promise<void> {
+    try {
+      const deleted = this.storage.deleteAll();
+      // The tables are gone already, and a call may come before this goes on.
+      this.forgetTables();
+      await deleted;
+    } finally {
+      this.forgetTables();
+    }
+  }
+
   /** Does all of the work, or none of it if it throws. A table that it created is gone too then. */
   inTransaction(work: () => void): void {
     try {

@@ -20,7 +20,7 @@ export class Store implements PageStore {
   readonly overrides: OverrideTable;
 
   constructor(
-    private readonly storage: DurableObjectStorage,
+    storage: DurableObjectStorage,
     /** A budget that several journals share, or the size of this journal's own budget in characters. */
     journalBudget: JournalBudget | number = ISOLATE_BUDGET,
   ) {
@@ -105,12 +105,8 @@ export class Store implements PageStore {
   /** Deletes everything, the alarm included. The object then occupies no storage. */
   async deleteAll(): Promise<void> {
     try {
-      const deleted = this.storage.deleteAll();
-      // The tables are gone already, and a call may come before this goes on.
-      this.#sql.forgetTables();
-      await deleted;
+      await this.#sql.deleteAll();
     } finally {
-      this.#sql.forgetTables();
       this.#journal.load();
     }
   }
