@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,14 @@ def no_tls(_: trustme.CA) -> None:
     return None
 
 
+@pytest.fixture
+def no_garbage_collection() -> Generator[None, None, None]:
+    """The collector would close what the client forgets."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.mark.parametrize(
     "server", [asks_for_a_certificate, untrusted, no_tls, trusted], ids=lambda server: server.__name__
 )
@@ -74,6 +84,21 @@ def test_a_tls_error_is_an_outage(
         assert (decision.allowed, decision.degraded) == (on_error == "allow", True)
         with pytest.raises(UnavailableError):
             client.settle("chat", USER, id="x", cost=0)
+
+
+def says_nothing(connection: socket.socket) -> None:
+    """Waits for the client to hang up."""
+    while connection.recv(65_536):
+        pass
+
+
+def test_a_connection_whose_handshake_takes_too_long_is_closed(make: Make, no_garbage_collection: None) -> None:
+    with accepting(says_nothing) as listening:
+        assert make(f"https://localhost:{listening.port}", deadline_seconds=0.3).consume("chat", USER).degraded
+        closes_by = time.monotonic() + 5
+        while listening.closed < listening.accepted and time.monotonic() < closes_by:
+            time.sleep(0.01)
+        assert listening.closed == listening.accepted > 0
 
 
 def test_unreadable_certificates_are_an_outage(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -56,9 +56,9 @@ class Connections(httpx.AsyncBaseTransport):
     def __init__(self, max_connections: int) -> None:
         self._tls = _TlsContext()
         #: In the order of their last use.
-        self._idle: list[httpcore.AsyncHTTPConnection] = []
+        self._idle: list[_Connection] = []
         #: Connections that may be used again.
-        self._valid: WeakSet[httpcore.AsyncHTTPConnection] = WeakSet()
+        self._valid: WeakSet[_Connection] = WeakSet()
         self._room = anyio.Semaphore(max_connections)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -104,16 +104,40 @@ class Connections(httpx.AsyncBaseTransport):
         for connection in idle:
             await connection.aclose()
 
-    async def _connection(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
+    async def _connection(self, origin: httpcore.Origin) -> _Connection:
         while self._idle:
             connection = self._idle.pop()
             if connection in self._valid and not connection.has_expired():
                 return connection
             await connection.aclose()
         context = self.ssl_context() if origin.scheme == b"https" else None
-        connection = httpcore.AsyncHTTPConnection(origin, ssl_context=context, keepalive_expiry=_IDLE_SECONDS)
+        connection = _Connection(origin, context)
         self._valid.add(connection)
         return connection
+
+
+class _Connection(httpcore.AsyncHTTPConnection):
+    def __init__(self, origin: httpcore.Origin, context: ssl.SSLContext | None) -> None:
+        self._backend = _RememberingBackend()
+        super().__init__(origin, ssl_context=context, keepalive_expiry=_IDLE_SECONDS, network_backend=self._backend)
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        if self._backend.stream is not None:
+            await self._backend.stream.aclose()
+
+
+class _RememberingBackend(httpcore.AnyIOBackend):
+    """
+    Holds the stream of a connection that is not established yet: if a request times out or is cancelled during the TLS
+    handshake, httpcore forgets the stream without closing it.
+    """
+
+    stream: httpcore.AsyncNetworkStream | None = None
+
+    async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
+        self.stream = await super().connect_tcp(*args, **kwargs)
+        return self.stream
 
 
 #: Connections that may be used again, each with the instant of its last use, in that order.
