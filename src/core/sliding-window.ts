@@ -15,6 +15,17 @@ export interface LoggedEvent {
   readonly retainMs: number;
 }
 
+/** How many events a counter holds at most, whatever its limits. It bounds the memory that a decision needs. */
+export const MAX_EVENTS = 1_000_000;
+
+/** The events that an override in force spares, whatever their retention. */
+export interface Spared {
+  readonly fromMs: number;
+  /** The longest window of the override, which the events leave one by one. */
+  readonly windowMs: number;
+  readonly endsAtMs: number;
+}
+
 /**
  * The sliding windows of one counter: an exact log of what was admitted, and when.
  *
@@ -35,8 +46,16 @@ export class EventLog {
   readonly #places = new Sums();
   /** No event before this one is within its own retention. */
   #oldest = 0;
+  /** No event before this one takes room any more, unless an override spares it. */
+  #firstHeld = 0;
   #untilMs = 0;
   #lastNowMs = Number.NEGATIVE_INFINITY;
+
+  constructor(
+    /** An event takes no more room this long before its retention has passed. */
+    private readonly marginMs = 0,
+    private readonly mostEvents = MAX_EVENTS,
+  ) {}
 
   /** How many events are in memory. Some may not be kept any more, and not be dropped yet. */
   get size(): number {
@@ -68,6 +87,7 @@ export class EventLog {
     else if (i === size) this.#atMs.push(atMs);
     else this.#atMs.splice(i, 0, atMs);
     this.#oldest = Math.min(this.#oldest, i);
+    this.#firstHeld = Math.min(this.#firstHeld, i);
     this.#untilMs = Math.max(this.#untilMs, atMs + retainMs);
   }
 
@@ -80,6 +100,7 @@ export class EventLog {
     this.#costs.remove(i);
     this.#places.remove(i);
     if (i < this.#oldest) this.#oldest--;
+    if (i < this.#firstHeld) this.#firstHeld--;
   }
 
   /**
@@ -130,6 +151,25 @@ export class EventLog {
     return leavings;
   }
 
+  /**
+   * Until there is room for another event. 0 if there is room now. An event takes room until its retention has passed but
+   * for the margin, and while an earlier event does. An override in force may spare it for longer.
+   */
+  fullForMs(nowMs: number, spared?: Spared): number {
+    const { mostEvents } = this;
+    if (this.size < mostEvents) return 0;
+    const leavesAtMs = (i: number) => at(this.#atMs, i) + this.#retainMs.at(i) - this.marginMs;
+    while (this.#firstHeld < this.size && leavesAtMs(this.#firstHeld) <= nowMs) this.#firstHeld++;
+    const firstSpared = spared ? this.#firstAfter(spared.fromMs - 1) : this.size;
+    if (this.size - Math.min(this.#firstHeld, firstSpared) < mostEvents) return 0;
+    // Once this event and those before it have left, there is room.
+    const last = this.size - mostEvents;
+    let fullUntilMs = nowMs;
+    if (spared && last >= firstSpared) fullUntilMs = Math.min(spared.endsAtMs, at(this.#atMs, last) + spared.windowMs);
+    for (let i = this.#firstHeld; i <= last; i++) fullUntilMs = Math.max(fullUntilMs, leavesAtMs(i));
+    return fullUntilMs - nowMs;
+  }
+
   /** The instant from which events are kept. Infinity if none is kept. */
   keptFromMs(nowMs: number, sparedFromMs = Number.POSITIVE_INFINITY): number {
     // The empty log is shared by all counters that have admitted nothing, whatever their clocks.
@@ -150,6 +190,7 @@ export class EventLog {
     this.#costs.dropFirst(gone);
     this.#places.dropFirst(gone);
     this.#oldest = Math.max(0, this.#oldest - gone);
+    this.#firstHeld = Math.max(0, this.#firstHeld - gone);
   }
 
   #sumsOf({ kind }: Limit): Sums {

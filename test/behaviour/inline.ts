@@ -90,9 +90,13 @@ export function inlineSuite(name: string, target: Target): void {
 
     test.each([
       ["no layers", [], ["/layers"]],
-      ["an unknown unit", [layer("k", "1/year")], ["/layers/0/limits/0"]],
-      ["a window above 31 days", [layer("k", "1 per 32 days")], ["/layers/0/limits/0"]],
-      ["a limit above 1,000,000", [layer("k", "1000001/day")], ["/layers/0/limits/0"]],
+      ["an unknown unit", [layer("k", "1/decade")], ["/layers/0/limits/0"]],
+      [
+        "a window above 31 days",
+        [layer("k", "1 per 32 days", "1 per 5 weeks", "1/year")],
+        [0, 1, 2].map((l) => `/layers/0/limits/${l}`),
+      ],
+      ["a limit above 1,000,000,000", [layer("k", "1000000001/day")], ["/layers/0/limits/0"]],
       ["two limits with one window", [layer("k", "1/minute", "2/minute")], ["/layers/0/limits"]],
       ["two limits that are none", [layer("k", "much", "more")], ["/layers/0/limits/0", "/layers/0/limits/1"]],
       ["two layers of one name", [layer("k", "1/minute"), layer("l", "1/minute")], ["/layers"]],
