@@ -160,13 +160,13 @@ export class EventLog {
     if (this.size < mostEvents) return 0;
     const leavesAtMs = (i: number) => at(this.#atMs, i) + this.#retainMs.at(i) - this.marginMs;
     while (this.#firstHeld < this.size && leavesAtMs(this.#firstHeld) <= nowMs) this.#firstHeld++;
-    const firstSpared = spared ? this.#firstAfter(spared.fromMs - 1) : this.size;
-    if (this.size - Math.min(this.#firstHeld, firstSpared) < mostEvents) return 0;
-    // Once this event and those before it have left, there is room.
-    const last = this.size - mostEvents;
+    // There is room once all events up to this instant have left. Those of one instant leave together.
+    const lastMs = at(this.#atMs, this.size - mostEvents);
     let fullUntilMs = nowMs;
-    if (spared && last >= firstSpared) fullUntilMs = Math.min(spared.endsAtMs, at(this.#atMs, last) + spared.windowMs);
-    for (let i = this.#firstHeld; i <= last; i++) fullUntilMs = Math.max(fullUntilMs, leavesAtMs(i));
+    for (let i = this.#firstHeld; i < this.size && at(this.#atMs, i) <= lastMs; i++)
+      fullUntilMs = Math.max(fullUntilMs, leavesAtMs(i));
+    if (spared && lastMs >= spared.fromMs)
+      fullUntilMs = Math.max(fullUntilMs, Math.min(spared.endsAtMs, lastMs + spared.windowMs));
     return fullUntilMs - nowMs;
   }
 
