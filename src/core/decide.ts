@@ -23,8 +23,8 @@ export interface Verdict {
 }
 
 /**
- * Would every limit in force of every counter admit `cost`, and has every counter room for the event? Records nothing. Requires that `cost` is from 1 to the smallest
- * of the counters' own limits on costs.
+ * Would every limit in force of every counter admit `cost`, and has every counter room for the event? Records nothing.
+ * Requires that `cost` is from 1 to the smallest of the counters' own limits on costs.
  */
 export function check(counters: readonly LimitedLog[], cost: number, nowMs: number): Verdict {
   assert(cost >= 1, "a cost is at least 1");
@@ -37,7 +37,7 @@ export function check(counters: readonly LimitedLog[], cost: number, nowMs: numb
   return { allowed, standings, overrides };
 }
 
-/** Whether every limit in force of every counter admits `cost`, and every counter has room for the event, with the requirements of `check`. */
+/** The same, as a yes or no: cheaper than a verdict. */
 export function admits(counters: readonly LimitedLog[], cost: number, nowMs: number): boolean {
   assert(cost >= 1, "a cost is at least 1");
   return counters.every((counter) => {
@@ -49,8 +49,8 @@ export function admits(counters: readonly LimitedLog[], cost: number, nowMs: num
 }
 
 /**
- * Records `cost` in every counter if every limit in force of every counter admits it and all have room, else in none. Each counter
- * keeps the event for the longest of its windows.
+ * Records `cost` in every counter if `check` would allow it, and in none otherwise. Each counter keeps the event for the
+ * longest of its windows.
  */
 export function consume(counters: readonly LimitedLog[], cost: number, nowMs: number): Verdict {
   const verdict = check(counters, cost, nowMs);
