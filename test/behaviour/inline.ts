@@ -31,6 +31,20 @@ export function inlineSuite(name: string, target: Target): void {
       expect(await json(second)).toMatchObject({ allowed: false, "violated-policies": ["login/60s"] });
     });
 
+    test("go up to 1,000,000,000 a month, which holds to the unit", async () => {
+      const layers = [layer(newKey(), "1000000000/month", "1000000000 per 4 weeks")];
+      const statuses = [];
+      for (const cost of [1_000_000_001, 999_999_998, 3, 2]) statuses.push((await consume(layers, { cost })).status);
+      expect(statuses).toEqual([422, 200, 429, 200]);
+      const denied = await consume(layers, { cost: 1_000_000_000 });
+      expect([denied.status, denied.headers.get("RateLimit-Policy"), denied.headers.get("RateLimit")]).toEqual([
+        429,
+        '"login/2592000s";q=1000000000;w=2592000, "login/2419200s";q=1000000000;w=2419200',
+        expect.stringMatching(/^"login\/2592000s";r=0;t=2\d+, "login\/2419200s";r=0;t=2\d+$/),
+      ]);
+      expect((await json<DecisionBody>(denied)).limits.map(({ used }) => used)).toEqual([1e9, 1e9]);
+    });
+
     test("say to the millisecond when some of the limit comes back", async () => {
       const layers = [layer(newKey(), "2/minute")];
       const freesInMs = async () =>
