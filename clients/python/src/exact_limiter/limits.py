@@ -11,9 +11,9 @@ Options, in the URI's query or in `storage_options`: `deadline_seconds` and `on_
 outage, `hit`, `test` and the stats see a limit that is used up under `deny`, and an unused limit under `allow`. A limit
 that the service refuses never admits: it denies, or raises under `raise`.
 
-`limits` tells a storage each limit with its requests, and not before. The option `limits` names limits when the storage is
-made, such as `storage_options={"limits": "5/minute;1000/month"}`. A limit that the service would refuse, such as `5/year`, is
-a ValueError then.
+`limits` tells a storage each limit with its requests, and not before. The option `limits` names limits when the
+storage is made, such as `storage_options={"limits": "5/minute;1000/month"}`. A limit that the service would refuse,
+such as `5/year`, is a ValueError then.
 """
 
 from __future__ import annotations
