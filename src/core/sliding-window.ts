@@ -18,6 +18,9 @@ export interface LoggedEvent {
 /** How many events a counter holds at most, whatever its limits. It bounds the memory that a decision needs. */
 export const MAX_EVENTS = 1_000_000;
 
+/** How many events may be in memory that are not kept any more: a tenth of those that are. */
+const MOST_GONE = MAX_EVENTS / 10;
+
 /** The events that an override in force spares, whatever their retention. */
 export interface Spared {
   readonly fromMs: number;
@@ -181,10 +184,10 @@ export class EventLog {
     return Math.min(this.#atMs[this.#oldest] ?? Number.POSITIVE_INFINITY, sparedFromMs);
   }
 
-  /** Drops events that are not kept any more. It does so in bulk, so that each event is moved O(1) times. */
+  /** Drops events that are not kept any more. It does so in bulk, so that each event is moved a few times at most. */
   drop(nowMs: number, sparedFromMs?: number): void {
     const gone = this.#firstAfter(this.keptFromMs(nowMs, sparedFromMs) - 1);
-    if (gone < 64 || gone < this.size / 2) return;
+    if (gone < 64 || gone < Math.min(this.size / 2, MOST_GONE)) return;
     this.#atMs.splice(0, gone);
     this.#retainMs.dropFirst(gone);
     this.#costs.dropFirst(gone);

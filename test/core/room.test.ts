@@ -154,6 +154,19 @@ test("a counter holds a million events of the largest cost, adds them up exactly
   expect(log.standing(limits[0] as (typeof limits)[0], 1, nowMs + leavesInMs + 499_999).used).toBe(5e14);
 });
 
+test("a full counter that goes on holds little in memory that it does not keep", () => {
+  const log = new EventLog();
+  const limits = [{ max: LARGEST_MAX, windowMs: MAX_EVENTS }];
+  let largest = 0;
+  for (let i = 0; i < 2.2 * MAX_EVENTS; i++) {
+    log.record(event(NOW_MS + i, MAX_EVENTS));
+    log.drop(NOW_MS + i);
+    largest = Math.max(largest, log.size);
+  }
+  expect(largest).toBeLessThanOrEqual(1.1 * MAX_EVENTS + 1);
+  expect(check([{ log, limits }], 1, NOW_MS + 2.2 * MAX_EVENTS).allowed).toBe(true);
+});
+
 test("sums stay exact however many events of the largest cost have come and gone", () => {
   const log = new EventLog();
   const limits = [{ max: LARGEST_MAX, windowMs: 1_000 }];
