@@ -11,8 +11,8 @@ interface Counter {
 
 /** Until the counter has room for another event. 0 if it has, as nearly always. */
 export function fullForMs({ log, override }: Counter, nowMs: number): number {
-  const { keptFromMs: fromMs, limits, endsAtMs = 0 } = override ?? {};
-  if (fromMs === undefined || !limits) return log.fullForMs(nowMs);
+  if (!override?.limits || override.keptFromMs === undefined) return log.fullForMs(nowMs);
+  const { keptFromMs: fromMs, limits, endsAtMs } = override;
   return log.fullForMs(nowMs, { fromMs, windowMs: longestWindowMs(limits), endsAtMs });
 }
 
