@@ -1,6 +1,7 @@
 /**
  * Running sums of the weights of a list of events. Only differences mean something: `before(j) - before(i)` is the weight of
- * events i to j - 1. Exact up to 2^53: for nine million events of the largest cost. While every event weighs 1, which is common, no sum is in memory: `before(i)` is i.
+ * events i to j - 1. They are exact up to 2^53, nine million events of the largest cost. While every event weighs 1, which is
+ * common, no sum is in memory: `before(i)` is i.
  *
  * The owner of the list knows its size.
  */
