@@ -39,7 +39,10 @@ function denialRow({ at, policy, cost, shadow, limits }: Denial, nowMs: number):
   `;
 }
 
-function limitLine({ layer, used, override, ...limit }: Denial["limits"][number]): TemplateResult {
-  const text = override === "ban" ? "banned" : `${limitText(limitOf(limit))}, ${count(used)} used`;
+function limitLine({ layer, used, full, override, ...limit }: Denial["limits"][number]): TemplateResult {
+  const text =
+    override === "ban"
+      ? "banned"
+      : `${limitText(limitOf(limit))}, ${count(used)} used${full ? ", no room for another event" : ""}`;
   return html`<div>${layer}: ${text}</div>`;
 }

@@ -1,4 +1,5 @@
 import { html, nothing, type TemplateResult } from "lit-html";
+import { LARGEST_MAX } from "../src/core/limit";
 import type { OverrideKind } from "../src/core/override";
 import { confirmAction, confirmLift, KINDS } from "./confirmation";
 import { eventTable, legend, limitView, waitView } from "./counter-view";
@@ -66,7 +67,7 @@ export class KeyPage implements Page {
           ? emptyKeyView(this.key, this.#policies)
           : html`
             <label class="cost">When does a cost of
-              <input type="number" min="1" max="1000000" inputmode="numeric" .value=${String(this.#cost)}
+              <input type="number" min="1" max=${String(LARGEST_MAX)} inputmode="numeric" .value=${String(this.#cost)}
                 @input=${(event: Event) => this.#setCost(event.target as HTMLInputElement)} /> fit?
             </label>
             ${legend()}

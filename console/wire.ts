@@ -63,6 +63,8 @@ export interface Denial {
   readonly shadow?: true | undefined;
   readonly limits: readonly (Pick<LimitState, "limit" | "window_seconds" | "concurrent" | "used"> & {
     readonly layer: string;
+    /** The counter held as many events as it can. */
+    readonly full?: true | undefined;
     readonly override?: OverrideKind | undefined;
   })[];
 }

@@ -17,10 +17,24 @@ interface OracleEvent {
 export class Oracle {
   events: OracleEvent[] = [];
 
+  constructor(
+    /** How many events a counter holds at most. */
+    private readonly mostEvents = Number.POSITIVE_INFINITY,
+    /** How long before the end of its retention an event takes no more room. */
+    private readonly marginMs = 0,
+  ) {}
+
   /** An event is kept while it, or an event that is at least as old, is within its own retention. */
   keptAt(tMs: number): OracleEvent[] {
     const oldestMs = Math.min(...this.events.filter((e) => e.atMs + e.retainMs > tMs).map(({ atMs }) => atMs));
     return this.events.filter(({ atMs }) => atMs >= oldestMs);
+  }
+
+  /** Until there is room for another event, if nobody consumes. */
+  fullForMs(nowMs: number): number {
+    const hasRoom = (tMs: number) => this.keptAt(tMs + this.marginMs).length < this.mostEvents;
+    const instants = [nowMs, ...this.events.map(({ atMs, retainMs }) => atMs + retainMs - this.marginMs)];
+    return Math.min(...instants.filter((tMs) => tMs >= nowMs && hasRoom(tMs))) - nowMs;
   }
 
   usedAt(tMs: number, { kind, windowMs }: Limit, events = this.keptAt(tMs)): number {
@@ -32,6 +46,17 @@ export class Oracle {
   fits(cost: number, tMs: number, limit: Limit, events = this.keptAt(tMs)): boolean {
     const used = this.usedAt(tMs, limit, events);
     return limit.kind === "concurrent" ? used < limit.max : used <= limit.max - cost;
+  }
+
+  /** How all limits of the counter stand. The first one with the longest window waits for room. */
+  standings(limits: readonly Limit[], cost: number, nowMs: number): Standing[] {
+    const standings = limits.map((limit) => this.standing(limit, cost, nowMs));
+    const fullForMs = this.fullForMs(nowMs);
+    if (fullForMs === 0) return standings;
+    const longestMs = Math.max(...limits.map(({ windowMs }) => windowMs));
+    const longest = limits.findIndex(({ windowMs }) => windowMs === longestMs);
+    const waiting = standings[longest] as Standing;
+    return standings.with(longest, { ...waiting, fitsInMs: Math.max(waiting.fitsInMs, fullForMs), fullForMs });
   }
 
   standing(limit: Limit, cost: number, nowMs: number): Standing {

@@ -43,7 +43,7 @@ export const TEXTS: readonly string[] = [
   "999999999999999999999/second",
   "5 per 0 minutes",
   "5/minute",
-  "1000000 per 31 days",
+  "1000000000 per 31 days",
 ];
 
 /** JSON that no serializer writes, and text that is almost JSON. A body generated from a schema is never like that. */

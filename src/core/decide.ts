@@ -1,6 +1,7 @@
 import { assert } from "./assert";
 import { type Limit, longestWindowMs } from "./limit";
 import { type Override, type OverrideStanding, overriddenStandings, overrideStandingOf } from "./override";
+import { fullForMs, withRoom } from "./room";
 import type { EventLog } from "./sliding-window";
 import type { Standing } from "./standing";
 
@@ -22,8 +23,8 @@ export interface Verdict {
 }
 
 /**
- * Would every limit in force of every counter admit `cost`? Records nothing. Requires that `cost` is from 1 to the smallest
- * of the counters' own limits on costs.
+ * Would every limit in force of every counter admit `cost`, and has every counter room for the event? Records nothing.
+ * Requires that `cost` is from 1 to the smallest of the counters' own limits on costs.
  */
 export function check(counters: readonly LimitedLog[], cost: number, nowMs: number): Verdict {
   assert(cost >= 1, "a cost is at least 1");
@@ -36,19 +37,20 @@ export function check(counters: readonly LimitedLog[], cost: number, nowMs: numb
   return { allowed, standings, overrides };
 }
 
-/** Whether every limit in force of every counter admits `cost`, with the requirements of `check`. */
+/** The same, as a yes or no: cheaper than a verdict. */
 export function admits(counters: readonly LimitedLog[], cost: number, nowMs: number): boolean {
   assert(cost >= 1, "a cost is at least 1");
-  return counters.every((counter) =>
-    isOverridden(counter)
+  return counters.every((counter) => {
+    if (fullForMs(counter, nowMs) > 0) return false;
+    return isOverridden(counter)
       ? overriddenStandings(counter, cost, nowMs).every(({ fitsInMs }) => fitsInMs === 0)
-      : counter.limits.every((limit) => counter.log.admits(limit, cost, nowMs)),
-  );
+      : counter.limits.every((limit) => counter.log.admits(limit, cost, nowMs));
+  });
 }
 
 /**
- * Records `cost` in every counter if every limit in force of every counter admits it, and in none otherwise. Each counter
- * keeps the event for the longest of its windows.
+ * Records `cost` in every counter if `check` would allow it, and in none otherwise. Each counter keeps the event for the
+ * longest of its windows.
  */
 export function consume(counters: readonly LimitedLog[], cost: number, nowMs: number): Verdict {
   const verdict = check(counters, cost, nowMs);
@@ -61,10 +63,12 @@ export function consume(counters: readonly LimitedLog[], cost: number, nowMs: nu
   return { ...check(counters, cost, nowMs), allowed: true };
 }
 
-/** How every limit in force of a counter stands for `cost`. */
-export function standingsOf(counter: LimitedLog, cost: number, nowMs: number): Standing[] {
-  if (isOverridden(counter)) return overriddenStandings(counter, cost, nowMs);
-  return counter.limits.map((limit) => counter.log.standing(limit, cost, nowMs));
+/** How every limit in force of a counter stands for `cost`, with the wait for room. */
+export function standingsOf(counter: LimitedLog, cost: number, nowMs: number): readonly Standing[] {
+  const standings = isOverridden(counter)
+    ? overriddenStandings(counter, cost, nowMs)
+    : counter.limits.map((limit) => counter.log.standing(limit, cost, nowMs));
+  return withRoom(counter, standings, cost, nowMs);
 }
 
 /** What leaves the window of every limit in force next (`EventLog.leavings`), in the order of a verdict's standings. */

@@ -7,14 +7,25 @@ export interface Limit {
   readonly windowMs: number;
 }
 
-export const LARGEST_MAX = 1_000_000;
+/** The largest limit, and so the largest cost. A million events of it add up to less than 2^53. */
+export const LARGEST_MAX = 1_000_000_000;
 export const LONGEST_WINDOW_MS = 31 * 86_400_000;
 
-const UNIT_MS = { second: 1_000, minute: 60_000, hour: 3_600_000, day: 86_400_000 };
+/** As in Python's `limits`, where a month has 30 days and a year 12 months. From short to long. */
+const UNIT_MS = {
+  second: 1_000,
+  minute: 60_000,
+  hour: 3_600_000,
+  day: 86_400_000,
+  week: 7 * 86_400_000,
+  month: 30 * 86_400_000,
+  /** Longer than any window, so that the mistake is the window and not the word. */
+  year: 360 * 86_400_000,
+};
 
 /** Matches in linear time: white space is collapsed first, so that no run of characters can be divided in two ways. */
 const GRAMMAR =
-  /^(?<max>\d+)(?<concurrent> concurrent)? ?(?:\/| per ) ?(?:(?<count>\d+) ?)?(?<unit>second|minute|hour|day)s?$/i;
+  /^(?<max>\d+)(?<concurrent> concurrent)? ?(?:\/| per ) ?(?:(?<count>\d+) ?)?(?<unit>second|minute|hour|day|week|month|year)s?$/i;
 
 /**
  * Reads `5/minute`, `5 per minute` or `2 per 5 seconds`, the notation of Python's `limits`. `2 concurrent per minute` is a

@@ -15,6 +15,20 @@ export interface LoggedEvent {
   readonly retainMs: number;
 }
 
+/** How many events a counter holds at most, whatever its limits. It bounds the memory that a decision needs. */
+export const MAX_EVENTS = 1_000_000;
+
+/** How many events may be in memory that are not kept any more: a tenth of those that are. */
+const MOST_GONE = MAX_EVENTS / 10;
+
+/** The events that an override in force spares, whatever their retention. */
+export interface Spared {
+  readonly fromMs: number;
+  /** The longest window of the override, which the events leave one by one. */
+  readonly windowMs: number;
+  readonly endsAtMs: number;
+}
+
 /**
  * The sliding windows of one counter: an exact log of what was admitted, and when.
  *
@@ -35,8 +49,16 @@ export class EventLog {
   readonly #places = new Sums();
   /** No event before this one is within its own retention. */
   #oldest = 0;
+  /** No event before this one takes room any more, unless an override spares it. */
+  #firstHeld = 0;
   #untilMs = 0;
   #lastNowMs = Number.NEGATIVE_INFINITY;
+
+  constructor(
+    /** An event takes no more room this long before its retention has passed. */
+    private readonly marginMs = 0,
+    private readonly mostEvents = MAX_EVENTS,
+  ) {}
 
   /** How many events are in memory. Some may not be kept any more, and not be dropped yet. */
   get size(): number {
@@ -68,6 +90,7 @@ export class EventLog {
     else if (i === size) this.#atMs.push(atMs);
     else this.#atMs.splice(i, 0, atMs);
     this.#oldest = Math.min(this.#oldest, i);
+    this.#firstHeld = Math.min(this.#firstHeld, i);
     this.#untilMs = Math.max(this.#untilMs, atMs + retainMs);
   }
 
@@ -80,6 +103,7 @@ export class EventLog {
     this.#costs.remove(i);
     this.#places.remove(i);
     if (i < this.#oldest) this.#oldest--;
+    if (i < this.#firstHeld) this.#firstHeld--;
   }
 
   /**
@@ -130,6 +154,25 @@ export class EventLog {
     return leavings;
   }
 
+  /**
+   * Until there is room for another event. 0 if there is room now. An event takes room until its retention has passed but
+   * for the margin, and while an earlier event does. An override in force may spare it for longer.
+   */
+  fullForMs(nowMs: number, spared?: Spared): number {
+    const { mostEvents } = this;
+    if (this.size < mostEvents) return 0;
+    const leavesAtMs = (i: number) => at(this.#atMs, i) + this.#retainMs.at(i) - this.marginMs;
+    while (this.#firstHeld < this.size && leavesAtMs(this.#firstHeld) <= nowMs) this.#firstHeld++;
+    // There is room once all events up to this instant have left. Those of one instant leave together.
+    const lastMs = at(this.#atMs, this.size - mostEvents);
+    let fullUntilMs = nowMs;
+    for (let i = this.#firstHeld; i < this.size && at(this.#atMs, i) <= lastMs; i++)
+      fullUntilMs = Math.max(fullUntilMs, leavesAtMs(i));
+    if (spared && lastMs >= spared.fromMs)
+      fullUntilMs = Math.max(fullUntilMs, Math.min(spared.endsAtMs, lastMs + spared.windowMs));
+    return fullUntilMs - nowMs;
+  }
+
   /** The instant from which events are kept. Infinity if none is kept. */
   keptFromMs(nowMs: number, sparedFromMs = Number.POSITIVE_INFINITY): number {
     // The empty log is shared by all counters that have admitted nothing, whatever their clocks.
@@ -141,15 +184,16 @@ export class EventLog {
     return Math.min(this.#atMs[this.#oldest] ?? Number.POSITIVE_INFINITY, sparedFromMs);
   }
 
-  /** Drops events that are not kept any more. It does so in bulk, so that each event is moved O(1) times. */
+  /** Drops events that are not kept any more. It does so in bulk, so that each event is moved a few times at most. */
   drop(nowMs: number, sparedFromMs?: number): void {
     const gone = this.#firstAfter(this.keptFromMs(nowMs, sparedFromMs) - 1);
-    if (gone < 64 || gone < this.size / 2) return;
+    if (gone < 64 || gone < Math.min(this.size / 2, MOST_GONE)) return;
     this.#atMs.splice(0, gone);
     this.#retainMs.dropFirst(gone);
     this.#costs.dropFirst(gone);
     this.#places.dropFirst(gone);
     this.#oldest = Math.max(0, this.#oldest - gone);
+    this.#firstHeld = Math.max(0, this.#firstHeld - gone);
   }
 
   #sumsOf({ kind }: Limit): Sums {

@@ -8,6 +8,8 @@ export interface Standing {
   readonly freesInMs: number;
   /** Until nothing is used. 0 if nothing is. */
   readonly resetsInMs: number;
+  /** Until the counter has room for another event, which `fitsInMs` includes. Left out if it has room. */
+  readonly fullForMs?: number;
 }
 
 /** How many instants a verdict foretells at most at which something leaves a window. */
@@ -23,6 +25,7 @@ export function standingAfter(sinceMs: number, standing: Standing, leavings: rea
     fitsInMs: Math.max(0, standing.fitsInMs - sinceMs),
     freesInMs: used > 0 ? (leavings[i] as number) - sinceMs : 0,
     resetsInMs: used > 0 ? standing.resetsInMs - sinceMs : 0,
+    ...(standing.fullForMs !== undefined && { fullForMs: Math.max(0, standing.fullForMs - sinceMs) }),
   };
 }
 

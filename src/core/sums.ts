@@ -1,6 +1,7 @@
 /**
  * Running sums of the weights of a list of events. Only differences mean something: `before(j) - before(i)` is the weight of
- * events i to j - 1. While every event weighs 1, which is common, no sum is in memory: `before(i)` is i.
+ * events i to j - 1. They are exact up to 2^53, nine million events of the largest cost. While every event weighs 1, which is
+ * common, no sum is in memory: `before(i)` is i.
  *
  * The owner of the list knows its size.
  */
@@ -10,7 +11,9 @@ export class Sums {
 
   /** About how many bytes of memory a sum takes. */
   get bytesEach(): number {
-    return this.#sums ? 6 : 0;
+    if (!this.#sums) return 0;
+    // V8 keeps small integers in half the space of other numbers.
+    return (this.#sums.at(-1) ?? 0) < 2 ** 30 ? 6 : 10;
   }
 
   before(i: number): number {
@@ -39,8 +42,10 @@ export class Sums {
     for (let j = i; j < sums.length; j++) (sums[j] as number) -= weight;
   }
 
+  /** The sums that are left begin at 0 again, so that they stay exact however many events come and go. */
   dropFirst(count: number): void {
-    this.#sums?.splice(0, count);
+    const dropped = this.before(count);
+    this.#sums = this.#sums?.slice(count).map((sum) => sum - dropped);
   }
 
   /** The first event, from `head` on, with which at least `weight` has left. Requires that much weight from `head` on. */

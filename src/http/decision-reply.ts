@@ -1,6 +1,7 @@
 import { type BareItem, type Item, serializeItem, serializeList } from "structured-headers";
 import type { Limit } from "../core/limit";
 import { type Layer, limitName, type Policy } from "../core/policy";
+import { MAX_EVENTS } from "../core/sliding-window";
 import { remaining } from "../core/standing";
 import {
   type ChangeDecision,
@@ -14,6 +15,8 @@ import {
 import { releaseBodyOf, settlementBodyOf } from "../limiter/decision-body";
 import type { DecisionBody } from "../request/schema";
 import { ok, type Reply } from "./reply";
+
+const MOST_EVENTS = MAX_EVENTS.toLocaleString("en-US");
 
 export type BodyOf = (decision: Decision) => DecisionBody;
 
@@ -31,12 +34,18 @@ export function consumeReply(decision: Decision, bodyOf: BodyOf): Reply {
     type: "https://iana.org/assignments/http-problem-types#quota-exceeded",
     title: "Quota Exceeded",
     status: 429,
-    detail: `A limit is reached. This cost fits again in ${retryAfter} s.`,
+    detail: `${reasonOf(decision)} This cost fits again in ${retryAfter} s.`,
     "violated-policies": names,
     ...bodyOf(decision),
   };
   const headers = () => ({ "Retry-After": String(retryAfter), ...rateLimitHeaders(decision) });
   return { status: 429, body, headers };
+}
+
+function reasonOf(decision: Decision): string {
+  const full = violatedLimits(decision).find(({ standing: { fullForMs = 0 } }) => fullForMs > 0);
+  if (!full) return "A limit is reached.";
+  return `The counter of layer "${full.layer}" holds ${MOST_EVENTS} events, the most that a counter can.`;
 }
 
 export function settleReply(settled: ChangeDecision): Reply {

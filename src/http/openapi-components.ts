@@ -28,7 +28,11 @@ const quotaExceeded = {
   title: z.string(),
   status: z.literal(429),
   detail: z.string(),
-  "violated-policies": z.array(z.string()).describe("The limits that the cost does not fit, named as in the headers."),
+  "violated-policies": z
+    .array(z.string())
+    .describe(
+      "The limits that the cost does not fit, named as in the headers. A counter that holds a million events fits no cost: then the limit with its longest window is one of them.",
+    ),
 };
 const denied = decisionBody.extend(quotaExceeded).describe("A denied decision, as a problem.");
 const inlineDenied = inlineDecisionBody.extend(quotaExceeded).describe("A denied decision, as a problem.");

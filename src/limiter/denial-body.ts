@@ -24,10 +24,11 @@ function denialBody({ atMs, policy, cost, limits }: Denial, policies: Config["po
     policy,
     cost,
     ...(isShadow && { shadow: true as const }),
-    limits: limits.map(({ layer, limit, used, override }) => ({
+    limits: limits.map(({ layer, limit, used, isFull, override }) => ({
       layer,
       ...limitBody(limit),
       used,
+      ...(isFull && { full: true as const }),
       ...(override && { override }),
     })),
   };

@@ -46,6 +46,9 @@ export class Account {
     private readonly store: PageStore,
     readonly key: string,
     pageChars: number,
+    private readonly clockMarginMs: number,
+    /** How many events a counter holds at most. */
+    private readonly mostEvents?: number,
   ) {
     const override = store.overrides.load(key);
     if (override) this.#override = overrideFromText(override.text, override.endsAtMs);
@@ -193,7 +196,7 @@ export class Account {
   #ownLogOf(policy: string, layer: string): EventLog {
     const existing = this.#logOf(policy, layer);
     if (existing !== EMPTY_LOG) return existing;
-    const log = new EventLog();
+    const log = new EventLog(this.clockMarginMs, this.mostEvents);
     this.#logs = [...this.#logs, { policy, layer, log }];
     return log;
   }

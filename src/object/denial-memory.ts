@@ -102,7 +102,9 @@ function limitsThatDenied(
     return (override?.limits ?? counter.limits).flatMap((limit, l) => {
       const standing = standings[i]?.[l];
       if (!standing || standing.fitsInMs === 0) return [];
-      return [{ layer: counter.layer, limit, used: standing.used, ...(override && { override: override.kind }) }];
+      const isFull = standing.fullForMs !== undefined && { isFull: true as const };
+      const byOverride = override && { override: override.kind };
+      return [{ layer: counter.layer, limit, used: standing.used, ...isFull, ...byOverride }];
     });
   });
 }

@@ -47,6 +47,7 @@ export class Ledger {
     memory?: MemoryBudget,
     private readonly pageChars = PAGE_CHARS,
     private readonly clockMarginMs = CLOCK_MARGIN_MS,
+    private readonly mostEvents?: number,
   ) {
     this.#accounts = new AccountCache(memory);
   }
@@ -77,11 +78,10 @@ export class Ledger {
       if (account.isEmpty) return [];
       const override = account.overrideAt(atMs);
       const limited = counters.map(({ policy, layer, limits }) => account.counter(policy, layer, limits, atMs));
-      const windows = counters.map(({ policy, layer, limits }, i) => ({
-        policy,
-        layer,
+      const windows = counters.map((counter, i) => ({
+        ...counter,
         // Includes the counter's own limits, which are in force again once the override ends.
-        windowMs: longestWindowMs([...limits, ...(limited[i]?.override?.limits ?? [])]),
+        windowMs: longestWindowMs([...counter.limits, ...(limited[i]?.override?.limits ?? [])]),
       }));
       const events = account.events(windows, most, atMs);
       return limited.map((counter, i) => ({
@@ -228,8 +228,7 @@ export class Ledger {
       if (ofSameKey) ofSameKey.counters.push(counter);
       else opened.push({ account: this.#account(counter.key), counters: [counter] });
     }
-    this.#lastMs = Math.max(this.#lastMs, wallMs);
-    for (const { account } of opened) this.#lastMs = Math.max(this.#lastMs, account.newestMs);
+    this.#lastMs = Math.max(this.#lastMs, wallMs, ...opened.map(({ account }) => account.newestMs));
     return { opened, atMs: this.#lastMs };
   }
 
@@ -240,7 +239,10 @@ export class Ledger {
   }
 
   #account(key: string): Account {
-    const account = this.#opened.get(key) ?? this.#accounts.get(key) ?? new Account(this.store, key, this.pageChars);
+    const account =
+      this.#opened.get(key) ??
+      this.#accounts.get(key) ??
+      new Account(this.store, key, this.pageChars, this.clockMarginMs, this.mostEvents);
     this.#opened.set(key, account);
     return account;
   }

@@ -160,7 +160,8 @@ function textOfVerdict(verdict: AnyVerdict): string | undefined {
     (found ? FOUND : 0);
   let text = `[${flags},${atMs}`;
   for (const limits of standings)
-    for (const { used, fitsInMs, freesInMs, resetsInMs } of limits) {
+    for (const { used, fitsInMs, freesInMs, resetsInMs, fullForMs } of limits) {
+      if (fullForMs !== undefined) return undefined;
       // JSON has no number for a cost that never fits.
       if (!Number.isFinite(fitsInMs)) return undefined;
       text += `,${used},${fitsInMs},${freesInMs},${resetsInMs}`;

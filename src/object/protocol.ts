@@ -126,6 +126,8 @@ export interface Denial {
     readonly layer: string;
     readonly limit: Limit;
     readonly used: number;
+    /** The counter held as many events as it can. */
+    readonly isFull?: true;
     readonly override?: OverrideKind;
   }[];
 }

@@ -31,6 +31,7 @@ const denial = z.object({
         layer: z.string(),
         ...limitInForce,
         used: wholeNumber(),
+        full: z.literal(true).optional().describe("True: the counter held as many events as a counter can."),
         override: overrideKind.optional().describe("The kind of the override that was in force."),
       }),
     )

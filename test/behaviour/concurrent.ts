@@ -234,8 +234,8 @@ export function concurrentSuite(name: string, target: Target): void {
       const released = await caller.post("/v1/inline/release", { layers, id });
       expect([released.status, await json(released)]).toMatchObject([200, { id, policy: "inline", released: true }]);
       expect((await caller.post("/v1/inline/release", { layers, id: "nope" })).status).toBe(404);
-      expect((await consumeInline(1_000_001)).status).toBe(422);
-      expect((await consumeInline(1_000_000)).status).toBe(200);
+      expect((await consumeInline(1_000_000_001)).status).toBe(422);
+      expect((await consumeInline(1_000_000_000)).status).toBe(200);
     });
   });
 

@@ -174,7 +174,7 @@ export function idempotencySuite(name: string, target: Target): void {
       expect((await caller.consume("chat", subject)).allowed).toBe(false);
       await settle({ policy: "chat", subject, id, cost: 0 });
       expect((await caller.consume("chat", subject, 5)).allowed).toBe(true);
-      await settle({ policy: "chat", subject, id, cost: 1_000_000 });
+      await settle({ policy: "chat", subject, id, cost: 1_000_000_000 });
       expect(await caller.consume("chat", subject)).toMatchObject({
         allowed: false,
         retry_after_seconds: expect.any(Number),
@@ -211,7 +211,7 @@ export function idempotencySuite(name: string, target: Target): void {
 
     test.each([
       [{ cost: -1 }, ["/cost"]],
-      [{ cost: 1_000_001 }, ["/cost"]],
+      [{ cost: 1_000_000_001 }, ["/cost"]],
       [{ cost: undefined }, ["/cost"]],
       [{ cost: 0.5, id: undefined }, ["/cost", "/id"]],
       [{ id: "no spaces" }, ["/id"]],

@@ -31,6 +31,20 @@ export function inlineSuite(name: string, target: Target): void {
       expect(await json(second)).toMatchObject({ allowed: false, "violated-policies": ["login/60s"] });
     });
 
+    test("go up to 1,000,000,000 a month, which holds to the unit", async () => {
+      const layers = [layer(newKey(), "1000000000/month", "1000000000 per 4 weeks")];
+      const statuses = [];
+      for (const cost of [1_000_000_001, 999_999_998, 3, 2]) statuses.push((await consume(layers, { cost })).status);
+      expect(statuses).toEqual([422, 200, 429, 200]);
+      const denied = await consume(layers, { cost: 1_000_000_000 });
+      expect([denied.status, denied.headers.get("RateLimit-Policy"), denied.headers.get("RateLimit")]).toEqual([
+        429,
+        '"login/2592000s";q=1000000000;w=2592000, "login/2419200s";q=1000000000;w=2419200',
+        expect.stringMatching(/^"login\/2592000s";r=0;t=2\d+, "login\/2419200s";r=0;t=2\d+$/),
+      ]);
+      expect((await json<DecisionBody>(denied)).limits.map(({ used }) => used)).toEqual([1e9, 1e9]);
+    });
+
     test("say to the millisecond when some of the limit comes back", async () => {
       const layers = [layer(newKey(), "2/minute")];
       const freesInMs = async () =>
@@ -90,9 +104,13 @@ export function inlineSuite(name: string, target: Target): void {
 
     test.each([
       ["no layers", [], ["/layers"]],
-      ["an unknown unit", [layer("k", "1/year")], ["/layers/0/limits/0"]],
-      ["a window above 31 days", [layer("k", "1 per 32 days")], ["/layers/0/limits/0"]],
-      ["a limit above 1,000,000", [layer("k", "1000001/day")], ["/layers/0/limits/0"]],
+      ["an unknown unit", [layer("k", "1/decade")], ["/layers/0/limits/0"]],
+      [
+        "a window above 31 days",
+        [layer("k", "1 per 32 days", "1 per 5 weeks", "1/year")],
+        [0, 1, 2].map((l) => `/layers/0/limits/${l}`),
+      ],
+      ["a limit above 1,000,000,000", [layer("k", "1000000001/day")], ["/layers/0/limits/0"]],
       ["two limits with one window", [layer("k", "1/minute", "2/minute")], ["/layers/0/limits"]],
       ["two limits that are none", [layer("k", "much", "more")], ["/layers/0/limits/0", "/layers/0/limits/1"]],
       ["two layers of one name", [layer("k", "1/minute"), layer("l", "1/minute")], ["/layers"]],

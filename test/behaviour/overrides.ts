@@ -72,6 +72,28 @@ export function overrideSuite(name: string, target: Target): void {
       expect((await lift(key)).status).toBe(204);
     });
 
+    test("the largest limits are shown in the largest unit, and count all that was settled", async () => {
+      const subject = newSubject();
+      const key = `user:${subject.user}`;
+      const response = await put(key, { ...forAMinute, ...limitsOf("caller", "1000000000 per 30 days", "5/week") });
+      expect(await json(response)).toMatchObject({
+        override: { limits: [{ policy: "chat", layer: "caller", limits: ["1000000000/month", "5/week"] }] },
+      });
+      const { id } = await caller.consume("chat", subject);
+      await caller.post("/v1/settle", { policy: "chat", subject, id, cost: 999_999_999 });
+      expect((await caller.consume("chat", subject, 2)).limits.map(({ used }) => used).slice(0, 2)).toEqual([
+        1e9 - 1,
+        1e9 - 1,
+      ]);
+      await set(key, limitsOf("caller", "1000000000/month"));
+      expect((await caller.consume("chat", subject, 2)).allowed).toBe(false);
+      const refused = await put(key, { ...forAMinute, ...limitsOf("caller", "1000000001/month", "1 per 2 months") });
+      expect((await json<ProblemBody>(refused)).errors?.map(({ pointer }) => pointer)).toEqual([
+        "/limits/0/limits/0",
+        "/limits/0/limits/1",
+      ]);
+    });
+
     test("concurrent limits are shown as they were set, and enforced", async () => {
       const subject = newSubject();
       const key = `user:${subject.user}`;

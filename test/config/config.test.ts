@@ -86,7 +86,7 @@ describe("accepts the bound and refuses one beyond it:", () => {
 
   test.each<[string, Record<string, unknown>, Record<string, unknown>]>([
     ["a chat limit of 1", { RATE_LIMIT_CHAT_PER_MIN: "1" }, { RATE_LIMIT_CHAT_PER_MIN: "0" }],
-    ["a chat limit of 1,000,000", { RATE_LIMIT_CHAT_PER_HOUR: 1_000_000 }, { RATE_LIMIT_CHAT_PER_HOUR: 1_000_001 }],
+    ["a chat limit of 1,000,000,000", { RATE_LIMIT_CHAT_PER_HOUR: 1e9 }, { RATE_LIMIT_CHAT_PER_HOUR: 1e9 + 1 }],
     ["a prefix of 1", { RATE_LIMIT_IPV6_PREFIX: "1" }, { RATE_LIMIT_IPV6_PREFIX: "0" }],
     ["a prefix of 128", { RATE_LIMIT_IPV6_PREFIX: "128" }, { RATE_LIMIT_IPV6_PREFIX: "129" }],
     ["one shard", { LIMITER_PLACEMENT: "shards:1" }, { LIMITER_PLACEMENT: "shards:0" }],
@@ -113,9 +113,9 @@ describe("accepts the bound and refuses one beyond it:", () => {
 
 describe("each mistake has the variable and the path into it:", () => {
   test.each<[Record<string, unknown>, string]>([
-    [{ RATE_LIMIT_CHAT_PER_MIN: "5.5" }, "RATE_LIMIT_CHAT_PER_MIN: must be a whole number from 1 to 1000000"],
-    [{ RATE_LIMIT_CHAT_PER_MIN: "five" }, "RATE_LIMIT_CHAT_PER_MIN: must be a whole number from 1 to 1000000"],
-    [{ RATE_LIMIT_CHAT_IP_PER_MIN: true }, "RATE_LIMIT_CHAT_IP_PER_MIN: must be a whole number from 1 to 1000000"],
+    [{ RATE_LIMIT_CHAT_PER_MIN: "5.5" }, "RATE_LIMIT_CHAT_PER_MIN: must be a whole number from 1 to 1000000000"],
+    [{ RATE_LIMIT_CHAT_PER_MIN: "five" }, "RATE_LIMIT_CHAT_PER_MIN: must be a whole number from 1 to 1000000000"],
+    [{ RATE_LIMIT_CHAT_IP_PER_MIN: true }, "RATE_LIMIT_CHAT_IP_PER_MIN: must be a whole number from 1 to 1000000000"],
     [{ RATE_LIMIT_INLINE: "yes" }, "RATE_LIMIT_INLINE: must be 0 or 1"],
     [{ RATE_LIMIT_LOG_KEYS: 2 }, "RATE_LIMIT_LOG_KEYS: must be 0 or 1"],
     [{ LIMITER_PLACEMENT: 5 }, "LIMITER_PLACEMENT: must be key or shards:N, N from 1 to 9999"],

@@ -10,7 +10,11 @@ describe("reads a limit", () => {
     ["2 per 5 seconds", 2, 5_000],
     ["10/2 minutes", 10, 120_000],
     [" 7 / HOUR ", 7, 3_600_000],
-    ["1000000 per 31 days", 1_000_000, LONGEST_WINDOW_MS],
+    ["1000000000 per 31 days", 1_000_000_000, LONGEST_WINDOW_MS],
+    ["5/week", 5, 7 * 86_400_000],
+    ["5 per 4 weeks", 5, 28 * 86_400_000],
+    ["5 per month", 5, 30 * 86_400_000],
+    ["5 PER 1 Months", 5, 30 * 86_400_000],
     ["3 PER 1 Seconds", 3, 1_000],
   ])("%s", (text, max, windowMs) => {
     expect(parseLimit(text)).toEqual({ max, windowMs });
@@ -20,7 +24,8 @@ describe("reads a limit", () => {
     ["2 concurrent per 5 minutes", 2, 300_000],
     ["2 concurrent/minute", 2, 60_000],
     ["1  Concurrent / 31 days", 1, LONGEST_WINDOW_MS],
-    ["1000000 concurrent per second", 1_000_000, 1_000],
+    ["1000000000 concurrent per second", 1_000_000_000, 1_000],
+    ["3 concurrent/month", 3, 30 * 86_400_000],
   ])("%s, as a concurrent limit", (text, max, windowMs) => {
     expect(parseLimit(text)).toEqual({ kind: "concurrent", max, windowMs });
   });
@@ -40,13 +45,16 @@ describe("refuses a text that is no limit, and says why", () => {
     ["2 concurrents/minute", /write it like/],
     ["2 concurrent", /write it like/],
     ["concurrent/minute", /write it like/],
-    ["0/minute", /from 1 to 1000000/],
-    ["0 concurrent/minute", /from 1 to 1000000/],
-    ["1000001 concurrent/minute", /from 1 to 1000000/],
+    ["0/minute", /from 1 to 1000000000/],
+    ["0 concurrent/minute", /from 1 to 1000000000/],
+    ["1000000001 concurrent/minute", /from 1 to 1000000000/],
     ["1 concurrent per 32 days", /from 1 second to 31 days/],
-    ["1000001/minute", /from 1 to 1000000/],
+    ["1000000001/minute", /from 1 to 1000000000/],
     ["1 per 0 seconds", /from 1 second to 31 days/],
     ["1 per 32 days", /from 1 second to 31 days/],
+    ["1 per 5 weeks", /from 1 second to 31 days/],
+    ["1 per 2 months", /from 1 second to 31 days/],
+    ["1/year", /from 1 second to 31 days/],
     ["1 per 2678401 seconds", /from 1 second to 31 days/],
     ["1 per 99999999999999999999999 days", /from 1 second to 31 days/],
   ])("%j", (text, why) => {
@@ -87,6 +95,9 @@ test.each([
   "2 per 90 seconds",
   "7/day",
   "10 per 31 days",
+  "10/week",
+  "10 per 4 weeks",
+  "10/month",
   "2 concurrent/minute",
   "3 concurrent per 5 minutes",
 ])("writes a limit as it reads it: %s", (text) => {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { check, consume } from "../../src/core/decide";
+import { admits, check, consume } from "../../src/core/decide";
 import { type Limit, longestWindowMs } from "../../src/core/limit";
 import { EventLog } from "../../src/core/sliding-window";
 import { Oracle } from "../../tools/oracle";
@@ -48,44 +48,60 @@ const operation = fc.oneof(
   { weight: 3, arbitrary: fc.record({ do: fc.constant("release"), ended: fc.nat({ max: 5 }) }) },
 );
 
+/** How many events a counter holds, and how long before the end of its retention an event takes no more room. */
+const room = fc.tuple(fc.constantFrom(1, 4, 15, 1_000_000), fc.constantFrom(0, 0, 500));
+
 test("decides like an oracle that keeps every event for ever and adds up costs", () => {
   let operations = 0;
   const history = fc.array(operation, { minLength: MIN_OPERATIONS, maxLength: MIN_OPERATIONS + 100, size: "max" });
   fc.assert(
-    fc.property(fc.array(limits, { minLength: 1, maxLength: 3 }), history, (initial, history) => {
-      const counters = initial.map((limits) => ({ log: new EventLog(), limits, oracle: new Oracle() }));
-      let nowMs = 1_700_000_000_000;
-      const change = (back: number, to: { cost?: number; released?: boolean }) => {
-        for (const { log, oracle } of counters) {
-          const event = oracle.keptAt(nowMs).at(-1 - back);
-          if (!event) continue;
-          log.remove(event);
-          Object.assign(event, to);
-          log.record(event);
+    fc.property(
+      fc.array(limits, { minLength: 1, maxLength: 3 }),
+      history,
+      room,
+      (initial, history, [most, marginMs]) => {
+        const counters = initial.map((limits) => ({
+          log: new EventLog(marginMs, most),
+          limits,
+          oracle: new Oracle(most, marginMs),
+        }));
+        let nowMs = 1_700_000_000_000;
+        const change = (back: number, to: { cost?: number; released?: boolean }) => {
+          for (const { log, oracle } of counters) {
+            const event = oracle.keptAt(nowMs).at(-1 - back);
+            if (!event) continue;
+            log.remove(event);
+            Object.assign(event, to);
+            log.record(event);
+          }
+        };
+        for (const step of history) {
+          operations++;
+          if ("ms" in step) nowMs += step.ms;
+          else if ("limits" in step) {
+            const counter = counters[step.counter];
+            if (counter) counter.limits = step.limits;
+          } else if ("back" in step) change(step.back, { cost: step.to });
+          else if ("ended" in step) change(step.ended, { released: true });
+          else {
+            const onCosts = counters.flatMap(({ limits }) => limits.filter(({ kind }) => kind === undefined));
+            const cost = Math.min(step.cost, ...onCosts.map(({ max }) => max));
+            const fits = counters.every(
+              ({ oracle, limits }) =>
+                oracle.fullForMs(nowMs) === 0 && limits.every((limit) => oracle.fits(cost, nowMs, limit)),
+            );
+            expect(admits(counters, cost, nowMs)).toBe(fits);
+            const verdict = (step.do === "consume" ? consume : check)(counters, cost, nowMs);
+            expect(verdict.allowed).toBe(fits);
+            if (step.do === "consume" && verdict.allowed)
+              for (const { oracle, limits } of counters) oracle.record(nowMs, cost, longestWindowMs(limits));
+            counters.forEach(({ oracle, limits }, c) => {
+              expect(verdict.standings[c]).toEqual(oracle.standings(limits, cost, nowMs));
+            });
+          }
         }
-      };
-      for (const step of history) {
-        operations++;
-        if ("ms" in step) nowMs += step.ms;
-        else if ("limits" in step) {
-          const counter = counters[step.counter];
-          if (counter) counter.limits = step.limits;
-        } else if ("back" in step) change(step.back, { cost: step.to });
-        else if ("ended" in step) change(step.ended, { released: true });
-        else {
-          const onCosts = counters.flatMap(({ limits }) => limits.filter(({ kind }) => kind === undefined));
-          const cost = Math.min(step.cost, ...onCosts.map(({ max }) => max));
-          const fits = counters.every(({ oracle, limits }) => limits.every((limit) => oracle.fits(cost, nowMs, limit)));
-          const verdict = (step.do === "consume" ? consume : check)(counters, cost, nowMs);
-          expect(verdict.allowed).toBe(fits);
-          if (step.do === "consume" && verdict.allowed)
-            for (const { oracle, limits } of counters) oracle.record(nowMs, cost, longestWindowMs(limits));
-          counters.forEach(({ oracle, limits }, c) => {
-            expect(verdict.standings[c]).toEqual(limits.map((limit) => oracle.standing(limit, cost, nowMs)));
-          });
-        }
-      }
-    }),
+      },
+    ),
     { numRuns: RUNS },
   );
   expect(operations).toBeGreaterThanOrEqual(RUNS * MIN_OPERATIONS);

@@ -4,7 +4,11 @@ import { Repeated } from "../../src/core/repeated";
 import { Sums } from "../../src/core/sums";
 
 const step = fc.oneof(
-  fc.record({ do: fc.constant("insert" as const), at: fc.nat(), weight: fc.constantFrom(1, 1, 1, 0, 7) }),
+  fc.record({
+    do: fc.constant("insert" as const),
+    at: fc.nat(),
+    weight: fc.constantFrom(1, 1, 1, 0, 7, 2 ** 32 + 1, 1_000_000_000),
+  }),
   fc.record({ do: fc.constant("remove" as const), at: fc.nat() }),
   fc.record({ do: fc.constant("drop" as const), at: fc.nat(3) }),
 );

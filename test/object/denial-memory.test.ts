@@ -39,6 +39,15 @@ describe("the denials that an object remembers", () => {
     expect(denialsOf(memory, "user:b")).toEqual({ sinceMs: 1, denials: [] });
   });
 
+  test("say that the counter was full, if it was", () => {
+    const memory = new DenialMemory();
+    const full = { ...standing(1_000), fullForMs: 1_000 };
+    memory.remember(consume("user:a"), denied(2, { standings: [[standing(0), full]] }));
+    expect(denialsOf(memory, "user:a")?.denials[0]?.limits).toEqual([
+      { layer: "caller", limit: LIMITS[1], used: 5, isFull: true },
+    ]);
+  });
+
   test("are limits of the override, if one was in force", () => {
     const memory = new DenialMemory();
     const limits = [{ max: 1, windowMs: 1_000 }];

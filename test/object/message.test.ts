@@ -68,7 +68,13 @@ test("every result arrives as it was sent, and to its call", () => {
             allowed: isFlag,
             atMs: 1_800_000_000_000,
             standings: call.question.counters.map(({ limits }) =>
-              limits.map((_, l) => ({ used: used + l, fitsInMs, freesInMs, resetsInMs })),
+              limits.map((_, l) => ({
+                used: used + l,
+                fitsInMs,
+                freesInMs,
+                resetsInMs,
+                ...(rest === 6 && { fullForMs: fitsInMs }),
+              })),
             ),
             ...(rest === 1 && { overrides: call.question.counters.map(() => null) }),
             ...(rest === 2 && { leavings: call.question.counters.map(({ limits }) => limits.map(() => [1, 2])) }),

@@ -29,6 +29,10 @@ export interface Reply {
   readonly body: {
     readonly retry_after_seconds?: number | null;
     readonly replayed?: boolean;
+    readonly allowed?: boolean;
+    readonly detail?: string;
+    readonly "violated-policies"?: readonly string[];
+    readonly would_deny?: boolean;
     readonly limits?: readonly { readonly key: string; readonly used: number }[];
   };
 }
@@ -44,14 +48,17 @@ export class BatchWorld implements ObjectNamespace<DecidingStub> {
   /** When the last batch was answered. */
   repliedAtMs = 0;
   readonly #inFlight = new Map<string, number>();
-  readonly #ledgers = new Ledgers();
+  readonly #ledgers: Ledgers;
   readonly #service: Service;
 
   constructor(
     layers: Readonly<Record<string, readonly object[]>>,
     public fateOf: (object: string, calls: readonly Call[]) => Fate = () => ({}),
     variables: Record<string, string> = {},
+    /** How many events a counter holds at most. */
+    mostEvents?: number,
   ) {
+    this.#ledgers = new Ledgers(undefined, mostEvents);
     this.scheduler = new Scheduler(new Chance(1));
     const policies = Object.entries(layers).map(([name, layers]) => [name, { layers }]);
     const config: Config = readConfig({ RATE_LIMIT_POLICIES: Object.fromEntries(policies), ...variables });
@@ -89,6 +96,11 @@ export class BatchWorld implements ObjectNamespace<DecidingStub> {
     decision.catch(() => {});
     await this.scheduler.run();
     return decision;
+  }
+
+  /** Drops all objects from memory. */
+  evict(): void {
+    this.#ledgers.evict();
   }
 
   /** How much of each limit of a subject is used. */

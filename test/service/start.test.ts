@@ -137,7 +137,7 @@ describe("npm run check-config", () => {
     await expect(checkConfig({ RATE_LIMIT_CHAT_PER_MIN: "0", RATE_LIMIT_INLINE: "yes" })).rejects.toMatchObject({
       code: 1,
       stderr:
-        "The configuration is wrong:\n  RATE_LIMIT_CHAT_PER_MIN: must be a whole number from 1 to 1000000\n  RATE_LIMIT_INLINE: must be 0 or 1\n",
+        "The configuration is wrong:\n  RATE_LIMIT_CHAT_PER_MIN: must be a whole number from 1 to 1000000000\n  RATE_LIMIT_INLINE: must be 0 or 1\n",
     });
   });
 });

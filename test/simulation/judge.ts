@@ -20,7 +20,7 @@ import {
 } from "./overrides";
 import { type AnsweredCall, type Execution, eventNameOf, type ForgottenKey, type OverrideChange } from "./record";
 import { isCountedInShadow, mistakesInShadow, shadowEventNameOf } from "./shadows";
-import { CLOCK_MARGIN_MS } from "./system";
+import { CLOCK_MARGIN_MS, MAX_EVENTS } from "./system";
 
 /**
  * Judges a history from both sides: what objects executed, and what callers and admins were answered. Executions are
@@ -28,7 +28,7 @@ import { CLOCK_MARGIN_MS } from "./system";
  */
 export class Judge {
   readonly mistakes: string[] = [];
-  readonly #model = new Model();
+  readonly #model: Model;
   /** What each limit counted, and when it leaves the window, at every execution whose denial may be cached. */
   readonly #leavings: LeavingsByExecution = new Map();
 
@@ -40,7 +40,9 @@ export class Judge {
     private readonly overrides: readonly AnsweredOverride[],
     private readonly forgets: readonly AnsweredForget[],
     private readonly denyCacheMs: number,
-  ) {}
+  ) {
+    this.#model = new Model(network.machine.mostEvents ?? MAX_EVENTS, CLOCK_MARGIN_MS);
+  }
 
   /** `isFaultless`: nothing was lost, slow or crashed, and no caller hung up. */
   judge(isFaultless: boolean): string[] {

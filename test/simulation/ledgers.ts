@@ -7,7 +7,10 @@ export class Ledgers {
   readonly #disks = new Map<string, Disk>();
   readonly #ledgers = new Map<string, Ledger>();
 
-  constructor(private readonly clockMarginMs?: number) {}
+  constructor(
+    private readonly clockMarginMs?: number,
+    private readonly mostEvents?: number,
+  ) {}
 
   of(object: string): Ledger {
     const ledger = this.#ledgers.get(object) ?? this.#open(object);
@@ -32,7 +35,7 @@ export class Ledgers {
   #open(object: string): Ledger {
     const disk = this.#disks.get(object) ?? new Disk();
     this.#disks.set(object, disk);
-    return new Ledger(disk, undefined, undefined, this.clockMarginMs);
+    return new Ledger(disk, undefined, undefined, this.clockMarginMs, this.mostEvents);
   }
 }
 

@@ -51,6 +51,13 @@ export class Model {
   /** The names of events that admins had forgotten, by location. */
   readonly #forgotten = new Map<string, Set<string>>();
 
+  constructor(
+    /** How many events a counter holds at most. */
+    private readonly mostEvents: number,
+    /** How long before the end of its retention an event takes no more room. */
+    private readonly marginMs: number,
+  ) {}
+
   limitsInForce(object: string, policy: string, { layer, key, limits }: Counter, tMs: number): LimitsInForce {
     const override = this.overrides.get(locationOf(object, key));
     const own = { kind: undefined, limits, endsAtMs: Number.NEGATIVE_INFINITY };
@@ -64,7 +71,8 @@ export class Model {
   fits(object: string, { policy, cost, counters }: Question, tMs: number): boolean {
     return counters.every((counter) => {
       const { kind, limits } = this.limitsInForce(object, policy, counter, tMs);
-      if (kind === "ban" || kind === "exempt") return kind === "exempt";
+      if (kind === "ban" || !this.#hasRoom(object, policy, counter, tMs)) return false;
+      if (kind === "exempt") return true;
       const kept = this.#keptEvents(object, policy, counter, tMs);
       return limits.every((limit) => admits(limit, kept, cost, tMs));
     });
@@ -84,19 +92,23 @@ export class Model {
 
   /**
    * How long `cost` has to wait: until the limit in force admits it or, once the override has ended, until all of the
-   * counter's own limits do. Tries each instant at which anything may change, over the events kept at `atMs`.
+   * counter's own limits do. The first limit with the longest window waits for room too. Tries each instant at which
+   * anything may change, over the events kept at `atMs`.
    */
   waitMs(object: string, policy: string, counter: Counter, limit: Limit, cost: number, atMs: number): number {
-    const { kind, endsAtMs } = this.limitsInForce(object, policy, counter, atMs);
+    const { kind, limits, endsAtMs } = this.limitsInForce(object, policy, counter, atMs);
     const kept = this.#keptEvents(object, policy, counter, atMs);
+    const isLongest = limits.find(({ windowMs }) => limits.every((other) => other.windowMs <= windowMs)) === limit;
     const fitsAt = (tMs: number) => {
+      if (isLongest && !this.#hasRoom(object, policy, counter, tMs)) return false;
       if (kind === undefined) return admits(limit, kept, cost, tMs);
       if (tMs >= endsAtMs) return counter.limits.every((own) => admits(own, kept, cost, tMs));
       return kind === "exempt" || (kind === "limits" && admits(limit, kept, cost, tMs));
     };
     if (fitsAt(atMs)) return 0;
     const windows = kind === undefined ? [limit] : [limit, ...counter.limits];
-    return waitUntil(fitsAt, [endsAtMs, ...leaveTimesOf(kept, windows)], atMs);
+    const retentionEnds = kept.map((event) => event.atMs + event.retainMs - this.marginMs);
+    return waitUntil(fitsAt, [endsAtMs, ...leaveTimesOf(kept, windows), ...retentionEnds], atMs);
   }
 
   /** How long `cost` has to wait for all of the counter's own limits, as if there were no override. */
@@ -149,12 +161,21 @@ export class Model {
     );
   }
 
-  /** The events of a counter from the oldest within its own retention on, and those that an override spares. */
-  #keptEvents(object: string, policy: string, { layer, key }: Counter, tMs: number): ModelEvent[] {
+  /** Whether the counter holds fewer events than it can. */
+  #hasRoom(object: string, policy: string, counter: Counter, tMs: number): boolean {
+    return this.#keptEvents(object, policy, counter, tMs, this.marginMs).length < this.mostEvents;
+  }
+
+  /**
+   * The events of a counter from the oldest within its own retention on, and those that an override spares. With a margin:
+   * as if each retention were shorter by it.
+   */
+  #keptEvents(object: string, policy: string, { layer, key }: Counter, tMs: number, marginMs = 0): ModelEvent[] {
     const events = (this.events.get(locationOf(object, key)) ?? []).filter(
       (event) => event.policy === policy && event.counters.some((counter) => counter.layer === layer),
     );
-    const oldestMs = Math.min(...events.filter(({ atMs, retainMs }) => atMs + retainMs > tMs).map(({ atMs }) => atMs));
+    const isWithin = ({ atMs, retainMs }: ModelEvent) => atMs + retainMs - marginMs > tMs;
+    const oldestMs = Math.min(...events.filter(isWithin).map(({ atMs }) => atMs));
     const override = this.overrides.get(locationOf(object, key));
     const isInForce = override !== undefined && tMs < override.endsAtMs;
     const overriding = isInForce ? layerLimitsOf(override, policy, layer) : undefined;

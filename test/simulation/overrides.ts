@@ -48,13 +48,14 @@ function isMadeBy({ key, requested, answered }: AnsweredOverride, change: Overri
  * Overrides that end at a wrong instant. An override ends at the requested instant, or the requested duration after the
  * object's own time, which is at least the latest time that its clock ever showed.
  */
-export function overridesWithWrongEnd({ overrideChanges, objects }: Network): string[] {
+export function overridesWithWrongEnd({ overrideChanges, objects, machine }: Network): string[] {
   return overrideChanges
     .filter(({ object, wallMs, requested, stored }) => {
       if (!requested || !stored) return false;
       if ("atMs" in requested.ends) return stored.endsAtMs !== requested.ends.atMs;
       const lateMs = stored.endsAtMs - (wallMs + requested.ends.inMs);
-      return lateMs < 0 || lateMs > 2 * (objects.get(object)?.furthestOffsetMs ?? 0);
+      // A clock that is put back a little may show the tick before.
+      return lateMs < 0 || lateMs >= 2 * (objects.get(object)?.furthestOffsetMs ?? 0) + machine.tickMs;
     })
     .map(
       ({ key, requested, stored }) =>

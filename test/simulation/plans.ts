@@ -125,6 +125,8 @@ function mixed(chance: Chance): Plan {
       returnShare: chance.of([0, 0, 0.1]),
     },
     duties: { admins: chance.of([0, 0, 1, 2]), forgetShare: chance.of([0, 0, 0.2]) },
+    // Counters that hold so few events deny before their limits do.
+    machine: { mostEvents: chance.of([undefined, undefined, undefined, 2, 5]) },
   };
 }
 
@@ -175,6 +177,7 @@ function callerNamedLimits(chance: Chance): Plan {
     },
     duties: { admins: chance.of([0, 0, 1]), forgetShare: 0.5 },
     hasSteadyClocks: chance.is(0.5),
+    machine: { mostEvents: chance.of([undefined, 4]) },
   };
 }
 
@@ -203,7 +206,11 @@ function overridden(chance: Chance): Plan {
       ],
     },
     // Events from before an override are on other pages than events under it.
-    machine: { sweepShare: chance.of([0, 0.2, 0.5]), pageChars: chance.of([1, 1, 150, 2_000]) },
+    machine: {
+      sweepShare: chance.of([0, 0.2, 0.5]),
+      pageChars: chance.of([1, 1, 150, 2_000]),
+      mostEvents: chance.of([undefined, undefined, 3]),
+    },
     hasSteadyClocks: chance.is(0.5),
   };
 }

@@ -1,4 +1,5 @@
 import type { Config } from "../../src/config/config";
+import { MAX_EVENTS } from "../../src/core/sliding-window";
 import { Keys } from "../../src/limiter/keys";
 import { Limiter } from "../../src/limiter/limiter";
 import { MemoryBudget } from "../../src/object/account-cache";
@@ -13,6 +14,8 @@ import { SqliteStorage } from "../../tools/sqlite-storage";
 import { DISK_FULL, Disk, type ObjectDisk } from "./disk";
 
 /** Builds the parts of the service that the simulation runs, and reads what they store. No other file here knows how. */
+
+export { MAX_EVENTS };
 
 /** How far a clock may jump back behind a sweep. Shorter than in production, since histories are short. */
 export const CLOCK_MARGIN_MS = 2_000;
@@ -30,6 +33,8 @@ export interface Machine {
   readonly sweepShare: number;
   /** The longest journal. Undefined keeps pages in maps, which is faster, without a journal. */
   readonly journalChars?: number | undefined;
+  /** How many events a counter holds at most. Undefined is as many as in production. */
+  readonly mostEvents?: number | undefined;
   /** The share of turns that an object opened anew decides too. */
   readonly reopenShare: number;
 }
@@ -48,8 +53,8 @@ export function newDisk({ journalChars }: Machine, isFull: () => boolean): Objec
   };
 }
 
-export function newLedger(store: PageStore, { memoryBytes, pageChars }: Machine): Ledger {
-  return new Ledger(store, new MemoryBudget(memoryBytes), pageChars, CLOCK_MARGIN_MS);
+export function newLedger(store: PageStore, { memoryBytes, pageChars, mostEvents }: Machine): Ledger {
+  return new Ledger(store, new MemoryBudget(memoryBytes), pageChars, CLOCK_MARGIN_MS, mostEvents);
 }
 
 /** An isolate of the Worker: a limiter with a denial cache of its own. */

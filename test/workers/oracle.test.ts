@@ -36,11 +36,14 @@ test("decides like the oracle over real storage, many keys, evictions and a cloc
       fc.property(
         fc.constantFrom(narrow, wide),
         fc.array(step, { minLength: 300, maxLength: 300, size: "max" }),
-        (limits, history) => {
+        fc.constantFrom(10, 100, undefined),
+        (limits, history, mostEvents) => {
           storage.sql.exec("DROP TABLE IF EXISTS pages_v1");
-          let ledger = new TestLedger(new Store(storage));
+          const open = () => new TestLedger(new Store(storage), undefined, undefined, undefined, mostEvents);
+          let ledger = open();
           const oracles = new Map<string, Oracle>();
-          const oracleOf = (key: string) => oracles.get(key) ?? (oracles.set(key, new Oracle()).get(key) as Oracle);
+          const oracleOf = (key: string) =>
+            oracles.get(key) ?? (oracles.set(key, new Oracle(mostEvents)).get(key) as Oracle);
           const admitted: Charge[] = [];
           let wallMs = START_MS;
           let lastMs = 0;
@@ -57,16 +60,18 @@ test("decides like the oracle over real storage, many keys, evictions and a cloc
             expect(verdict.atMs).toBeGreaterThanOrEqual(lastMs);
             lastMs = verdict.atMs;
             expect(verdict.allowed).toBe(
-              keys.every((key) => limits.every((limit) => oracleOf(key).fits(cost, verdict.atMs, limit))),
+              keys.every(
+                (key) =>
+                  oracleOf(key).fullForMs(verdict.atMs) === 0 &&
+                  limits.every((limit) => oracleOf(key).fits(cost, verdict.atMs, limit)),
+              ),
             );
             if (verdict.allowed) {
               admitted.push(charged);
               for (const key of keys) oracleOf(key).record(verdict.atMs, cost, longestWindowMs(limits), charged.id);
             }
             keys.forEach((key, k) => {
-              expect(verdict.standings[k]).toEqual(
-                limits.map((limit) => oracleOf(key).standing(limit, cost, verdict.atMs)),
-              );
+              expect(verdict.standings[k]).toEqual(oracleOf(key).standings(limits, cost, verdict.atMs));
             });
             const changed = admitted.at(-1 - back);
             if (changed && afterwards === "release") ledger.release(changed, wallMs);
@@ -83,7 +88,7 @@ test("decides like the oracle over real storage, many keys, evictions and a cloc
               for (const key of keys) oracleOf(key).events.pop();
             }
             if (afterwards === "evict") {
-              ledger = new TestLedger(new Store(storage));
+              ledger = open();
               lastMs = 0;
             }
             if (afterwards === "sweep") for (const _ of ledger.sweep(wallMs));

@@ -153,14 +153,43 @@ def test_clears_a_key(strategy: Strategies, name: str) -> None:
     assert window.hit(FIVE, "u_1", cost=5)
 
 
-@pytest.mark.parametrize("item", ["1/second", "2 per 5 minute", "3/hour", "4/day", "6/month", "1000000/minute"])
+@pytest.mark.parametrize("item", ["1/second", "2 per 5 minute", "3/hour", "4/day", "6/month", "1000000000/month"])
 def test_limits_with_windows_up_to_a_month_hold(strategy: Strategies, item: str) -> None:
     limit = limits.parse(item)
     assert strategy().hit(limit, "u_1", cost=limit.amount)
     assert not strategy().hit(limit, "u_1")
 
 
-@pytest.mark.parametrize("item", ["1/year", "1000001/minute"])
+@pytest.mark.parametrize("scheme", ["limiter+https", "async+limiter+https"])
+def test_named_limits_out_of_bounds_are_refused_when_the_storage_is_made(scheme: str) -> None:
+    def make(named: object, query: str = "") -> object:
+        options: dict[str, Any] = {"limits": named} if named else {}
+        return limits.storage.storage_from_string(f"{scheme}://token@limiter.example{query}", **options)
+
+    for named in ("5/minute;1000000000/month", ["31 per 31 day", "1/second"], None):
+        make(named)
+    for named, query in (("5/minute;5/year", ""), (["5/minute", "5/year"], ""), (None, "/?limits=5/minute;5/year")):
+        with pytest.raises(ValueError, match=r"5 per 1 year: a window must be from 1 second to 31 days$"):
+            make(named, query)
+    with pytest.raises(ValueError, match=r"1000000001 per 1 day: a limit .*; 1 per 2 month: a window "):
+        make("1000000001/day;1 per 2 months")
+
+
+def test_slowapi_and_flask_limiter_refuse_a_year_at_start_when_the_limits_are_named() -> None:
+    slowapi = pytest.importorskip("slowapi")
+    flask_limiter = pytest.importorskip("flask_limiter")
+    uri = "limiter+https://token@limiter.example"
+    with pytest.raises(ValueError, match="5 per 1 year"):
+        slowapi.Limiter(lambda: "somebody", storage_uri=uri, storage_options={"limits": "5/year"})
+    from flask import Flask
+
+    with pytest.raises(ValueError, match="5 per 1 year"):
+        flask_limiter.Limiter(
+            lambda: "somebody", app=Flask("app"), storage_uri=uri, storage_options={"limits": "5/year"}
+        )
+
+
+@pytest.mark.parametrize("item", ["1/year", "1000000001/minute"])
 def test_a_limit_out_of_bounds_is_an_invalid_request(strategy: Strategies, item: str) -> None:
     with pytest.raises(InvalidRequestError, match="must be from 1"):
         strategy().hit(limits.parse(item), "u_1")

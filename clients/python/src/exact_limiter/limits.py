@@ -10,6 +10,10 @@ in every window of its length, not only in those that begin on the minute, and a
 Options, in the URI's query or in `storage_options`: `deadline_seconds` and `on_error`, by default `raise`. In an
 outage, `hit`, `test` and the stats see a limit that is used up under `deny`, and an unused limit under `allow`. A limit
 that the service refuses never admits: it denies, or raises under `raise`.
+
+`limits` tells a storage each limit with its requests, and not before. The option `limits` names limits when the
+storage is made, such as `storage_options={"limits": "5/minute;1000/month"}`. A limit that the service would refuse,
+such as `5/year`, is a ValueError then.
 """
 
 from __future__ import annotations
@@ -20,10 +24,11 @@ import re
 import time
 import weakref
 from _thread import start_new_thread
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-from limits import parse
+from limits import parse, parse_many
 from limits.aio.storage import MovingWindowSupport as AsyncMovingWindowSupport
 from limits.aio.storage import Storage as AsyncStorage
 from limits.storage import MovingWindowSupport, Storage
@@ -178,6 +183,10 @@ class AsyncLimiterStorage(AsyncStorage, AsyncMovingWindowSupport):
 _HEALTH = [Layer("limit", "health", ["1/second"])]
 _NO_RESET = "The limiter forgets one key at a time. In tests, use the `limiter` fixture of exact_limiter."
 
+#: The largest limit and the longest window that the service takes.
+_LARGEST = 1_000_000_000
+_LONGEST_SECONDS = 31 * 86_400
+
 #: A key of `limits` ends with its limit. `incr`, `get` and `get_expiry` learn the limit from nothing else.
 _ENDS_WITH_LIMIT = re.compile(r"/(\d+)/(\d+)/(second|minute|hour|day|month|year)$")
 
@@ -192,11 +201,26 @@ def _arguments(uri: str, options: dict[str, Any]) -> dict[str, Any]:
     host = parts.netloc.rpartition("@")[2]
     url = urlunsplit((parts.scheme.removeprefix("limiter+"), host, parts.path, "", ""))
     arguments = {"on_error": "raise", **dict(parse_qsl(parts.query)), **options}
-    if unknown := arguments.keys() - {"on_error", "deadline_seconds"}:
-        raise ValueError(f"the limiter's storage takes on_error and deadline_seconds, not {', '.join(sorted(unknown))}")
+    if unknown := arguments.keys() - {"on_error", "deadline_seconds", "limits"}:
+        names = ", ".join(sorted(unknown))
+        raise ValueError(f"the limiter's storage takes on_error, deadline_seconds and limits, not {names}")
+    _require_takeable(arguments.pop("limits", ()))
     if "deadline_seconds" in arguments:
         arguments["deadline_seconds"] = float(arguments["deadline_seconds"])
     return {"url": url, "token": unquote(parts.username or ""), **arguments}
+
+
+def _require_takeable(named: str | Iterable[str]) -> None:
+    """Raises for limits that the service refuses, with all of them."""
+    items = [item for text in ([named] if isinstance(named, str) else named) for item in parse_many(text)]
+    mistakes = [f"{item}: a limit must be from 1 to {_LARGEST}" for item in items if not 1 <= item.amount <= _LARGEST]
+    mistakes += [
+        f"{item}: a window must be from 1 second to 31 days"
+        for item in items
+        if not 1 <= item.get_expiry() <= _LONGEST_SECONDS
+    ]
+    if mistakes:
+        raise ValueError(f"the limiter does not take these limits: {'; '.join(mistakes)}")
 
 
 def _report_or_raise(limiter: Limiter | AsyncLimiter, error: LimiterError) -> None:
