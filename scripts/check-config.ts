@@ -23,8 +23,8 @@ try {
     ...vars,
     ...Object.fromEntries(VARIABLE_NAMES.filter((name) => set.includes(name)).map((name) => [name, process.env[name]])),
   });
-  for (const attribute of uncountedAttributes(config))
-    console.warn(`LIMITER_PLACEMENT names ${attribute}, which no layer counts by.`);
+  for (const { variable, attribute } of uncountedAttributes(config))
+    console.warn(`${variable} names ${attribute}, which no layer counts by.`);
   console.log(limitLines(config).join("\n"));
   for (const token of config.tokenDigests) console.log(describeToken(token, config.policies.keys(), Date.now()));
 } catch (error) {

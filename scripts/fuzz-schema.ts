@@ -20,6 +20,7 @@ async function main(): Promise<void> {
     LIMITER_ADMIN_TOKENS: TOKEN,
     LIMITER_DATA_DIR: join(folder, "data"),
     RATE_LIMIT_INLINE: "1",
+    LIMITER_GATE: "hops=1",
     // Limits so high that most valid requests are admitted.
     RATE_LIMIT_CHAT_PER_MIN: "1000000",
     RATE_LIMIT_CHAT_PER_HOUR: "1000000",

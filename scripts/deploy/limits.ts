@@ -20,10 +20,15 @@ export function limitLines({ policies, placement }: Config): string[] {
   ];
 }
 
-/** The attributes that the placement names and no layer counts by. */
-export function uncountedAttributes({ policies, placement }: Config): string[] {
+/** The attributes that a variable names and no layer counts by. */
+export function uncountedAttributes({ policies, placement, gate }: Config): { variable: string; attribute: string }[] {
   const counted = new Set([...policies.values()].flatMap(({ layers }) => layers.flatMap(({ by }) => by)));
-  return [...(placement.attributes?.keys() ?? [])].filter((attribute) => !counted.has(attribute));
+  const named = { LIMITER_PLACEMENT: placement.attributes, LIMITER_GATE: gate?.headers };
+  return Object.entries(named).flatMap(([variable, attributes]) =>
+    [...(attributes?.keys() ?? [])]
+      .filter((attribute) => !counted.has(attribute))
+      .map((attribute) => ({ variable, attribute })),
+  );
 }
 
 function objectsOf(placement: KeyPlacement): string {

@@ -1,12 +1,13 @@
 import * as z from "zod";
 import { LARGEST_MAX } from "../core/limit";
 import type { OnError, Policy } from "../core/policy";
+import { type Gate, gateSchema } from "./gate";
 import { ConfigError, mistakesOf } from "./mistake";
 import { type Placement, placementSchema } from "./placement";
 import { chatPolicy, modeSchema, onErrorSchema, readPolicies } from "./policies";
 import { type TokenDigest, tokenDigestsSchema } from "./token-digests";
 
-export type { Placement };
+export type { Gate, Placement };
 
 /** The configuration: read once, and valid as a whole. */
 export interface Config {
@@ -27,6 +28,8 @@ export interface Config {
   readonly onError: OnError;
   /** Callers may name limits in a request. */
   readonly inline: boolean;
+  /** How `/v1/gate` reads the subject. Undefined: it is off. */
+  readonly gate: Gate | undefined;
   /** Where counts go: to the stats objects, if they are bound, and to Analytics Engine; or there alone; or nowhere. */
   readonly counts: (typeof COUNTS)[number];
   /** The share of denials that is logged, from 0 to 1. */
@@ -98,6 +101,7 @@ const variablesSchema = z.object({
   RATE_LIMIT_DENY_CACHE_MS: integer(0, 60_000).default(1_000),
   RATE_LIMIT_ON_ERROR: onErrorSchema.default("deny"),
   RATE_LIMIT_INLINE: zeroOrOne.default(0),
+  LIMITER_GATE: gateSchema.optional(),
   LIMITER_COUNTS: z.enum(COUNTS, "must be objects, analytics or off").default("objects"),
   RATE_LIMIT_LOG_DENIALS: shareSchema.default(0),
   RATE_LIMIT_LOG_KEYS: zeroOrOne.default(0),
@@ -142,6 +146,7 @@ export function readConfig(environment: Readonly<Record<string, unknown>>): Conf
     denyCacheMs: values.RATE_LIMIT_DENY_CACHE_MS,
     onError: values.RATE_LIMIT_ON_ERROR,
     inline: values.RATE_LIMIT_INLINE === 1,
+    gate: values.LIMITER_GATE,
     counts: values.LIMITER_COUNTS,
     logDenials: values.RATE_LIMIT_LOG_DENIALS,
     logKeys: values.RATE_LIMIT_LOG_KEYS === 1,

@@ -1,5 +1,6 @@
 import { type IRequest, Router } from "itty-router";
 import type { Env } from "../service";
+import { GATE_PATH, GATE_TOKEN } from "./auth";
 import { errorReply, Problem } from "./problem";
 import { responseOf } from "./reply";
 
@@ -8,7 +9,9 @@ export type Handler<E> = (request: IRequest, env: E, context: Context) => Respon
 /** The part of the execution context that handlers use: work that outlives the response. */
 export type Context = Pick<ExecutionContext, "waitUntil">;
 
-export type Route<E = Env> = readonly [method: "get" | "post" | "put" | "delete", path: string, handler: Handler<E>];
+type Method = "get" | "post" | "put" | "delete" | "all";
+
+export type Route<E = Env> = readonly [method: Method, path: string, handler: Handler<E>];
 
 /** Answers any HTTP request by these routes, and never throws. */
 export function appOf<E>(routes: readonly Route<E>[]) {
@@ -27,9 +30,12 @@ export function appOf<E>(routes: readonly Route<E>[]) {
 }
 
 function routerOf<E>(routes: readonly Route<E>[]) {
-  const router = Router<IRequest, [E, Context]>({ before: [refuseTrailingSlash], catch: answerError });
+  const router = Router<IRequest, [E, Context]>({
+    before: [refuseStrayGateCall, refuseTrailingSlash],
+    catch: answerError,
+  });
   for (const [method, path, handler] of routes) router[method](path, handler);
-  for (const path of new Set(routes.map(([, path]) => path))) {
+  for (const path of new Set(routes.filter(([method]) => method !== "all").map(([, path]) => path))) {
     const methods = routes.filter(([, other]) => other === path).map(([method]) => method);
     router.all(path, ({ method }) => methodNotAllowed(method, methods));
   }
@@ -37,9 +43,19 @@ function routerOf<E>(routes: readonly Route<E>[]) {
   return router;
 }
 
-/** The router ignores slashes at the end of a path. */
+/**
+ * Some proxies append the visitor's path to that of the gate. A visitor's `/../../../healthz` must not lead to another call,
+ * whose 200 would let the visitor pass.
+ */
+function refuseStrayGateCall({ url, headers }: IRequest): void {
+  if (headers.has(GATE_TOKEN) && !new URL(url).pathname.startsWith(GATE_PATH))
+    throw new Problem(400, "Bad Request", `${GATE_TOKEN} is for ${GATE_PATH}{policy} alone.`);
+}
+
+/** The router ignores slashes at the end of a path. A path of the gate ends as the visitor's does. */
 function refuseTrailingSlash({ url }: IRequest): void {
-  if (new URL(url).pathname.endsWith("/")) notFound();
+  const { pathname } = new URL(url);
+  if (pathname.endsWith("/") && !pathname.startsWith(GATE_PATH)) notFound();
 }
 
 function notFound(): never {

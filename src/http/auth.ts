@@ -10,6 +10,12 @@ const WRONG = "The token is not in force. Send one that the service is configure
 /** The subprotocol of sessions: docs/api.md describes it. */
 export const SESSION_PROTOCOL = "exact-limiter.v1";
 
+/** The path of the calls of proxies. */
+export const GATE_PATH = "/v1/gate/";
+
+/** The token of a proxy. `Authorization` belongs to the visitor, and proxies pass it on. */
+export const GATE_TOKEN = "X-Limiter-Token";
+
 /** The token of the Authorization header (RFC 6750). */
 export function bearerOf(headers: Headers): string | undefined {
   return /^Bearer +([\x21-\x7e]+) *$/i.exec(headers.get("Authorization") ?? "")?.[1];
@@ -34,7 +40,7 @@ export function sessionTokenOf(headers: Headers): SessionToken {
 }
 
 /**
- * Requires a bearer token of the role (RFC 6750), and returns what is known of it.
+ * Requires a token of the role, and returns what is known of it.
  * @throws Problem 503 if no tokens are configured, 401 without a token in force, or 429 in its place once too many from
  * the address have failed, 403 for a token of another role.
  */
@@ -43,6 +49,7 @@ export async function authorize(
   headers: Headers,
   service: Service,
   needed: Role,
+  missing = MISSING,
 ): Promise<Token> {
   const { tokens, now } = service;
   if (tokens.areNone)
@@ -53,7 +60,7 @@ export async function authorize(
       { "Retry-After": "60" },
     );
   const token = text === undefined ? undefined : tokens.find(text);
-  if (token === undefined) return refuseSignIn(text === undefined ? MISSING : WRONG, headers, service);
+  if (token === undefined) return refuseSignIn(text === undefined ? missing : WRONG, headers, service);
   // Only a holder of the token learns this, and can do nothing with it but replace it.
   if (hasEnded(token, now()))
     return refuseSignIn(`The token ended at ${new Date(token.endsAtMs).toISOString()}.`, headers, service);

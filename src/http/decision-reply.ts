@@ -13,12 +13,11 @@ import {
   violatedLimits,
 } from "../limiter/decision";
 import { releaseBodyOf, settlementBodyOf } from "../limiter/decision-body";
-import type { DecisionBody } from "../request/schema";
 import { ok, type Reply } from "./reply";
 
 const MOST_EVENTS = MAX_EVENTS.toLocaleString("en-US");
 
-export type BodyOf = (decision: Decision) => DecisionBody;
+export type BodyOf = (decision: Decision) => object;
 
 /** The reply to a check or to an admitted consume. */
 export function decisionReply(decision: Decision, bodyOf: BodyOf): Reply {
@@ -26,20 +25,20 @@ export function decisionReply(decision: Decision, bodyOf: BodyOf): Reply {
 }
 
 /** The reply to a consume. A backend can pass a 429 on to its own client unchanged. */
-export function consumeReply(decision: Decision, bodyOf: BodyOf): Reply {
+export function consumeReply(decision: Decision, bodyOf: BodyOf, status: 429 | 403 = 429): Reply {
   if (decision.allowed) return decisionReply(decision, bodyOf);
   const retryAfter = retryAfterSeconds(decision);
   const names = violatedLimits(decision).map(({ layer, limit }) => limitName(layer, limit));
   const body = {
     type: "https://iana.org/assignments/http-problem-types#quota-exceeded",
     title: "Quota Exceeded",
-    status: 429,
+    status,
     detail: `${reasonOf(decision)} This cost fits again in ${retryAfter} s.`,
     "violated-policies": names,
     ...bodyOf(decision),
   };
   const headers = () => ({ "Retry-After": String(retryAfter), ...rateLimitHeaders(decision) });
-  return { status: 429, body, headers };
+  return { status, body, headers };
 }
 
 function reasonOf(decision: Decision): string {

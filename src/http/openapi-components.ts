@@ -16,6 +16,7 @@ import {
   releaseRequest,
   settlementBody,
   settleRequest,
+  wholeNumber,
 } from "../request/schema";
 import { KEY_SCHEMA } from "../request/subject";
 
@@ -37,7 +38,21 @@ const quotaExceeded = {
 const denied = decisionBody.extend(quotaExceeded).describe("A denied decision, as a problem.");
 const inlineDenied = inlineDecisionBody.extend(quotaExceeded).describe("A denied decision, as a problem.");
 
+const passed = z
+  .object({ allowed: z.literal(true), retry_after_seconds: z.null() })
+  .describe("What a proxy is told of a request that passes.");
+const refused = z
+  .object({
+    ...quotaExceeded,
+    status: z.union([z.literal(429), z.literal(403)]),
+    allowed: z.literal(false),
+    retry_after_seconds: wholeNumber().min(1),
+  })
+  .describe("What a visitor is told of a denial: no key, and no standing of a limit.");
+
 const SCHEMAS = {
+  GatePassed: passed,
+  GateDenied: refused,
   DecisionRequest: decisionRequest,
   Decision: decisionBody,
   Denied: denied,
@@ -90,7 +105,7 @@ export const RATE_LIMIT = {
 const PROBLEMS: Record<number, string> = {
   400: "Malformed: not JSON, or a field is missing, unknown or invalid.",
   401: "The token is missing, not in force, or has ended.",
-  403: "The role of the token does not permit the call, the token may not use the policy, or inline limits are switched off.",
+  403: "The role of the token does not permit the call, the token may not use the policy, or inline limits or the gate are switched off.",
   404: "No such policy, no such decision, or the service does not count, or record orders.",
   408: "The body did not arrive in time.",
   413: "The body is too large.",

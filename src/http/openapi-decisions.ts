@@ -26,6 +26,7 @@ export function decisionPaths(): Json {
         },
       },
     },
+    "/v1/gate/{policy}": gateCall(),
     "/v1/inline/consume": consumeCall("consumeInline", "Inline", []),
     "/v1/inline/check": checkCall("checkInline", "Inline", []),
     "/v1/inline/settle": changeCall("settleInline", "Settle", "Inline"),
@@ -46,6 +47,57 @@ export function decisionPaths(): Json {
         responses: {
           204: { description: "Forgotten, also when it was never seen." },
           ...problems(400, 401, 403, 500, 503),
+        },
+      },
+    },
+  };
+}
+
+/** Proxies send any method. One is described: the others are the same. */
+function gateCall(): Json {
+  const denied = {
+    headers: { ...RATE_LIMIT, "Retry-After": RETRY_AFTER },
+    content: content(["GateDenied", "Problem"], "application/problem+json"),
+  };
+  return {
+    get: {
+      operationId: "gate",
+      summary: "Decide a visitor's request for a proxy, and record a cost of 1 if every limit admits it",
+      description:
+        "Takes any method, and any path after the policy. The subject is read from the headers that `LIMITER_GATE` names, and nothing else of the request is read.",
+      security: [{ gate: [] }],
+      parameters: [
+        {
+          name: "policy",
+          in: "path",
+          required: true,
+          description: "The name of a policy.",
+          schema: { type: "string", examples: ["chat"] },
+        },
+        {
+          name: "denied",
+          in: "query",
+          description: "403: a denial has this status, for proxies that know no other. Anything else is ignored.",
+          schema: { type: "string", examples: ["403"] },
+        },
+        {
+          name: "X-Forwarded-For",
+          in: "header",
+          description: "The visitor's address and those of proxies. `hops` in `LIMITER_GATE` says which entry is read.",
+          schema: { type: "string", examples: ["203.0.113.7"] },
+        },
+      ],
+      responses: {
+        ...problems(400, 401, 404, 500, 503),
+        200: { description: "Allowed and recorded.", headers: RATE_LIMIT, content: content("GatePassed") },
+        403: {
+          description:
+            "With `allowed`, denied, with the headers of the 429. Otherwise the role of the token does not permit the call, the token may not use the policy, or the gate is switched off.",
+          content: denied.content,
+        },
+        429: {
+          description: "Denied; nothing is recorded. Without `allowed`: too many sign-ins from this address failed.",
+          ...denied,
         },
       },
     },

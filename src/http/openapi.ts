@@ -1,3 +1,4 @@
+import { GATE_TOKEN } from "./auth";
 import { adminPaths } from "./openapi-admin";
 import { content, type Json, problems, schemas } from "./openapi-components";
 import { decisionPaths } from "./openapi-decisions";
@@ -64,7 +65,10 @@ function makeDocument(): Json {
       },
     },
     components: {
-      securitySchemes: { bearer: { type: "http", scheme: "bearer" } },
+      securitySchemes: {
+        bearer: { type: "http", scheme: "bearer" },
+        gate: { type: "apiKey", in: "header", name: GATE_TOKEN },
+      },
       schemas: schemas(),
     },
   };

@@ -30,6 +30,7 @@ import { batch } from "./batch";
 import { idempotencyOf, LONGEST_BATCH_BYTES, readJson } from "./body";
 import { consoleFile } from "./console";
 import { type BodyOf, consumeReply, decisionReply, releaseReply, settleReply } from "./decision-reply";
+import { gate } from "./gate";
 import { decodedKey, inspectionOf, keyOf } from "./key-request";
 import { metrics } from "./metrics";
 import { openApi } from "./openapi";
@@ -58,6 +59,7 @@ export const ROUTES: readonly Route[] = [
   ["post", "/v1/inline/release", withToken("caller", ifInline(release(readInlineRelease)))],
   ["delete", "/v1/inline/keys/:key", withToken("caller", ifInline(forgetInlineKey))],
   ["get", "/v1/session", openSession],
+  ["all", "/v1/gate/:policy/*", gate],
   ["get", "/v1/policies", withToken("caller", policies)],
   ["get", "/v1/keys/:key", withToken("admin", inspectKey)],
   ["delete", "/v1/keys/:key", withToken("admin", resetKey)],

@@ -19,7 +19,7 @@ interface Operation {
 }
 
 const uploader = makeToken({ name: "uploader", role: "caller", policies: ["upload"] });
-const service = await ServiceProcess.start(variables({ LIMITER_TOKEN_DIGESTS: uploader.line }));
+const service = await ServiceProcess.start(variables({ LIMITER_TOKEN_DIGESTS: uploader.line, LIMITER_GATE: "hops=1" }));
 afterAll(async () => void (await service.stop()));
 const caller = new Caller(targetOf(service));
 const document = (await (await service.fetch("/openapi.json")).json()) as {
@@ -54,6 +54,12 @@ test("describes the reply of every call", async () => {
   const overridden = { policy: "chat", subject: { ...subject, user: "overridden" } };
   const ban = { kind: "ban", reason: "a test", expires_in_seconds: 60 };
   const put = (body: object | string) => setOverride("user:overridden", body);
+  const gate = (path: string, headers: Record<string, string> = {}) =>
+    service.fetch(`/v1/gate/${path}`, {
+      headers: { "X-Limiter-Token": "caller-token", "X-Forwarded-For": newSubject().ip, ...headers },
+    });
+  const bannedAt = (path: string) =>
+    setOverride("ip:192.0.2.77", ban).then(() => gate(path, { "X-Forwarded-For": "192.0.2.77" }));
   const noToken = { headers: {} };
   const caller401 = (path: string) => service.fetch(path, noToken);
   const as = (token: string, more: Record<string, string> = {}) => ({ Authorization: `Bearer ${token}`, ...more });
@@ -129,6 +135,13 @@ test("describes the reply of every call", async () => {
     ["/v1/settle", "post", 403, forbidden("/v1/settle", { policy: "chat", subject, id: "k", cost: 1 })],
     ["/v1/release", "post", 403, forbidden("/v1/release", { policy: "chat", subject, id: "k" })],
     ["/v1/batch", "post", 200, forbidden("/v1/batch", { requests: [{ op: "check", ...valid }] })],
+    ["/v1/gate/{policy}", "get", 200, gate("chat")],
+    ["/v1/gate/{policy}", "get", 400, gate("chat", { "X-Forwarded-For": "nowhere" })],
+    ["/v1/gate/{policy}", "get", 401, gate("chat", { "X-Limiter-Token": "wrong" })],
+    ["/v1/gate/{policy}", "get", 403, gate("chat", { "X-Limiter-Token": uploader.token })],
+    ["/v1/gate/{policy}", "get", 403, bannedAt("chat?denied=403")],
+    ["/v1/gate/{policy}", "get", 404, gate("nope")],
+    ["/v1/gate/{policy}", "get", 429, bannedAt("chat")],
     ["/v1/policies", "get", 429, slowed("/v1/policies", "GET")],
     ["/v1/settle", "post", 429, slowed("/v1/settle", "POST")],
     ["/healthz", "get", 200, service.fetch("/healthz")],
