@@ -7,7 +7,7 @@ import { WebSocket, WebSocketServer } from "ws";
 import { makeToken } from "../../scripts/token/make";
 import { ServiceProcess } from "../../tools/service-process";
 import { temporaryFolder } from "../../tools/temporary-folder";
-import { freePort, type ProxyKind, RecipeProxy, recipeIn } from "./proxy";
+import { freePort, type Places, type ProxyKind, RecipeProxy, recipeIn, USER } from "./proxy";
 
 const ADMIN = { Authorization: "Bearer admin-token" };
 const { token, line } = makeToken({ name: "proxy", role: "caller", policies: ["chat"] });
@@ -45,7 +45,7 @@ async function startApp(): Promise<Server> {
   return server;
 }
 
-function startProxy(kind: ProxyKind, places: { readonly limiter?: string; readonly token?: string } = {}) {
+function startProxy(kind: ProxyKind, places: Partial<Places> = {}) {
   const limiter = new URL(service.url).host;
   return RecipeProxy.start(kind, {
     limiter,
@@ -187,6 +187,21 @@ describe.each(KINDS)("%s, by the recipe of the documentation,", (kind) => {
     const visitor = new Visitor();
     for (let i = 0; i < 5; i++) expect((await visitor.send(portOf(), { method })).status).toBe(200);
     expect((await visitor.send(portOf(), { method })).status).toBe(429);
+  });
+
+  test("counts by a user that it has verified, from any address, and by no other", async () => {
+    const proxy = await startProxy(kind, { hasUsers: true });
+    onTestFinished(() => proxy.stop());
+    const name = `Basic ${Buffer.from(`${USER.name}:${USER.password}`).toString("base64")}`;
+    const send = (Authorization: string) =>
+      new Visitor().send(proxy.port, { headers: { Authorization, "X-User-Id": crypto.randomUUID() } });
+    const forged = `Basic ${Buffer.from(`${USER.name}:wrong`).toString("base64")}`;
+    expect((await send(forged)).status).toBe(401);
+    const statuses: (number | undefined)[] = [];
+    for (let i = 0; i < 6; i++) statuses.push((await send(name)).status);
+    expect(statuses).toEqual([200, 200, 200, 200, 200, 429]);
+    expect(await used(`user:${USER.name}`)).toEqual([5]);
+    await service.fetch(`/v1/keys/user:${USER.name}`, { method: "DELETE", headers: ADMIN });
   });
 
   test("passes nothing while its token is wrong, and tells no visitor to wait", async () => {

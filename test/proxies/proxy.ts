@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -20,12 +20,21 @@ export interface Places {
   readonly limiter: string;
   readonly app: string;
   readonly token: string;
+  /** Has the proxy verify users, as the documentation says below the recipe. */
+  readonly hasUsers?: boolean;
 }
+
+/** A user of a proxy that verifies them. */
+export const USER = { name: "alice", password: "secret" };
+/** Cheap to verify, since it protects nothing. */
+const BCRYPT = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
 
 interface Kind {
   readonly language: string;
   /** The recipe's own listener, and that of the test. */
   readonly listener: readonly [written: string, of: (port: number) => string];
+  /** What the documentation says to change where the proxy knows the user. */
+  readonly users: readonly (readonly [written: string, changed: string])[];
   readonly start: (configuration: string, folder: string) => ChildProcess;
 }
 
@@ -33,6 +42,10 @@ const KINDS: Record<"caddy" | "nginx", Kind> = {
   caddy: {
     language: "caddyfile",
     listener: ["example.com {", (port) => `http://127.0.0.1:${port} {`],
+    users: [
+      ["header_up -X-User-Id", "header_up X-User-Id {http.auth.user.id}"],
+      ["\treverse_proxy", `\tbasicauth {\n\t\t${USER.name} ${BCRYPT}\n\t}\n\treverse_proxy`],
+    ],
     start: (configuration, folder) => {
       const path = join(folder, "Caddyfile");
       writeFileSync(path, `{\n\tadmin off\n}\n${configuration}`);
@@ -45,9 +58,15 @@ const KINDS: Record<"caddy" | "nginx", Kind> = {
   nginx: {
     language: "nginx",
     listener: ["listen 80;", (port) => `listen 127.0.0.1:${port};`],
+    users: [
+      ["proxy_set_header X-Limiter-Token", "proxy_set_header X-User-Id $remote_user; proxy_set_header X-Limiter-Token"],
+      ["listen 80;", "listen 80; auth_basic users; auth_basic_user_file users;"],
+      ["error_page 401 403", "error_page 403"],
+    ],
     start: (configuration, folder) => {
       mkdirSync(join(folder, "bodies"));
       const path = join(folder, "nginx.conf");
+      writeFileSync(join(folder, "users"), `${USER.name}:{PLAIN}${USER.password}\n`);
       // Otherwise its workers are nobody, who may not write here.
       const user = process.getuid?.() === 0 ? "user root;" : "";
       const folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((n) => `${n}_temp_path bodies/${n};`);
@@ -60,6 +79,7 @@ const KINDS: Record<"caddy" | "nginx", Kind> = {
 
 export type ProxyKind = keyof typeof KINDS;
 
+const folder = temporaryFolder();
 const running = new Set<ChildProcess>();
 // They would serve on if this process failed.
 process.on("exit", () => running.forEach((child) => void child.kill("SIGKILL")));
@@ -72,15 +92,16 @@ export class RecipeProxy {
   ) {}
 
   static async start(kind: ProxyKind, places: Places): Promise<RecipeProxy> {
-    const { language, listener, start } = KINDS[kind];
+    const { language, listener, users, start } = KINDS[kind];
     const port = await freePort();
-    const configuration = Object.entries({
-      [listener[0]]: listener[1](port),
-      "127.0.0.1:8787": places.limiter,
-      "127.0.0.1:3000": places.app,
-      TOKEN: places.token,
-    }).reduce((text, [written, real]) => replaced(text, written, real), recipeIn(language));
-    const child = start(configuration, temporaryFolder());
+    const configuration = [
+      ...(places.hasUsers ? users : []),
+      [listener[0], listener[1](port)] as const,
+      ["127.0.0.1:8787", places.limiter] as const,
+      ["127.0.0.1:3000", places.app] as const,
+      ["TOKEN", places.token] as const,
+    ].reduce((text, [written, real]) => replaced(text, written, real), recipeIn(language));
+    const child = start(configuration, mkdtempSync(join(folder, kind)));
     let log = "";
     child.stderr?.on("data", (chunk) => (log += chunk));
     running.add(child);
