@@ -13,8 +13,6 @@ The dependency never blocks the event loop, and needs only the request.
 from __future__ import annotations
 
 import asyncio
-import functools
-import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -27,9 +25,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .async_limiter import AsyncLimiter
 from .decision import Decision, Release, Settlement
-from .errors import InvalidField, InvalidRequestError, LimiterError, UnknownDecisionError
-from .ids import Id, text_of
+from .errors import InvalidRequestError, LimiterError, UnknownDecisionError
+from .ids import Id
 from .loops import running_loop
+from .visitors import (
+    Reply,
+    address_of,
+    attribute_text,
+    header_text,
+    public_body,
+    reply_of_denial,
+    reply_of_refusal,
+)
+
+__all__ = ["Charge", "RateLimit", "RateLimited", "client_address", "public_body", "user_from_header"]
 
 _log = logging.getLogger("exact_limiter")
 
@@ -37,9 +46,6 @@ T = TypeVar("T")
 
 #: The middleware puts an `_Answer` into the scope under this key.
 _SCOPE_KEY = "exact_limiter.installed"
-
-#: The attributes that come from the visitor, by their pointers.
-_VISITORS = {"/subject/user": "user", "/subject/ip": "ip"}
 
 
 class _Answer:
@@ -78,18 +84,6 @@ class RateLimited(HTTPException):
         self.body = body
         #: For the application, with keys and all limits. None for 400 and 403.
         self.decision = decision
-
-
-def public_body(decision: Decision) -> dict[str, object]:
-    """The body of a denial for the visitor, without keys and limits. A ban has no wait: it may be lifted or renewed."""
-    if decision.is_banned:
-        detail = "Banned: requests of this user or address are not accepted."
-        return {"type": "about:blank", "title": "Banned", "status": 429, "detail": detail, "retry_after_seconds": None}
-    names = ("type", "title", "status", "detail", "violated-policies")
-    shown = {name: decision.body[name] for name in names if name in decision.body}
-    if not decision.degraded:
-        shown["detail"] = f"Too many requests: try again in {decision.retry_after_seconds} s."
-    return {**shown, "retry_after_seconds": decision.retry_after_seconds}
 
 
 @dataclass(frozen=True)
@@ -138,13 +132,7 @@ async def user_from_header(request: Request) -> str | None:
     sets or removes it.
     """
     value = request.headers.get("X-User-Id")
-    if value is None:
-        return None
-    try:
-        # Starlette decodes headers as Latin-1, but user names are most likely UTF-8.
-        return value.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return value
+    return None if value is None else header_text(value)
 
 
 class RateLimit:
@@ -198,18 +186,22 @@ class RateLimit:
         route uses it twice.
         """
         self.limiter.policies.add(policy)
+        of_user, of_attributes = (
+            f'the value that {_name(dependency)} returns to rate_limit("{policy}")' for dependency in (user, attributes)
+        )
 
         def subject_of(request: Request, user_value: object, others: object) -> dict[str, str | None]:
             if not isinstance(others, Mapping):
                 raise TypeError(f"{_name(attributes)} must return a mapping, not {type(others).__name__}")
             try:
                 return {
-                    **{name: _text(value, attributes, policy, name) for name, value in others.items()},
-                    "user": _text(user_value, user, policy, "user"),
+                    **{name: attribute_text(value, of_attributes, name) for name, value in others.items()},
+                    "user": attribute_text(user_value, of_user, "user"),
                     "ip": client_address(request, self.trusted_proxies),
                 }
             except InvalidRequestError as error:
-                raise self._refusal(policy, {"user": user_value}, error) from error
+                reply = reply_of_refusal(self.limiter, policy, {"user": user_value}, error)
+                raise _rate_limited(reply) from error
 
         # Two dependencies: one that returns no attributes would be a large part of a request's cost.
         async def limited(request: Request, user: object = Depends(user)) -> Charge:
@@ -230,43 +222,11 @@ class RateLimit:
         try:
             decision = await self.limiter.consume(policy, subject, cost=cost)
         except InvalidRequestError as error:
-            raise self._refusal(policy, subject, error) from error
+            raise _rate_limited(reply_of_refusal(self.limiter, policy, subject, error)) from error
         if not decision.allowed:
-            headers = {} if decision.is_banned else decision.headers
-            raise RateLimited(503 if decision.degraded else 429, self.public_body(decision), headers, decision)
+            raise _rate_limited(reply_of_denial(decision, self.public_body), decision)
         answer.headers.extend(decision.headers.items())
         return Charge(decision, self.limiter, subject)
-
-    def _refusal(self, policy: str, subject: Mapping[str, object], error: InvalidRequestError) -> RateLimited:
-        """A refused request never passes. The visitor sees their own mistakes; all others go to the log."""
-        mistakes = [field for field in error.errors if field.pointer.startswith("/subject/")]
-        # The visitor chooses the user and the address only. A missing attribute is the application's mistake.
-        if mistakes and all(subject.get(_VISITORS.get(field.pointer, "")) is not None for field in mistakes):
-            return _refused(400, "Bad Request", "; ".join(f"{field.pointer}: {field.detail}" for field in mistakes))
-        if error.status == 413 and max(subject, key=lambda name: len(str(subject[name] or ""))) == "user":
-            return _refused(400, "Bad Request", "The user is too long.")
-        self.limiter.report(error, policy)
-        return _refused(403, "Forbidden", "This request is not accepted.")
-
-
-def _refused(status: int, title: str, detail: str) -> RateLimited:
-    return RateLimited(status, {"type": "about:blank", "title": title, "status": status, "detail": detail}, {})
-
-
-def _text(value: object, dependency: object, policy: str, attribute: str) -> str | None:
-    """
-    An attribute as text. Raises TypeError, which names the dependency, and InvalidRequestError for half a surrogate
-    pair.
-    """
-    # Most attributes are plain text, for which no error message need be made.
-    if value is None or (type(value) is str and value.isascii()):
-        return value
-    try:
-        return text_of(value, f'the value that {_name(dependency)} returns to rate_limit("{policy}") as "{attribute}"')
-    except ValueError as error:
-        # JSON can carry half a surrogate pair, so the visitor can send it.
-        mistake = InvalidField(f"/subject/{attribute}", "must be well-formed Unicode")
-        raise InvalidRequestError(400, "The request has a mistake.", [mistake]) from error
 
 
 def _name(dependency: object) -> str:
@@ -274,39 +234,13 @@ def _name(dependency: object) -> str:
 
 
 def client_address(connection: HTTPConnection, trusted_proxies: int) -> str:
-    """
-    The visitor's address, as the outermost trusted proxy saw it. Without a proxy or its entry, the peer's address. A
-    peer without an address, on a Unix socket or in a test client, counts as 127.0.0.1.
-    """
-    if trusted_proxies > 0:
-        entries = [part for line in connection.headers.getlist("X-Forwarded-For") for part in line.split(",")]
-        if len(entries) >= trusted_proxies:
-            address = _address(entries[-trusted_proxies])
-            if address is not None:
-                return address
-    return _address(connection.client.host if connection.client else "") or "127.0.0.1"
+    """The visitor's address, as the outermost of your `trusted_proxies` saw it."""
+    forwarded = connection.headers.getlist("X-Forwarded-For") if trusted_proxies > 0 else ()
+    return address_of(forwarded, connection.client.host if connection.client else None, trusted_proxies)
 
 
-def _address(text: str) -> str | None:
-    """Removes the port, brackets and zone that some proxies write. None unless the rest is an address."""
-    # Anyone can send a long text. It is not kept in memory.
-    return _cached_address(text) if len(text) <= _LONGEST_CACHED else _parse_address(text)
-
-
-def _parse_address(text: str) -> str | None:
-    text = text.strip()
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        return str(ipaddress.ip_address(text.partition("%")[0]))
-    except ValueError:
-        return None
-
-
-_LONGEST_CACHED = 64
-_cached_address = functools.lru_cache(maxsize=1024)(_parse_address)
+def _rate_limited(reply: Reply, decision: Decision | None = None) -> RateLimited:
+    return RateLimited(reply.status, reply.body, reply.headers, decision)
 
 
 async def _reply(_: Request, error: Exception) -> JSONResponse:
