@@ -119,7 +119,7 @@ class Dependency:
             present = {name: value for name, value in others.items() if value is not None}
             subject |= present
             origins = {**origins, **dict.fromkeys(present, origins["attributes"])}
-        if subject["ip"] is None:
+        if subject["ip"] is None or subject["ip"] == "":
             subject["ip"] = client_address(connection, self.rate_limit.trusted_proxies)
         elif isinstance(subject["ip"], str):
             subject["ip"] = without_port(subject["ip"])
