@@ -26,6 +26,8 @@ UserOption: TypeAlias = Callable[..., Id | Awaitable[Id | None] | None]
 AddressOption: TypeAlias = Callable[..., str | Awaitable[str | None] | None]
 AttributesOption: TypeAlias = Callable[..., Mapping[str, Id | None] | Awaitable[Mapping[str, Id | None]]]
 
+_NOTHING: Mapping[str, object] = {}
+
 
 class Dependency:
     """
@@ -50,9 +52,11 @@ class Dependency:
         if refund is not None and (not callable(refund) or inspect.iscoroutinefunction(refund)):
             raise TypeError("refund must be a plain function of the status: refund=lambda status: status >= 500")
         self.rate_limit = rate_limit
-        self._policy = policy if isinstance(policy, str) else ""
-        self._cost = 1 if callable(cost) else _checked_cost(cost, "cost")
+        #: None if a function returns it.
+        self._policy = policy if isinstance(policy, str) else None
+        self._cost = None if callable(cost) else _checked_cost(cost, "cost")
         self._attributes = attributes
+        self._has_plain_subject = address is None and attributes is None
         self._refund = refund
         self._release_after_response = release_after_response
         options = {"policy": policy, "cost": cost, "user": user, "address": address, "attributes": attributes}
@@ -79,8 +83,8 @@ class Dependency:
         for name, function in self._of_request:
             value = function(connection)
             values[name] = await value if inspect.isawaitable(value) else value
-        policy = self._policy_of(values["policy"]) if "policy" in values else self._policy
-        cost = _checked_cost(values["cost"], self._origins["cost"]) if "cost" in values else self._cost
+        policy = self._policy_of(values["policy"]) if self._policy is None else self._policy
+        cost = _checked_cost(values["cost"], self._origins["cost"]) if self._cost is None else self._cost
         subject = self._subject_of(connection, policy, values)
         answer: Answer | None = connection.scope.get(SCOPE_KEY)
         # A mounted application handles exceptions by itself, so the handler of the outer one never sees a denial.
@@ -88,7 +92,8 @@ class Dependency:
             raise RuntimeError("The application has no rate limits installed: call rate_limit.install(app).")
         charge = Charge(await self._decide(policy, subject, cost), self.rate_limit.limiter, subject)
         answer.headers.extend(charge.decision.headers.items())
-        answer.change_at_end(charge, self._refund, release=self._release_after_response)
+        if self._refund is not None or self._release_after_response:
+            answer.change_at_end(charge, self._refund, release=self._release_after_response)
         # As `connection.state` does it, which would also make an object.
         connection.scope.setdefault("state", {})["rate_limit"] = charge
         return charge
@@ -110,29 +115,37 @@ class Dependency:
         return value
 
     def _subject_of(self, connection: HTTPConnection, policy: str, values: Mapping[str, Any]) -> dict[str, str | None]:
-        user, address, origins = values["user"], values.get("address"), self._origins
-        subject = {"user": user, "ip": address}
-        if "attributes" in values:
-            others = values["attributes"]
-            if not isinstance(others, Mapping):
-                raise TypeError(f"{_name(self._attributes)} must return a mapping, not {type(others).__name__}")
-            present = {name: value for name, value in others.items() if value is not None}
-            subject |= present
-            origins = {**origins, **dict.fromkeys(present, origins["attributes"])}
-        if subject["ip"] is None or subject["ip"] == "":
+        user = values["user"]
+        if self._has_plain_subject and (user is None or (type(user) is str and user.isascii())):
+            return {"user": user, "ip": client_address(connection, self.rate_limit.trusted_proxies)}
+        subject = {"user": user, "ip": values.get("address")}
+        others = values.get("attributes", _NOTHING)
+        if not isinstance(others, Mapping):
+            raise TypeError(f"{_name(self._attributes)} must return a mapping, not {type(others).__name__}")
+        for name, value in others.items():
+            if value is not None:
+                subject[name] = value
+        address = subject["ip"]
+        if address is None or address == "":
             subject["ip"] = client_address(connection, self.rate_limit.trusted_proxies)
-        elif isinstance(subject["ip"], str):
-            subject["ip"] = without_port(subject["ip"])
+        elif isinstance(address, str):
+            subject["ip"] = without_port(address)
         try:
             return {
                 # Most attributes are plain text, for which no error message need be made.
                 name: value
                 if value is None or (type(value) is str and value.isascii())
-                else attribute_text(value, origins.get(name, origins.get("address", "")), name)
+                else attribute_text(value, self._origin_of(name, others), name)
                 for name, value in subject.items()
             }
         except InvalidRequestError as error:
             raise self._refused(policy, subject, error) from error
+
+    def _origin_of(self, attribute: str, others: Mapping[str, object]) -> str:
+        """Names the function that returned the attribute."""
+        if others.get(attribute) is not None:
+            return self._origins["attributes"]
+        return self._origins["address" if attribute == "ip" else attribute]
 
     def _refused(self, policy: str, subject: Mapping[str, object], error: InvalidRequestError) -> Exception:
         is_cost_of_visitor = "cost" in self._origins

@@ -49,8 +49,6 @@ class Answer:
         return self._send(message) if self.ending is None else self.ending.send(message, self._send)
 
     def change_at_end(self, charge: Charge, refund: Refund | None, *, release: bool) -> None:
-        if refund is None and not release:
-            return
         if self.ending is None:
             self.ending = Ending()
         self.ending.changes.append(_Change(charge, refund, release))
