@@ -216,6 +216,23 @@ def test_a_visitor_who_hangs_up_gets_no_refund_and_frees_the_place(limiter: Limi
     anyio.run(main)
 
 
+def test_a_response_that_can_not_be_sent_keeps_its_status(limiter: LimiterService) -> None:
+    application, rate_limit = an_installed(limiter)
+    statuses, refund = recorded()
+    application.post("/", dependencies=[Depends(rate_limit("jobs", refund=refund))])(lambda: "hello")
+
+    def hang_up(_: Message) -> None:
+        raise OSError("the client has disconnected")
+
+    async def main() -> None:
+        async with rate_limit.limiter:
+            with pytest.raises(OSError, match="disconnected"):
+                await run(application, hang_up)
+            assert statuses == [200]
+
+    asyncio.run(main())
+
+
 def test_a_request_that_is_cancelled_before_its_response_has_the_status_499(limiter: LimiterService) -> None:
     application, rate_limit = an_installed(limiter)
     statuses, refund = recorded()

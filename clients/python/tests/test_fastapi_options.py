@@ -9,6 +9,7 @@ from applications import IP
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
+from servers import hangs_up, misbehaving
 
 from exact_limiter import AsyncLimiter
 from exact_limiter.fastapi import Charge, RateLimit
@@ -248,20 +249,22 @@ def test_a_dependency_of_an_option_can_be_overridden(limiter: LimiterService) ->
 
 
 def test_a_disabled_limit_admits_all_requests_and_asks_no_limiter(caplog: pytest.LogCaptureFixture) -> None:
-    application = FastAPI()
-    rate_limit = RateLimit(AsyncLimiter("http://127.0.0.1:1", "token"), trusted_proxies=0, enabled=False)
-    rate_limit.install(application)
+    with misbehaving([hangs_up]) as server:
+        application = FastAPI()
+        rate_limit = RateLimit(AsyncLimiter(server.url, "token"), trusted_proxies=0, enabled=False)
+        rate_limit.install(application)
 
-    @application.post("/")
-    async def route(
-        charge: Annotated[Charge, Depends(rate_limit("chat", cost=3, refund=bool, release_after_response=True))],
-    ) -> list[Any]:
-        return [charge.decision.allowed, charge.decision.cost, await charge.settle(1), await charge.release()]
+        @application.post("/")
+        async def route(
+            charge: Annotated[Charge, Depends(rate_limit("chat", cost=3, refund=bool, release_after_response=True))],
+        ) -> list[Any]:
+            return [charge.decision.allowed, charge.decision.cost, await charge.settle(1), await charge.release()]
 
-    with TestClient(application) as app:
-        for _ in range(7):
-            response = app.post("/")
-            assert (response.json(), response.headers.get("RateLimit")) == ([True, 3, None, None], None)
+        with TestClient(application) as app:
+            for _ in range(7):
+                response = app.post("/")
+                assert (response.json(), response.headers.get("RateLimit")) == ([True, 3, None, None], None)
+        assert server.connections == 0
     assert [record for record in caplog.records if record.name == "exact_limiter"] == []
 
 

@@ -7,21 +7,18 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import anyio.from_thread
 
 from .async_limiter import AsyncLimiter
-from .decision import Decision, Release, Settlement
+from .decision import Cost, Decision, Release, Settlement
 from .errors import LimiterError, UnknownDecisionError
 from .loops import running_loop
 
 _log = logging.getLogger("exact_limiter")
 
 T = TypeVar("T")
-
-#: The weight of a request: the same in all layers, or by layer.
-Cost: TypeAlias = int | Mapping[str, int]
 
 
 @dataclass(slots=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from ..charge import Charge, Cost
-from ..decision import Decision
+from ..charge import Charge
+from ..decision import Cost, Decision
 from ..errors import InvalidRequestError
 from ..ids import Id
 from ..visitors import address_of, attribute_text, reply_of_denial, reply_of_refusal, without_port

@@ -81,7 +81,6 @@ class Ending:
     def __init__(self) -> None:
         self.changes: list[_Change] = []
         self._status: int | None = None
-        self._is_complete = False
         self._has_hung_up = False
 
     async def send(self, message: Message, send: Send) -> None:
@@ -99,7 +98,6 @@ class Ending:
             self._has_hung_up = True
             raise
         if kind in _LAST and not message.get("more_body", False):
-            self._is_complete = True
             # Not after the background tasks, which may take long.
             await self.finish()
 
@@ -121,8 +119,8 @@ class Ending:
             _log.exception("A charge could not be changed after the response.")
 
     def _outcome(self, error: BaseException | None) -> int:
-        """The status, or 500 if the application failed before the response was complete."""
-        if self._status is not None and (self._is_complete or error is None):
+        """The status, or 500 if the application failed before the last byte."""
+        if self._status is not None and error is None:
             return self._status
         is_cancelled = error is not None and not isinstance(error, Exception)
         if is_cancelled or self._has_hung_up or isinstance(error, (ClientDisconnect, WebSocketDisconnect)):

@@ -15,7 +15,7 @@ _NAME = "RateLimited"
 
 _HEADERS = {
     "Retry-After": {"description": "The wait in seconds. Missing for a ban.", "schema": {"type": "integer"}},
-    "RateLimit": {"description": "What is left in each limit: RFC 9651.", "schema": {"type": "string"}},
+    "RateLimit": {"description": "What is left in each limit.", "schema": {"type": "string"}},
     "RateLimit-Policy": {"description": "The limits.", "schema": {"type": "string"}},
 }
 
