@@ -18,23 +18,15 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, StringConstraints
 
 from exact_limiter import AsyncLimiter, UnavailableError
-from exact_limiter.fastapi import (
-    Charge,
-    RateLimit,
-    RateLimited,
-    client_address,
-    user_from_header,
-)
-
-#: The proxy in front of the processes, which appends the caller's address to X-Forwarded-For.
-TRUSTED_PROXIES = 1
+from exact_limiter.fastapi import Charge, RateLimit, RateLimited
 
 limiter = AsyncLimiter(
     os.environ["LIMITER_URL"],
     os.environ["LIMITER_TOKEN"],
     on_error="allow" if os.environ.get("LIMITER_ON_ERROR") == "allow" else "deny",
 )
-rate_limit = RateLimit(limiter, trusted_proxies=TRUSTED_PROXIES)
+# The proxy in front of the processes appends the caller's address to X-Forwarded-For.
+rate_limit = RateLimit(limiter, trusted_proxies=1)
 
 HEADERS = {
     "X-Answered-By": os.environ.get("PROCESS_NUMBER", str(os.getpid())),
@@ -69,16 +61,10 @@ class Message(BaseModel):
 
 
 @app.post("/chat/message")
-async def message(
-    message: Message,
-    request: Request,
-    user: Annotated[str | None, Depends(user_from_header)],
-    charge: Annotated[Charge, Depends(rate_limit("chat"))],
-) -> Response:
+async def message(message: Message, charge: Annotated[Charge, Depends(rate_limit("chat"))]) -> Response:
     # A limiter that was down a moment ago is not asked again: `on_error` let this message pass.
     if not charge.decision.degraded:
-        subject = {"user": user, "ip": client_address(request, TRUSTED_PROXIES)}
-        trial = await limiter.consume("trial", subject)
+        trial = await limiter.consume("trial", charge.subject)
         if not trial.allowed:
             # It is not answered, so it shall not count.
             await charge.settle(0)

@@ -130,7 +130,15 @@ async def press_stop(app: FastAPI, spec_version: str) -> int:
             if spec_version == "2.4":
                 raise OSError("the client has disconnected")
 
-    scope = {
+    # Starlette's versions differ in how the application ends when it can't send.
+    with suppress(Exception) if spec_version == "2.4" else nullcontext():
+        await app(request_scope(spec_version), receive, send)
+    return statuses[0]
+
+
+def request_scope(spec_version: str) -> dict[str, Any]:
+    """A POST of / as a server passes it to an application."""
+    return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": spec_version},
         "http_version": "1.1",
@@ -144,7 +152,3 @@ async def press_stop(app: FastAPI, spec_version: str) -> int:
         "client": ("203.0.113.7", 1),
         "server": ("test", 80),
     }
-    # Starlette's versions differ in how the application ends when it can't send.
-    with suppress(Exception) if spec_version == "2.4" else nullcontext():
-        await app(scope, receive, send)
-    return statuses[0]

@@ -29,6 +29,11 @@ POLICIES = {
         ]
     },
     "jobs": {"layers": [{"name": "caller", "by": ["user", "ip"], "limits": _JOBS}]},
+    # Those of docs/fastapi.md.
+    "llm": {"layers": [{"name": "tokens", "by": ["user", "ip"], "limits": ["100000/day"]}]},
+    "free": {"layers": [{"name": "caller", "by": ["user", "ip"], "limits": ["10/minute"]}]},
+    "pro": {"layers": [{"name": "caller", "by": ["user", "ip"], "limits": ["100/minute"]}]},
+    "exports": {"layers": [{"name": "caller", "by": ["user", "ip"], "limits": ["2 concurrent per 10 minutes"]}]},
 }
 
 

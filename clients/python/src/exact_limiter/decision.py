@@ -5,7 +5,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+#: What a request weighs: the same in every layer, or by the names of the layers of its policy.
+Cost: TypeAlias = int | Mapping[str, int]
 
 #: The headers that a backend passes on to its own client.
 PASSED_ON = ("RateLimit", "RateLimit-Policy", "Retry-After")

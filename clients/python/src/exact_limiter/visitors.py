@@ -1,0 +1,138 @@
+"""What all web frameworks share: who a visitor is, and what a visitor sees of a denial or a refusal."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .base import BaseLimiter
+from .decision import Decision
+from .errors import InvalidField, InvalidRequestError
+from .ids import text_of
+
+#: The attributes that come from the visitor, by their pointers.
+_VISITORS = {"/subject/user": "user", "/subject/ip": "ip"}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The response to a request that does not pass. The body is JSON, of the type `application/problem+json`."""
+
+    status: int
+    body: Mapping[str, object]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def public_body(decision: Decision) -> dict[str, object]:
+    """The body of a denial for the visitor, without keys and limits. A ban has no wait: it may be lifted or renewed."""
+    if decision.is_banned:
+        detail = "Banned: requests of this user or address are not accepted."
+        return {"type": "about:blank", "title": "Banned", "status": 429, "detail": detail, "retry_after_seconds": None}
+    names = ("type", "title", "status", "detail", "violated-policies")
+    shown = {name: decision.body[name] for name in names if name in decision.body}
+    if not decision.degraded:
+        shown["detail"] = f"Too many requests: try again in {decision.retry_after_seconds} s."
+    return {**shown, "retry_after_seconds": decision.retry_after_seconds}
+
+
+def reply_of_denial(decision: Decision, public_body: Callable[[Decision], Mapping[str, object]] = public_body) -> Reply:
+    """429, or 503 in an outage."""
+    headers = {} if decision.is_banned else decision.headers
+    return Reply(503 if decision.degraded else 429, public_body(decision), headers)
+
+
+def reply_of_refusal(
+    limiter: BaseLimiter,
+    policy: str,
+    subject: Mapping[str, object],
+    error: InvalidRequestError,
+    *,
+    is_cost_of_visitor: bool = False,
+) -> Reply:
+    """
+    A refused request never passes. The visitor sees their own mistakes (400), and a cost that they chose by the size of
+    their request and that no limit could ever admit (413); all others go to the log (403).
+    """
+    # 422: above a limit of the policy. A pointer: above all costs that the service takes.
+    if is_cost_of_visitor and (error.status == 422 or any(field.pointer == "/cost" for field in error.errors)):
+        return _refused(413, "Content Too Large", "This request is larger than its rate limit could ever admit.")
+    mistakes = [field for field in error.errors if field.pointer.startswith("/subject/")]
+    # The visitor chooses the user and the address only. A missing attribute is the application's mistake.
+    if mistakes and all(subject.get(_VISITORS.get(field.pointer, "")) is not None for field in mistakes):
+        return _refused(400, "Bad Request", "; ".join(f"{field.pointer}: {field.detail}" for field in mistakes))
+    if error.status == 413 and max(subject, key=lambda name: len(str(subject[name] or ""))) == "user":
+        return _refused(400, "Bad Request", "The user is too long.")
+    limiter.report(error, policy)
+    return _refused(403, "Forbidden", "This request is not accepted.")
+
+
+def _refused(status: int, title: str, detail: str) -> Reply:
+    return Reply(status, {"type": "about:blank", "title": title, "status": status, "detail": detail})
+
+
+def attribute_text(value: object, origin: str, attribute: str) -> str | None:
+    """
+    An attribute as text. Raises TypeError, which names the `origin` of the value, and InvalidRequestError for half a
+    surrogate pair.
+    """
+    # Most attributes are plain text, for which no error message need be made.
+    if value is None or (type(value) is str and value.isascii()):
+        return value
+    try:
+        return text_of(value, f'{origin} as "{attribute}"')
+    except ValueError as error:
+        # JSON can carry half a surrogate pair, so the visitor can send it.
+        mistake = InvalidField(f"/subject/{attribute}", "must be well-formed Unicode")
+        raise InvalidRequestError(400, "The request has a mistake.", [mistake]) from error
+
+
+def header_text(value: str) -> str:
+    """The text of a header. Frameworks decode headers as Latin-1, but user names are most likely UTF-8."""
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return value
+
+
+def address_of(forwarded: Sequence[str], peer: str | None, trusted_proxies: int) -> str:
+    """
+    The visitor's address, as the outermost trusted proxy saw it. `forwarded` has the headers `X-Forwarded-For`, `peer`
+    is the address of the connection. Without a proxy or its entry, the peer's address. A peer without an address, on a
+    Unix socket or in a test client, counts as 127.0.0.1.
+    """
+    if trusted_proxies > 0:
+        entries = [part for line in forwarded for part in line.split(",")]
+        if len(entries) >= trusted_proxies:
+            address = _address(entries[-trusted_proxies])
+            if address is not None:
+                return address
+    return _address(peer or "") or "127.0.0.1"
+
+
+def without_port(address: str) -> str:
+    """An address without the port, brackets and zone that some proxies write. Any other text as it is."""
+    return _address(address) or address
+
+
+def _address(text: str) -> str | None:
+    """Removes the port, brackets and zone that some proxies write. None unless the rest is an address."""
+    # Anyone can send a long text. It is not kept in memory.
+    return _cached_address(text) if len(text) <= _LONGEST_CACHED else _parse_address(text)
+
+
+def _parse_address(text: str) -> str | None:
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ipaddress.ip_address(text.partition("%")[0]))
+    except ValueError:
+        return None
+
+
+_LONGEST_CACHED = 64
+_cached_address = functools.lru_cache(maxsize=1024)(_parse_address)
