@@ -326,7 +326,11 @@ def test_flask_limiter_works_with_a_storage_uri(limiter: LimiterService) -> None
     for _ in range(2):
         app = flask.Flask("app")
         limit = flask_limiter.Limiter(
-            lambda: "somebody", app=app, storage_uri=uri_of(limiter), strategy="moving-window", headers_enabled=True
+            key_func=lambda: "somebody",
+            app=app,
+            storage_uri=uri_of(limiter),
+            strategy="moving-window",
+            headers_enabled=True,
         )
         app.route("/chat/message", methods=["POST"])(limit.limit("5/minute")(lambda: "hello"))
         clients.append(app.test_client())
