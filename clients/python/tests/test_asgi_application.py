@@ -12,10 +12,13 @@ from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import litestar
 import pytest
+import quart
 import uvicorn
 from anyio.from_thread import BlockingPortal
 from applications import IP
+from django.core.handlers.asgi import ASGIHandler
 from documents import example_of
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -48,27 +51,24 @@ def fastapi_app() -> Any:
 
 
 def litestar_app() -> Any:
-    litestar = pytest.importorskip("litestar")
-
+    @litestar.get("/chat/message")
     async def message() -> str:
         return "hello"
 
-    return litestar.Litestar([litestar.get("/chat/message")(message)])
+    return litestar.Litestar([message])
 
 
 def quart_app() -> Any:
-    app = pytest.importorskip("quart").Quart("app")
+    app = quart.Quart("app")
 
+    @app.route("/chat/message")
     async def message() -> str:
         return "hello"
 
-    app.route("/chat/message")(message)
     return app
 
 
 def django_app() -> Any:
-    from django.core.handlers.asgi import ASGIHandler
-
     with django_settings():
         return ASGIHandler()
 

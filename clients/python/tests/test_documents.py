@@ -8,6 +8,10 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponse
+from django.test import RequestFactory
+from django.utils.decorators import decorator_from_middleware
 from documents import example_of
 from servers import hangs_up, misbehaving
 from sites import django_settings
@@ -28,9 +32,6 @@ def flask_example(uri: str) -> Callable[[], Any]:
 
 def django_example(uri: str) -> Callable[[], Any]:
     """A new site with the middleware of the example."""
-    from django.core.handlers.wsgi import WSGIHandler
-    from django.test import RequestFactory
-
     example = example_of(MIGRATION, "from django", {"limiter+https://TOKEN@limiter.example": uri})
     with patch.dict(sys.modules, example=example), django_settings(MIDDLEWARE=["example.RateLimit"]):
         handler = WSGIHandler()
@@ -62,10 +63,6 @@ def test_the_django_example_denies_in_an_outage() -> None:
 
 
 def test_the_django_middleware_makes_a_decorator_for_single_views(limiter: LimiterService) -> None:
-    from django.http import HttpResponse
-    from django.test import RequestFactory
-    from django.utils.decorators import decorator_from_middleware
-
     uri = {"limiter+https://TOKEN@limiter.example": uri_of(limiter)}
     view = decorator_from_middleware(example_of(MIGRATION, "from django", uri).RateLimit)(lambda _: HttpResponse("hi"))
     with django_settings():
