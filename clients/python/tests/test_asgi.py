@@ -85,6 +85,7 @@ def test_replies_without_reading_the_body(limiter: LimiterService, portal: Block
         for _ in range(6):
             await app({"type": "http", "path": "/", "headers": [], "client": ("203.0.113.7", 1)}, receive, send)
         await app.limiter.aclose()
+        assert sent[1] == {"type": "http.response.body", "body": b"hello"}
         return [message["status"] for message in sent if message["type"] == "http.response.start"]
 
     assert portal.call(statuses) == [200] * 5 + [429]

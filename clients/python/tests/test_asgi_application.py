@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -160,6 +161,21 @@ def test_closes_the_connections_at_the_end_also_of_applications_without_a_lifesp
     assert client.closed == 1
 
 
+def test_closes_the_connections_when_the_application_fails_to_end(
+    limiter: LimiterService, portal: BlockingPortal
+) -> None:
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        yield
+        raise LookupError("no database")
+
+    client = Recorded(limiter.url, limiter.token, deadline_seconds=30)
+    app = RateLimitMiddleware(Starlette(lifespan=lifespan), client, "chat", trusted_proxies=0)
+    with pytest.raises(LookupError, match="no database"):
+        portal.call(live, app)
+    assert client.closed == 1
+
+
 def test_a_failed_start_of_the_application_is_its_own(limiter: LimiterService) -> None:
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -177,17 +193,23 @@ def test_logs_a_wrong_configuration_when_the_application_starts(
 ) -> None:
     client = AsyncLimiter(limiter.url, token or limiter.token, deadline_seconds=30)
     app = RateLimitMiddleware(starlette_app(), client, policy, trusted_proxies=1, exempt=["/chat/message"])
+
+    def logged() -> list[logging.LogRecord]:
+        return [record for record in caplog.records if record.name == "exact_limiter"]
+
     with TestClient(app, headers=IP) as test_client:
-        while not caplog.records:
+        ends_at = time.monotonic() + 60
+        while not logged():
+            assert time.monotonic() < ends_at
             assert test_client.get("/chat/message").status_code == 200
         assert test_client.get("/").status_code == 503
-    (record,) = [record for record in caplog.records if record.name == "exact_limiter"]
+    (record,) = logged()
     assert (record.levelno, message in record.getMessage()) == (logging.ERROR, True)
 
 
 def test_an_application_starts_and_ends_while_the_limiter_hangs() -> None:
     with misbehaving([hangs]) as server:
-        client = AsyncLimiter(server.url, "token")
+        client = AsyncLimiter(server.url, "token", deadline_seconds=600)
         app = RateLimitMiddleware(starlette_app(), client, "chat", trusted_proxies=0, exempt=["/chat/message"])
         with TestClient(app) as test_client:
             assert test_client.get("/chat/message").status_code == 200

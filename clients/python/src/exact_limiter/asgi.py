@@ -181,7 +181,7 @@ def _headers_of(scope: Scope, name: bytes) -> list[str]:
 
 
 def _client_address(scope: Scope, trusted_proxies: int) -> str:
-    forwarded = _headers_of(scope, b"x-forwarded-for") if trusted_proxies > 0 else ()
+    forwarded = _headers_of(scope, b"x-forwarded-for")
     client = scope.get("client")
     return address_of(forwarded, client[0] if client else None, trusted_proxies)
 
