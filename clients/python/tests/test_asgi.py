@@ -242,12 +242,60 @@ def test_policy_cost_user_and_attributes_may_be_functions_of_the_scope(around: A
         assert app.get("/org", headers=one).json()["violated-policies"] == ["org/60s"]
 
 
-def test_an_address_among_the_attributes_takes_the_place_of_the_proxys(around: Around) -> None:
-    with around(attributes=lambda scope: {"ip": Headers(scope=scope).get("cf-connecting-ip")}) as app:
-        for address in ("198.51.100.1", "198.51.100.2"):
+def cloudflare(scope: Any) -> str | None:
+    return Headers(scope=scope).get("cf-connecting-ip")
+
+
+@pytest.mark.parametrize("options", [{"address": cloudflare}, {"attributes": lambda scope: {"ip": cloudflare(scope)}}])
+def test_the_address_may_come_from_a_function(around: Around, options: Any) -> None:
+    with around(**options) as app:
+        for address in ("198.51.100.1", "[2001:db8::1]:4711"):
             statuses = [app.get("/", headers={"CF-Connecting-IP": address}).status_code for _ in range(6)]
             assert statuses == [200] * 5 + [429]
+        assert app.get("/", headers={"CF-Connecting-IP": "2001:db8::1"}).status_code == 429
+        assert app.get("/", headers={"CF-Connecting-IP": "nowhere"}).status_code == 400
         assert app.get("/").status_code == 200
+
+
+def test_a_user_and_an_address_among_the_attributes_are_used_instead_of_others(around: Around) -> None:
+    attributes = {"user": "ann", "ip": "198.51.100.1"}
+    options = {
+        "user": lambda _: "bob",
+        "address": lambda _: "198.51.100.2",
+        "public_body": lambda decision: decision.body,
+    }
+    with around(attributes=lambda _: attributes, **options) as app:
+        keys = [limit["key"] for limit in [app.get("/") for _ in range(6)][5].json()["limits"]]
+    assert keys == ["user:ann", "user:ann", "ip:198.51.100.1"]
+
+
+def test_a_cost_by_a_function_that_no_limit_could_admit_is_too_large(
+    around: Around, caplog: pytest.LogCaptureFixture
+) -> None:
+    with around(cost=lambda scope: int(Headers(scope=scope)["content-length"])) as app:
+        for length in (6, 10_000_000):
+            assert app.post("/", headers={"Content-Length": str(length)}).status_code == 413
+        assert app.post("/", content=b"12345").status_code == 200
+        with pytest.raises(ValueError, match=r"lambda> returns must be at least 1, not 0"):
+            app.post("/", headers={"Content-Length": "0"})
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("cost", "kind", "message"),
+    [
+        (0, ValueError, "cost must be at least 1, not 0"),
+        (1.5, TypeError, "cost must be an int, not float"),
+        (True, TypeError, "cost must be an int, not bool"),
+        ({"caller": -1}, ValueError, 'cost for the layer "caller" must be at least 0, not -1'),
+        ({"caller": "1"}, TypeError, 'cost for the layer "caller" must be an int, not str'),
+    ],
+)
+def test_refuses_a_constant_cost_that_makes_no_sense(
+    around: Around, cost: Any, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        around(cost=cost)
 
 
 def test_a_type_error_names_the_function_that_returned_no_id(around: Around) -> None:

@@ -28,6 +28,7 @@ from .visitors import (
     public_body,
     reply_of_denial,
     reply_of_refusal,
+    without_port,
 )
 
 __all__ = ["RateLimitMiddleware", "public_body", "user_from_header"]
@@ -36,6 +37,9 @@ T = TypeVar("T")
 
 #: A function of the connection's scope, async or not.
 FromScope: TypeAlias = Callable[[Scope], T | Awaitable[T]]
+
+#: For all layers, or by layer.
+Cost: TypeAlias = int | Mapping[str, int]
 
 #: The messages with the headers of a response.
 _STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
@@ -53,12 +57,14 @@ def user_from_header(scope: Scope) -> str | None:
 class RateLimitMiddleware:
     """
     Admits HTTP requests and WebSocket connections by the policy, or replies as the FastAPI dependency does: 429 denied,
-    503 in an outage, 400 for an invalid user, 403 for any other request that the limiter refuses. Responses to admitted
-    requests have the `RateLimit` headers. A WebSocket connection is denied before it is accepted: by the same response
-    if the server can send it, otherwise by a close with 1008, for which servers reply 403.
+    503 in an outage, 400 for an invalid user or address, 413 for a cost by a function that no limit could ever admit,
+    403 for any other request that the limiter refuses. Responses to admitted requests have the `RateLimit` headers. A
+    WebSocket connection is denied before it is accepted: by the same response if the server can send it, otherwise by a
+    close with 1008, for which servers reply 403.
 
-    `policy`, `cost`, `user` and `attributes` are values or functions of the scope, async or not. A visitor counts by
-    the address alone unless `user` returns somebody. An `ip` in the attributes takes the place of the address.
+    `policy`, `cost`, `user`, `address` and `attributes` may be functions of the scope, async or not. A visitor counts
+    by the address alone unless `user` returns somebody. `address` returns the visitor's address, or None for that by
+    `trusted_proxies`. A `user` or an `ip` among the `attributes` is used instead of those.
 
     `trusted_proxies` is the number of your own proxies before the backend. Each appends its peer's address to
     `X-Forwarded-For`. Entries before theirs are ignored: the visitor may have forged them.
@@ -78,8 +84,9 @@ class RateLimitMiddleware:
         *,
         trusted_proxies: int,
         exempt: Iterable[str] | FromScope[bool] = (),
-        cost: int | FromScope[int] = 1,
+        cost: Cost | FromScope[Cost] = 1,
         user: FromScope[Id | None] | None = None,
+        address: FromScope[str | None] | None = None,
         attributes: FromScope[Mapping[str, Id | None]] | None = None,
         public_body: Callable[[Decision], Mapping[str, object]] = public_body,
         enabled: bool = True,
@@ -93,8 +100,9 @@ class RateLimitMiddleware:
         self.policy = policy
         self.trusted_proxies = trusted_proxies
         self.exempt = exempt if callable(exempt) else _among(exempt)
-        self.cost = cost
+        self.cost = cost if callable(cost) else _checked_cost(cost, "cost")
         self.user = user
+        self.address = address
         self.attributes = attributes
         self.public_body = public_body
         self.enabled = enabled
@@ -115,31 +123,39 @@ class RateLimitMiddleware:
 
     async def _ask(self, scope: Scope) -> Decision | Reply:
         """The decision that admits the request, or the reply to a request that does not pass."""
-        policy = await _value(self.policy, scope)
-        attributes = await self._attributes_of(scope)
+        policy = await _call(self.policy, scope) if callable(self.policy) else self.policy
+        cost = self.cost
+        if callable(cost):
+            cost = _checked_cost(await _call(cost, scope), _origin(cost))
+        found = await self._attributes_of(scope)
+        attributes = {name: value for name, (value, _) in found.items()}
         try:
-            subject = {name: attribute_text(value, self._origin_of(name), name) for name, value in attributes.items()}
-            decision = await self.limiter.consume(policy, subject, cost=await _value(self.cost, scope))
+            subject = {
+                name: attribute_text(value, _origin(function), name) for name, (value, function) in found.items()
+            }
+            decision = await self.limiter.consume(policy, subject, cost=cast(int, cost))
         except InvalidRequestError as error:
-            return reply_of_refusal(self.limiter, policy, attributes, error)
+            is_by_function = callable(self.cost)
+            return reply_of_refusal(self.limiter, policy, attributes, error, is_cost_of_visitor=is_by_function)
         return decision if decision.allowed else reply_of_denial(decision, self.public_body)
 
-    async def _attributes_of(self, scope: Scope) -> dict[str, object]:
-        attributes: dict[str, object] = {}
+    async def _attributes_of(self, scope: Scope) -> dict[str, tuple[object, object]]:
+        """The attributes, each with the function that returned it."""
+        found: dict[str, tuple[object, object]] = {}
+        if self.user is not None:
+            found["user"] = (await _call(self.user, scope), self.user)
+        address: object = None if self.address is None else await _call(self.address, scope)
+        origin: object = self.address
         if self.attributes is not None:
             others: object = await _call(self.attributes, scope)
             if not isinstance(others, Mapping):
                 raise TypeError(f"{_name(self.attributes)} must return a mapping, not {type(others).__name__}")
-            attributes.update(others)
-        if self.user is not None:
-            attributes["user"] = await _call(self.user, scope)
-        if attributes.get("ip") is None:
-            attributes["ip"] = _client_address(scope, self.trusted_proxies)
-        return attributes
-
-    def _origin_of(self, attribute: str) -> str:
-        is_user = attribute == "user" and self.user is not None
-        return f"the value that {_name(self.user if is_user else self.attributes)} returns"
+            found.update({name: (value, self.attributes) for name, value in others.items() if value is not None})
+            address, origin = found.get("ip", (address, origin))
+        if address is None or address == "":
+            address = _client_address(scope, self.trusted_proxies)
+        found["ip"] = (without_port(address) if isinstance(address, str) else address, origin)
+        return found
 
 
 def _among(paths: Iterable[str]) -> Callable[[Scope], bool]:
@@ -162,14 +178,30 @@ def _among(paths: Iterable[str]) -> Callable[[Scope], bool]:
     return is_among
 
 
-async def _value(option: T | FromScope[T], scope: Scope) -> T:
-    """The value of an option for this scope."""
-    return await _call(option, scope) if callable(option) else option
-
-
 async def _call(function: FromScope[T], scope: Scope) -> T:
     value = function(scope)
     return cast(T, await value if inspect.isawaitable(value) else value)
+
+
+def _checked_cost(cost: Cost, origin: str) -> Cost:
+    """Raises TypeError or ValueError, which name the cost's origin. A cost of 0 would pass free of charge."""
+    if isinstance(cost, Mapping):
+        for layer, of_layer in cost.items():
+            _checked_integer(of_layer, f'{origin} for the layer "{layer}"', 0)
+    else:
+        _checked_integer(cost, origin, 1)
+    return cost
+
+
+def _checked_integer(value: object, origin: str, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{origin} must be an int, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{origin} must be at least {least}, not {value}")
+
+
+def _origin(function: object) -> str:
+    return f"the value that {_name(function)} returns"
 
 
 def _name(function: object) -> str:

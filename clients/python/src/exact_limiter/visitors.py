@@ -44,9 +44,20 @@ def reply_of_denial(decision: Decision, public_body: Callable[[Decision], Mappin
 
 
 def reply_of_refusal(
-    limiter: BaseLimiter, policy: str, subject: Mapping[str, object], error: InvalidRequestError
+    limiter: BaseLimiter,
+    policy: str,
+    subject: Mapping[str, object],
+    error: InvalidRequestError,
+    *,
+    is_cost_of_visitor: bool = False,
 ) -> Reply:
-    """A refused request never passes. The visitor sees their own mistakes (400); all others go to the log (403)."""
+    """
+    A refused request never passes. The visitor sees their own mistakes (400), and a cost that they chose by the size of
+    their request and that no limit could ever admit (413); all others go to the log (403).
+    """
+    # 422: above a limit of the policy. A pointer: above all costs that the service takes.
+    if is_cost_of_visitor and (error.status == 422 or any(field.pointer == "/cost" for field in error.errors)):
+        return _refused(413, "Content Too Large", "This request is larger than its rate limit could ever admit.")
     mistakes = [field for field in error.errors if field.pointer.startswith("/subject/")]
     # The visitor chooses the user and the address only. A missing attribute is the application's mistake.
     if mistakes and all(subject.get(_VISITORS.get(field.pointer, "")) is not None for field in mistakes):
@@ -98,6 +109,11 @@ def address_of(forwarded: Sequence[str], peer: str | None, trusted_proxies: int)
             if address is not None:
                 return address
     return _address(peer or "") or "127.0.0.1"
+
+
+def without_port(address: str) -> str:
+    """An address without the port, brackets and zone that some proxies write. Any other text as it is."""
+    return _address(address) or address
 
 
 def _address(text: str) -> str | None:
