@@ -269,6 +269,14 @@ def test_a_user_and_an_address_among_the_attributes_are_used_instead_of_others(a
     assert keys == ["user:ann", "user:ann", "ip:198.51.100.1"]
 
 
+@pytest.mark.parametrize("nobody", [None, ""])
+def test_a_function_that_knows_no_address_leaves_it_to_the_proxies(around: Around, nobody: str | None) -> None:
+    options = {"user": lambda _: "bob", "attributes": lambda _: {"user": None, "ip": None}}
+    with around(address=lambda _: nobody, public_body=lambda decision: decision.body, **options) as app:
+        keys = [limit["key"] for limit in [app.get("/") for _ in range(6)][5].json()["limits"]]
+    assert keys == ["user:bob", "user:bob", "ip:203.0.113.7"]
+
+
 def test_a_cost_by_a_function_that_no_limit_could_admit_is_too_large(
     around: Around, caplog: pytest.LogCaptureFixture
 ) -> None:
