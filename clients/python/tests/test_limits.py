@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any
 
+import flask
+import flask_limiter
 import limits
 import limits.aio.strategies
 import limits.storage
@@ -349,13 +351,15 @@ def test_slowapi_works_with_a_storage_uri(limiter: LimiterService, strategy_name
 
 
 def test_flask_limiter_works_with_a_storage_uri(limiter: LimiterService) -> None:
-    flask = pytest.importorskip("flask")
-    flask_limiter = pytest.importorskip("flask_limiter")
     clients = []
     for _ in range(2):
         app = flask.Flask("app")
         limit = flask_limiter.Limiter(
-            lambda: "somebody", app=app, storage_uri=uri_of(limiter), strategy="moving-window", headers_enabled=True
+            key_func=lambda: "somebody",
+            app=app,
+            storage_uri=uri_of(limiter),
+            strategy="moving-window",
+            headers_enabled=True,
         )
         app.route("/chat/message", methods=["POST"])(limit.limit("5/minute")(lambda: "hello"))
         clients.append(app.test_client())
