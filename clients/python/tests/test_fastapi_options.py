@@ -153,7 +153,7 @@ def half() -> Any:
     [
         ({"cost": no_cost}, r"no_cost .*\"chat\".* must be at least 1, not 0"),
         ({"cost": half}, r"half .* must be an int.*, not float"),
-        ({"cost": lambda: {"caller": -1}}, r"lambda.* must have costs of at least 0"),
+        ({"cost": lambda: {"caller": -1}}, r"lambda.* must be at least 0, not -1"),
     ],
 )
 def test_an_error_names_the_function_that_returned_no_cost(
@@ -179,7 +179,7 @@ def test_an_error_names_the_function_that_returned_no_policy(limiter: LimiterSer
 @pytest.mark.parametrize("cost", [0, -1, True, 1.5, {"caller": -1}])
 def test_a_constant_cost_is_checked_when_it_is_declared(limiter: LimiterService, cost: Any) -> None:
     _, rate_limit = an_installed(limiter)
-    with pytest.raises((TypeError, ValueError), match="cost must"):
+    with pytest.raises((TypeError, ValueError), match=r"^cost .*must be (at least|an int)"):
         rate_limit("chat", cost=cost)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeAlias, TypeVar, cast
 
 from .async_limiter import AsyncLimiter
-from .decision import Decision
+from .decision import Cost, Decision
 from .errors import InvalidRequestError
 from .ids import Id
 from .lifespan import ASGIApp, Lifespan, Message, Receive, Scope, Send
@@ -24,6 +24,7 @@ from .visitors import (
     Reply,
     address_of,
     attribute_text,
+    checked_cost,
     header_text,
     public_body,
     reply_of_denial,
@@ -37,9 +38,6 @@ T = TypeVar("T")
 
 #: A function of the connection's scope, async or not.
 FromScope: TypeAlias = Callable[[Scope], T | Awaitable[T]]
-
-#: For all layers, or by layer.
-Cost: TypeAlias = int | Mapping[str, int]
 
 #: The messages with the headers of a response.
 _STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
@@ -100,7 +98,7 @@ class RateLimitMiddleware:
         self.policy = policy
         self.trusted_proxies = trusted_proxies
         self.exempt = exempt if callable(exempt) else _among(exempt)
-        self.cost = cost if callable(cost) else _checked_cost(cost, "cost")
+        self.cost = cost if callable(cost) else checked_cost(cost, "cost")
         self.user = user
         self.address = address
         self.attributes = attributes
@@ -126,7 +124,7 @@ class RateLimitMiddleware:
         policy = await _call(self.policy, scope) if callable(self.policy) else self.policy
         cost = self.cost
         if callable(cost):
-            cost = _checked_cost(await _call(cost, scope), _origin(cost))
+            cost = checked_cost(await _call(cost, scope), _origin(cost))
         found = await self._attributes_of(scope)
         attributes = {name: value for name, (value, _) in found.items()}
         try:
@@ -181,23 +179,6 @@ def _among(paths: Iterable[str]) -> Callable[[Scope], bool]:
 async def _call(function: FromScope[T], scope: Scope) -> T:
     value = function(scope)
     return cast(T, await value if inspect.isawaitable(value) else value)
-
-
-def _checked_cost(cost: Cost, origin: str) -> Cost:
-    """Raises TypeError or ValueError, which name the cost's origin. A cost of 0 would pass free of charge."""
-    if isinstance(cost, Mapping):
-        for layer, of_layer in cost.items():
-            _checked_integer(of_layer, f'{origin} for the layer "{layer}"', 0)
-    else:
-        _checked_integer(cost, origin, 1)
-    return cost
-
-
-def _checked_integer(value: object, origin: str, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{origin} must be an int, not {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{origin} must be at least {least}, not {value}")
 
 
 def _origin(function: object) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .base import BaseLimiter
-from .decision import Decision
+from .decision import Cost, Decision
 from .errors import InvalidField, InvalidRequestError
 from .ids import text_of
 
@@ -86,6 +86,23 @@ def attribute_text(value: object, origin: str, attribute: str) -> str | None:
         # JSON can carry half a surrogate pair, so the visitor can send it.
         mistake = InvalidField(f"/subject/{attribute}", "must be well-formed Unicode")
         raise InvalidRequestError(400, "The request has a mistake.", [mistake]) from error
+
+
+def checked_cost(cost: object, origin: str) -> Cost:
+    """Raises TypeError or ValueError, which name the origin. A cost of 0 would pass free of charge."""
+    if not isinstance(cost, Mapping):
+        return _checked_integer(cost, origin, 1)
+    return {
+        layer: _checked_integer(of_layer, f'{origin} for the layer "{layer}"', 0) for layer, of_layer in cost.items()
+    }
+
+
+def _checked_integer(value: object, origin: str, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{origin} must be an int, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{origin} must be at least {least}, not {value}: max({least}, …) keeps it there")
+    return value
 
 
 def header_text(value: str) -> str:

@@ -13,7 +13,7 @@ from ..charge import Charge
 from ..decision import Cost, Decision
 from ..errors import InvalidRequestError
 from ..ids import Id
-from ..visitors import address_of, attribute_text, reply_of_denial, reply_of_refusal, without_port
+from ..visitors import address_of, attribute_text, checked_cost, reply_of_denial, reply_of_refusal, without_port
 from .denials import rate_limited
 from .middleware import SCOPE_KEY, Answer, Refund
 
@@ -54,7 +54,7 @@ class Dependency:
         self.rate_limit = rate_limit
         #: None if a function returns it.
         self._policy = policy if isinstance(policy, str) else None
-        self._cost = None if callable(cost) else _checked_cost(cost, "cost")
+        self._cost = None if callable(cost) else checked_cost(cost, "cost")
         self._attributes = attributes
         self._has_plain_subject = address is None and attributes is None
         self._refund = refund
@@ -84,7 +84,7 @@ class Dependency:
             value = function(connection)
             values[name] = await value if inspect.isawaitable(value) else value
         policy = self._policy_of(values["policy"]) if self._policy is None else self._policy
-        cost = _checked_cost(values["cost"], self._origins["cost"]) if self._cost is None else self._cost
+        cost = checked_cost(values["cost"], self._origins["cost"]) if self._cost is None else self._cost
         subject = self._subject_of(connection, policy, values)
         answer: Answer | None = connection.scope.get(SCOPE_KEY)
         # A mounted application handles exceptions by itself, so the handler of the outer one never sees a denial.
@@ -186,18 +186,6 @@ def _signature(functions: Mapping[str, Callable[..., object]]) -> inspect.Signat
     for name, function in functions.items():
         parameters.append(inspect.Parameter(name, keyword, default=Depends(function), annotation=object))
     return inspect.Signature(parameters)
-
-
-def _checked_cost(cost: object, origin: str) -> Cost:
-    if isinstance(cost, Mapping):
-        if all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in cost.values()):
-            return cast(Mapping[str, int], cost)
-        raise ValueError(f"{origin} must have costs of at least 0 by layer, not {dict(cost)}")
-    if not isinstance(cost, int) or isinstance(cost, bool):
-        raise TypeError(f"{origin} must be an int, or ints by layer, not {type(cost).__name__}")
-    if cost < 1:
-        raise ValueError(f"{origin} must be at least 1, not {cost}: max(1, …) keeps it there")
-    return cost
 
 
 def _name(dependency: object) -> str:

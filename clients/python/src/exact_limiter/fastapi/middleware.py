@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -13,8 +12,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from ..async_limiter import AsyncLimiter
 from ..charge import Charge
-from ..errors import LimiterError
-from ..loops import run_to_completion, running_loop
+from ..lifespan import Lifespan
+from ..loops import run_to_completion
 
 _log = logging.getLogger("exact_limiter")
 
@@ -137,8 +136,8 @@ class Middleware:
         self._is_enabled = is_enabled
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            send = self._opening_and_closing(send)
+        if scope["type"] == "lifespan" and self._is_enabled():
+            return await Lifespan(self.limiter, receive, send).run(self.app, scope)
         scope[SCOPE_KEY] = answer = Answer(scope.get("app"), send)
         try:
             await self.app(scope, receive, answer)
@@ -148,26 +147,3 @@ class Middleware:
             raise
         if answer.ending is not None:
             await answer.ending.finish()
-
-    def _opening_and_closing(self, send: Send) -> Send:
-        """Reports whether the limiter is ready once the application has started, and closes the client at its end."""
-        readiness: asyncio.Task[None] | None = None
-
-        async def send_and_follow(message: Message) -> None:
-            nonlocal readiness
-            if message["type"] == "lifespan.startup.complete" and self._is_enabled() and running_loop() is not None:
-                readiness = asyncio.create_task(self._report_readiness())
-            if message["type"] == "lifespan.shutdown.complete":
-                if readiness is not None:
-                    readiness.cancel()
-                    await asyncio.wait([readiness])
-                await self.limiter.aclose()
-            await send(message)
-
-        return send_and_follow
-
-    async def _report_readiness(self) -> None:
-        try:
-            await self.limiter.ready()
-        except LimiterError as error:
-            self.limiter.report(error)
