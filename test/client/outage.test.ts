@@ -15,6 +15,7 @@ import {
   closedPort,
   hangs,
   problem,
+  serves,
   startServer,
   startServerAt,
   TRANSPORTS,
@@ -115,7 +116,6 @@ describe("ready", () => {
 
 describe.each(TRANSPORTS)("in an outage, a client over %s", (transport) => {
   const DEADLINE_MS = 250;
-  const serves = answers(200, ADMITTED);
   const portOf = (url: string) => Number(new URL(url).port);
 
   /** A client in an outage: a few calls have had no answer. */

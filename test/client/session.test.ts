@@ -16,13 +16,14 @@ const AMPLE_MS = 30_000;
 
 /** Answers each request with its own user and key, so that a mixed-up answer is noticed. */
 function echo(socket: WebSocket, { id, requests }: Message, change = (results: unknown[]) => results): void {
-  const results = requests.map(({ subject, idempotency_key, id }) => ({
+  const results = requests.map(({ subject, idempotency_key, id, cost = 1 }) => ({
     status: 200,
     headers: { RateLimit: subject.user, "X-Other": "not handed on" },
     body: {
       ...ADMITTED,
       id: id ?? idempotency_key ?? "x",
       released: true,
+      cost,
       limits: [{ ...ADMITTED.limits[0], key: `user:${subject.user}` }],
     },
   }));
