@@ -43,7 +43,7 @@ export function matchSubject(
 
 /** Whether the service may count an IPv6 address by this network. True if one of them can't be parsed here. */
 function isWithin(address: string, network: string): boolean {
-  const [counted = "", prefix = IPV6_BITS] = network.split("/");
+  const [, counted = network, prefix = IPV6_BITS] = /^(.*?)(?:\/(\d+))?$/.exec(network) ?? [];
   const isIpv4 = !counted.includes(":");
   const sent = bitsOf(address);
   const expected = bitsOf(isIpv4 ? `::${counted}` : counted);
