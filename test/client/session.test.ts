@@ -238,10 +238,10 @@ test("a session that ends with 4401 is a refused token, and a later call opens a
 
 describe("an idle session", () => {
   /** A client with an idle session, on a clock that the test moves. */
-  async function idle(isPonging: () => boolean) {
+  async function idle(isPonging: () => boolean, onMessage?: OnMessage) {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     onTestFinished(() => void vi.useRealTimers());
-    const session = await inSession(undefined, { isPonging });
+    const session = await inSession(onMessage, { isPonging });
     await session.consume("a");
     const pings = () => session.texts.filter((text) => text === "ping").length;
     const until = async (isTrue: () => boolean) => {
@@ -265,6 +265,31 @@ describe("an idle session", () => {
       await consume("c");
     }
     expect(handshakes).toHaveLength(1);
+  });
+
+  test("that has left a message unanswered is replaced, though it answers others", async () => {
+    const { consume, arrived, handshakes, sockets, until } = await idle(
+      () => true,
+      (socket, message, nth) => nth === 2 || echo(socket, message),
+    );
+    const cancel = new AbortController();
+    const lost = reasonOf(consume("lost", { signal: cancel.signal, idempotencyKey: "mine" }));
+    await arrived(2);
+    cancel.abort("enough");
+    expect(await lost).toBe("enough");
+    vi.advanceTimersByTime(20_000);
+    expect(userOf(await consume("b"))).toBe("b");
+    vi.advanceTimersByTime(9_000);
+    expect(userOf(await consume("c"))).toBe("c");
+    expect(handshakes).toHaveLength(1);
+    vi.advanceTimersByTime(30_000);
+    await until(() => sockets[0]?.readyState === 3);
+    const later = consume("d");
+    await until(() => {
+      vi.advanceTimersByTime(10);
+      return sockets.length === 2;
+    });
+    expect(userOf(await later)).toBe("d");
   });
 
   test("that does not answer a ping is replaced by another", async () => {
