@@ -10,7 +10,7 @@ const SHORTEST_ATTEMPT_MS = 100;
  *
  * An attempt gets half of the time that is left, so that a lost packet does not cost all of it. It gets that time in ms,
  * and must end by itself then, or as soon as `signal` is aborted.
- * @throws UnavailableError of the last attempt that the service itself answered, else of the last attempt. Any other
+ * @throws UnavailableError of the last attempt that said something about the subject, else of the last attempt. Any other
  * error of an attempt at once. The reason of `signal` as soon as it is aborted.
  */
 export async function tryWithin<T>(
@@ -21,7 +21,7 @@ export async function tryWithin<T>(
   // Monotonic, unlike `Date.now()`.
   const giveUpAtMs = performance.now() + deadlineMs;
   let pauseMs = FIRST_PAUSE_MS;
-  let lastFromService: UnavailableError | undefined;
+  let lastAboutSubject: UnavailableError | undefined;
   // Ends by the deadline.
   for (let nth = 1; ; nth++) {
     const leftMs = giveUpAtMs - performance.now();
@@ -32,10 +32,12 @@ export async function tryWithin<T>(
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
       // The last attempt may be too short for a response: an earlier 503 of the service says more than its timeout.
-      if (error.isFromService) lastFromService = error;
+      if (error.isAboutSubject) lastAboutSubject = error;
       const waitMs = Math.max(pauseMs * (0.5 + Math.random()), error.retryAfterMs);
-      if (performance.now() + waitMs >= giveUpAtMs) throw lastFromService ?? error;
+      if (performance.now() + waitMs >= giveUpAtMs) throw lastAboutSubject ?? error;
       await pause(waitMs, signal);
+      // The pause may have taken longer than planned.
+      if (!signal?.aborted && performance.now() >= giveUpAtMs) throw lastAboutSubject ?? error;
       pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
     }
   }
@@ -85,7 +87,7 @@ export async function waitUnlessAborted<T>(
 }
 
 /** Waits for `ms`, or until one of the signals is aborted. */
-function pause(ms: number, ...signals: (AbortSignal | undefined)[]): Promise<void> {
+export function pause(ms: number, ...signals: (AbortSignal | undefined)[]): Promise<void> {
   return new Promise((resolve) => {
     const end = () => {
       clearTimeout(timer);

@@ -13,7 +13,9 @@ const LATE_MS = 1_000;
 export interface BreakerOptions<Q> {
   /** Probes the service, in the background. Rejects with an UnavailableError if the service does not answer. */
   readonly probe: (question: Q) => Promise<unknown>;
-  /** How long `probe` takes at most. */
+  /** The same, without a question. Every other probe, if there is one. */
+  readonly probeNeutrally?: () => Promise<unknown>;
+  /** How long a probe takes at most. */
   readonly deadlineMs: number;
   readonly onOpen: (error: UnavailableError) => void;
   readonly onClose: () => void;
@@ -25,8 +27,9 @@ export interface BreakerOptions<Q> {
  * Circuit breaker: in an outage calls do not wait for their deadline. It opens after a few failures in a row, probes in
  * the background with back-off, and closes with the first answer to any call.
  *
- * A single unreachable object is no outage: a 503 of the service itself counts once per policy and subject. A probe
- * asks the question of the latest call, so that such an object does not keep the breaker open for others.
+ * A failure that is about its subject, such as that of an unreachable object, is no outage: it counts once per policy and
+ * subject. Probes ask the question of the latest call, and every other probe asks none: a subject that never gets an
+ * answer, for example because a firewall refuses its name, must not keep the breaker open for the others.
  */
 export class Breaker<Q> {
   #failures = 0;
@@ -43,6 +46,7 @@ export class Breaker<Q> {
   #probe = 0;
   /** After this the latest probe, or the timer for the next, is lost. */
   #probeLostAtMs = 0;
+  #isNextProbeNeutral = false;
 
   constructor(private readonly options: BreakerOptions<Q>) {}
 
@@ -54,24 +58,41 @@ export class Breaker<Q> {
     return this.#outage;
   }
 
+  /** Stops probing. The next call probes again. */
+  close(): void {
+    this.#probe += 1;
+    this.#probeLostAtMs = 0;
+  }
+
   /** Makes a call and observes its outcome. A call without a question can end an outage, but not begin one. */
-  async observe<T>(call: () => Promise<T>, question?: Q): Promise<T> {
+  observe<T>(call: () => Promise<T>, question?: Q): Promise<T> {
+    return this.#observe(call, question, false);
+  }
+
+  /** The same for a call that the service may answer although it decides nothing. */
+  observeNeutral<T>(call: () => Promise<T>): Promise<T> {
+    return this.#observe(call, undefined, true);
+  }
+
+  async #observe<T>(call: () => Promise<T>, question: Q | undefined, isNeutral: boolean): Promise<T> {
     const answersBefore = this.#answers;
     try {
       const answer = await call();
-      this.#onAnswer();
+      this.#onAnswer(isNeutral);
       return answer;
     } catch (error) {
       if (error instanceof UnavailableError) {
         if (question !== undefined && answersBefore === this.#answers) this.#onFailure(error, question);
       } else if (error instanceof LimiterError) {
-        this.#onAnswer();
+        this.#onAnswer(isNeutral);
       }
       throw error;
     }
   }
 
-  #onAnswer(): void {
+  #onAnswer(isNeutral: boolean): void {
+    // After an answer that decides nothing, the next outage is probed as rarely as this one.
+    if (!isNeutral) this.#pauseMs = FIRST_PAUSE_MS;
     this.#answers += 1;
     this.#failures = 0;
     this.#failedIdentities.clear();
@@ -84,12 +105,11 @@ export class Breaker<Q> {
   #onFailure(error: UnavailableError, question: Q): void {
     if (this.#outage) return;
     const identity = this.options.identityOf(question);
-    if (error.isFromService && this.#failedIdentities.has(identity)) return;
+    if (error.isAboutSubject && this.#failedIdentities.has(identity)) return;
     this.#failedIdentities.add(identity);
     this.#failures += 1;
     if (this.#failures < MOST_FAILURES) return;
     this.#outage = error;
-    this.#pauseMs = FIRST_PAUSE_MS;
     this.options.onOpen(error);
     this.#probeLater();
   }
@@ -105,10 +125,13 @@ export class Breaker<Q> {
   }
 
   #startProbe(): void {
-    const { probe, deadlineMs } = this.options;
+    const { probe, probeNeutrally, deadlineMs } = this.options;
     const number = ++this.#probe;
     this.#probeLostAtMs = performance.now() + deadlineMs + LATE_MS;
-    this.observe(() => probe(this.#question as Q)).catch(() => {
+    const isNeutral = probeNeutrally !== undefined && this.#isNextProbeNeutral;
+    this.#isNextProbeNeutral = !isNeutral;
+    const call = isNeutral ? probeNeutrally : () => probe(this.#question as Q);
+    this.#observe(call, undefined, isNeutral).catch(() => {
       if (this.#outage && number === this.#probe) this.#probeLater();
     });
   }

@@ -63,6 +63,6 @@ export class Call {
 }
 
 /** The length in UTF-8. Most requests are printable ASCII, and need not be encoded to know it. */
-function bytesOf(json: string): number {
+export function bytesOf(json: string): number {
   return /[^ -~]/.test(json) ? new TextEncoder().encode(json).length : json.length;
 }

@@ -190,7 +190,7 @@ export function isDecision(body: unknown): body is DecisionBody {
     typeof degraded === "boolean" &&
     isFlag(shadow) &&
     isFlag(would_deny) &&
-    (allowed ? retry_after_seconds === null : typeof retry_after_seconds === "number") &&
+    (allowed ? retry_after_seconds === null : Number.isInteger(retry_after_seconds)) &&
     areLimits(limits) &&
     // No limits: degraded, or all layers are in shadow and unreachable.
     (limits.length > 0 || degraded || shadow === true)
@@ -212,17 +212,16 @@ function areLimits(limits: unknown): limits is LimitBody[] {
 }
 
 function isLimit(body: unknown): body is LimitBody {
-  const { layer, key, limit, window_seconds, concurrent, used, remaining, reset_seconds, shadow } = fieldsOf(body);
-  if (concurrent !== undefined && concurrent !== true) return false;
+  const { layer, key, limit, window_seconds, concurrent, used, remaining, reset_seconds, shadow, override } =
+    fieldsOf(body);
   return (
     typeof layer === "string" &&
     typeof key === "string" &&
-    typeof limit === "number" &&
-    typeof window_seconds === "number" &&
-    typeof used === "number" &&
-    typeof remaining === "number" &&
-    typeof reset_seconds === "number" &&
-    isFlag(shadow)
+    [limit, window_seconds, used, remaining, reset_seconds].every(Number.isInteger) &&
+    (concurrent === undefined || concurrent === true) &&
+    isFlag(shadow) &&
+    // A later version of the service may have other kinds.
+    (override === undefined || typeof override === "string")
   );
 }
 

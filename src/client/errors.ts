@@ -14,7 +14,7 @@ export interface InvalidField {
  * (404), its cost is above a limit, or its idempotency key was used with another cost or policy (422).
  */
 export class InvalidRequestError extends LimiterError {
-  override readonly name = "InvalidRequestError";
+  override readonly name: string = "InvalidRequestError";
 
   constructor(
     readonly status: number,
@@ -23,6 +23,19 @@ export class InvalidRequestError extends LimiterError {
     readonly errors: readonly InvalidField[] = [],
   ) {
     super([detail, ...errors.map(({ pointer, detail }) => `${pointer}: ${detail}`)].join("\n"));
+  }
+}
+
+/** The service has no policies of these names (404). */
+export class UnknownPolicyError extends InvalidRequestError {
+  override readonly name = "UnknownPolicyError";
+
+  constructor(
+    readonly policies: readonly string[],
+    detail: string,
+    errors: readonly InvalidField[],
+  ) {
+    super(404, detail, errors);
   }
 }
 
@@ -44,19 +57,26 @@ export class UnavailableError extends LimiterError {
   override readonly name = "UnavailableError";
   /** `Retry-After` of the reply; 0 without that header. */
   readonly retryAfterMs: number;
-  /** The service itself answered 503: it can be reached, but perhaps not one of its objects. */
-  readonly isFromService: boolean;
+  /** The service can't decide this request, or a firewall refused it. Other subjects may still get decisions. */
+  readonly isAboutSubject: boolean;
 
   constructor(
     message: string,
     {
       retryAfterMs = 0,
-      isFromService = false,
+      isAboutSubject = false,
       ...options
-    }: ErrorOptions & { readonly retryAfterMs?: number; readonly isFromService?: boolean } = {},
+    }: ErrorOptions & { readonly retryAfterMs?: number; readonly isAboutSubject?: boolean } = {},
   ) {
     super(message, options);
     this.retryAfterMs = retryAfterMs;
-    this.isFromService = isFromService;
+    this.isAboutSubject = isAboutSubject;
+  }
+}
+
+/** A reply to another request. No later reply on the same connection can be trusted. */
+export class MismatchedReplyError extends UnavailableError {
+  constructor() {
+    super("the answer is about another policy, key, decision or cost than the request");
   }
 }

@@ -1,17 +1,11 @@
 import { tryWithin, within } from "./attempts.js";
+import { bytesOf } from "./call.js";
+import { InvalidRequestError, MismatchedReplyError } from "./errors.js";
+import type { Key } from "./keys.js";
 import { type Fetch, type Reply, requireNoServerError, send } from "./reply.js";
 import { Sessions } from "./sessions.js";
 
 export type Op = "consume" | "check" | "settle" | "release";
-
-/** An idempotency key. */
-export interface Key {
-  readonly text: string;
-  /** The client made it for this call. */
-  readonly isNew: boolean;
-  /** The service may have received it. */
-  isSent?: boolean;
-}
 
 export interface ExchangeOptions {
   readonly url: string;
@@ -24,7 +18,8 @@ export interface ExchangeOptions {
 /** A call to one of the operations. */
 interface Operation {
   readonly op: Op;
-  readonly body: Readonly<Record<string, unknown>>;
+  /** The body: an object as JSON, with at least one field. */
+  readonly json: string;
   readonly key: Key | undefined;
   readonly signal: AbortSignal | undefined;
 }
@@ -34,6 +29,7 @@ interface Operation {
  * a call.
  */
 const LONGEST_CALL_CHARS = 2_048;
+const LONGEST_BODY_BYTES = 8_192;
 
 /** Sends calls to the service, each until `read` accepts a reply or the deadline has passed. */
 export class Exchange {
@@ -47,21 +43,21 @@ export class Exchange {
 
   call<T>(
     op: Op,
-    body: Readonly<Record<string, unknown>>,
+    json: string,
     key: Key | undefined,
     signal: AbortSignal | undefined,
     read: (reply: Reply) => T,
   ): Promise<T> {
-    const operation = { op, body, key, signal };
-    return tryWithin(this.options.deadlineMs, signal, async (ms, nth) => {
+    const operation = { op, json, key, signal };
+    return tryWithin(this.options.deadlineMs, signal, async (ms) => {
       // For a new key the service gets the number of the attempt: before the first, nobody has sent the key.
-      const attempt = key?.isNew ? nth : undefined;
-      const json = this.#sessions?.areOffered ? messageTextOf(operation, attempt) : undefined;
-      if (!this.#sessions || json === undefined) return read(await this.#post(operation, attempt, ms, false));
-      const startedMs = performance.now();
-      const reply = await this.#sessions.ask(json, ms, signal, key);
-      if (reply) return read(requireNoServerError(reply));
-      return read(await this.#post(operation, attempt, ms - (performance.now() - startedMs), true));
+      const attempt = key?.isNew ? ++key.attempts : undefined;
+      try {
+        return read(await this.#attempt(operation, attempt, ms));
+      } catch (error) {
+        if (error instanceof MismatchedReplyError) this.#sessions?.drop(error.message);
+        throw error;
+      }
     });
   }
 
@@ -76,8 +72,17 @@ export class Exchange {
     this.#sessions?.close();
   }
 
+  async #attempt(operation: Operation, attempt: number | undefined, ms: number): Promise<Reply> {
+    const text = this.#sessions?.areOffered ? messageTextOf(operation, attempt) : undefined;
+    if (!this.#sessions || text === undefined) return this.#post(operation, attempt, ms, false);
+    const startedMs = performance.now();
+    const reply = await this.#sessions.ask(text, ms, operation.signal, operation.key);
+    if (reply) return requireNoServerError(reply);
+    return this.#post(operation, attempt, ms - (performance.now() - startedMs), true);
+  }
+
   #post(
-    { op, body, key, signal }: Operation,
+    { op, json, key, signal }: Operation,
     attempt: number | undefined,
     ms: number,
     wasTurnedAway: boolean,
@@ -89,7 +94,7 @@ export class Exchange {
         ...(key && { "Idempotency-Key": `"${key.text}"` }),
         ...(attempt && { "Idempotency-Attempt": String(attempt) }),
       };
-      const reply = await this.#send(op, { method: "POST", headers, body: JSON.stringify(body), signal });
+      const reply = await this.#send(op, { method: "POST", headers, body: json, signal });
       this.#sessions?.onHttpReply(wasTurnedAway);
       return reply;
     });
@@ -103,8 +108,21 @@ export class Exchange {
   }
 }
 
+/**
+ * A body as JSON.
+ * @throws InvalidRequestError above the service's limit. A server may cut off a request that is too long, which would
+ * look like an outage.
+ */
+export function encode(body: object): string {
+  const json = JSON.stringify(body);
+  if (bytesOf(json) <= LONGEST_BODY_BYTES) return json;
+  throw new InvalidRequestError(413, "The request is above 8 KiB.");
+}
+
 /** The request as it stands in a message; undefined if it is too long for one. */
-function messageTextOf({ op, body, key }: Operation, attempt: number | undefined): string | undefined {
-  const json = JSON.stringify({ op, ...body, idempotency_key: key?.text, attempt });
-  return json.length <= LONGEST_CALL_CHARS ? json : undefined;
+function messageTextOf({ op, json, key }: Operation, attempt: number | undefined): string | undefined {
+  const ofKey = key ? `"idempotency_key":"${key.text}",` : "";
+  const ofAttempt = attempt ? `"attempt":${attempt},` : "";
+  const text = `{"op":"${op}",${ofKey}${ofAttempt}${json.slice(1)}`;
+  return text.length <= LONGEST_CALL_CHARS ? text : undefined;
 }

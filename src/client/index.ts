@@ -6,14 +6,16 @@ export {
   UnauthorizedError,
   UnavailableError,
   UnknownDecisionError,
+  UnknownPolicyError,
 } from "./errors.js";
 export { Limiter } from "./limiter.js";
 export type { Log } from "./log.js";
-export type { LimiterOptions, Transport } from "./options.js";
+export type { LimiterOptions, OnError, Sleep, Transport } from "./options.js";
 export type { Fetch } from "./reply.js";
 export type {
   CheckRequest,
   ConsumeRequest,
+  Id,
   ReadyRequest,
   ReleaseRequest,
   SettleRequest,

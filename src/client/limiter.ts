@@ -1,40 +1,30 @@
-import { waitUnlessAborted } from "./attempts.js";
+import { pause, waitUnlessAborted } from "./attempts.js";
 import { Breaker } from "./breaker.js";
-import {
-  type Decision,
-  decisionOf,
-  fieldsOf,
-  isDecision,
-  isRelease,
-  isSettlement,
-  outageDecision,
-  type Release,
-  releaseOf,
-  type Settlement,
-  settlementOf,
-} from "./decision.js";
-import {
-  InvalidRequestError,
-  LimiterError,
-  UnauthorizedError,
-  UnavailableError,
-  UnknownDecisionError,
-} from "./errors.js";
-import { Exchange, type Key, type Op } from "./exchange.js";
-import { newKey } from "./keys.js";
+import { type Decision, outageDecision, type Release, type Settlement } from "./decision.js";
+import { LimiterError, UnauthorizedError, UnavailableError, UnknownPolicyError } from "./errors.js";
+import { Exchange, encode, type Op } from "./exchange.js";
+import { type Key, keyOf } from "./keys.js";
 import { type Log, oncePerMinute } from "./log.js";
-import { type LimiterOptions, readDeadline, readOnError, readToken, readTransport, readUrl } from "./options.js";
-import { errorOf, type Reply } from "./reply.js";
+import {
+  type LimiterOptions,
+  type OnError,
+  readDeadline,
+  readOnError,
+  readToken,
+  readTransport,
+  readUrl,
+  type Sleep,
+} from "./options.js";
+import { decisionIn, isOutage, type PolicySubject, releaseIn, requirePolicies, settlementIn } from "./reading.js";
+import type { Reply } from "./reply.js";
 import type { CheckRequest, ConsumeRequest, ReadyRequest, ReleaseRequest, SettleRequest } from "./requests.js";
-import { matchSubject, textsOf } from "./subject.js";
+import { idTextOf, textsOf } from "./subject.js";
+import { Wait } from "./waiting.js";
 
-/** What every call names. */
-interface PolicySubject {
-  readonly policy: string;
-  readonly subject: Record<string, string | null | undefined>;
+/** A check or a consume, as it is sent. */
+interface Question extends PolicySubject {
+  readonly json: string;
 }
-
-type Question = PolicySubject & Pick<CheckRequest, "cost">;
 
 const DEADLINE_MS = 2_500;
 
@@ -44,19 +34,20 @@ const DEADLINE_MS = 2_500;
  *
  * In an outage `onError` decides checks and consumes. A request that the service refuses, such as a cost above a limit,
  * is no outage: it throws an InvalidRequestError. Calls also throw the reason of the caller's own signal, and a
- * TypeError for an attribute of the subject that can't be used.
+ * TypeError for an attribute of the subject or an id that can't be used.
  */
 export class Limiter {
   readonly #exchange: Exchange;
-  readonly #onError: "deny" | "allow";
+  readonly #onError: OnError;
   readonly #log: Log;
+  readonly #sleep: Sleep;
   readonly #breaker: Breaker<Question>;
 
   /**
    * @throws TypeError for an invalid `url`, `token`, `onError` or `transport`, RangeError for an invalid deadline.
    */
   constructor({ url, token, deadlineMs = DEADLINE_MS, onError = "deny", ...options }: LimiterOptions) {
-    const { transport = "auto", fetch, log } = options;
+    const { transport = "auto", fetch, log, sleep = pause } = options;
     this.#exchange = new Exchange({
       url: readUrl(url),
       token: readToken(token),
@@ -67,8 +58,10 @@ export class Limiter {
     });
     this.#onError = readOnError(onError);
     this.#log = oncePerMinute(log ?? ((...message) => console.error(...message)));
+    this.#sleep = sleep;
     this.#breaker = new Breaker({
       probe: (question) => this.#ask("check", question),
+      probeNeutrally: () => this.#getPolicies([]),
       deadlineMs,
       onOpen: (error) =>
         this.#log(`The limiter does not answer: "${onError}" is decided at once until it does.`, error),
@@ -80,18 +73,11 @@ export class Limiter {
   /**
    * Checks that the service can decide. Call it when the application starts, to find a wrong configuration before the
    * first request does.
-   * @throws UnauthorizedError if the token is refused, InvalidRequestError that names the policies that are not in
+   * @throws UnauthorizedError if the token is refused, UnknownPolicyError that names the policies that are not in
    * force, UnavailableError if the service does not answer.
    */
   async ready({ policies = [], signal }: ReadyRequest = {}): Promise<void> {
-    const inForce = await this.#breaker.observe(() => this.#exchange.get("policies", signal, policiesIn));
-    const unknown = policies.filter((policy) => !inForce.includes(policy));
-    if (unknown.length === 0) return;
-    const named = unknown.map((policy) => JSON.stringify(policy)).join(", ");
-    throw new InvalidRequestError(
-      404,
-      `These policies are not in force: ${named}. In force are ${inForce.join(", ")}.`,
-    );
+    await this.#breaker.observeNeutral(() => this.#getPolicies(policies, signal));
   }
 
   /**
@@ -99,11 +85,20 @@ export class Limiter {
    * `idempotencyKey`, nobody can use the admission: the client gives it back in the background, within one more
    * deadline.
    */
-  async consume({ idempotencyKey, ...request }: ConsumeRequest): Promise<Decision> {
-    if (idempotencyKey === undefined) return this.#decide("consume", request, { text: newKey(), isNew: true });
-    // Not every string fits in a header: checked here, with the error of the service.
-    if (!/^[\w.~:-]{1,128}$/.test(idempotencyKey)) throw invalidKey();
-    return this.#decide("consume", request, { text: idempotencyKey, isNew: false });
+  async consume({ idempotencyKey, waitUpToMs = 0, ...request }: ConsumeRequest): Promise<Decision> {
+    const key = keyOf(idempotencyKey);
+    const wait = waitUpToMs === 0 ? undefined : new Wait(waitUpToMs);
+    // Ends: each pause takes a second or more of the wait.
+    for (;;) {
+      const decision = await this.#decide("consume", request, key);
+      const pauseMs = wait?.nextPauseMs(decision);
+      if (pauseMs === undefined) return decision;
+      // The denial has charged nothing, so there is nothing to give back if the pause is cancelled.
+      key.isSent = false;
+      const { signal } = request;
+      const slept = this.#sleep(pauseMs, signal).finally(() => signal?.throwIfAborted());
+      await waitUnlessAborted(signal, slept, () => {});
+    }
   }
 
   /** Decides, and records nothing. */
@@ -117,9 +112,8 @@ export class Limiter {
    * @throws UnknownDecisionError, UnauthorizedError, UnavailableError
    */
   async settle({ signal, policy, subject, id, cost }: SettleRequest): Promise<Settlement> {
-    return this.#change("settle", { policy, subject: textsOf(subject), id, cost }, signal, (body) =>
-      isSettlement(body) ? settlementOf(body) : undefined,
-    );
+    const change = { policy, subject: textsOf(subject), id: idTextOf("id", id), cost };
+    return this.#change("settle", change, signal, (reply) => settlementIn(reply, change));
   }
 
   /**
@@ -129,9 +123,8 @@ export class Limiter {
    * its window has passed.
    */
   async release({ signal, policy, subject, id }: ReleaseRequest): Promise<Release> {
-    return this.#change("release", { policy, subject: textsOf(subject), id }, signal, (body) =>
-      isRelease(body) ? releaseOf(body) : undefined,
-    );
+    const change = { policy, subject: textsOf(subject), id: idTextOf("id", id) };
+    return this.#change("release", change, signal, (reply) => releaseIn(reply, change));
   }
 
   /**
@@ -139,31 +132,42 @@ export class Limiter {
    * session does not keep it alive, or, where the package `ws` is missing, for 5 s.
    */
   close(): void {
+    this.#breaker.close();
     this.#exchange.close();
   }
 
   async #decide(op: "consume" | "check", { signal, ...request }: CheckRequest, key?: Key): Promise<Decision> {
     signal?.throwIfAborted();
-    const { policy, subject, cost } = request;
-    const question = { policy, subject: textsOf(subject), cost };
+    const { policy, cost } = request;
+    const subject = textsOf(request.subject);
+    const question = { policy, subject, json: encode({ policy, subject, cost }) };
     const outage = this.#breaker.outageFor(question);
-    if (outage) return outageDecision(this.#onError, request, key?.text, outage);
+    // The service has never seen a new key, so there is nothing to settle.
+    if (outage) return this.#decideUnasked(request, outage, key?.isNew ? undefined : key?.text);
     try {
       return await this.#breaker.observe(() => this.#ask(op, question, key, signal), question);
     } catch (error) {
-      if (signal?.aborted && key?.isNew && key.isSent) this.#giveBack(question, key.text);
+      if (signal?.aborted && key?.isNew && key.isSent) this.#giveBack(question, key);
       if (!(error instanceof LimiterError) || !isOutage(error)) throw error;
-      this.#log(`${outageText(error, policy)} "${this.#onError}" is decided.`, error);
-      return outageDecision(this.#onError, request, key?.text, error);
+      if (this.#onError !== "throw") this.#log(`${outageText(error, policy)} "${this.#onError}" is decided.`, error);
+      // A refused consume was not recorded.
+      return this.#decideUnasked(request, error, error instanceof UnavailableError ? key?.text : undefined);
     }
+  }
+
+  /** The decision in an outage. `id` is that of a consume that may have been recorded. */
+  #decideUnasked(request: CheckRequest, error: LimiterError, id: string | undefined): Decision {
+    if (this.#onError === "throw") throw error;
+    return outageDecision(this.#onError, request, id, error);
   }
 
   /**
    * Gives back a consume that its caller has left. Whether it was admitted is asked by its key, with a deadline of its
    * own: the answer to the attempt in flight is not waited for.
    */
-  async #giveBack(question: Question, text: string): Promise<void> {
-    const consumed = this.#breaker.observe(() => this.#ask("consume", question, { text, isNew: false }), question);
+  async #giveBack(question: Question, { text, attempts }: Key): Promise<void> {
+    const key = { text, attempts, isNew: false };
+    const consumed = this.#breaker.observe(() => this.#ask("consume", question, key), question);
     const decision = await consumed.catch((error: unknown) => this.#logMissed("consume", error));
     if (!decision?.allowed || decision.degraded) return;
     const { policy, subject } = question;
@@ -178,69 +182,22 @@ export class Limiter {
   }
 
   #ask(op: "consume" | "check", question: Question, key?: Key, signal?: AbortSignal): Promise<Decision> {
-    return this.#exchange.call(op, { ...question }, key, signal, (reply) => {
-      const { status, body, headers } = reply;
-      if (!isDecision(body) || status !== (op === "consume" && !body.allowed ? 429 : 200)) throw errorOf(reply);
-      requireSameRequest(question, body);
-      return decisionOf(body, headers);
-    });
+    return this.#exchange.call(op, question.json, key, signal, (reply) => decisionIn(reply, op, question));
   }
 
-  #change<T>(
-    op: Exclude<Op, "consume" | "check">,
-    body: PolicySubject & { readonly id: string; readonly cost?: number },
-    signal: AbortSignal | undefined,
-    read: (body: unknown) => T | undefined,
-  ): Promise<T> {
-    const changed = this.#breaker.observe(() =>
-      this.#exchange.call(op, { ...body }, undefined, undefined, (reply) => {
-        const result = reply.status === 200 ? read(reply.body) : undefined;
-        if (result === undefined) throw errorOfChange(reply);
-        requireSameRequest(body, reply.body);
-        return result;
-      }),
-    );
+  #getPolicies(required: readonly string[], signal?: AbortSignal): Promise<void> {
+    return this.#exchange.get("policies", signal, (reply) => requirePolicies(reply, required));
+  }
+
+  #change<T>(op: Op, change: object, signal: AbortSignal | undefined, read: (reply: Reply) => T): Promise<T> {
+    const json = encode(change);
+    const changed = this.#breaker.observe(() => this.#exchange.call(op, json, undefined, undefined, read));
     return waitUnlessAborted(signal, changed, (error) => this.#logMissed(op, error));
   }
 }
 
-/** @throws UnavailableError if the reply is about another policy, key or decision. */
-function requireSameRequest({ policy, subject, id }: PolicySubject & { readonly id?: string }, body: unknown): void {
-  const reply = fieldsOf(body);
-  const isSame = reply.policy === policy && (id === undefined || reply.id === id);
-  if (isSame && matchSubject(subject, reply.limits as unknown[])) return;
-  throw new UnavailableError("the answer is about another policy, key or decision than the request");
-}
-
-/** The service can't decide this request, nor others like it. */
-function isOutage(error: LimiterError): boolean {
-  if (error instanceof InvalidRequestError) return error.status === 404;
-  return error instanceof UnavailableError || error instanceof UnauthorizedError;
-}
-
 function outageText(error: LimiterError, policy: string): string {
   if (error instanceof UnauthorizedError) return "The limiter refuses the token.";
-  if (error instanceof InvalidRequestError) return `The limiter has no policy ${JSON.stringify(policy)}.`;
+  if (error instanceof UnknownPolicyError) return `The limiter has no policy ${JSON.stringify(policy)}.`;
   return "The limiter did not answer.";
-}
-
-/** The error for a settle or a release. */
-function errorOfChange(reply: Reply): LimiterError {
-  const error = errorOf(reply);
-  // The 404 of an unknown policy has an error that points at its name.
-  const isUnknown = error instanceof InvalidRequestError && error.status === 404 && error.errors.length === 0;
-  return isUnknown ? new UnknownDecisionError(error.detail) : error;
-}
-
-/** The names of the policies in force. */
-function policiesIn(reply: Reply): unknown[] {
-  const { policies } = fieldsOf(reply.body);
-  if (reply.status !== 200 || !Array.isArray(policies)) throw errorOf(reply);
-  return policies.map((policy) => fieldsOf(policy).name);
-}
-
-function invalidKey(): InvalidRequestError {
-  return new InvalidRequestError(400, "The request has a mistake.", [
-    { pointer: "/idempotency_key", detail: "must be 1 to 128 of A-Z a-z 0-9 . _ ~ : -" },
-  ]);
 }

@@ -14,9 +14,9 @@ export interface LimiterOptions {
   readonly deadlineMs?: number | undefined;
   /**
    * The decision in an outage: no answer within the deadline, only a 5xx, the token is refused, or the policy is
-   * unknown. Default: `deny`.
+   * unknown. `throw` throws the error instead. Default: `deny`.
    */
-  readonly onError?: "deny" | "allow" | undefined;
+  readonly onError?: OnError | undefined;
   /**
    * How calls are sent. `session`: over one WebSocket, those of the same turn of the event loop together. `http`: as a
    * request each. `auto`: by a session, and by HTTP where no session can be had: that is tried again after a minute.
@@ -31,7 +31,16 @@ export interface LimiterOptions {
    * Default: `console.error`.
    */
   readonly log?: Log | undefined;
+  /**
+   * Makes the pauses of `waitUpToMs`, each until it is over or the signal is aborted. Default: a timer. In tests, that
+   * of the limiter for tests moves its clock instead.
+   */
+  readonly sleep?: Sleep | undefined;
 }
+
+export type OnError = "deny" | "allow" | "throw";
+
+export type Sleep = (ms: number, signal?: AbortSignal) => Promise<unknown>;
 
 export type Transport = "auto" | "http" | "session";
 
@@ -70,10 +79,16 @@ export function readDeadline(ms: number): number {
   throw new RangeError(`deadlineMs must be above 0 and at most ${LONGEST_TIMER_MS}, not ${ms}`);
 }
 
+/** @throws RangeError for a wait that is too long for a timer, or negative. */
+export function readWait(ms: number): number {
+  if (ms >= 0 && ms <= LONGEST_TIMER_MS) return ms;
+  throw new RangeError(`waitUpToMs must be from 0 to ${LONGEST_TIMER_MS}, not ${ms}`);
+}
+
 /** @throws TypeError for any other value: a typo must not admit requests in an outage. */
-export function readOnError(word: string): "deny" | "allow" {
-  if (word === "deny" || word === "allow") return word;
-  throw new TypeError(`onError must be "deny" or "allow", not ${JSON.stringify(word)}`);
+export function readOnError(word: string): OnError {
+  if (word === "deny" || word === "allow" || word === "throw") return word;
+  throw new TypeError(`onError must be "deny", "allow" or "throw", not ${JSON.stringify(word)}`);
 }
 
 /**

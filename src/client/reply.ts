@@ -5,6 +5,7 @@ import {
   type LimiterError,
   UnauthorizedError,
   UnavailableError,
+  UnknownPolicyError,
 } from "./errors.js";
 
 /** The way the client calls `fetch`. A replacement, such as that of a service binding, needs no more. */
@@ -52,7 +53,7 @@ export function requireNoServerError(reply: Reply): Reply {
   throw new UnavailableError(`the limiter answered ${reply.status}${detailOf(reply)}`, {
     retryAfterMs: 1_000 * Number(/^\d+$/.exec(reply.headers["Retry-After"] ?? "")?.[0] ?? 0),
     // Only problems of the service repeat their status in the body.
-    isFromService: reply.status === 503 && fieldsOf(reply.body).status === 503,
+    isAboutSubject: fieldsOf(reply.body).status === reply.status && detailOf(reply) !== "",
   });
 }
 
@@ -84,12 +85,31 @@ function detailOf({ body }: Reply): string {
   return typeof detail === "string" ? `: ${detail}` : "";
 }
 
-/** The error for an unexpected reply: UnavailableError, unless the reply is a problem of the service. */
-export function errorOf({ status, body }: Reply): LimiterError {
-  const { status: bodyStatus, detail, errors } = fieldsOf(body);
+/** The error for an unexpected reply to a call by `policy`: UnavailableError, unless it is a problem of the service. */
+export function errorOf({ status, body }: Reply, policy = ""): LimiterError {
+  const { status: bodyStatus, detail, errors = [] } = fieldsOf(body);
   // Only problems of the service repeat their status in the body: a proxy's 403 says nothing about the token.
   if (status < 400 || status === 429 || bodyStatus !== status || typeof detail !== "string")
-    return new UnavailableError(`the answer with status ${status} did not come from the limiter`);
+    return notFromService(status);
   if (status === 401 || status === 403) return new UnauthorizedError(detail);
-  return new InvalidRequestError(status, detail, Array.isArray(errors) ? (errors as InvalidField[]) : []);
+  if (!areInvalidFields(errors)) return notFromService(status);
+  if (status === 404 && errors.some(({ pointer }) => pointer === "/policy"))
+    return new UnknownPolicyError([policy], detail, errors);
+  return new InvalidRequestError(status, detail, errors);
+}
+
+/** A firewall may refuse a subject by its name: an error of status 4xx says nothing about other subjects. */
+export function notFromService(status: number): UnavailableError {
+  const isAboutSubject = status >= 400 && status < 500;
+  return new UnavailableError(`the answer with status ${status} did not come from the limiter`, { isAboutSubject });
+}
+
+function areInvalidFields(errors: unknown): errors is InvalidField[] {
+  return (
+    Array.isArray(errors) &&
+    errors.every((error) => {
+      const { pointer, detail } = fieldsOf(error);
+      return typeof pointer === "string" && typeof detail === "string";
+    })
+  );
 }

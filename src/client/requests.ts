@@ -1,8 +1,8 @@
-/**
- * Who a request is about, as attributes. An attribute that is undefined, null or blank is absent. A whole number or a
- * BigInt stands for its decimal digits.
- */
-export type Subject = Readonly<Record<string, string | number | bigint | null | undefined>>;
+/** An id as applications have them. A whole number or a BigInt stands for its decimal digits. */
+export type Id = string | number | bigint;
+
+/** Who a request is about, as attributes. An attribute that is undefined, null or blank is absent. */
+export type Subject = Readonly<Record<string, Id | null | undefined>>;
 
 export interface CheckRequest {
   readonly policy: string;
@@ -21,14 +21,19 @@ export interface ConsumeRequest extends CheckRequest {
    * A consume that is repeated with its key is charged once. 1 to 128 of `A-Z a-z 0-9 . _ ~ : -`. Default: a random
    * key.
    */
-  readonly idempotencyKey?: string | undefined;
+  readonly idempotencyKey?: Id | undefined;
+  /**
+   * Waits this long for room. Denied, the consume waits and tries again, unless its wait is longer than what is left of
+   * this time. A ban and an outage are answered at once. Default: 0.
+   */
+  readonly waitUpToMs?: number | undefined;
 }
 
 export interface SettleRequest {
   readonly policy: string;
   readonly subject: Subject;
   /** The decision to correct. */
-  readonly id: string;
+  readonly id: Id;
   /** The real cost. 0 gives all of it back. */
   readonly cost: number;
   /** Ends the wait at once, with its reason. The settle is still sent until its deadline. */
@@ -39,7 +44,7 @@ export interface ReleaseRequest {
   readonly policy: string;
   readonly subject: Subject;
   /** The decision to release. */
-  readonly id: string;
+  readonly id: Id;
   /** Ends the wait at once, with its reason. The release is still sent until its deadline. */
   readonly signal?: AbortSignal | undefined;
 }

@@ -20,6 +20,8 @@ const SILENCE_MS = 1_000;
 const LOST_MS = 30_000;
 
 const UNAUTHORIZED = 4_401;
+/** Statuses that the service gives to single requests, and never to a message. */
+const SINGLE_REQUEST_STATUSES = [404, 429];
 
 /** A message in flight. */
 interface Message {
@@ -97,7 +99,13 @@ export class Session {
 
   /** Ends the session if nothing has come for too long. Called when a call has had no answer in time. */
   dropIfUnresponsive(): void {
-    if (performance.now() - this.#silentSinceMs >= SILENCE_MS) this.#drop("the service does not respond");
+    if (performance.now() - this.#silentSinceMs >= SILENCE_MS) this.drop("the service does not respond");
+  }
+
+  /** Ends a session that can't be trusted any more. Its unanswered calls fail. */
+  drop(reason: string): void {
+    this.socket.drop();
+    this.end({ code: 0, reason });
   }
 
   /** Ends an idle session. */
@@ -115,7 +123,7 @@ export class Session {
     const { id, results, error } = fieldsOf(parse(data));
     const message = this.#messages.get(id as number);
     if (!message) {
-      this.#drop("the service sent something that is no answer");
+      this.drop("the service sent something that is no answer");
       return;
     }
     this.#hasAnswered = true;
@@ -160,11 +168,6 @@ export class Session {
     this.socket.send(text);
   }
 
-  #drop(reason: string): void {
-    this.socket.drop();
-    this.end({ code: 0, reason });
-  }
-
   /** The time without a message after which there is something to do. */
   get #quietMs(): number {
     return this.socket.isHeld ? HELD_MS : PING_MS;
@@ -176,7 +179,7 @@ export class Session {
     const [oldest] = this.#messages.values();
     const restMs = this.#sentAtMs + this.#quietMs - nowMs;
     if (oldest && nowMs - oldest.sentAtMs >= LOST_MS) {
-      this.#drop("a message was not answered");
+      this.drop("a message was not answered");
     } else if (restMs > 1 || (this.socket.isHeld && !this.isIdle)) {
       this.#timer = inBackground(restMs > 1 ? restMs : SILENCE_MS, () => this.#watch());
     } else if (this.socket.isHeld) {
@@ -191,7 +194,7 @@ export class Session {
     this.#isPinged = true;
     this.#sentAtMs = nowMs;
     this.socket.send("ping");
-    this.#timer = inBackground(PONG_MS, () => (this.#isPinged ? this.#drop("no answer to a ping") : this.#watch()));
+    this.#timer = inBackground(PONG_MS, () => (this.#isPinged ? this.drop("no answer to a ping") : this.#watch()));
   }
 }
 
@@ -201,22 +204,28 @@ export function refusalOf(reason: string): Reply {
 }
 
 function answerAll(calls: readonly Call[], results: unknown, error: unknown): void {
-  if (Array.isArray(results) && results.length === calls.length) {
-    for (let i = 0; i < calls.length; i++) calls[i]?.answer(replyOf(results[i]));
-    return;
-  }
-  const { status } = fieldsOf(error);
-  const failure = new UnavailableError("the answer to a message did not come from the limiter");
-  for (const call of calls) {
-    if (typeof status === "number") call.answer({ status, headers: {}, body: error });
-    else call.fail(failure);
+  const hasResults = Array.isArray(results) && results.length === calls.length;
+  const refusal = hasResults ? undefined : replyToAll(error);
+  for (let i = 0; i < calls.length; i++) {
+    const reply = hasResults ? replyOf(results[i]) : refusal;
+    if (reply) calls[i]?.answer(reply);
+    else calls[i]?.fail(new UnavailableError("the answer to a message did not come from the limiter"));
   }
 }
 
-function replyOf(result: unknown): Reply {
+/** The service refuses a message as a whole. */
+function replyToAll(error: unknown): Reply | undefined {
+  const { status } = fieldsOf(error);
+  if (typeof status !== "number" || SINGLE_REQUEST_STATUSES.includes(status)) return undefined;
+  return { status, headers: {}, body: error };
+}
+
+/** Undefined if it is no result. */
+function replyOf(result: unknown): Reply | undefined {
   const { status, headers, body } = fieldsOf(result);
+  if (typeof status !== "number" || typeof headers !== "object" || headers === null) return undefined;
   const headersByName = fieldsOf(headers);
-  return { status: Number(status), headers: forwardedHeaders((name) => headersByName[name]), body };
+  return { status, headers: forwardedHeaders((name) => headersByName[name]), body };
 }
 
 function parse(data: unknown): unknown {

@@ -70,6 +70,11 @@ export class Sessions {
     else this.#fallback.onHttpReply(wasTurnedAway);
   }
 
+  /** Ends a session that can't be trusted any more. Its unanswered calls fail, and are sent again over another. */
+  drop(reason: string): void {
+    this.#session?.drop(reason);
+  }
+
   /** Ends the session once nothing is unanswered. */
   close(): void {
     this.#isClosing = true;

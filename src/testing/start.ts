@@ -12,7 +12,10 @@ export interface TestLimiter {
   readonly url: string;
   readonly token: string;
   readonly adminToken: string;
+  /** Its waits move the clock. */
   readonly client: Limiter;
+  /** Moves the clock instead: for `new Limiter({ ..., sleep: limiter.sleep })`, whose `waitUpToMs` then takes no time. */
+  readonly sleep: (ms: number) => Promise<void>;
   /** Moves the clock forward. */
   advance(by: { readonly seconds?: number; readonly ms?: number }): Promise<void>;
   /**
@@ -47,15 +50,17 @@ export async function startLimiter({ variables = {} }: StartOptions = {}): Promi
     RATE_LIMIT_INLINE: "1",
     ...variables,
   });
-  const client = new Limiter({ url, token, deadlineMs: DEADLINE_MS });
   const setClock = (body: object) => call(`${url}/test/clock`, { method: "POST", ...json(body) });
+  const sleep = async (ms: number) => void (await setClock({ advance_seconds: ms / 1_000 }));
+  const client = new Limiter({ url, token, deadlineMs: DEADLINE_MS, sleep });
   return {
     url,
     token,
     adminToken,
     client,
+    sleep,
     async advance({ seconds = 0, ms = 0 }) {
-      await setClock({ advance_seconds: seconds + ms / 1_000 });
+      await sleep(1_000 * seconds + ms);
     },
     async setTime(time) {
       await setClock({ now: time.toISOString() });

@@ -261,12 +261,17 @@ describe.each(TRANSPORTS)("over %s,", (transport) => {
       }
     });
 
-    test("throws InvalidRequestError for the 404 of a settle or a release that points at the policy", async () => {
+    test("throws UnknownPolicyError for the 404 of a settle or a release that points at the policy", async () => {
       const errors = [{ pointer: "/policy", detail: "must name a policy in force" }];
       const { url } = await startServer(problem(404, "There is none.", errors));
       const limiter = limiterAt(url);
       for (const change of [limiter.settle({ ...request, id: "k", cost: 0 }), limiter.release({ ...request, id: "k" })])
-        expect(await errorOf(change)).toMatchObject({ name: "InvalidRequestError", status: 404, errors });
+        expect(await errorOf(change)).toMatchObject({
+          name: "UnknownPolicyError",
+          status: 404,
+          policies: ["chat"],
+          errors,
+        });
     });
 
     test("rejects a reply that does not acknowledge the release", async () => {
@@ -288,7 +293,7 @@ describe.each(TRANSPORTS)("over %s,", (transport) => {
   describe("attributes of a subject:", () => {
     test("whole numbers and BigInts are sent as their digits, in every call", async () => {
       const limits = ADMITTED.limits.map((limit) => ({ ...limit, key: "user:9007199254740993" }));
-      const { url, received } = await startServer(answers(200, { ...ADMITTED, released: true, limits }));
+      const { url, received } = await startServer(answers(200, { ...ADMITTED, released: true, cost: 0, limits }));
       const limiter = limiterAt(url);
       const named = { policy: "chat", subject: { user: 9_007_199_254_740_993n, team: 7, ip: null } };
       await limiter.consume(named);

@@ -4,7 +4,7 @@ import { ADMITTED, answers, type Behaviour, hangs, problem, startServer, TRANSPO
 
 const AMPLE_MS = 30_000;
 const event = { policy: "chat", subject: { user: "u" }, id: "k" };
-const CHANGED = { ...ADMITTED, released: true };
+const CHANGED = { ...ADMITTED, released: true, cost: 0 };
 
 const gives = [
   ["a settle", (limiter: Limiter, signal: AbortSignal) => limiter.settle({ ...event, cost: 0, signal })],

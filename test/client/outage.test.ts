@@ -1,12 +1,12 @@
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import {
   type Decision,
-  InvalidRequestError,
   Limiter,
   type LimiterOptions,
   type Transport,
   UnauthorizedError,
   UnavailableError,
+  UnknownPolicyError,
 } from "../../src/client/index.js";
 import {
   ADMITTED,
@@ -15,6 +15,7 @@ import {
   closedPort,
   hangs,
   problem,
+  serves,
   startServer,
   startServerAt,
   TRANSPORTS,
@@ -38,7 +39,7 @@ describe.each(TRANSPORTS)(
     const limiterAt = limiterOver(transport);
     const mistakes: [string, Behaviour, object, string][] = [
       ["a token that is refused", problem(401, "No."), UnauthorizedError, "The limiter refuses the token."],
-      ["a policy that there is not", UNKNOWN_POLICY, InvalidRequestError, 'The limiter has no policy "chat".'],
+      ["a policy that there is not", UNKNOWN_POLICY, UnknownPolicyError, 'The limiter has no policy "chat".'],
     ];
 
     test.each(mistakes)("%s denies", async (_, behaviour, kind) => {
@@ -59,6 +60,22 @@ describe.each(TRANSPORTS)(
       const limiter = limiterAt((await startServer(behaviour)).url, { onError: "allow" });
       expect(await limiter.consume(request)).toMatchObject({ allowed: true, degraded: true });
       expect(await limiter.check(request)).toMatchObject({ allowed: true, degraded: true });
+    });
+
+    test.each(mistakes)('%s is thrown with onError: "throw", and not logged', async (_, behaviour, kind) => {
+      const log = vi.fn();
+      const limiter = limiterAt((await startServer(behaviour)).url, { onError: "throw", log });
+      await expect(limiter.consume(request)).rejects.toBeInstanceOf(kind);
+      await expect(limiter.check(request)).rejects.toBeInstanceOf(kind);
+      expect(log).not.toHaveBeenCalled();
+    });
+
+    test.each(mistakes)("%s admits without an id: nothing was recorded that could be settled", async (_, behaviour) => {
+      const limiter = limiterAt((await startServer(behaviour)).url, { onError: "allow" });
+      for (const key of [{}, { idempotencyKey: "mine" }]) {
+        const { allowed, id, body } = await limiter.consume({ ...request, ...key });
+        expect([allowed, id, body.id]).toEqual([true, undefined, undefined]);
+      }
     });
 
     test.each(mistakes)("%s is logged once, not once per request", async (_, behaviour, kind, words) => {
@@ -90,7 +107,8 @@ describe("ready", () => {
     const { url } = await startServer(policies);
     const ready = limiterAt(url, { onError: "allow" }).ready({ policies: ["chat", "nope", "none"] });
     await expect(ready).rejects.toThrow('These policies are not in force: "nope", "none". In force are chat, upload.');
-    await expect(ready).rejects.toBeInstanceOf(InvalidRequestError);
+    await expect(ready).rejects.toBeInstanceOf(UnknownPolicyError);
+    await expect(ready).rejects.toMatchObject({ status: 404, policies: ["nope", "none"] });
   });
 
   test("throws with the service's message if the token is refused", async () => {
@@ -102,6 +120,8 @@ describe("ready", () => {
   test.each<[string, () => Promise<string>]>([
     ["nothing answers", closedPort],
     ["something else answers", async () => (await startServer(answers(200, "<html>"))).url],
+    ["the policies are none", async () => (await startServer(answers(200, { policies: "chat" }))).url],
+    ["a policy has no name", async () => (await startServer(answers(200, { policies: [{}] }))).url],
   ])("throws if %s", async (_, urlOf) => {
     const ready = limiterAt(await urlOf(), { deadlineMs: 200, onError: "allow" }).ready();
     await expect(ready).rejects.toBeInstanceOf(UnavailableError);
@@ -115,7 +135,6 @@ describe("ready", () => {
 
 describe.each(TRANSPORTS)("in an outage, a client over %s", (transport) => {
   const DEADLINE_MS = 250;
-  const serves = answers(200, ADMITTED);
   const portOf = (url: string) => Number(new URL(url).port);
 
   /** A client in an outage: a few calls have had no answer. */
@@ -142,6 +161,27 @@ describe.each(TRANSPORTS)("in an outage, a client over %s", (transport) => {
     const messages = log.mock.calls.map(([message]) => message);
     expect(messages).toContain('The limiter does not answer: "deny" is decided at once until it does.');
     expect(messages.length).toBeLessThan(5);
+  });
+
+  test('throws at once with onError: "throw"', async () => {
+    const { url } = await startServer(hangs);
+    const limiter = limiterAt(url, { deadlineMs: DEADLINE_MS, transport, onError: "throw" });
+    for (let i = 0; i < 3; i++) await expect(limiter.consume(request)).rejects.toBeInstanceOf(UnavailableError);
+    const startedMs = performance.now();
+    for (let i = 0; i < 100; i++) await expect(limiter.check(request)).rejects.toBeInstanceOf(UnavailableError);
+    expect(performance.now() - startedMs).toBeLessThan(10_000);
+  });
+
+  test("an admission has an id only if its consume may have been recorded", async () => {
+    const { url, received } = await startServer(hangs);
+    const limiter = limiterAt(url, { deadlineMs: DEADLINE_MS, transport, onError: "allow" });
+    for (let i = 0; i < 3; i++) {
+      const { id } = await limiter.consume(request);
+      expect(received.at(-1)?.key).toBe(`"${id}"`);
+    }
+    // From now on nothing is sent. A key of the caller's own may have been sent before.
+    expect(await limiter.consume(request)).toMatchObject({ allowed: true, degraded: true, id: undefined });
+    expect(await limiter.consume({ ...request, idempotencyKey: "mine" })).toMatchObject({ allowed: true, id: "mine" });
   });
 
   test("probes in the background with back-off, and lets the service decide again after the first answer", async () => {
@@ -215,6 +255,19 @@ describe.each(TRANSPORTS)("these failures over %s are no outage:", (transport) =
     expect(messages()).not.toContain(OPENED);
   });
 
+  test.each<[string, Behaviour]>([
+    ["a page of a firewall about a single caller", answers(403, "<h1>Blocked</h1>", { "Content-Type": "text/html" })],
+    ["a 429 of a proxy for a single caller", answers(429, "slow down")],
+    ["a fault of the service about a single caller", problem(500, "The service failed.")],
+  ])("%s", async (_, refuses) => {
+    const { consume, messages } = await failing((response, incoming, body) =>
+      (JSON.stringify(body).includes("evil") ? refuses : serves)(response, incoming, body),
+    );
+    for (let i = 0; i < 5; i++) expect(await consume("evil")).toMatchObject({ degraded: true });
+    expect(messages()).not.toContain(OPENED);
+    expect(await consume("u")).toMatchObject({ degraded: false });
+  });
+
   test("unlike unreachable objects of three callers in a row", async () => {
     const { received, consume, messages } = await failing();
     for (const user of ["u", "v", "v", "u", "w", "x", "y"]) await consume(user);
@@ -259,9 +312,15 @@ describe("in an outage, on a clock that the test moves,", () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     onTestFinished(() => void vi.useRealTimers());
     const calledAtMs: number[] = [];
+    const paths: string[] = [];
     let isOver = false;
-    const fetch = async () => {
+    /** The service answers, but not about the subject of the calls. */
+    let isOverForOthers = false;
+    const fetch = async (url: string) => {
+      const { pathname } = new URL(url);
       calledAtMs.push(performance.now());
+      paths.push(pathname);
+      if (isOverForOthers && pathname === "/v1/policies") return Response.json({ policies: [{ name: "chat" }] });
       if (!isOver) throw new Error("nobody there");
       return Response.json(ADMITTED);
     };
@@ -273,7 +332,11 @@ describe("in an outage, on a clock that the test moves,", () => {
     const end = () => {
       isOver = true;
     };
-    return { calledAtMs, isDegraded, end };
+    const endForOthers = () => {
+      isOverForOthers = true;
+    };
+    paths.length = 0;
+    return { limiter, calledAtMs, paths, isDegraded, end, endForOthers };
   }
 
   test("probes become rarer, but come every few seconds while there are calls", async () => {
@@ -287,6 +350,37 @@ describe("in an outage, on a clock that the test moves,", () => {
     expect(calledAtMs.length).toBeLessThan(30);
     expect(pausesMs[1]).toBeLessThan(1_000);
     expect(Math.max(...pausesMs)).toBeLessThan(8_000);
+  });
+
+  test("every other probe asks about no subject, so that one without answers keeps nobody out", async () => {
+    const { calledAtMs, paths, isDegraded, endForOthers } = await inOutage();
+    await vi.advanceTimersByTimeAsync(10_000);
+    const [first, second, third] = paths;
+    expect([first, second, third]).toEqual(["/v1/check", "/v1/policies", "/v1/check"]);
+    endForOthers();
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(paths.at(-1)).toBe("/v1/policies");
+    paths.length = 0;
+    // The calls are sent again, and still not answered.
+    for (let i = 0; i < 3; i++) expect(await isDegraded()).toBe(true);
+    expect(paths).toEqual(Array(3).fill("/v1/consume"));
+    // The probes have not begun again with short pauses.
+    const openedAtMs = performance.now();
+    const before = calledAtMs.length;
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect((calledAtMs[before] ?? 0) - openedAtMs).toBeGreaterThan(1_000);
+  });
+
+  test("a closed client stops probing, and its next call probes again", async () => {
+    const { limiter, calledAtMs, isDegraded, end } = await inOutage();
+    await isDegraded();
+    limiter.close();
+    await vi.advanceTimersByTimeAsync(30_000);
+    expect([calledAtMs.length, vi.getTimerCount()]).toEqual([0, 0]);
+    end();
+    expect(await isDegraded()).toBe(true);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(await isDegraded()).toBe(false);
   });
 
   test("an idle client stops probing, and its next call probes again", async () => {

@@ -97,5 +97,23 @@ export const ADMITTED = {
   limits: [{ layer: "caller", key: "user:u", limit: 5, window_seconds: 60, used: 1, remaining: 4, reset_seconds: 60 }],
 };
 
+/** Admits, settles and releases, at the cost that was asked for. */
+export const serves: Behaviour = (response, request, body) => {
+  const { cost = 1 } = Object(body) as { readonly cost?: number };
+  answers(200, { ...ADMITTED, released: true, cost })(response, request, body);
+};
+
+/** Denies a consume. */
+export function denies(retryAfterSeconds: number, ofTheLimit: object = {}): Behaviour {
+  const limits = [{ ...ADMITTED.limits[0], used: 5, remaining: 0, ...ofTheLimit }];
+  return answers(429, {
+    ...ADMITTED,
+    allowed: false,
+    id: undefined,
+    retry_after_seconds: retryAfterSeconds,
+    limits,
+  });
+}
+
 /** Both ways that calls are sent. What the client promises holds on either. */
 export const TRANSPORTS = ["http", "session", "auto"] as const;

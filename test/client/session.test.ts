@@ -16,13 +16,14 @@ const AMPLE_MS = 30_000;
 
 /** Answers each request with its own user and key, so that a mixed-up answer is noticed. */
 function echo(socket: WebSocket, { id, requests }: Message, change = (results: unknown[]) => results): void {
-  const results = requests.map(({ subject, idempotency_key, id }) => ({
+  const results = requests.map(({ subject, idempotency_key, id, cost = 1 }) => ({
     status: 200,
     headers: { RateLimit: subject.user, "X-Other": "not handed on" },
     body: {
       ...ADMITTED,
       id: id ?? idempotency_key ?? "x",
       released: true,
+      cost,
       limits: [{ ...ADMITTED.limits[0], key: `user:${subject.user}` }],
     },
   }));
@@ -237,10 +238,10 @@ test("a session that ends with 4401 is a refused token, and a later call opens a
 
 describe("an idle session", () => {
   /** A client with an idle session, on a clock that the test moves. */
-  async function idle(isPonging: () => boolean) {
+  async function idle(isPonging: () => boolean, onMessage?: OnMessage) {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     onTestFinished(() => void vi.useRealTimers());
-    const session = await inSession(undefined, { isPonging });
+    const session = await inSession(onMessage, { isPonging });
     await session.consume("a");
     const pings = () => session.texts.filter((text) => text === "ping").length;
     const until = async (isTrue: () => boolean) => {
@@ -264,6 +265,31 @@ describe("an idle session", () => {
       await consume("c");
     }
     expect(handshakes).toHaveLength(1);
+  });
+
+  test("that has left a message unanswered is replaced, though it answers others", async () => {
+    const { consume, arrived, handshakes, sockets, until } = await idle(
+      () => true,
+      (socket, message, nth) => nth === 2 || echo(socket, message),
+    );
+    const cancel = new AbortController();
+    const lost = reasonOf(consume("lost", { signal: cancel.signal, idempotencyKey: "mine" }));
+    await arrived(2);
+    cancel.abort("enough");
+    expect(await lost).toBe("enough");
+    vi.advanceTimersByTime(20_000);
+    expect(userOf(await consume("b"))).toBe("b");
+    vi.advanceTimersByTime(9_000);
+    expect(userOf(await consume("c"))).toBe("c");
+    expect(handshakes).toHaveLength(1);
+    vi.advanceTimersByTime(30_000);
+    await until(() => sockets[0]?.readyState === 3);
+    const later = consume("d");
+    await until(() => {
+      vi.advanceTimersByTime(10);
+      return sockets.length === 2;
+    });
+    expect(userOf(await later)).toBe("d");
   });
 
   test("that does not answer a ping is replaced by another", async () => {

@@ -33,7 +33,7 @@ test("the client's types are those of the service", () => {
   expectTypeOf<service.DecisionRequest>().toExtend<CheckRequest>();
   expectTypeOf<service.SettleRequest>().toExtend<SettleRequest>();
   expectTypeOf<Camel<Exclude<keyof service.ConsumeRequest, "attempt">>>().toEqualTypeOf<
-    Exclude<keyof ConsumeRequest, "signal">
+    Exclude<keyof ConsumeRequest, "signal" | "waitUpToMs">
   >();
   expectTypeOf<keyof service.SettleRequest>().toEqualTypeOf<Exclude<keyof SettleRequest, "signal">>();
   expectTypeOf<service.ReleaseRequest>().toExtend<ReleaseRequest>();

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, onTestFinished, test as plainTest } from "vitest";
+import { Limiter } from "../../src/client/index.js";
 import { startLimiter, test } from "../../src/testing/index.js";
 
 const request = { policy: "chat", subject: { user: "u_1", ip: "203.0.113.7" } };
@@ -33,6 +34,32 @@ describe("a limiter for tests", () => {
     await limiter.reset();
     await limiter.setTime(start);
     expect(await limiter.now()).toEqual(start);
+  });
+
+  test("has a client whose waits move the clock, and so do those of a client that sleeps by it", async ({
+    limiter,
+  }) => {
+    const start = await limiter.now();
+    await limiter.client.consume({ ...request, cost: 5 });
+    expect(await limiter.client.consume({ ...request, cost: 5, waitUpToMs: 90_000 })).toMatchObject({ allowed: true });
+    const { url, token } = limiter;
+    // Another takes the room once.
+    let isTaken = false;
+    const sleep = async (ms: number) => {
+      await limiter.sleep(ms);
+      if (!isTaken) await limiter.client.consume({ ...request, cost: 5 });
+      isTaken = true;
+    };
+    const client = new Limiter({ url, token, deadlineMs: 30_000, sleep });
+    expect(await client.consume({ ...request, waitUpToMs: 150_000 })).toMatchObject({
+      allowed: true,
+      limits: [{ used: 1 }, { used: 16 }, { used: 1 }],
+    });
+    expect(isTaken).toBe(true);
+    const passedMs = (await limiter.now()).getTime() - start.getTime();
+    expect(passedMs).toBeGreaterThanOrEqual(180_000);
+    expect(passedMs).toBeLessThan(181_000);
+    client.close();
   });
 
   test("serves HTTP with its tokens", async ({ limiter }) => {

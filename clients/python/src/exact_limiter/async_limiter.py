@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import weakref
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
@@ -26,6 +26,7 @@ from .ids import Id, Subject
 from .loops import PerLoop, run_to_completion, running_loop
 from .responses import Read, Response, decision_of, nothing_of, release_of, require_policies, settlement_of
 from .session import NoSession, Session
+from .waiting import Wait
 
 T = TypeVar("T")
 
@@ -84,7 +85,7 @@ class AsyncLimiter(BaseLimiter):
     message. Each keeps its own deadline, cancellation and idempotency key. Calls go over HTTP where a WebSocket can't
     be had, and always if they have inline limits. `transport` "http" or "session" allows only that. It may also be an
     httpx transport of your own, which is not renewed: make a client with a new one for each event loop and after a
-    fork.
+    fork. `sleep` makes the pauses of `wait_up_to`: in tests, that of the limiter for tests moves its clock instead.
     """
 
     def __init__(
@@ -95,10 +96,12 @@ class AsyncLimiter(BaseLimiter):
         deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
         on_error: OnError = "deny",
         transport: Transport | httpx.AsyncBaseTransport = "auto",
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         if transport not in ("auto", "http", "session") and not isinstance(transport, httpx.AsyncBaseTransport):
             raise ValueError('transport must be "auto", "http", "session" or an httpx.AsyncBaseTransport')
         self._transport = transport
+        self._sleep = sleep
         super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
 
     async def ready(self, *policies: str, inline: bool = False) -> None:
@@ -116,10 +119,19 @@ class AsyncLimiter(BaseLimiter):
         return await self._run_or_roll_back(calls.check_call(policy, subject, cost))
 
     async def consume(
-        self, policy: str, subject: Subject, *, cost: int = 1, idempotency_key: Id | None = None
+        self,
+        policy: str,
+        subject: Subject,
+        *,
+        cost: int = 1,
+        idempotency_key: Id | None = None,
+        wait_up_to: float = 0,
     ) -> Decision:
-        """Records `cost` if every limit of every layer admits it, and once for each idempotency key."""
-        return await self._run_or_roll_back(calls.consume_call(policy, subject, cost, idempotency_key))
+        """
+        Records `cost` if every limit of every layer admits it, and once for each idempotency key. Denied, it waits and
+        tries again for up to `wait_up_to` seconds, unless the wait is longer than what is left of them.
+        """
+        return await self._consume(calls.consume_call(policy, subject, cost, idempotency_key), wait_up_to)
 
     async def settle(self, policy: str, subject: Subject, *, id: Id, cost: int) -> Settlement:
         """
@@ -140,10 +152,10 @@ class AsyncLimiter(BaseLimiter):
         return await self._run_or_roll_back(calls.check_inline_call(layers, cost))
 
     async def consume_inline(
-        self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: Id | None = None
+        self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: Id | None = None, wait_up_to: float = 0
     ) -> Decision:
         """`consume` by inline limits."""
-        return await self._run_or_roll_back(calls.consume_inline_call(layers, cost, idempotency_key))
+        return await self._consume(calls.consume_inline_call(layers, cost, idempotency_key), wait_up_to)
 
     async def settle_inline(self, layers: Sequence[Layer], *, id: Id, cost: int) -> Settlement:
         """`settle` by inline limits."""
@@ -225,6 +237,20 @@ class AsyncLimiter(BaseLimiter):
             return Response(response.status_code, response.headers, await response.aread())
         finally:
             await response.aclose()
+
+    def _consume(self, call: Call, wait_up_to: float) -> Awaitable[Decision]:
+        """No coroutine of its own: each call would pay for it."""
+        return self._run_or_roll_back(call) if wait_up_to == 0 else self._consume_within(call, Wait(wait_up_to))
+
+    async def _consume_within(self, call: Call, wait: Wait) -> Decision:
+        while True:
+            decision = await self._run_or_roll_back(call)
+            pause_seconds = wait.next_pause_seconds(decision)
+            if pause_seconds is None:
+                return decision
+            # A call that is cancelled here has nothing to roll back: it was denied.
+            await self._sleep(pause_seconds)
+            call = replace(call, first_attempt=2)
 
     async def _run_or_roll_back(self, call: Call) -> Decision:
         try:

@@ -44,6 +44,8 @@ class Call:
     idempotency_key: str | None = None
     #: The client generated the key for this call, so nobody else has sent it.
     has_new_key: bool = False
+    #: 2 if the call was sent before: a consume that waits for room is one call, with one key, until it is admitted.
+    first_attempt: int = 1
     #: The response must repeat the policy, the cost and the id, and may have only keys for which `is_key` is true.
     policy: str = ""
     cost: int = 1

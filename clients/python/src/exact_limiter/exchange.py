@@ -55,7 +55,7 @@ def exchange(call: Call, read: Read[T], deadline: float, invalidate_connections:
     left_seconds = deadline - time.monotonic()
     if left_seconds <= 0:
         raise UnavailableError("No request was sent to the limiter: the deadline has passed.")
-    for attempt in itertools.count(1):
+    for attempt in itertools.count(call.first_attempt):
         timeout_seconds = max(left_seconds / 2, min(left_seconds, _MIN_ATTEMPT_SECONDS))
         outcome = yield Send(call, timeout_seconds, attempt)
         try:

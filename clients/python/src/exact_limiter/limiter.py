@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar, cast
 
@@ -14,13 +15,14 @@ import httpx
 
 from . import calls
 from .base import DEFAULT_DEADLINE_SECONDS, MAX_CONNECTIONS, BaseLimiter, OnError, seconds_to_next_probe
-from .calls import Layer
+from .calls import Call, Layer
 from .connections import UNREACHABLE, ThreadConnections, read_within
 from .decision import Decision, Release, Settlement
 from .errors import LimiterError
 from .exchange import Exchange, Outcome, Pause, Send
 from .ids import Id, Subject
 from .responses import Response, decision_of, nothing_of, release_of, require_policies, settlement_of
+from .waiting import Wait
 
 T = TypeVar("T")
 
@@ -40,8 +42,10 @@ class Limiter(BaseLimiter):
         deadline_seconds: float = DEFAULT_DEADLINE_SECONDS,
         on_error: OnError = "deny",
         transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._transport = transport
+        self._sleep = sleep
         super().__init__(url, token, deadline_seconds=deadline_seconds, on_error=on_error)
 
     def ready(self, *policies: str, inline: bool = False) -> None:
@@ -54,9 +58,20 @@ class Limiter(BaseLimiter):
         """Decides, and records nothing."""
         return self._run(self._decide(calls.check_call(policy, subject, cost)))
 
-    def consume(self, policy: str, subject: Subject, *, cost: int = 1, idempotency_key: Id | None = None) -> Decision:
-        """Records `cost` if every limit of every layer admits it, and once for each idempotency key."""
-        return self._run(self._decide(calls.consume_call(policy, subject, cost, idempotency_key)))
+    def consume(
+        self,
+        policy: str,
+        subject: Subject,
+        *,
+        cost: int = 1,
+        idempotency_key: Id | None = None,
+        wait_up_to: float = 0,
+    ) -> Decision:
+        """
+        Records `cost` if every limit of every layer admits it, and once for each idempotency key. Denied, it waits and
+        tries again for up to `wait_up_to` seconds, unless the wait is longer than what is left of them.
+        """
+        return self._consume(calls.consume_call(policy, subject, cost, idempotency_key), wait_up_to)
 
     def settle(self, policy: str, subject: Subject, *, id: Id, cost: int) -> Settlement:
         """
@@ -76,9 +91,11 @@ class Limiter(BaseLimiter):
         """`check` by inline limits. The service needs RATE_LIMIT_INLINE=1."""
         return self._run(self._decide(calls.check_inline_call(layers, cost)))
 
-    def consume_inline(self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: Id | None = None) -> Decision:
+    def consume_inline(
+        self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: Id | None = None, wait_up_to: float = 0
+    ) -> Decision:
         """`consume` by inline limits."""
-        return self._run(self._decide(calls.consume_inline_call(layers, cost, idempotency_key)))
+        return self._consume(calls.consume_inline_call(layers, cost, idempotency_key), wait_up_to)
 
     def settle_inline(self, layers: Sequence[Layer], *, id: Id, cost: int) -> Settlement:
         """`settle` by inline limits."""
@@ -123,6 +140,18 @@ class Limiter(BaseLimiter):
             except StopIteration as stop:
                 return cast(T, stop.value)
             outcome = self._perform(step)
+
+    def _consume(self, call: Call, wait_up_to: float) -> Decision:
+        if wait_up_to == 0:
+            return self._run(self._decide(call))
+        wait = Wait(wait_up_to)
+        while True:
+            decision = self._run(self._decide(call))
+            pause_seconds = wait.next_pause_seconds(decision)
+            if pause_seconds is None:
+                return decision
+            self._sleep(pause_seconds)
+            call = replace(call, first_attempt=2)
 
     def _perform(self, step: Send | Pause) -> Outcome:
         if isinstance(step, Pause):

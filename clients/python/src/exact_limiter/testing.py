@@ -85,8 +85,16 @@ class LimiterService:
         _ok(self._http.post("/test/reset"))
 
     def client(self, *, deadline_seconds: float = 30) -> Limiter:
-        """A client with a deadline for busy machines. It raises in an outage."""
-        return Limiter(self.url, self.token, deadline_seconds=deadline_seconds, on_error="raise")
+        """A client with a deadline for busy machines. It raises in an outage. Its waits move the clock."""
+        return Limiter(self.url, self.token, deadline_seconds=deadline_seconds, on_error="raise", sleep=self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        """Moves the clock instead: for `Limiter(..., sleep=limiter.sleep)`, whose `wait_up_to` then takes no time."""
+        self.advance(seconds=seconds)
+
+    async def asleep(self, seconds: float) -> None:
+        """As `sleep`, for an AsyncLimiter."""
+        self.advance(seconds=seconds)
 
     def stop(self) -> None:
         """Stops the limiter, and waits for its end."""
