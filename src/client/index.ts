@@ -14,6 +14,7 @@ export type { Fetch } from "./reply.js";
 export type {
   CheckRequest,
   ConsumeRequest,
+  Cost,
   ReadyRequest,
   ReleaseRequest,
   SettleRequest,

@@ -25,7 +25,7 @@ import { newKey } from "./keys.js";
 import { type Log, oncePerMinute } from "./log.js";
 import { type LimiterOptions, readDeadline, readOnError, readToken, readTransport, readUrl } from "./options.js";
 import { errorOf, type Reply } from "./reply.js";
-import type { CheckRequest, ConsumeRequest, ReadyRequest, ReleaseRequest, SettleRequest } from "./requests.js";
+import type { CheckRequest, ConsumeRequest, Cost, ReadyRequest, ReleaseRequest, SettleRequest } from "./requests.js";
 import { matchSubject, textsOf } from "./subject.js";
 
 /** What every call names. */
@@ -188,7 +188,7 @@ export class Limiter {
 
   #change<T>(
     op: Exclude<Op, "consume" | "check">,
-    body: PolicySubject & { readonly id: string; readonly cost?: number },
+    body: PolicySubject & { readonly id: string; readonly cost?: Cost },
     signal: AbortSignal | undefined,
     read: (body: unknown) => T | undefined,
   ): Promise<T> {
