@@ -26,7 +26,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .async_limiter import AsyncLimiter
-from .decision import Decision, Release, Settlement
+from .decision import Cost, Decision, Release, Settlement
 from .errors import InvalidField, InvalidRequestError, LimiterError, UnknownDecisionError
 from .ids import Id, text_of
 from .loops import running_loop
@@ -100,7 +100,7 @@ class Charge:
     _limiter: AsyncLimiter
     _subject: Mapping[str, str | None]
 
-    async def settle(self, cost: int) -> Settlement | None:
+    async def settle(self, cost: Cost) -> Settlement | None:
         """
         Corrects the cost: the real cost once it is known, 0 to give it back. None if there is no charge. None also if
         the correction failed, which is logged: the cost then counts until it leaves its windows. Finishes despite
@@ -187,7 +187,7 @@ class RateLimit:
         self,
         policy: str,
         *,
-        cost: int = 1,
+        cost: Cost = 1,
         user: Callable[..., Id | Awaitable[Id | None] | None] = user_from_header,
         attributes: Callable[..., Mapping[str, Id | None] | Awaitable[Mapping[str, Id | None]]] | None = None,
     ) -> Callable[..., Awaitable[Charge]]:
@@ -222,7 +222,7 @@ class RateLimit:
 
         return limited if attributes is None else limited_by_attributes
 
-    async def _charge(self, request: Request, policy: str, subject: Mapping[str, str | None], cost: int) -> Charge:
+    async def _charge(self, request: Request, policy: str, subject: Mapping[str, str | None], cost: Cost) -> Charge:
         answer: _Answer | None = request.scope.get(_SCOPE_KEY)
         # A mounted application handles exceptions by itself, so the handler of the outer one never sees a denial.
         if answer is None or answer.app is not request.app:

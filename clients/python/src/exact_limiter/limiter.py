@@ -16,7 +16,7 @@ from . import calls
 from .base import DEFAULT_DEADLINE_SECONDS, MAX_CONNECTIONS, BaseLimiter, OnError, seconds_to_next_probe
 from .calls import Layer
 from .connections import UNREACHABLE, ThreadConnections, read_within
-from .decision import Decision, Release, Settlement
+from .decision import Cost, Decision, Release, Settlement
 from .errors import LimiterError
 from .exchange import Exchange, Outcome, Pause, Send
 from .ids import Id, Subject
@@ -50,17 +50,21 @@ class Limiter(BaseLimiter):
         if inline:
             self._run(self._exchange(calls.inline_switch_call(), decision_of))
 
-    def check(self, policy: str, subject: Subject, *, cost: int = 1) -> Decision:
+    def check(self, policy: str, subject: Subject, *, cost: Cost = 1) -> Decision:
         """Decides, and records nothing."""
         return self._run(self._decide(calls.check_call(policy, subject, cost)))
 
-    def consume(self, policy: str, subject: Subject, *, cost: int = 1, idempotency_key: Id | None = None) -> Decision:
-        """Records `cost` if every limit of every layer admits it, and once for each idempotency key."""
+    def consume(self, policy: str, subject: Subject, *, cost: Cost = 1, idempotency_key: Id | None = None) -> Decision:
+        """
+        Records `cost` if every limit of every layer admits it, and once for each idempotency key. A mapping costs by
+        layer: 1 in layers that it does not name. A layer at 0 decides nothing.
+        """
         return self._run(self._decide(calls.consume_call(policy, subject, cost, idempotency_key)))
 
-    def settle(self, policy: str, subject: Subject, *, id: Id, cost: int) -> Settlement:
+    def settle(self, policy: str, subject: Subject, *, id: Id, cost: Cost) -> Settlement:
         """
-        Corrects the cost of decision `id`: the real cost once it is known, 0 to give it back. Safe to repeat.
+        Corrects the cost of decision `id`: the real cost once it is known, 0 to give it back. Safe to repeat. Layers
+        that a mapping does not name keep their cost.
         Raises UnknownDecisionError if the decision is not in the window, UnavailableError in an outage.
         """
         return self._run(self._change(calls.settle_call(policy, subject, id, cost), settlement_of))
@@ -72,15 +76,15 @@ class Limiter(BaseLimiter):
         """
         return self._run(self._change(calls.release_call(policy, subject, id), release_of))
 
-    def check_inline(self, layers: Sequence[Layer], *, cost: int = 1) -> Decision:
+    def check_inline(self, layers: Sequence[Layer], *, cost: Cost = 1) -> Decision:
         """`check` by inline limits. The service needs RATE_LIMIT_INLINE=1."""
         return self._run(self._decide(calls.check_inline_call(layers, cost)))
 
-    def consume_inline(self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: Id | None = None) -> Decision:
+    def consume_inline(self, layers: Sequence[Layer], *, cost: Cost = 1, idempotency_key: Id | None = None) -> Decision:
         """`consume` by inline limits."""
         return self._run(self._decide(calls.consume_inline_call(layers, cost, idempotency_key)))
 
-    def settle_inline(self, layers: Sequence[Layer], *, id: Id, cost: int) -> Settlement:
+    def settle_inline(self, layers: Sequence[Layer], *, id: Id, cost: Cost) -> Settlement:
         """`settle` by inline limits."""
         return self._run(self._change(calls.settle_inline_call(layers, id, cost), settlement_of))
 
