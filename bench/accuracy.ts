@@ -13,7 +13,7 @@ import { stopPrograms } from "./programs";
 /**
  * `npm run accuracy` sends the same traffic to this service and its peers, judges every decision, and kills each in the
  * middle of a trace. It takes about four minutes and writes docs/accuracy.md.
- * `npm run accuracy -- --short` sends two traces to this service and to limiters in each container's memory, in a minute.
+ * `npm run accuracy -- --short` sends three traces to this service and to limiters in each container's memory, in a minute.
  * Both fail unless this service is exact. `--seed N` makes other traces.
  */
 const { values } = parseArgs({
@@ -65,7 +65,7 @@ function conclude(peers: readonly Peer[], replayed: readonly Replayed[], crashRu
 }
 
 async function short(): Promise<void> {
-  const traces = makeTraces(seed, ["bursts", "spread"]);
+  const traces = makeTraces(seed, ["bursts", "spread", "tokens"]);
   const peers = await startShortRoster(folder);
   await warmUp(peers);
   const startMs = nextStartMs();

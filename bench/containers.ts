@@ -29,8 +29,8 @@ async function fromAllContainers(containers: readonly Ask[]): Promise<{ admitted
 
 /** A container with an exact counter in its own memory. */
 function inMemory(): Ask {
-  const counter = { log: new EventLog(), limits: [{ max: 5, windowMs: 60_000 }] };
-  return async () => consume([counter], 1, Date.now()).allowed;
+  const counter = { log: new EventLog(), limits: [{ max: 5, windowMs: 60_000 }], cost: 1 };
+  return async () => consume([counter], Date.now()).allowed;
 }
 
 const subject = { user: `u_${randomUUID()}`, ip: "203.0.113.7" };

@@ -33,10 +33,15 @@ function denialRow({ at, policy, cost, shadow, limits }: Denial, nowMs: number):
     <tr>
       <th scope="row">${exactText(Date.parse(at), nowMs)}</th>
       <td>${policy} ${shadow ? html`<span class="chip">shadow</span>` : nothing}</td>
-      <td class="number">${count(cost)}</td>
+      <td class="number">${costView(cost)}</td>
       <td>${limits.map(limitLine)}</td>
     </tr>
   `;
+}
+
+function costView(cost: Denial["cost"]) {
+  if (typeof cost === "number") return count(cost);
+  return Object.entries(cost).map(([layer, ofLayer]) => html`<div>${layer}: ${count(ofLayer)}</div>`);
 }
 
 function limitLine({ layer, used, full, override, ...limit }: Denial["limits"][number]): TemplateResult {

@@ -37,7 +37,7 @@ export function replay(events: readonly CountedEvent[], limits: readonly Limit[]
   const log = new EventLog();
   return events.map((event) => {
     const { atMs, cost, admittedCost = cost } = event;
-    const allowed = admittedCost <= smallest && check([{ log, limits }], admittedCost, atMs).allowed;
+    const allowed = admittedCost <= smallest && check([{ log, limits, cost: admittedCost }], atMs).allowed;
     if (allowed) log.record({ atMs, cost, released: false, retainMs: LONGEST_WINDOW_MS });
     return { event, allowed };
   });

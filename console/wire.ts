@@ -58,7 +58,8 @@ export interface KeyState {
 export interface Denial {
   readonly at: string;
   readonly policy: string;
-  readonly cost: number;
+  /** By layer: of the layers that count by the key. */
+  readonly cost: number | Readonly<Record<string, number>>;
   /** The layers are in shadow: the request was not denied by them. */
   readonly shadow?: true | undefined;
   readonly limits: readonly (Pick<LimitState, "limit" | "window_seconds" | "concurrent" | "used"> & {

@@ -44,6 +44,8 @@ export class Oracle {
   }
 
   fits(cost: number, tMs: number, limit: Limit, events = this.keptAt(tMs)): boolean {
+    // A cost of 0 decides nothing.
+    if (cost === 0) return true;
     const used = this.usedAt(tMs, limit, events);
     return limit.kind === "concurrent" ? used < limit.max : used <= limit.max - cost;
   }
@@ -75,6 +77,7 @@ export class Oracle {
   }
 
   record(atMs: number, cost: number, retainMs: number, id = ""): void {
-    this.events.push({ id, atMs, cost, released: false, retainMs });
+    // An event that was admitted at 0 takes no place in a concurrent limit.
+    this.events.push({ id, atMs, cost, released: cost === 0, retainMs });
   }
 }

@@ -1,5 +1,5 @@
 import { groupBy } from "../../tools/group-by";
-import { keyOf, type Limit, type TraceRequest } from "./traces";
+import { costUnder, decidingLimits, keyOf, type Limit, type TraceRequest } from "./traces";
 
 /** The wait that a denial reports: a duration from the decision, or an instant since the epoch. */
 export interface ReportedWait {
@@ -89,7 +89,8 @@ function sharing(charges: readonly Charge[], limit: Limit, request: TraceRequest
   return charges.filter((charge) => keyOf(limit, charge.request) === keyOf(limit, request));
 }
 
-const sum = (charges: readonly Charge[]): number => charges.reduce((total, { request }) => total + request.cost, 0);
+const sum = (charges: readonly Charge[], limit: Limit): number =>
+  charges.reduce((total, { request }) => total + costUnder(limit, request), 0);
 
 /**
  * Whether the charge and the certain charges in one window before it exceed a limit. Then one of them was admitted too
@@ -101,11 +102,11 @@ function isTooMuch(charge: Charge, charges: readonly Charge[], limits: readonly 
     other.toMs < charge.toMs || (other.toMs === charge.toMs && charges.indexOf(other) <= at);
   return (
     charge.isCertain &&
-    limits.some((limit) => {
+    decidingLimits(limits, charge.request).some((limit) => {
       const together = sharing(charges, limit, charge.request).filter(
         (other) => other.isCertain && isEarlier(other) && other.fromMs > charge.toMs - limit.windowMs,
       );
-      return sum(together) > limit.max;
+      return sum(together, limit) > limit.max;
     })
   );
 }
@@ -136,10 +137,14 @@ function wrongDenial(denial: Observed, evidence: Evidence): WrongDenial | undefi
 function mayBeRight({ request, sentMs, receivedMs }: Observed, others: readonly Charge[], limits: readonly Limit[]) {
   // The use can only grow at these instants, so the fullest instant is among them.
   const instants = [sentMs, ...others.map(({ fromMs }) => fromMs).filter((ms) => ms > sentMs && ms <= receivedMs)];
-  return limits.some((limit) => {
+  return decidingLimits(limits, request).some((limit) => {
     const shared = sharing(others, limit, request);
-    const usedAt = (t: number) => sum(shared.filter(({ fromMs, toMs }) => fromMs <= t && toMs > t - limit.windowMs));
-    return instants.some((t) => usedAt(t) > limit.max - request.cost);
+    const usedAt = (t: number) =>
+      sum(
+        shared.filter(({ fromMs, toMs }) => fromMs <= t && toMs > t - limit.windowMs),
+        limit,
+      );
+    return instants.some((t) => usedAt(t) > limit.max - costUnder(limit, request));
   });
 }
 
@@ -151,12 +156,11 @@ function explain(
 ): WrongDenial {
   const { request, sentMs, receivedMs } = denial;
   const isExplainedBy = (more: readonly Charge[]) =>
-    limits.some((limit) => {
+    decidingLimits(limits, request).some((limit) => {
       const sinceMs = sentMs - windowsSeen * limit.windowMs;
       const shared = sharing([...others, ...more], limit, request);
-      return (
-        sum(shared.filter(({ fromMs, toMs }) => fromMs <= receivedMs && toMs > sinceMs)) > limit.max - request.cost
-      );
+      const inReach = shared.filter(({ fromMs, toMs }) => fromMs <= receivedMs && toMs > sinceMs);
+      return sum(inReach, limit) > limit.max - costUnder(limit, request);
     });
   const attempts = (of: Observed["outcome"]): Charge[] =>
     observed
@@ -203,13 +207,14 @@ function fitsAt(
   recordedAt: (charge: Charge) => number,
 ): number {
   return Math.max(
-    ...limits.map((limit) => {
+    ...decidingLimits(limits, request).map((limit) => {
       const shared = sharing(charges, limit, request).sort((a, b) => recordedAt(a) - recordedAt(b));
-      let used = sum(shared);
+      const mostUsed = limit.max - costUnder(limit, request);
+      let used = sum(shared, limit);
       for (const charge of shared) {
-        if (used <= limit.max - request.cost) break;
-        used -= charge.request.cost;
-        if (used <= limit.max - request.cost) return recordedAt(charge) + limit.windowMs;
+        if (used <= mostUsed) break;
+        used -= costUnder(limit, charge.request);
+        if (used <= mostUsed) return recordedAt(charge) + limit.windowMs;
       }
       return Number.NEGATIVE_INFINITY;
     }),

@@ -25,13 +25,14 @@ export interface TraceRequest {
   readonly container: number;
   readonly user: string;
   readonly ip: string;
-  readonly cost: number;
+  /** The same under every limit, or by layer. A layer at 0 decides nothing. */
+  readonly cost: number | Readonly<Record<Limit["layer"], number>>;
   /** Names the message. Its retries have the same key. */
   readonly key: string;
   readonly isRetry: boolean;
 }
 
-export const TRACE_NAMES = ["steady", "bursts", "spread", "costs", "layers", "retries", "nat"] as const;
+export const TRACE_NAMES = ["steady", "bursts", "spread", "costs", "layers", "retries", "nat", "tokens"] as const;
 export type TraceName = (typeof TRACE_NAMES)[number];
 
 export interface Trace {
@@ -78,6 +79,16 @@ class Script {
 /** The key that a request counts by under a limit. */
 export function keyOf({ layer }: Limit, { user, ip }: TraceRequest): string {
   return layer === "caller" ? user : ip;
+}
+
+/** What a request weighs under a limit. */
+export function costUnder({ layer }: Limit, { cost }: TraceRequest): number {
+  return typeof cost === "number" ? cost : cost[layer];
+}
+
+/** The limits that decide a request: those under which it weighs something. */
+export function decidingLimits(limits: readonly Limit[], request: TraceRequest): Limit[] {
+  return limits.filter((limit) => costUnder(limit, request) > 0);
 }
 
 function containerOf(user: string): number {
@@ -158,6 +169,16 @@ const WRITERS: Readonly<Record<TraceName, { description: string; write(script: S
       for (let user = 0; user < 30; user++)
         for (let atMs = script.jitterMs(1_000); atMs < TRACE_MS; atMs += 500 + script.jitterMs(1_000))
           script.send({ atMs, user: script.user(user), ip: script.ip(user % 2), cost: 1 });
+    },
+  },
+  tokens: {
+    description: "nine users on three addresses, with a cost for the user and another for the address, from 0 on",
+    write(script) {
+      for (let user = 0; user < 9; user++)
+        for (let atMs = script.jitterMs(400); atMs < TRACE_MS; atMs += 150 + script.jitterMs(400)) {
+          const cost = { caller: script.chance.below(4), ip: script.chance.below(6) };
+          script.send({ atMs, user: script.user(user), ip: script.ip(user % 3), cost });
+        }
     },
   },
 };

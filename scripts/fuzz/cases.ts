@@ -95,7 +95,9 @@ function requestOf(user: string, chance: Chance): RawRequest {
   const about = { policy: chance.is(0.9) ? POLICY : "chat", subject };
   const layers = [{ name: "l", key: user, limits: ["5/minute", "100 per 2 hours"] }];
   const id = `id-${chance.below(1_000)}`;
-  const cost = 1 + chance.below(5);
+  // By layer too, of the policy or not.
+  const byLayer = { caller: chance.below(3), ip: chance.below(3), ...(chance.is(0.1) && { l: chance.below(3) }) };
+  const cost = chance.is(0.7) ? 1 + chance.below(5) : byLayer;
   const token = chance.is(0.7) ? CALLER_TOKEN : undefined;
   const post = (path: string, body: unknown) => requestTo("POST", path, body, token);
   const consume = () => {
@@ -125,9 +127,9 @@ function requestOf(user: string, chance: Chance): RawRequest {
     batch,
     batch,
     () => post("/v1/check", { ...about, cost }),
-    () => post("/v1/settle", { ...about, id, cost: cost - 1 }),
+    () => post("/v1/settle", { ...about, id, cost: typeof cost === "number" ? cost - 1 : cost }),
     () => post("/v1/release", { ...about, id }),
-    () => post("/v1/inline/consume", { layers, cost }),
+    () => post("/v1/inline/consume", { layers, cost: chance.is(0.7) ? cost : { l: chance.below(3) } }),
     () => post("/v1/inline/check", { layers }),
     () => post("/v1/inline/settle", { layers, id, cost }),
     () => requestTo("GET", "/v1/policies", undefined, token),

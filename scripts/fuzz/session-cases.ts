@@ -228,7 +228,8 @@ function doomedText(
 /** A message about this case's user. */
 function validMessage({ policy, user }: World, id: number, chance: Chance) {
   const subject = { user, ip: `10.${chance.below(256)}.${chance.below(256)}.${chance.below(256)}` };
-  const consume = { op: "consume", policy, subject, cost: 1 + chance.below(5) };
+  const cost = chance.is(0.7) ? 1 + chance.below(5) : { caller: chance.below(5), ip: chance.below(3) };
+  const consume = { op: "consume", policy, subject, cost };
   const key = `id-${chance.below(1_000)}`;
   const requests = Array.from({ length: 1 + chance.below(4) }, () =>
     chance.of<object>([

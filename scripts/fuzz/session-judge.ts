@@ -50,6 +50,11 @@ function isResult({ status, body }: Result): boolean {
   return status >= 400 && status < 500 && isProblem(body, status);
 }
 
+/** The part of a cost that the layer `caller` was charged. */
+function callersCost(cost: unknown): number {
+  return typeof cost === "number" ? cost : (cost as { readonly caller: number }).caller;
+}
+
 /** What the user was charged, as told: the stored use must be the same. Undefined if answers were lost. */
 export function chargedAsReported(
   { user, answers }: SessionCase,
@@ -63,7 +68,8 @@ export function chargedAsReported(
       // Checks have no id.
       if (status !== 200 || body.replayed !== false || body.id === undefined || body.policy !== policy) continue;
       const limits = body.limits as readonly { readonly layer: string; readonly key: string }[];
-      if (limits.some(({ layer, key }) => layer === "caller" && key === `user:${user}`)) charged += body.cost as number;
+      if (limits.some(({ layer, key }) => layer === "caller" && key === `user:${user}`))
+        charged += callersCost(body.cost);
     }
   return charged;
 }

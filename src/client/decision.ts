@@ -1,5 +1,5 @@
 import type { LimiterError } from "./errors.js";
-import type { CheckRequest } from "./requests.js";
+import type { CheckRequest, Cost } from "./requests.js";
 
 /** One limit of one layer, as it stands after the decision. */
 export interface LimitState {
@@ -27,7 +27,8 @@ export interface Decision {
   /** Names an admitted consume, for `settle` and `release`. */
   readonly id: string | undefined;
   readonly policy: string;
-  readonly cost: number;
+  /** As it was sent. By layer, it has every layer of the policy; if degraded, what was sent. */
+  readonly cost: Cost;
   /** The idempotency key was admitted before: nothing was charged this time. */
   readonly replayed: boolean;
   /** The counters could not be reached: `onError` of the client or of the service decided. */
@@ -54,7 +55,8 @@ export interface Decision {
 export interface Settlement {
   readonly id: string;
   readonly policy: string;
-  readonly cost: number;
+  /** What was set. By layer, it has the layers that the settle names. */
+  readonly cost: Cost;
   readonly limits: readonly LimitState[];
 }
 
@@ -94,7 +96,7 @@ export interface DecisionBody {
   readonly allowed: boolean;
   readonly id?: string | undefined;
   readonly policy: string;
-  readonly cost: number;
+  readonly cost: Cost;
   readonly replayed: boolean;
   readonly degraded: boolean;
   readonly retry_after_seconds: number | null;
@@ -108,7 +110,7 @@ export interface DecisionBody {
 export interface SettlementBody {
   readonly id: string;
   readonly policy: string;
-  readonly cost: number;
+  readonly cost: Cost;
   readonly limits: readonly LimitBody[];
 }
 
@@ -185,7 +187,7 @@ export function isDecision(body: unknown): body is DecisionBody {
     typeof allowed === "boolean" &&
     (id === undefined || typeof id === "string") &&
     typeof policy === "string" &&
-    typeof cost === "number" &&
+    isCost(cost) &&
     typeof replayed === "boolean" &&
     typeof degraded === "boolean" &&
     isFlag(shadow) &&
@@ -199,12 +201,17 @@ export function isDecision(body: unknown): body is DecisionBody {
 
 export function isSettlement(body: unknown): body is SettlementBody {
   const { id, policy, cost, limits } = fieldsOf(body);
-  return typeof id === "string" && typeof policy === "string" && typeof cost === "number" && areLimits(limits);
+  return typeof id === "string" && typeof policy === "string" && isCost(cost) && areLimits(limits);
 }
 
 export function isRelease(body: unknown): body is ReleaseBody {
   const { id, policy, released, limits } = fieldsOf(body);
   return typeof id === "string" && typeof policy === "string" && released === true && areLimits(limits);
+}
+
+function isCost(cost: unknown): cost is Cost {
+  if (typeof cost !== "object" || cost === null) return typeof cost === "number";
+  return Object.values(cost).every((ofLayer) => typeof ofLayer === "number");
 }
 
 function areLimits(limits: unknown): limits is LimitBody[] {

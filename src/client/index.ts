@@ -15,6 +15,7 @@ export type { Fetch } from "./reply.js";
 export type {
   CheckRequest,
   ConsumeRequest,
+  Cost,
   Id,
   ReadyRequest,
   ReleaseRequest,

@@ -19,6 +19,7 @@ import {
 } from "./errors.js";
 import type { Op } from "./exchange.js";
 import { errorOf, notFromService, type Reply } from "./reply.js";
+import type { Cost } from "./requests.js";
 import { matchSubject } from "./subject.js";
 
 /** What a reply must be about. */
@@ -30,7 +31,7 @@ export interface PolicySubject {
 /** What the reply to a settle or a release must be about. */
 interface Change extends PolicySubject {
   readonly id: string;
-  readonly cost?: unknown;
+  readonly cost?: Cost | undefined;
 }
 
 /** @throws LimiterError unless the reply decides this question. */
@@ -48,8 +49,7 @@ export function decisionIn(reply: Reply, op: Op, question: PolicySubject): Decis
 export function settlementIn(reply: Reply, change: Change): Settlement {
   if (reply.status !== 200 || !isSettlement(reply.body)) throw errorOfChange(reply, change);
   requireSameRequest(change, reply.body);
-  const { cost } = reply.body;
-  if (typeof cost === "number" && cost !== change.cost) throw new MismatchedReplyError();
+  if (!isSameCost(reply.body.cost, change.cost)) throw new MismatchedReplyError();
   return settlementOf(reply.body);
 }
 
@@ -94,6 +94,12 @@ function requireSameRequest({ policy, subject, id }: PolicySubject & { readonly 
   const reply = fieldsOf(body);
   const isSame = reply.policy === policy && (id === undefined || reply.id === id);
   if (!isSame || !matchSubject(subject, reply.limits as unknown[])) throw new MismatchedReplyError();
+}
+
+function isSameCost(cost: Cost, asked: Cost | undefined): boolean {
+  if (typeof cost === "number" || typeof asked !== "object") return cost === asked;
+  const layers = Object.keys(asked);
+  return layers.length === Object.keys(cost).length && layers.every((layer) => cost[layer] === asked[layer]);
 }
 
 /** The error for a settle or a release. */

@@ -4,11 +4,14 @@ export type Id = string | number | bigint;
 /** Who a request is about, as attributes. An attribute that is undefined, null or blank is absent. */
 export type Subject = Readonly<Record<string, Id | null | undefined>>;
 
+/** What a request weighs: the same in every layer, or by the names of the layers of its policy. */
+export type Cost = number | Readonly<Record<string, number>>;
+
 export interface CheckRequest {
   readonly policy: string;
   readonly subject: Subject;
-  /** How much the request weighs. Default: 1. */
-  readonly cost?: number | undefined;
+  /** How much the request weighs. Default: 1, in every layer that is not named. A layer at 0 decides nothing. */
+  readonly cost?: Cost | undefined;
   /**
    * Ends the call at once, with its reason. A consume without an `idempotencyKey` is then given back in the background,
    * if it was admitted. A consume with a key may stay charged.
@@ -34,8 +37,8 @@ export interface SettleRequest {
   readonly subject: Subject;
   /** The decision to correct. */
   readonly id: Id;
-  /** The real cost. 0 gives all of it back. */
-  readonly cost: number;
+  /** The real cost. 0 gives all of it back. Layers that are not named keep their cost. */
+  readonly cost: Cost;
   /** Ends the wait at once, with its reason. The settle is still sent until its deadline. */
   readonly signal?: AbortSignal | undefined;
 }

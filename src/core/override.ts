@@ -61,35 +61,37 @@ export interface OverrideStanding {
 interface OverriddenLog {
   readonly log: EventLog;
   readonly limits: readonly Limit[];
+  readonly cost: number;
   readonly override: Override;
 }
 
 /**
  * How the limits in force stand. A cost that does not fit before the override ends fits once the override has ended and the
- * counter's own limits admit it.
+ * counter's own limits admit it. A cost of 0 always fits, under a ban too.
  */
-export function overriddenStandings(counter: OverriddenLog, cost: number, nowMs: number): Standing[] {
-  const { limits, override } = counter;
-  const { endsInMs, ownFitsInMs } = overrideStandingOf(counter, cost, nowMs);
+export function overriddenStandings(counter: OverriddenLog, nowMs: number): Standing[] {
+  const { limits, cost, override } = counter;
+  const { endsInMs, ownFitsInMs } = overrideStandingOf(counter, nowMs);
   return (override.limits ?? limits).map((limit) => {
-    const standing = standingOrNever(counter, limit, cost, nowMs);
+    const standing = standingOrNever(counter, limit, nowMs);
+    if (cost === 0) return standing;
     const waitMs = { limits: standing.fitsInMs, exempt: 0, ban: Number.POSITIVE_INFINITY }[override.kind];
     return { ...standing, fitsInMs: waitMs < endsInMs ? waitMs : Math.max(endsInMs, ownFitsInMs) };
   });
 }
 
-export function overrideStandingOf(counter: OverriddenLog, cost: number, nowMs: number): OverrideStanding {
+export function overrideStandingOf(counter: OverriddenLog, nowMs: number): OverrideStanding {
   const { limits, override } = counter;
   return {
     kind: override.kind,
     ...(override.limits && { limits: override.limits }),
     endsInMs: override.endsAtMs - nowMs,
-    ownFitsInMs: Math.max(...limits.map((limit) => standingOrNever(counter, limit, cost, nowMs).fitsInMs)),
+    ownFitsInMs: Math.max(...limits.map((limit) => standingOrNever(counter, limit, nowMs).fitsInMs)),
   };
 }
 
 /** How a limit stands for a cost that may be above it, and so never fits. */
-function standingOrNever({ log, override }: OverriddenLog, limit: Limit, cost: number, nowMs: number): Standing {
+function standingOrNever({ log, cost, override }: OverriddenLog, limit: Limit, nowMs: number): Standing {
   const standing = log.standing(limit, Math.min(cost, limit.max), nowMs, override.keptFromMs);
   const isTooMuch = limit.kind === undefined && cost > limit.max;
   return isTooMuch ? { ...standing, fitsInMs: Number.POSITIVE_INFINITY } : standing;

@@ -6,6 +6,7 @@ import type { Standing } from "./standing";
 interface Counter {
   readonly log: EventLog;
   readonly limits: readonly Limit[];
+  readonly cost: number;
   readonly override?: Override | undefined;
 }
 
@@ -20,15 +21,10 @@ export function fullForMs({ log, override }: Counter, nowMs: number): number {
  * The standings of the limits in force, with the wait for room. The limit with the longest window waits for it, so a counter
  * without room denies as if this limit were reached.
  */
-export function withRoom(
-  counter: Counter,
-  standings: readonly Standing[],
-  cost: number,
-  nowMs: number,
-): readonly Standing[] {
+export function withRoom(counter: Counter, standings: readonly Standing[], nowMs: number): readonly Standing[] {
   const waitMs = fullForMs(counter, nowMs);
   if (waitMs === 0) return standings;
-  const { log, limits, override } = counter;
+  const { limits, override } = counter;
   const inForce = override?.limits ?? limits;
   const longest = inForce.findIndex(({ windowMs }) => windowMs === longestWindowMs(inForce));
   return standings.map((standing, l) => {
@@ -36,7 +32,7 @@ export function withRoom(
     const fitsInMs = Math.max(standing.fitsInMs, waitMs);
     if (!override || fitsInMs < override.endsAtMs - nowMs) return { ...standing, fitsInMs, fullForMs: waitMs };
     // The counter's own limits hold again by then.
-    const { ownFitsInMs } = overrideStandingOf({ log, limits, override }, cost, nowMs);
+    const { ownFitsInMs } = overrideStandingOf({ ...counter, override }, nowMs);
     return { ...standing, fitsInMs: Math.max(fitsInMs, ownFitsInMs), fullForMs: waitMs };
   });
 }

@@ -7,9 +7,9 @@ import { firstAbove, Sums } from "./sums";
 /** An event as a counter sees it. */
 export interface LoggedEvent {
   readonly atMs: number;
-  /** 0 if it was settled at 0. The event stays in the log, with its retention. */
+  /** 0 if it was admitted or settled at 0. The event stays in the log, with its retention. */
   readonly cost: number;
-  /** It no longer takes a place in a concurrent limit. */
+  /** It takes no place in a concurrent limit: it was released, or admitted at 0. */
   readonly released: boolean;
   /** How long the event is kept at least: the longest window in force when it was admitted. */
   readonly retainMs: number;
@@ -107,8 +107,8 @@ export class EventLog {
   }
 
   /**
-   * How a limit stands for `cost`. An override in force spares events from `sparedFromMs` on: they are kept whatever their
-   * retention.
+   * How a limit stands for `cost`. A cost of 0 always fits. An override in force spares events from `sparedFromMs` on: they
+   * are kept whatever their retention.
    */
   standing(limit: Limit, cost: number, nowMs: number, sparedFromMs?: number): Standing {
     const sums = this.#sumsOf(limit);
@@ -121,7 +121,7 @@ export class EventLog {
     const leavesInMs = (weight: number) => at(this.#atMs, sums.leaving(head, weight, this.size)) + offsetMs;
     return {
       used,
-      fitsInMs: excess > 0 ? leavesInMs(excess) : 0,
+      fitsInMs: weight > 0 && excess > 0 ? leavesInMs(excess) : 0,
       freesInMs: used > 0 ? leavesInMs(1) : 0,
       resetsInMs: used > 0 ? leavesInMs(used) : 0,
     };
@@ -130,8 +130,9 @@ export class EventLog {
   /** Whether a limit admits `cost` now. Cheaper than a `standing`. Only for counters without an override. */
   admits(limit: Limit, cost: number, nowMs: number): boolean {
     const sums = this.#sumsOf(limit);
+    const weight = weightOf(limit, cost);
     const head = this.#head(limit.windowMs, nowMs);
-    return sums.before(this.size) - sums.before(head) + weightOf(limit, cost) <= limit.max;
+    return weight === 0 || sums.before(this.size) - sums.before(head) + weight <= limit.max;
   }
 
   /**
@@ -223,10 +224,11 @@ export class EventLog {
   }
 }
 
-/** What an event adds to the sums of a limit. */
+/** What an event of this cost would add to the sums of a limit. */
 function weightOf({ kind, max, windowMs }: Limit, cost: number): number {
   assert(windowMs > 0, "a limit has a window above 0 ms");
-  const weight = kind === "concurrent" ? 1 : cost;
+  assert(cost >= 0, "a cost is at least 0");
+  const weight = kind === "concurrent" ? Math.min(cost, 1) : cost;
   // Otherwise no event would be late enough for the cost to fit.
   assert(weight <= max, "a cost is at most the limit");
   return weight;

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { audit, keyState, overriddenKey, overrideList, stats } from "../request/admin-schema";
+import { wholeNumber } from "../request/cost-schema";
 import { overrideRequest } from "../request/override-schema";
 import {
   batchRequest,
@@ -16,7 +17,6 @@ import {
   releaseRequest,
   settlementBody,
   settleRequest,
-  wholeNumber,
 } from "../request/schema";
 import { KEY_SCHEMA } from "../request/subject";
 

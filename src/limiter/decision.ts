@@ -1,3 +1,4 @@
+import type { Cost } from "../core/cost";
 import type { Limit } from "../core/limit";
 import type { OverrideStanding } from "../core/override";
 import type { Policy } from "../core/policy";
@@ -13,7 +14,7 @@ export interface Decision {
   /** Present for a consume that was admitted. */
   readonly id: string | undefined;
   readonly policy: Policy;
-  readonly cost: number;
+  readonly cost: Cost;
   readonly replayed: boolean;
   /** Admitted because the counters could not be reached, and recorded nowhere. */
   readonly degraded: boolean;
@@ -31,7 +32,7 @@ export interface ChangeDecision {
   readonly id: string;
   readonly policy: Policy;
   /** The cost that a settle has set. */
-  readonly cost: number;
+  readonly cost: Cost;
   readonly limits: readonly DecisionLimit[];
 }
 

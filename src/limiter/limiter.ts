@@ -1,4 +1,5 @@
 import type { Config } from "../config/config";
+import { costOfCounters } from "../core/cost";
 import type { Policy } from "../core/policy";
 import { Asker, type ConsumeVerdict, type WaitUntil } from "../objects/asker";
 import { BatchOrder } from "../objects/batch-order";
@@ -75,7 +76,8 @@ export class Limiter {
     const asker = this.#asker(position);
     const { policy, cost, counters } = request;
     try {
-      const verdict = await this.#objects.check({ policy: policy.name, cost, counters }, asker);
+      const question = { policy: policy.name, cost: costOfCounters(cost, counters), counters };
+      const verdict = await this.#objects.check(question, asker);
       return decisionOf(request, verdict, undefined, await this.#shadowOf(request, asker)?.check());
     } catch (error) {
       if (this.#admits(error, request.policy)) return degradedDecision(request);
@@ -97,7 +99,7 @@ export class Limiter {
     const asker = this.#asker(position, waitUntil);
     const question = {
       policy: policy.name,
-      cost,
+      cost: costOfCounters(cost, counters),
       counters,
       id,
       identity,

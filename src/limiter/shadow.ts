@@ -1,3 +1,4 @@
+import { type Cost, costIn, costOfCounters } from "../core/cost";
 import { inShadow } from "../core/identity";
 import { longestWindowOfMs, smallestMax } from "../core/policy";
 import type { ChargeVerdict, EventQuestion, ObjectVerdict, Question } from "../object/protocol";
@@ -43,6 +44,7 @@ export class Shadow {
     const forgetsSoon = hasLive && policy.liveWindowMs <= this.attemptMs;
     const question = {
       ...this.#questionOf(id),
+      cost: this.#cost,
       aliases: [],
       // The layers will know the id for the longest window of the whole policy once they are live.
       windowMs: longestWindowOfMs(policy.layers),
@@ -58,7 +60,7 @@ export class Shadow {
   async check(): Promise<ShadowVerdict> {
     if (this.#neverFits.length > 0) return this.leaveOut();
     await this.liveDecided();
-    return shadowVerdictOf(await this.objects.check(this.#question, this.asker));
+    return shadowVerdictOf(await this.objects.check({ ...this.#question, cost: this.#cost }, this.asker));
   }
 
   /** Settles or releases what was recorded here. Without live layers, only these know whether there is such an event. */
@@ -76,7 +78,12 @@ export class Shadow {
 
   get #neverFits(): string[] {
     const { cost, shadow } = this.request;
-    return shadow.filter((counter) => cost > smallestMax([counter])).map(({ layer }) => layer);
+    return shadow.filter((counter) => costIn(cost, counter.layer) > smallestMax([counter])).map(({ layer }) => layer);
+  }
+
+  /** Of a decision. A settle may leave layers out. */
+  get #cost(): Cost {
+    return costOfCounters(this.request.cost, this.request.shadow);
   }
 
   get #question(): Question {

@@ -1,9 +1,10 @@
+import { costIn } from "../core/cost";
 import type { LimitedLog } from "../core/decide";
 import type { Limit } from "../core/limit";
 import { type KeyOverride, type LayerLimits, type Override, overrideOf } from "../core/override";
 import { EventLog } from "../core/sliding-window";
+import { type CountedEvent, loggedIn, type PagedEvent } from "./event";
 import { overrideFromText, overrideText, sparedFromMs, sparedUntilMs } from "./override-text";
-import type { CountedEvent, PagedEvent } from "./page";
 import type { PageChange, PageStore } from "./page-store";
 import { type EventName, type Located, Pages, type Retention } from "./pages";
 import type { StoredEvent } from "./protocol";
@@ -78,9 +79,9 @@ export class Account {
     return bytes;
   }
 
-  /** The counter of a layer, with these limits of its own, as it is at `nowMs`. */
-  counter(policy: string, layer: string, limits: readonly Limit[], nowMs: number): LimitedLog {
-    return { log: this.#logOf(policy, layer), limits, override: this.#overrideOf(policy, layer, nowMs) };
+  /** The counter of a layer, with these limits of its own, as it is at `nowMs`. `cost` is in question. */
+  counter(policy: string, layer: string, limits: readonly Limit[], cost: number, nowMs: number): LimitedLog {
+    return { log: this.#logOf(policy, layer), limits, cost, override: this.#overrideOf(policy, layer, nowMs) };
   }
 
   /** The override in force at `nowMs`. */
@@ -150,14 +151,14 @@ export class Account {
   }
 
   /** Removes an event from the logs only. A charge looks whether it fits without the event, and then records it again. */
-  removeFromLogs({ atMs, cost, released, charged }: CountedEvent): void {
-    const { policy, layers, retainMs } = charged;
-    for (const layer of layers) this.#logOf(policy, layer).remove({ atMs, cost, released, retainMs });
+  removeFromLogs(event: CountedEvent): void {
+    const { policy, layers } = event.charged;
+    for (const layer of layers) this.#logOf(policy, layer).remove(loggedIn(event, layer));
   }
 
-  recordInLogs({ atMs, cost, released, charged }: CountedEvent): void {
-    const { policy, layers, retainMs } = charged;
-    for (const layer of layers) this.#ownLogOf(policy, layer).record({ atMs, cost, released, retainMs });
+  recordInLogs(event: CountedEvent): void {
+    const { policy, layers } = event.charged;
+    for (const layer of layers) this.#ownLogOf(policy, layer).record(loggedIn(event, layer));
   }
 
   /** The rows that store all changes, one for each changed page. The account then counts them as stored. */
@@ -174,11 +175,14 @@ export class Account {
       const fromMs = Math.max(nowMs - windowMs + 1, this.#keptFromMs(policy, layer, nowMs));
       return { policy, layer, fromMs, total: 0, events: [] as StoredEvent[] };
     });
-    for (const { id, atMs, cost, charged, admittedCost, released } of this.#pages.events())
+    for (const event of this.#pages.events())
       for (const counter of found) {
+        const { id, atMs, charged } = event;
         const { policy, layer, fromMs, events } = counter;
         if (policy !== charged.policy || !charged.layers.includes(layer) || atMs < fromMs) continue;
         counter.total += 1;
+        const { cost, released } = loggedIn(event, layer);
+        const admittedCost = costIn(event.admittedCost, layer);
         events.push({ id, atMs, cost, ...(admittedCost !== cost && { admittedCost }), ...(released && { released }) });
         // Trims in bulk, so that an event is moved O(1) times.
         if (events.length > 2 * most + 100) events.splice(0, events.length - most);

@@ -1,3 +1,4 @@
+import { costAmong } from "../core/cost";
 import { admits } from "../core/decide";
 import { earlierMakersOf, type HeldId, recognise } from "../core/recognition";
 import type { Account } from "./account";
@@ -127,7 +128,7 @@ function admitsWithout(
   const isAll = toCharge.length === holdings.length;
   const question = isAll ? charge : { ...charge, counters: toCharge.flatMap(({ counters }) => counters) };
   for (const [{ account }, { event }] of moving) account.removeFromLogs(event);
-  const allowed = admits(countersOf(question, toCharge, clock.atMs), charge.cost, clock.atMs);
+  const allowed = admits(countersOf(question, toCharge, clock.atMs), clock.atMs);
   for (const [{ account }, { event }] of moving) account.recordInLogs(event);
   return allowed;
 }
@@ -144,13 +145,30 @@ function recordCharge(charge: Charge, holding: Holding, moving: Located | undefi
   const claims = withClaim(moving?.event.claims ?? [], attempt, true);
   // A charge takes its full cost and a place, even if the moved event was settled or released.
   if (moving) {
+    const { event } = moving;
     account.change(moving, undefined);
-    account.append({ ...moving.event, atMs, cost, claims, released: false });
+    account.append({
+      ...event,
+      atMs,
+      cost: costAmong(event.admittedCost, event.charged.layers),
+      claims,
+      released: false,
+    });
     return;
   }
   const retainMs = retainMsOf(charge, holding, atMs, marginMs);
-  const charged = { policy, layers: layerNames(counters), retainMs, windowMs };
-  account.append({ id, identity, atMs, cost, admittedCost: cost, charged, claims, released: false });
+  const layers = layerNames(counters);
+  const charged = { policy, layers, retainMs, windowMs };
+  account.append({
+    id,
+    identity,
+    atMs,
+    cost: costAmong(cost, layers),
+    admittedCost: cost,
+    charged,
+    claims,
+    released: false,
+  });
 }
 
 /** Claims the events held of the id, so that they stay even if the attempts that recorded them roll back. */

@@ -1,3 +1,4 @@
+import { costOfCounters } from "../core/cost";
 import type { Call, CallResult, Denial, Inspected, KeyDenials, ObjectVerdict, Question } from "./protocol";
 
 /** How many denials of a key are remembered, and how many keys of an object: at most some 400 KB. */
@@ -71,7 +72,11 @@ export class DenialMemory {
   #add(key: string, question: Question, verdict: ObjectVerdict, attempt: string | undefined): void {
     const limits = limitsThatDenied(key, question, verdict);
     if (limits.length === 0) return;
-    const { policy, cost } = question;
+    const { policy, counters } = question;
+    const cost = costOfCounters(
+      question.cost,
+      counters.filter((counter) => counter.key === key),
+    );
     const { sinceMs = Number.NEGATIVE_INFINITY, denials = [] } = this.#entries.get(key) ?? {};
     if (attempt !== undefined && denials.at(-1)?.attempt === attempt) denials.pop();
     denials.push({ atMs: verdict.atMs, policy, cost, limits, attempt });

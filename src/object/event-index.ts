@@ -1,6 +1,6 @@
 import { fnv1a } from "../core/fnv";
 import { isInShadow } from "../core/identity";
-import type { PagedEvent } from "./page";
+import type { PagedEvent } from "./event";
 
 /** An entry is two numbers of 32 bits: the hash of an id, and the serial number of its page. 0 is a free place. */
 const NUMBERS_AN_ENTRY = 2;

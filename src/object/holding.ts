@@ -1,6 +1,8 @@
+import { type Cost, isSameCost } from "../core/cost";
 import { isInShadow, layersInIdentity } from "../core/identity";
 import type { HeldId } from "../core/recognition";
 import { isOfOneCall, makersOf } from "./claims";
+import type { PagedEvent } from "./event";
 import type { OpenAccount } from "./open-account";
 import type { Located } from "./pages";
 import type { Charge } from "./protocol";
@@ -88,13 +90,30 @@ function isKnownToOtherPolicy({ id, policy, aliases = [] }: Charge, account: Hol
 }
 
 function heldIdOf(charge: Charge, located: Located, earlierMakers: readonly string[], atMs: number): HeldId {
-  const { charged, claims, identity, admittedCost } = located.event;
+  const { charged, claims, identity } = located.event;
   return {
     isInWindow: isInWindow(located, atMs),
     makers: makersOf(claims),
     earlierMakers,
     layers: layersInIdentity(identity),
     isOtherMode: isInShadow(identity) !== isInShadow(charge.identity),
-    conflicts: charged.policy !== charge.policy || admittedCost !== charge.cost,
+    conflicts: charged.policy !== charge.policy || !isAdmittedAtCostOf(charge, located.event),
   };
+}
+
+/** Whether the event was admitted at the cost of the charge, in all layers that both decisions have. */
+function isAdmittedAtCostOf({ cost, identity }: Charge, event: PagedEvent): boolean {
+  const { admittedCost } = event;
+  if (typeof cost === "number" && typeof admittedCost === "number") return cost === admittedCost;
+  const layers = layersOf(cost, identity);
+  const eventLayers = layersOf(admittedCost, event.identity);
+  if (layers.length === 0 || eventLayers.length === 0)
+    return isSameCost(cost, admittedCost, [...layers, ...eventLayers]);
+  const shared = layers.filter((layer) => eventLayers.includes(layer));
+  return isSameCost(cost, admittedCost, shared);
+}
+
+/** The layers of a decision. Empty where they are unknown: inline layers at the same cost. */
+function layersOf(cost: Cost, identity: string): string[] {
+  return typeof cost === "number" ? layersInIdentity(identity) : Object.keys(cost);
 }

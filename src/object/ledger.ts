@@ -1,3 +1,4 @@
+import { isSameCost, settledCost } from "../core/cost";
 import { standingsOf } from "../core/decide";
 import { longestWindowMs } from "../core/limit";
 import type { KeyOverride, LayerLimits } from "../core/override";
@@ -5,9 +6,10 @@ import { Account } from "./account";
 import { AccountCache, type MemoryBudget } from "./account-cache";
 import { consume, rollBack } from "./charging";
 import { EndedAttempts } from "./ended-attempts";
+import type { PagedEvent } from "./event";
 import { isInWindow } from "./holding";
 import { cacheableVerdictOf, type OpenAccount } from "./open-account";
-import { PAGE_CHARS, type PagedEvent } from "./page";
+import { PAGE_CHARS } from "./page";
 import type { PageStore } from "./page-store";
 import type {
   Call,
@@ -77,7 +79,7 @@ export class Ledger {
       const { account, atMs } = this.#openKey(key, wallMs);
       if (account.isEmpty) return [];
       const override = account.overrideAt(atMs);
-      const limited = counters.map(({ policy, layer, limits }) => account.counter(policy, layer, limits, atMs));
+      const limited = counters.map(({ policy, layer, limits }) => account.counter(policy, layer, limits, 1, atMs));
       const windows = counters.map((counter, i) => ({
         ...counter,
         // Includes the counter's own limits, which are in force again once the override ends.
@@ -85,7 +87,7 @@ export class Ledger {
       }));
       const events = account.events(windows, most, atMs);
       return limited.map((counter, i) => ({
-        standings: standingsOf(counter, 1, atMs),
+        standings: standingsOf(counter, atMs),
         ...(override && { override }),
         total: events[i]?.total ?? 0,
         events: events[i]?.events ?? [],
@@ -171,10 +173,13 @@ export class Ledger {
     return cacheableVerdictOf(charge, opened, atMs);
   }
 
-  /** Sets the cost of an event in all of its counters, even above their limits: what is spent is spent. */
+  /** Sets the cost of an event in its counters, even above their limits: what is spent is spent. */
   #settle(question: EventQuestion, wallMs: number): ChangeVerdict {
-    const { cost } = question;
-    return this.#change(question, wallMs, (event) => (event.cost === cost ? event : { ...event, cost }));
+    return this.#change(question, wallMs, (event) => {
+      const { layers } = event.charged;
+      const cost = settledCost(event.cost, question.cost, layers);
+      return isSameCost(event.cost, cost, layers) ? event : { ...event, cost };
+    });
   }
 
   /** Ends an event for concurrent limits, even if no counter has any: a concurrent limit may be declared later. */

@@ -1,3 +1,4 @@
+import type { Cost } from "../core/cost";
 import type { Limit } from "../core/limit";
 import type { Standing } from "../core/standing";
 import type {
@@ -19,8 +20,12 @@ import type {
  *
  * During a deploy old and new code talk for minutes. A message says its version, and a reader takes every version that a
  * deployed writer sends. New fields stand at the end of an array.
+ *
+ * A message with a cost by layer has a version of its own: code that does not know such costs refuses the whole message. Any
+ * other message is what that code takes.
  */
 const VERSION = 2;
+const VERSION_WITH_COSTS_BY_LAYER = 3;
 
 type LimitTuple = [max: number, windowMs: number, kind?: "concurrent"];
 type ShapeTuple = [
@@ -30,7 +35,7 @@ type ShapeTuple = [
   cacheMs: number | null,
   counters: [layer: string, limits: LimitTuple[]][],
 ];
-type CallTuple = [method: number, shape: number, cost: number, keys: string[], ...event: unknown[]];
+type CallTuple = [method: number, shape: number, cost: Cost, keys: string[], ...event: unknown[]];
 
 /** The rest of a charge, which few have. */
 type ChargeRest = Pick<Charge, "recognition" | "earlierMakers" | "aliases">;
@@ -42,20 +47,25 @@ const limitTexts = new WeakMap<readonly Limit[], string>();
 export function encodeCalls(calls: readonly Call[]): string {
   const shapes = new Map<string, number>();
   let text = "";
+  let version = VERSION;
   for (const { method, question } of calls) {
+    const { cost } = question;
+    // Earlier code knows 0 in a settle only.
+    if (typeof cost !== "number" || (cost === 0 && method !== "settle")) version = VERSION_WITH_COSTS_BY_LAYER;
+    const costText = typeof cost === "number" ? cost : JSON.stringify(cost);
     const shapeText = textOfShape(question);
     const shape = shapes.get(shapeText) ?? shapes.size;
     if (shape === shapes.size) shapes.set(shapeText, shape);
     let keys = "";
     for (const { key } of question.counters) keys += `${keys && ","}${JSON.stringify(key)}`;
-    text += `${text && ","}[${METHODS.indexOf(method)},${shape},${question.cost},[${keys}]${textOfEvent(question)}]`;
+    text += `${text && ","}[${METHODS.indexOf(method)},${shape},${costText},[${keys}]${textOfEvent(question)}]`;
   }
-  return `{"v":${VERSION},"shapes":[${[...shapes.keys()].join()}],"calls":[${text}]}`;
+  return `{"v":${version},"shapes":[${[...shapes.keys()].join()}],"calls":[${text}]}`;
 }
 
 export function decodeCalls(text: string): Call[] {
   const message = JSON.parse(text) as { v: number; shapes: ShapeTuple[]; calls: CallTuple[] };
-  if (message.v !== VERSION)
+  if (message.v !== VERSION && message.v !== VERSION_WITH_COSTS_BY_LAYER)
     throw new Error(`this version of the object does not know messages of version ${message.v}`);
   const shapes = message.shapes.map(shapeOf);
   return message.calls.map(([method, index, cost, keys, id, identity, attempt, isOnlyPart, rest]) => {

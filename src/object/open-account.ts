@@ -1,4 +1,5 @@
 import { assert } from "../core/assert";
+import { costIn } from "../core/cost";
 import { check, type LimitedLog, leavingsOf, longestInForceMs } from "../core/decide";
 import type { Account } from "./account";
 import type { Charge, Counter, ObjectVerdict, Question } from "./protocol";
@@ -10,9 +11,10 @@ export interface OpenAccount {
 }
 
 /** The counters of a question as they are at `atMs`, in the question's order, which is that of the verdict's standings. */
-export function countersOf({ policy, counters }: Question, opened: readonly OpenAccount[], atMs: number): LimitedLog[] {
+export function countersOf(question: Question, opened: readonly OpenAccount[], atMs: number): LimitedLog[] {
+  const { policy, cost, counters } = question;
   return counters.map(({ layer, key, limits }) =>
-    openAccountOf(key, opened).account.counter(policy, layer, limits, atMs),
+    openAccountOf(key, opened).account.counter(policy, layer, limits, costIn(cost, layer), atMs),
   );
 }
 
@@ -26,7 +28,7 @@ export function cacheableVerdictOf(question: Question, opened: readonly OpenAcco
 
 /** How the counters of a question stand. */
 export function verdictOf(question: Question, opened: readonly OpenAccount[], atMs: number): ObjectVerdict {
-  return { ...check(countersOf(question, opened, atMs), question.cost, atMs), atMs };
+  return { ...check(countersOf(question, opened, atMs), atMs), atMs };
 }
 
 export function openAccountOf<O extends OpenAccount>(key: string, opened: readonly O[]): O {
@@ -40,13 +42,13 @@ export function openAccountOf<O extends OpenAccount>(key: string, opened: readon
  * margin longer than it is known.
  */
 export function retainMsOf(
-  { policy, windowMs }: Charge,
+  { policy, cost, windowMs }: Charge,
   { account, counters }: OpenAccount,
   atMs: number,
   clockMarginMs: number,
 ): number {
   let retainMs = windowMs + clockMarginMs;
   for (const { layer, limits } of counters)
-    retainMs = Math.max(retainMs, longestInForceMs(account.counter(policy, layer, limits, atMs)));
+    retainMs = Math.max(retainMs, longestInForceMs(account.counter(policy, layer, limits, costIn(cost, layer), atMs)));
   return retainMs;
 }

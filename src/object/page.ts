@@ -1,44 +1,9 @@
-import { isSameSubject } from "../core/identity";
-import type { LoggedEvent } from "../core/sliding-window";
-import { type Claim, claimsIn, claimText } from "./claims";
+import { claimsIn } from "./claims";
+import { type Charged, type CountedEvent, type EventText, eventIn, type PagedEvent, textOfEvent } from "./event";
 import type { PageChange, PageRow } from "./page-store";
 
 /** A page is sealed once its events take this many characters. docs/storage.md has the measurements. */
 export const PAGE_CHARS = 2_000;
-
-/** The counters of a key that an event was charged to, and for how long. */
-export interface Charged {
-  readonly policy: string;
-  readonly layers: readonly string[];
-  /** How long the event is kept at least. */
-  readonly retainMs: number;
-  /** How long its id is known. */
-  readonly windowMs: number;
-}
-
-/** An event, as far as counters and the index of ids need it. */
-export interface CountedEvent extends Pick<LoggedEvent, "atMs" | "cost" | "released"> {
-  readonly id: string;
-  readonly identity: string;
-  readonly charged: Charged;
-}
-
-export interface PagedEvent extends CountedEvent {
-  /** The cost at admission. A settle changes `cost` only. */
-  readonly admittedCost: number;
-  readonly claims: readonly Claim[];
-}
-
-/** The event is of this policy and of the identity's subject. */
-export function isEventOf(event: PagedEvent, policy: string, identity: string): boolean {
-  return event.charged.policy === policy && isSameSubject(event.identity, identity);
-}
-
-/** An id may be charged twice in one millisecond. The attempt that recorded an event tells the two apart. */
-export function isSameEvent(a: PagedEvent, b: PagedEvent): boolean {
-  const isSameId = a.atMs === b.atMs && a.id === b.id && a.identity === b.identity;
-  return isSameId && a.claims[0]?.attempt === b.claims[0]?.attempt;
-}
 
 /** The content of a page's text. docs/storage.md is its contract. */
 interface PageText {
@@ -46,17 +11,7 @@ interface PageText {
   /** The instant that the events' times are relative to. */
   readonly at: number;
   readonly charged: [policy: string, layers: readonly string[], retainMs: number, windowMs?: number][];
-  readonly events: [
-    afterMs: number,
-    charged: number,
-    cost: number,
-    id: string,
-    /** Empty if it is that of the event before. Never empty with `v` 1. */
-    identity: string,
-    claims: readonly string[],
-    admittedCost?: number,
-    released?: 1,
-  ][];
+  readonly events: EventText[];
 }
 
 /**
@@ -101,7 +56,8 @@ export class Page {
   }
 
   /** `untilMs` is the instant from which the event is not kept any more. */
-  append({ atMs, charged, cost, id, identity, claims, admittedCost, released }: PagedEvent, untilMs: number): void {
+  append(event: PagedEvent, untilMs: number): void {
+    const { atMs, charged, identity } = event;
     const isFirst = this.length === 0;
     if (isFirst) {
       this.firstAtMs = atMs;
@@ -109,13 +65,8 @@ export class Page {
     }
     const afterMs = atMs - this.firstAtMs;
     const shownIdentity = identity === this.#lastIdentity ? "" : identity;
-    // Ids, identities and claims are made of characters that JSON does not escape.
-    let quotedClaims = "";
-    for (const claim of claims) quotedClaims += `${quotedClaims && ","}"${claimText(claim)}"`;
-    let text = `[${afterMs},${this.#indexOf(charged)},${cost},"${id}","${shownIdentity}",[${quotedClaims}]`;
-    if (released) text += `,${admittedCost},1`;
-    else if (admittedCost !== cost) text += `,${admittedCost}`;
-    this.#appended += `${isFirst ? "" : ","}${text}]`;
+    const text = textOfEvent(event, afterMs, this.#indexOf(charged), shownIdentity);
+    this.#appended += `${isFirst ? "" : ","}${text}`;
     this.#lastIdentity = identity;
     this.expiresAtMs = Math.max(this.expiresAtMs, untilMs);
     this.lastAtMs = Math.max(this.lastAtMs, atMs);
@@ -198,10 +149,9 @@ export function visitPage(text: string, visit: (event: CountedEvent) => void): v
   const page = JSON.parse(text) as PageText;
   const charged = chargedIn(page);
   let identity = "";
-  for (const [afterMs, index, cost, id, shownIdentity, , , released] of page.events) {
-    identity = shownIdentity || identity;
-    const atMs = page.at + afterMs;
-    visit({ id, identity, atMs, cost, released: released === 1, charged: charged[index] as Charged });
+  for (const text of page.events) {
+    identity = text[4] || identity;
+    visit(eventIn(text, page.at, identity, charged));
   }
 }
 
@@ -214,17 +164,8 @@ export function readPage(text: string): PagedEvent[] {
   const page = JSON.parse(text) as PageText;
   const charged = chargedIn(page);
   let identity = "";
-  return page.events.map(([afterMs, index, cost, id, shownIdentity, claims, admittedCost = cost, released]) => {
-    identity = shownIdentity || identity;
-    return {
-      id,
-      atMs: page.at + afterMs,
-      cost,
-      charged: charged[index] as Charged,
-      identity,
-      claims: claimsIn(claims),
-      admittedCost,
-      released: released === 1,
-    };
+  return page.events.map((text) => {
+    identity = text[4] || identity;
+    return { ...eventIn(text, page.at, identity, charged), claims: claimsIn(text[5]) };
   });
 }

@@ -1,16 +1,8 @@
 import { assert } from "../core/assert";
 import { inOtherMode, isInShadow } from "../core/identity";
+import { type Charged, type CountedEvent, isEventOf, isSameEvent, type PagedEvent } from "./event";
 import { EventIndex } from "./event-index";
-import {
-  type Charged,
-  type CountedEvent,
-  isEventOf,
-  isSameEvent,
-  Page,
-  type PagedEvent,
-  readPage,
-  visitPage,
-} from "./page";
+import { Page, readPage, visitPage } from "./page";
 import type { PageChange, PageRow, PageStore } from "./page-store";
 import { type SealedPage, SealedPages } from "./sealed-pages";
 

@@ -1,3 +1,4 @@
+import type { Cost } from "../core/cost";
 import type { Verdict } from "../core/decide";
 import type { Limit } from "../core/limit";
 import type { KeyOverride, OverrideKind } from "../core/override";
@@ -15,7 +16,8 @@ import type { HeldId, Recognition } from "../core/recognition";
 /** A question about counters that one object holds. */
 export interface Question {
   readonly policy: string;
-  readonly cost: number;
+  /** If it is by layer: of all layers of the request, in this object or not. A settle leaves layers out that keep theirs. */
+  readonly cost: Cost;
   readonly counters: readonly Counter[];
   /** How long a denial will be cached: the object foretells what leaves its windows within that time. */
   readonly cacheMs?: number | undefined;
@@ -81,13 +83,14 @@ export interface ChangeVerdict extends ObjectVerdict {
   readonly found: boolean;
 }
 
+/** An event, as one of its counters sees it. */
 export interface StoredEvent {
   readonly id: string;
   readonly atMs: number;
   readonly cost: number;
   /** The cost at admission, if the event was settled at another cost. */
   readonly admittedCost?: number;
-  /** It no longer takes a place in a concurrent limit. */
+  /** It takes no place in a concurrent limit. */
   readonly released?: boolean;
 }
 
@@ -120,7 +123,8 @@ export interface KeyDenials {
 export interface Denial {
   readonly atMs: number;
   readonly policy: string;
-  readonly cost: number;
+  /** In the layers of this key. */
+  readonly cost: Cost;
   /** The limits in force that did not admit the cost, and how much of each was used. */
   readonly limits: readonly {
     readonly layer: string;

@@ -1,3 +1,4 @@
+import { type Cost, costIn } from "../core/cost";
 import type { OverrideStanding } from "../core/override";
 import { MOST_LEAVINGS, type Standing, standingAfter } from "../core/standing";
 import type { ObjectVerdict, Question } from "../object/protocol";
@@ -10,6 +11,7 @@ const MOST_COSTS = 8;
 
 /** A denial, and when it was asked for and answered. The object decided somewhere between. */
 interface Denial {
+  readonly cost: Cost;
   readonly verdict: ObjectVerdict;
   readonly askedAtMs: number;
   readonly answeredAtMs: number;
@@ -19,10 +21,10 @@ interface Denial {
   isInvalidated: boolean;
 }
 
-/** The denials of one question, by cost. */
+/** The denials of one question, each of another cost. */
 interface CachedQuestion {
   readonly keys: readonly string[];
-  readonly denials: Map<number, Denial>;
+  denials: Denial[];
   weightBytes: number;
 }
 
@@ -47,7 +49,7 @@ export class QuestionInFlight {
 /**
  * What the cache says of a question that was denied before:
  * - a verdict: the denial, with its waits counted down;
- * - `lower-cost-denied`: a lower cost was denied, so this cost is denied too. How it stands, only the objects know;
+ * - `lower-cost-denied`: a cost was denied that is higher in no layer, so this cost is denied too. How it stands, only the objects know;
  * - `expired`: the denial is too old or invalidated. The objects must be asked again, and most likely deny;
  * - `revalidating`: the same, and another request is asking the objects.
  */
@@ -110,10 +112,10 @@ export class DenialCache {
     const cached = this.#questions.get(name);
     if (!cached) return undefined;
     const nowMs = this.now();
-    const standing = [...cached.denials].filter(([cost, denial]) => cost <= question.cost && stands(denial, nowMs));
+    const standing = cached.denials.filter((denial) => isAtMost(denial.cost, question) && stands(denial, nowMs));
     if (standing.length === 0) return undefined;
-    const usable = standing.filter(([, denial]) => isUsable(denial, nowMs));
-    const same = usable.find(([cost]) => cost === question.cost)?.[1];
+    const usable = standing.filter((denial) => isUsable(denial, nowMs));
+    const same = usable.find(({ cost }) => isCostOf(question, cost));
     if (same) return countedDown(same, nowMs);
     if (usable.length > 0) return "lower-cost-denied";
     return this.#isInFlight(name, nowMs) ? "revalidating" : "expired";
@@ -123,7 +125,7 @@ export class DenialCache {
   invalidate(keys: readonly string[]): void {
     for (const key of keys) {
       for (const name of this.#namesOf.get(key) ?? [])
-        for (const denial of this.#questions.get(name)?.denials.values() ?? []) denial.isInvalidated = true;
+        for (const denial of this.#questions.get(name)?.denials ?? []) denial.isInvalidated = true;
       // However many questions share a key, each is visited once until it is cached again.
       this.#namesOf.delete(key);
     }
@@ -160,10 +162,11 @@ export class DenialCache {
     if (!verdict.leavings) return;
     const { cost } = question;
     const keys = keysOf(question);
-    const cached = this.#questions.get(name) ?? { keys, denials: new Map<number, Denial>(), weightBytes: 0 };
-    if (cached.denials.size >= MOST_COSTS) cached.denials.clear();
+    const cached: CachedQuestion = this.#questions.get(name) ?? { keys, denials: [], weightBytes: 0 };
+    const kept = cached.denials.length < MOST_COSTS ? cached.denials : [];
     const cachedMs = cachedMsOf(verdict, this.mostMs);
-    cached.denials.set(cost, { verdict, askedAtMs, answeredAtMs: this.now(), cachedMs, isInvalidated: false });
+    const denial = { cost, verdict, askedAtMs, answeredAtMs: this.now(), cachedMs, isInvalidated: false };
+    cached.denials = [...kept.filter(({ cost }) => !isCostOf(question, cost)), denial];
     // The newest question goes to the end.
     this.#remove(name);
     this.#questions.set(name, cached);
@@ -186,6 +189,16 @@ export class DenialCache {
       if (names?.size === 0) this.#namesOf.delete(key);
     }
   }
+}
+
+function isCostOf({ cost, counters }: Question, other: Cost): boolean {
+  if (typeof cost === "number" && typeof other === "number") return cost === other;
+  return counters.every(({ layer }) => costIn(cost, layer) === costIn(other, layer));
+}
+
+/** Whether `lower` is above the question's cost in no layer. A layer that denies the lower cost denies the question then. */
+function isAtMost(lower: Cost, { cost, counters }: Question): boolean {
+  return counters.every(({ layer }) => costIn(lower, layer) <= costIn(cost, layer));
 }
 
 /** Not enough has left the window since. A denial from before the clock went back does not stand. */
@@ -211,7 +224,7 @@ function nameOf({ policy, counters }: Question): string {
 /** About what a question takes in memory with its denials: a number in JSON takes eight bytes, and objects have headers. */
 function weightBytesOf(name: string, { keys, denials }: CachedQuestion): number {
   let bytes = 500 + 4 * name.length + 200 * keys.length;
-  for (const { verdict } of denials.values()) bytes += 500 + 5 * JSON.stringify(verdict).length;
+  for (const { verdict } of denials) bytes += 500 + 5 * JSON.stringify(verdict).length;
   return bytes;
 }
 

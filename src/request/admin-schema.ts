@@ -1,7 +1,8 @@
 import * as z from "zod";
 import { ORDER_KINDS } from "../audit/protocol";
 import { OUTCOMES } from "../counting/tally";
-import { limitInForce, limitStanding, overrideKind, wholeNumber } from "./schema";
+import { shownCost, wholeNumber } from "./cost-schema";
+import { limitInForce, limitStanding, overrideKind } from "./schema";
 
 /** Schemas of what admins get. `override-schema.ts` has what they send. */
 
@@ -23,7 +24,7 @@ export const MOST_DENIALS = 10;
 const denial = z.object({
   at: z.iso.datetime(),
   policy: z.string(),
-  cost: wholeNumber(),
+  cost: shownCost.describe("By layer: of the layers that count by this key."),
   shadow: z.literal(true).optional().describe("True: the layers are in shadow, so the request was not denied by them."),
   limits: z
     .array(
@@ -59,7 +60,7 @@ export const keyState = z.object({
             admitted_cost: wholeNumber()
               .optional()
               .describe("The cost at admission, when it was settled at another cost."),
-            released: z.literal(true).optional().describe("True: it takes no place in a concurrent limit any more."),
+            released: z.literal(true).optional().describe("True: it takes no place in a concurrent limit."),
           }),
         )
         .describe("The newest events, newest first."),

@@ -1,8 +1,9 @@
 import * as z from "zod";
 import { must } from "../config/mistake";
 import { limitsSchema, listOf } from "../config/policies";
+import { wholeNumber } from "./cost-schema";
 import type { InvalidField } from "./refusal";
-import { overrideKind, wholeNumber } from "./schema";
+import { overrideKind } from "./schema";
 
 /** The longest time that an override can hold: a leap year. */
 export const LONGEST_OVERRIDE_S = 366 * 86_400;

@@ -1,8 +1,10 @@
 import type * as z from "zod";
 import type { Config } from "../config/config";
 import type { Token } from "../config/token-digests";
-import type { Policy } from "../core/policy";
+import { type Cost, type CostByLayer, costIn } from "../core/cost";
+import { type Policy, smallestMax } from "../core/policy";
 import type { Counter } from "../object/protocol";
+import { layerNames, mistakesInCost, namedCost, wholeCost } from "./cost";
 import { type FoundMistakes, type InvalidField, isRecord, objectIn, Refusal, readBySchema } from "./refusal";
 import { decisionId, decisionRequest, releaseRequest, settleRequest } from "./schema";
 import { identityKeysOf, identityLayersOf, identityOf, type LayerKeys, layerKeysOf } from "./subject";
@@ -21,7 +23,8 @@ export function readConfigOf(config: Config, { policies: permitted }: Pick<Token
 /** A valid request: its policy, its cost, and the counters that count it. */
 export interface ValidRequest {
   readonly policy: Policy;
-  readonly cost: number;
+  /** As it was sent. If it is by layer: of every layer of the policy, in its order. In a settle: of those that are named. */
+  readonly cost: Cost;
   /** A counter per live layer, in the policy's order. */
   readonly counters: readonly Counter[];
   /** A counter per layer in shadow that the subject has an attribute for. */
@@ -54,7 +57,7 @@ export interface Idempotency {
  */
 export function readCheck(input: unknown, config: ReadConfig): ValidRequest {
   const { request, policy, counters, shadow, identity } = read(decisionWith(NONE), input, config);
-  return requireAdmissible({ policy, cost: request.cost ?? 1, counters, shadow, identity });
+  return requireAdmissible({ policy, cost: wholeCost(request.cost, policy), counters, shadow, identity });
 }
 
 /**
@@ -72,7 +75,8 @@ export function readConsume(
   const { request, policy, counters, shadow, identity } = common;
   // Nobody can have used an id that the service has just made.
   const aliases = idempotency.key === undefined ? NONE : aliasesOf(common, config);
-  return requireAdmissible({ policy, cost: request.cost ?? 1, counters, shadow, identity, id, isNew, aliases });
+  const cost = wholeCost(request.cost, policy);
+  return requireAdmissible({ policy, cost, counters, shadow, identity, id, isNew, aliases });
 }
 
 /**
@@ -133,7 +137,7 @@ export function readConsumeInBatch(input: unknown, config: ReadConfig): ValidCon
  */
 export function readSettle(input: unknown, config: ReadConfig): ValidChange {
   const { request, policy, counters, shadow, identity } = read(bySchema(settleRequest), input, config);
-  return { policy, cost: request.cost, counters, shadow, identity, id: request.id };
+  return { policy, cost: namedCost(request.cost, policy), counters, shadow, identity, id: request.id };
 }
 
 /** Reads a release. @throws Refusal like `readSettle`. */
@@ -187,11 +191,12 @@ function read<T>(
   mistakes: readonly InvalidField[] = NONE,
 ): ReadRequest<T> {
   const given = objectIn(input, mistakes);
-  const { policy: name, subject } = given;
+  const { policy: name, subject, cost } = given;
   const isForbidden = typeof name === "string" && permitted?.has(name) === false;
   const policy = typeof name === "string" && !isForbidden ? policies.get(name) : undefined;
   const { keys, errors } = policy && isRecord(subject) ? layerKeysOf(policy, subject, ipv6PrefixBits) : NO_KEYS;
-  const request = readFields(given, { before: mistakes, further: errors });
+  const further = policy && isRecord(cost) ? [...errors, ...mistakesInCost(cost, layerNames(policy))] : errors;
+  const request = readFields(given, { before: mistakes, further });
   if (isForbidden) throw forbiddenPolicy(name);
   if (!policy) throw unknownPolicy(name);
   const counters: Counter[] = [];
@@ -221,11 +226,27 @@ function unknownPolicy(name: unknown): Refusal {
 
 /** @throws Refusal `never-fits` */
 export function requireAdmissible<A extends ValidRequest>(request: A): A {
-  const { policy, cost } = request;
+  const { policy, cost, counters } = request;
+  if (typeof cost !== "number") return requireAdmissibleByLayer(request, cost, counters);
   const most = policy.mostCost;
   if (cost <= most) return request;
   throw new Refusal(
     "never-fits",
     `A cost of ${cost} can never be admitted: policy "${policy.name}" admits at most ${most}.`,
   );
+}
+
+/** @throws Refusal `never-fits`, which names every layer that can't admit its cost. */
+function requireAdmissibleByLayer<A extends ValidRequest>(
+  request: A,
+  cost: CostByLayer,
+  counters: readonly Counter[],
+): A {
+  const tooMuch = counters.filter((counter) => costIn(cost, counter.layer) > smallestMax([counter]));
+  if (tooMuch.length === 0) return request;
+  const details = tooMuch.map(
+    (counter) =>
+      `layer "${counter.layer}" admits at most ${smallestMax([counter])}, and not ${costIn(cost, counter.layer)}`,
+  );
+  throw new Refusal("never-fits", `This cost can never be admitted: ${details.join("; ")}.`);
 }

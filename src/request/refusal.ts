@@ -49,11 +49,21 @@ export function invalid(errors: readonly InvalidField[]): Refusal {
 
 /** The mistakes that a schema found, in the words of the wire. */
 export function fieldErrors(error: z.ZodError | undefined): InvalidField[] {
-  return (error?.issues ?? []).flatMap((issue) =>
-    issue.code === "unrecognized_keys"
-      ? issue.keys.map((key) => ({ pointer: pointerOf([...issue.path, key]), detail: "unknown field" }))
-      : [{ pointer: pointerOf(issue.path), detail: issue.message }],
-  );
+  return (error?.issues ?? []).flatMap((issue) => issueErrors(issue, []));
+}
+
+function issueErrors(issue: z.core.$ZodIssue, within: readonly PropertyKey[]): InvalidField[] {
+  const path = [...within, ...issue.path];
+  if (issue.code === "unrecognized_keys")
+    return issue.keys.map((key) => ({ pointer: pointerOf([...path, key]), detail: "unknown field" }));
+  const alternative = issue.code === "invalid_union" ? meantAlternative(issue.errors) : undefined;
+  if (alternative) return alternative.flatMap((inner) => issueErrors(inner, path));
+  return [{ pointer: pointerOf(path), detail: issue.message }];
+}
+
+/** The mistakes by the alternative that the value is meant as: one of its type, else the first. */
+function meantAlternative(alternatives: readonly z.core.$ZodIssue[][]): z.core.$ZodIssue[] | undefined {
+  return alternatives.find((issues) => issues.every(({ path }) => path.length > 0)) ?? alternatives[0];
 }
 
 /** Mistakes that are reported together with those of the schema: before them, and after them. */
@@ -64,7 +74,7 @@ export interface FoundMistakes {
 
 /**
  * Reads a request by its schema. All mistakes are reported together: those found `before`, those of the schema, and
- * `further` mistakes, except at a pointer that is reported already.
+ * `further` mistakes, except where a pointer, or what it is a part of, is reported already.
  * @throws Refusal `invalid`
  */
 export function readBySchema<T>(
@@ -76,7 +86,9 @@ export function readBySchema<T>(
   if (request.success && before.length === 0 && further.length === 0) return request.data;
   const errors = [...before, ...fieldErrors(request.error)];
   const reported = new Set(errors.map(({ pointer }) => pointer));
-  errors.push(...further.filter(({ pointer }) => !reported.has(pointer)));
+  const isReported = (pointer: string) =>
+    reported.has(pointer) || reported.has(pointer.slice(0, pointer.lastIndexOf("/")));
+  errors.push(...further.filter(({ pointer }) => !isReported(pointer)));
   if (!request.success || errors.length > 0) throw invalid(errors);
   return request.data;
 }

@@ -1,17 +1,11 @@
 import * as z from "zod";
 import { must } from "../config/mistake";
 import { layersSchema, limitsSchema, modeSchema, nameSchema } from "../config/policies";
-import { LARGEST_MAX } from "../core/limit";
 import { OVERRIDE_KINDS } from "../core/override";
+import { costField, settledCost, shownCost, wholeNumber } from "./cost-schema";
 import { normalText, TEXT_SCHEMA } from "./subject";
 
 /** Schemas of what callers send and get, over HTTP and RPC. They validate it, type it and document it. */
-
-export const wholeNumber = () =>
-  z
-    .number(must("be a whole number"))
-    .refine(Number.isInteger, { ...must("be a whole number"), abort: true })
-    .meta({ type: "integer" });
 
 const subjectFields = {
   policy: z.string(must("be text")).meta({ examples: ["chat"] }),
@@ -34,15 +28,7 @@ export const decisionId = z
   .regex(new RegExp(`^${ID}$`), must(idRule))
   .meta({ examples: ["8e03978e-40d5-43dd-bc93-6894a57f9324"] });
 
-const costField = {
-  cost: wholeNumber()
-    .refine((cost) => cost >= 1, "must be at least 1")
-    .meta({ minimum: 1 })
-    .optional()
-    .describe("How much the request weighs; 1 when left out."),
-};
-
-export const decisionRequest = z.strictObject({ ...subjectFields, ...costField });
+export const decisionRequest = z.strictObject({ ...subjectFields, cost: costField });
 export type DecisionRequest = z.input<typeof decisionRequest>;
 
 /** Over RPC the idempotency key is a field; over HTTP it is a header. */
@@ -54,10 +40,7 @@ export type ConsumeRequest = DecisionRequest & {
 
 const settleFields = {
   id: decisionId.describe("The decision to correct."),
-  cost: wholeNumber()
-    .refine((cost) => cost >= 0 && cost <= LARGEST_MAX, `must be from 0 to ${LARGEST_MAX}`)
-    .meta({ minimum: 0, maximum: LARGEST_MAX })
-    .describe("The real cost; 0 gives all of it back."),
+  cost: settledCost,
 };
 
 export const settleRequest = z.strictObject({ ...subjectFields, ...settleFields });
@@ -85,7 +68,7 @@ const inlineFields = {
   ).describe("The layers, each with its limits and the key that it counts by."),
 };
 
-export const inlineRequest = z.strictObject({ ...inlineFields, ...costField });
+export const inlineRequest = z.strictObject({ ...inlineFields, cost: costField });
 export const inlineSettleRequest = z.strictObject({ ...inlineFields, ...settleFields });
 export const inlineReleaseRequest = z.strictObject({ ...inlineFields, ...releaseFields });
 
@@ -158,7 +141,7 @@ export const decisionBody = z.object({
   allowed: z.boolean(),
   id: z.string().optional().describe("Names an admitted consume, for a settle or a release."),
   policy: z.string(),
-  cost: wholeNumber(),
+  cost: shownCost.describe("As it was sent. By layer: of every layer of the policy, in its order."),
   replayed: z.boolean(),
   degraded: z.boolean(),
   retry_after_seconds: wholeNumber()
@@ -186,7 +169,7 @@ export type InlineDecisionBody = z.infer<typeof inlineDecisionBody>;
 export const settlementBody = z.object({
   id: z.string(),
   policy: z.string(),
-  cost: wholeNumber(),
+  cost: shownCost.describe("What was set. By layer: of the layers that the settle names, in the policy's order."),
   limits: z.array(layerStanding).describe("Every limit of every layer, with the corrected cost."),
 });
 export type SettlementBody = z.infer<typeof settlementBody>;

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { judge, type Observed, type ReportedWait, type Verdict } from "../../bench/accuracy/judge";
 import {
   CRASH_LIMITS,
+  costUnder,
   LIMITS,
   type Limit,
   makeTraces,
@@ -47,9 +48,17 @@ function answeredExactly(
     const receivedMs = decidedMs + chance.below(mostDelayMs + 1);
     const layers = ["caller", "ip"].flatMap((layer) => {
       const own = limits.filter((limit) => limit.layer === layer);
-      return own.length > 0 ? [{ log: logOf(layer === "caller" ? request.user : request.ip), limits: own }] : [];
+      return own.length > 0
+        ? [
+            {
+              log: logOf(layer === "caller" ? request.user : request.ip),
+              limits: own,
+              cost: costUnder(own[0] as Limit, request),
+            },
+          ]
+        : [];
     });
-    const decision = admitted.has(request.key) || consume(layers, request.cost, decidedMs);
+    const decision = admitted.has(request.key) || consume(layers, decidedMs);
     if (decision === true || decision.allowed) {
       admitted.add(request.key);
       return { request, sentMs: request.atMs, receivedMs, outcome: "allowed" };
@@ -82,7 +91,10 @@ describe("an exact limiter", () => {
     const request = fc.record({
       user: fc.nat(2),
       ip: fc.nat(1),
-      cost: fc.integer({ min: 1, max: 4 }),
+      cost: fc.oneof(
+        fc.integer({ min: 1, max: 4 }),
+        fc.record({ caller: fc.integer({ min: 0, max: 4 }), ip: fc.integer({ min: 0, max: 4 }) }),
+      ),
       afterMs: fc.nat(400),
     });
     fc.assert(
@@ -219,6 +231,17 @@ describe("a mistake", () => {
     ];
     expect(judge(observed, TWO_A_SECOND, 1)).toMatchObject({ ...RIGHT, chargedAlthoughDenied: 1 });
     expect(judge(observed, TWO_A_SECOND, 2)).toMatchObject({ ...RIGHT, deniedTooMany: 1 });
+  });
+
+  test("is found: the cost of one layer is charged to another", () => {
+    const cost = { caller: 0, ip: 2 };
+    const observed = [
+      ...[0, 1].map((atMs) => observe(atMs, "allowed", { cost: { caller: 1, ip: 0 } })),
+      observe(2, "denied", { cost }),
+      observe(3, "allowed", { cost }),
+      observe(4, "allowed", { cost }),
+    ];
+    expect(judge(observed, AND_THREE_AN_ADDRESS)).toMatchObject({ ...RIGHT, deniedTooMany: 1, admittedTooMany: 1 });
   });
 
   test("is found wherever in a trace one answer is flipped", () => {

@@ -5,7 +5,7 @@ const of = (name: (typeof TRACE_NAMES)[number]) => makeTraces(1, [name])[0]?.req
 
 test("the same seed makes the same traces, alone or among others, and another seed makes different ones", () => {
   expect(makeTraces(7)).toEqual(makeTraces(7));
-  expect(makeTraces(7, ["nat"])[0]).toEqual(makeTraces(7).at(-1));
+  expect(makeTraces(7, ["tokens"])[0]).toEqual(makeTraces(7).at(-1));
   expect(makeTraces(8)).not.toEqual(makeTraces(7));
 });
 
@@ -27,6 +27,12 @@ test.each(TRACE_NAMES)(
 describe("the traces have", () => {
   test("costs above 1, but none above a limit", () => {
     expect([...new Set(of("costs").map(({ cost }) => cost))].sort()).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  test("costs by layer, 0 too, but none above a limit", () => {
+    const costs = of("tokens").map(({ cost }) => (typeof cost === "number" ? { caller: cost, ip: cost } : cost));
+    expect([...new Set(costs.map(({ caller }) => caller))].sort()).toEqual([0, 1, 2, 3]);
+    expect([...new Set(costs.map(({ ip }) => ip))].sort()).toEqual([0, 1, 2, 3, 4, 5]);
   });
 
   test("at most three retries of a message, after the message", () => {

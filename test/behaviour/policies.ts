@@ -33,6 +33,13 @@ export const POLICIES = {
     ],
   },
   dream: { mode: "shadow", layers: [{ name: "caller", by: ["user"], limits: ["1 concurrent/minute"] }] },
+  llm: {
+    layers: [
+      { name: "requests", by: ["user"], limits: ["3/minute"] },
+      { name: "tokens", by: ["user"], limits: ["1000/minute"] },
+      { name: "budget", by: ["org"], limits: ["2000/day"] },
+    ],
+  },
   burst: { layers: [{ name: "caller", by: ["user"], limits: ["1000/minute"] }] },
 };
 

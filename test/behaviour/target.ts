@@ -23,7 +23,7 @@ export interface DecisionBody {
   readonly allowed: boolean;
   readonly id?: string;
   readonly policy: string;
-  readonly cost: number;
+  readonly cost: number | Readonly<Record<string, number>>;
   readonly replayed: boolean;
   readonly degraded: boolean;
   readonly retry_after_seconds: number | null;

@@ -53,6 +53,7 @@ describe.each(TRANSPORTS)("over %s,", (transport) => {
       ["a page with status 200", answers(200, "<html>Log in to the network</html>")],
       ["JSON with status 200 that is no decision", answers(200, { allowed: true })],
       ["a decision cut short", answers(200, JSON.stringify(ADMITTED).slice(0, -1))],
+      ["a decision whose cost is no cost", answers(200, { ...ADMITTED, cost: { tokens: "1" } })],
       ["429 of a proxy", answers(429, "slow down", { "Retry-After": "3600" })],
       ["429 that admits", answers(429, ADMITTED)],
       [

@@ -25,7 +25,12 @@ const operation = fc.oneof(
     weight: 12,
     arbitrary: fc.record({
       do: fc.constantFrom("consume", "check"),
-      cost: fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 8 })),
+      // The cost in each counter. A request often weighs the same in all.
+      costs: fc.oneof(
+        fc.constant([1, 1, 1]),
+        fc.integer({ min: 1, max: 8 }).map((cost) => [cost, cost, cost]),
+        fc.array(fc.integer({ min: 0, max: 8 }), { minLength: 3, maxLength: 3 }),
+      ),
     }),
   },
   {
@@ -84,18 +89,20 @@ test("decides like an oracle that keeps every event for ever and adds up costs",
           } else if ("back" in step) change(step.back, { cost: step.to });
           else if ("ended" in step) change(step.ended, { released: true });
           else {
-            const onCosts = counters.flatMap(({ limits }) => limits.filter(({ kind }) => kind === undefined));
-            const cost = Math.min(step.cost, ...onCosts.map(({ max }) => max));
-            const fits = counters.every(
-              ({ oracle, limits }) =>
+            const asked = counters.map((counter, c) => {
+              const onCosts = counter.limits.filter(({ kind }) => kind === undefined);
+              return { ...counter, cost: Math.min(step.costs[c] ?? 1, ...onCosts.map(({ max }) => max)) };
+            });
+            const fits = asked.every(
+              ({ oracle, limits, cost }) =>
                 oracle.fullForMs(nowMs) === 0 && limits.every((limit) => oracle.fits(cost, nowMs, limit)),
             );
-            expect(admits(counters, cost, nowMs)).toBe(fits);
-            const verdict = (step.do === "consume" ? consume : check)(counters, cost, nowMs);
+            expect(admits(asked, nowMs)).toBe(fits);
+            const verdict = (step.do === "consume" ? consume : check)(asked, nowMs);
             expect(verdict.allowed).toBe(fits);
             if (step.do === "consume" && verdict.allowed)
-              for (const { oracle, limits } of counters) oracle.record(nowMs, cost, longestWindowMs(limits));
-            counters.forEach(({ oracle, limits }, c) => {
+              for (const { oracle, limits, cost } of asked) oracle.record(nowMs, cost, longestWindowMs(limits));
+            asked.forEach(({ oracle, limits, cost }, c) => {
               expect(verdict.standings[c]).toEqual(oracle.standings(limits, cost, nowMs));
             });
           }

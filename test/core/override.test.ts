@@ -10,10 +10,10 @@ const LIMITS = [{ max: 5, windowMs: 60_000 }];
 function counterOf(used: number, override: Omit<Override, "endsAtMs">, endsInMs: number): LimitedLog {
   const log = new EventLog();
   if (used > 0) log.record({ atMs: NOW_MS, cost: used, released: true, retainMs: 60_000 });
-  return { log, limits: LIMITS, override: { ...override, endsAtMs: NOW_MS + endsInMs } };
+  return { log, limits: LIMITS, cost: 1, override: { ...override, endsAtMs: NOW_MS + endsInMs } };
 }
 
-const waitOf = (counter: LimitedLog, cost: number) => check([counter], cost, NOW_MS).standings[0]?.[0]?.fitsInMs;
+const waitOf = (counter: LimitedLog, cost: number) => check([{ ...counter, cost }], NOW_MS).standings[0]?.[0]?.fitsInMs;
 
 test("the wait under a ban lasts until the ban has ended and the counter's own limits admit the cost", () => {
   expect(waitOf(counterOf(0, { kind: "ban" }, 30_000), 1)).toBe(30_000);
@@ -23,7 +23,7 @@ test("the wait under a ban lasts until the ban has ended and the counter's own l
 
 test("an exemption admits a cost that the limits would deny, and records it", () => {
   const counter = counterOf(5, { kind: "exempt" }, 1);
-  expect(consume([counter], 5, NOW_MS)).toEqual({
+  expect(consume([{ ...counter, cost: 5 }], NOW_MS)).toEqual({
     allowed: true,
     standings: [[{ used: 10, fitsInMs: 0, freesInMs: 60_000, resetsInMs: 60_000 }]],
     overrides: [{ kind: "exempt", endsInMs: 1, ownFitsInMs: 60_000 }],
@@ -59,6 +59,17 @@ test("the wait for a place in a concurrent limit under an override does not depe
   }
 });
 
+test("a cost of 0 fits under a ban and under lower limits, whatever is used", () => {
+  const lower = { kind: "limits", limits: [{ max: 1, windowMs: 10_000 }] } as const;
+  for (const override of [{ kind: "ban" }, { kind: "exempt" }, lower] as const) {
+    const counter = { ...counterOf(5, override, 30_000), cost: 0 };
+    const verdict = consume([counter], NOW_MS);
+    expect(verdict.allowed).toBe(true);
+    expect(verdict.standings[0]?.[0]).toMatchObject({ used: 5, fitsInMs: 0 });
+    expect(verdict.overrides?.[0]?.ownFitsInMs).toBe(0);
+  }
+});
+
 test("a verdict without an override in force has no overrides", () => {
-  expect(check([{ log: new EventLog(), limits: LIMITS }], 1, NOW_MS)).not.toHaveProperty("overrides");
+  expect(check([{ log: new EventLog(), limits: LIMITS, cost: 1 }], NOW_MS)).not.toHaveProperty("overrides");
 });

@@ -18,8 +18,8 @@ function fullLog(marginMs = 0): EventLog {
 
 describe("a counter that holds as many events as it can", () => {
   test("denies until the oldest has left, to the millisecond, however much its limits admit", () => {
-    const counter = { log: fullLog(), limits: [WIDE] };
-    expect(check([counter], 1, NOW_MS + 2_000).standings[0]?.[0]).toEqual({
+    const counter = { log: fullLog(), limits: [WIDE], cost: 1 };
+    expect(check([counter], NOW_MS + 2_000).standings[0]?.[0]).toEqual({
       used: 3,
       fitsInMs: 58_000,
       freesInMs: 58_000,
@@ -30,8 +30,8 @@ describe("a counter that holds as many events as it can", () => {
       [59_999, false],
       [60_000, true],
     ] as const) {
-      expect(admits([counter], LARGEST_MAX - 2, NOW_MS + inMs)).toBe(allowed);
-      expect(consume([counter], 1, NOW_MS + inMs).allowed).toBe(allowed);
+      expect(admits([{ ...counter, cost: LARGEST_MAX - 2 }], NOW_MS + inMs)).toBe(allowed);
+      expect(consume([counter], NOW_MS + inMs).allowed).toBe(allowed);
     }
     expect(counter.log.fullForMs(NOW_MS + 60_000)).toBe(1_000);
   });
@@ -43,7 +43,7 @@ describe("a counter that holds as many events as it can", () => {
       { kind: "concurrent" as const, max: 3, windowMs: 100 },
     ];
     const standings = (cost: number) =>
-      check([{ log: fullLog(), limits }], cost, NOW_MS + 2_000).standings[0]?.map(({ fitsInMs, fullForMs }) => [
+      check([{ log: fullLog(), limits, cost }], NOW_MS + 2_000).standings[0]?.map(({ fitsInMs, fullForMs }) => [
         fitsInMs,
         fullForMs,
       ]);
@@ -59,13 +59,24 @@ describe("a counter that holds as many events as it can", () => {
     ]);
   });
 
+  test("denies a cost of 0 too: its event would take room", () => {
+    const counter = { log: fullLog(), limits: [WIDE], cost: 0 };
+    for (const [inMs, allowed] of [
+      [59_999, false],
+      [60_000, true],
+    ] as const) {
+      expect(admits([counter], NOW_MS + inMs)).toBe(allowed);
+      expect(consume([counter], NOW_MS + inMs).allowed).toBe(allowed);
+    }
+  });
+
   test("records in no other counter what it denies", () => {
     const free = new EventLog();
     const counters = [
-      { log: free, limits: [WIDE] },
-      { log: fullLog(), limits: [WIDE] },
+      { log: free, limits: [WIDE], cost: 1 },
+      { log: fullLog(), limits: [WIDE], cost: 1 },
     ];
-    expect(consume(counters, 1, NOW_MS + 2_000).allowed).toBe(false);
+    expect(consume(counters, NOW_MS + 2_000).allowed).toBe(false);
     expect(free.size).toBe(0);
   });
 
@@ -100,7 +111,7 @@ describe("under an override", () => {
     );
   };
   const waitMs = (inForce: ReturnType<typeof override>, limits = [WIDE]) =>
-    check([{ log: fullLog(), limits, override: inForce }], 1, NOW_MS + 2_000).standings[0]?.[0]?.fitsInMs;
+    check([{ log: fullLog(), limits, cost: 1, override: inForce }], NOW_MS + 2_000).standings[0]?.[0]?.fitsInMs;
 
   test("an exempt counter without room denies until there is room", () => {
     expect(waitMs(override("exempt", 200_000))).toBe(58_000);
@@ -138,7 +149,7 @@ test("a counter holds a million events of the largest cost, adds them up exactly
   const nowMs = NOW_MS + MAX_EVENTS;
   const limits = [{ max: LARGEST_MAX, windowMs: LONGEST_WINDOW_MS }];
   const leavesInMs = LONGEST_WINDOW_MS - MAX_EVENTS;
-  const [verdict] = check([{ log, limits }], 1, nowMs).standings;
+  const [verdict] = check([{ log, limits, cost: 1 }], nowMs).standings;
   expect(verdict).toEqual([
     {
       used: 1e15,
@@ -164,7 +175,7 @@ test("a full counter that goes on holds little in memory that it does not keep",
     largest = Math.max(largest, log.size);
   }
   expect(largest).toBeLessThanOrEqual(1.1 * MAX_EVENTS + 1);
-  expect(check([{ log, limits }], 1, NOW_MS + 2.2 * MAX_EVENTS).allowed).toBe(true);
+  expect(check([{ log, limits, cost: 1 }], NOW_MS + 2.2 * MAX_EVENTS).allowed).toBe(true);
 });
 
 test("sums stay exact however many events of the largest cost have come and gone", () => {

@@ -81,7 +81,7 @@ describe("one limit", () => {
     test(name, () => {
       const log = new EventLog();
       for (const [atMs, cost, outcome, used, waitMs] of steps) {
-        const { allowed, standings } = consume([{ log, limits: [{ max, windowMs }] }], cost, atMs);
+        const { allowed, standings } = consume([{ log, limits: [{ max, windowMs }], cost }], atMs);
         const standing = standings[0]?.[0];
         const actual = { atMs, outcome: allowed ? "admitted" : "denied", used: standing?.used };
         expect(actual).toEqual({ atMs, outcome, used });
@@ -96,8 +96,8 @@ test("several limits are views of one log, and the slowest of them decides the w
     { max: 2, windowMs: 1_000 },
     { max: 3, windowMs: 60_000 },
   ];
-  for (const at of [0, 0, 1_000]) expect(consume([{ log, limits }], 1, at).allowed).toBe(true);
-  const { allowed, standings } = consume([{ log, limits }], 1, 1_500);
+  for (const at of [0, 0, 1_000]) expect(consume([{ log, limits, cost: 1 }], at).allowed).toBe(true);
+  const { allowed, standings } = consume([{ log, limits, cost: 1 }], 1_500);
   expect(allowed).toBe(false);
   expect(standings[0]?.map(({ used, fitsInMs }) => [used, fitsInMs])).toEqual([
     [1, 0],
@@ -113,9 +113,9 @@ describe("a concurrent limit", () => {
 
   test("counts events, whatever they cost, until they are released or their window has passed", () => {
     const counter = { log: new EventLog(), limits };
-    const decide = (cost: number, atMs: number) => consume([counter], cost, atMs).allowed;
+    const decide = (cost: number, atMs: number) => consume([{ ...counter, cost }], atMs).allowed;
     expect([decide(7, 0), decide(1, 100), decide(1, 200)]).toEqual([true, true, false]);
-    expect(standingsOf(counter, 1, 200)).toEqual([
+    expect(standingsOf({ ...counter, cost: 1 }, 200)).toEqual([
       { used: 8, fitsInMs: 0, freesInMs: 800, resetsInMs: 900 },
       { used: 2, fitsInMs: 4_800, freesInMs: 4_800, resetsInMs: 4_900 },
     ]);
@@ -124,7 +124,7 @@ describe("a concurrent limit", () => {
     counter.log.remove({ ...second, released: false });
     counter.log.record({ ...second, released: true });
     // A cost of 9 is too much for the limit on costs only.
-    expect(standingsOf(counter, 9, 5_000).map(({ fitsInMs }) => fitsInMs)).toEqual([1_000, 0]);
+    expect(standingsOf({ ...counter, cost: 9 }, 5_000).map(({ fitsInMs }) => fitsInMs)).toEqual([1_000, 0]);
     expect([decide(1, 5_999), decide(1, 6_000), decide(1, 6_000)]).toEqual([false, true, false]);
   });
 });
@@ -135,10 +135,10 @@ test("a consume that one counter denies charges no counter", () => {
   const limits = [{ max: 1, windowMs: 1_000 }];
   full.record(event(0));
   const counters = [
-    { log: free, limits },
-    { log: full, limits },
+    { log: free, limits, cost: 1 },
+    { log: full, limits, cost: 1 },
   ];
-  expect(consume(counters, 1, 10).allowed).toBe(false);
+  expect(consume(counters, 10).allowed).toBe(false);
   expect([free.size, full.size]).toEqual([0, 1]);
 });
 
@@ -194,32 +194,62 @@ describe("retention", () => {
   test("drops no kept event, however often a shorter window is used", () => {
     const log = new EventLog();
     for (let at = 0; at < 1_000; at++) log.record({ ...event(at), retainMs: 100_000 });
-    for (let at = 1_000; at < 3_000; at++) consume([{ log, limits: [{ max: 1_000_000, windowMs: 1_000 }] }], 1, at);
+    for (let at = 1_000; at < 3_000; at++)
+      consume([{ log, limits: [{ max: 1_000_000, windowMs: 1_000 }], cost: 1 }], at);
     expect(used(log, 100_000, 3_000)).toBe(3_000);
   });
 });
 
-test.each([0, -1, Number.NaN])("a cost of %d is a fault of the caller", (cost) => {
-  const counter = { log: new EventLog(), limits: [{ max: 5, windowMs: 1_000 }] };
-  expect(() => consume([counter], cost, 0)).toThrow("a cost is at least 1");
+test.each([-1, Number.NaN])("a cost of %d is a fault of the caller", (cost) => {
+  const counter = { log: new EventLog(), limits: [{ max: 5, windowMs: 1_000 }], cost };
+  expect(() => consume([counter], 0)).toThrow("a cost is at least 0");
   expect(counter.log.size).toBe(0);
+});
+
+test("a counter with a cost of 0 decides nothing, and records an event that takes no place", () => {
+  const limits = [
+    { max: 5, windowMs: 1_000 },
+    { kind: "concurrent" as const, max: 1, windowMs: 1_000 },
+  ];
+  const full = { log: new EventLog(), limits };
+  full.log.record({ ...event(0), cost: 7 });
+  const free = { log: new EventLog(), limits };
+  const { allowed, standings } = consume(
+    [
+      { ...full, cost: 0 },
+      { ...free, cost: 5 },
+    ],
+    10,
+  );
+  expect(allowed).toBe(true);
+  expect(standings.map((limits) => limits.map(({ used, fitsInMs }) => ({ used, fitsInMs })))).toEqual([
+    [
+      { used: 7, fitsInMs: 0 },
+      { used: 1, fitsInMs: 0 },
+    ],
+    [
+      { used: 5, fitsInMs: 1_000 },
+      { used: 1, fitsInMs: 1_000 },
+    ],
+  ]);
+  expect([full.log.size, free.log.size]).toEqual([2, 1]);
 });
 
 test("a cost above the limit is a fault of the caller", () => {
   const limits = [{ max: 5, windowMs: 1_000 }];
-  expect(() => consume([{ log: new EventLog(), limits }], 6, 0)).toThrow("a cost is at most the limit");
+  expect(() => consume([{ log: new EventLog(), limits, cost: 6 }], 0)).toThrow("a cost is at most the limit");
 });
 
 test("a limit without a window is a fault of the caller", () => {
   const limits = [{ max: 5, windowMs: 0 }];
-  expect(() => consume([{ log: new EventLog(), limits }], 1, 0)).toThrow("a limit has a window above 0 ms");
+  expect(() => consume([{ log: new EventLog(), limits, cost: 1 }], 0)).toThrow("a limit has a window above 0 ms");
 });
 
 test("drops events that are not kept any more, in bulk", () => {
   const log = new EventLog();
   const limits = [{ max: 1_000_000, windowMs: 1_000 }];
   for (let at = 0; at < 100_000; at++) {
-    consume([{ log, limits }], 1, at);
+    consume([{ log, limits, cost: 1 }], at);
     expect(log.size).toBeLessThanOrEqual(2_001);
   }
 });
@@ -233,7 +263,7 @@ test("a decision takes the same time however long the log is", () => {
     ];
     for (let at = 0; at < events; at++) log.record(event(at));
     const startedMs = performance.now();
-    for (let i = 0; i < 200_000; i++) consume([{ log, limits }], 1, events + i);
+    for (let i = 0; i < 200_000; i++) consume([{ log, limits, cost: 1 }], events + i);
     return performance.now() - startedMs;
   };
   decide(10);

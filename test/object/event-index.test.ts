@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import type { PagedEvent } from "../../src/object/event";
 import { EventIndex } from "../../src/object/event-index";
-import type { PagedEvent } from "../../src/object/page";
 
 const event = (id: string) => ({ id, identity: "caller=x" }) as PagedEvent;
 

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Limit } from "../../src/core/limit";
 import { decodeCalls, decodeResults, encodeCalls, encodeResults } from "../../src/object/message";
-import type { Call, CallResult, ChargeVerdict, ObjectVerdict } from "../../src/object/protocol";
+import type { Call, CallResult, ChargeVerdict, ObjectVerdict, Question } from "../../src/object/protocol";
 
 const limit = fc.record(
   { kind: fc.constant("concurrent" as const), max: fc.integer({ min: 1 }), windowMs: fc.integer({ min: 1_000 }) },
@@ -18,7 +18,8 @@ const counters = fc.array(
   { minLength: 1, maxLength: 3 },
 );
 const id = fc.stringMatching(/^[A-Za-z0-9._~:-]{1,128}$/);
-const question = { policy: name, cost: fc.nat(), counters };
+const byLayer = fc.dictionary(name, fc.nat());
+const question = { policy: name, cost: fc.oneof(fc.nat(), fc.nat(), byLayer), counters };
 const event = { ...question, id, identity: fc.stringMatching(/^([a-z]+=[A-Za-z0-9+/]{20}){1,2}(~shadow)?$/) };
 const charge = fc.record(
   {
@@ -103,8 +104,20 @@ test("calls that share limits share one shape", () => {
   expect(JSON.parse(encodeCalls(calls)).shapes).toEqual([["chat", 0, null, null, [["caller", [[5, 60_000]]]]]]);
 });
 
+test("a message with a cost by layer has a version that earlier code refuses, any other message what it reads", () => {
+  const counters = [{ layer: "caller", key: "user:u", limits: [{ max: 5, windowMs: 60_000 }] }];
+  const versionOf = (method: "check" | "settle", cost: Question["cost"]) => {
+    const question = { policy: "chat", cost, counters, id: "i", identity: "caller=s" };
+    return JSON.parse(encodeCalls([{ method, question }])).v;
+  };
+  const costs: Question["cost"][] = [1, 0, { caller: 2 }, {}];
+  expect(costs.map((cost) => versionOf("check", cost))).toEqual([2, 3, 3, 3]);
+  expect(costs.map((cost) => versionOf("settle", cost))).toEqual([2, 2, 3, 3]);
+});
+
 test("a message of another version fails as a whole, and an unknown call by itself", () => {
   expect(() => decodeCalls('{"v":1,"shapes":[],"calls":[]}')).toThrow("messages of version 1");
+  expect(() => decodeCalls('{"v":4,"shapes":[],"calls":[]}')).toThrow("messages of version 4");
   const [unknown] = decodeCalls('{"v":2,"shapes":[["p",0,null,null,[]]],"calls":[[9,0,1,[]]]}');
   expect(unknown?.method).toBe("9");
 });

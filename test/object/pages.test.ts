@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { Page, type PagedEvent, readPage } from "../../src/object/page";
+import type { PagedEvent } from "../../src/object/event";
+import { Page, readPage } from "../../src/object/page";
 import type { PageRow, PageStore } from "../../src/object/page-store";
 import { Pages } from "../../src/object/pages";
 
@@ -39,6 +40,31 @@ test("an event that is older than the events of its key is a fault", () => {
   const pages = pagesOf([row(0, 20)]);
   expect(() => pages.append(event, 60_019)).toThrow("a new event is not older");
   expect(() => pages.append({ ...event, atMs: 20 }, 60_020)).not.toThrow();
+});
+
+test("an event with costs by layer is read back, and earlier code finds numbers where it reads them", () => {
+  const charged = { policy: "llm", layers: ["requests", "tokens"], retainMs: 60_000, windowMs: 60_000 };
+  const claims = [{ attempt: "a", isMaker: true, relies: true }];
+  const event = { identity: "requests=s,tokens=s", atMs: 10, charged, claims, released: false };
+  const admittedCost = { requests: 1, tokens: 400, budget: 0 };
+  const events: PagedEvent[] = [
+    { ...event, id: "a", cost: { requests: 1, tokens: 400 }, admittedCost },
+    { ...event, id: "b", cost: { requests: 0, tokens: 7 }, admittedCost, released: true },
+    { ...event, id: "c", cost: 0, admittedCost },
+    { ...event, id: "d", cost: { requests: 5, tokens: 0 }, admittedCost: 1 },
+    { ...event, id: "e", cost: 0, admittedCost: 0 },
+  ];
+  const page = new Page(0, { expiresAtMs: 0, lastAtMs: 0 }, events);
+  expect(readPage(page.toText())).toEqual(events);
+  const texts: unknown[][] = JSON.parse(page.toText()).events;
+  // The cost, the cost at admission and whether it is released. Of several layers the highest: it must not count too little.
+  expect(texts.map((text) => [text[2], text[6], text[7]])).toEqual([
+    [400, 400, 0],
+    [7, 400, 1],
+    [0, 400, 0],
+    [5, 1, 0],
+    [0, undefined, undefined],
+  ]);
 });
 
 test("a page that earlier code has written keeps its events, and is written whole when it next changes", () => {

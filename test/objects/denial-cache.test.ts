@@ -95,15 +95,15 @@ test("every figure is what the object would say at that instant, as long as the 
           log.record({ atMs: clock.ms, cost, released, retainMs: 10_000 });
         }
         const asked = { policy: "p", cost: 3, counters: [{ layer: "l", key: "k:1", limits: limits as Limit[] }] };
-        const counters = [{ log, limits: limits as Limit[] }];
-        const verdict = { ...check(counters, 3, clock.ms), atMs: clock.ms };
+        const counters = [{ log, limits: limits as Limit[], cost: 3 }];
+        const verdict = { ...check(counters, clock.ms), atMs: clock.ms };
         remember(cache, asked, { ...verdict, leavings: leavingsOf(counters, clock.ms, mostMs) });
         for (const ms of laterMs) {
           clock.ms += ms;
           const denial = denialOf(cache, asked);
           if (!denial) continue;
           recalls++;
-          expect(denial.standings).toEqual(check(counters, 3, clock.ms).standings);
+          expect(denial.standings).toEqual(check(counters, clock.ms).standings);
         }
       },
     ),
@@ -118,9 +118,9 @@ test("a denial is cached no longer than its figures were foretold", () => {
   const limits = [{ max: 40, windowMs: 1_000 }];
   for (let i = 0; i < 40; i++) log.record({ atMs: clock.ms + i, cost: 1, released: false, retainMs: 1_000 });
   clock.ms += 900;
-  const counters = [{ log, limits }];
+  const counters = [{ log, limits, cost: 40 }];
   const asked = { ...question("u", 40), counters: [{ layer: "caller", key: "user:u", limits }] };
-  const verdict = { ...check(counters, 40, clock.ms), atMs: clock.ms };
+  const verdict = { ...check(counters, clock.ms), atMs: clock.ms };
   remember(cache, asked, { ...verdict, leavings: leavingsOf(counters, clock.ms, 10_000) });
   // The last of 32 leaves after 131 ms.
   clock.ms += 130;
@@ -320,4 +320,21 @@ test("denies no cost lower than a denied one, and no longer than the objects sai
     }),
     { numRuns: 500 },
   );
+});
+
+test("a cached denial by layer denies the same cost, and costs that are lower in no layer", () => {
+  const { cache } = cacheAt(10_000);
+  const byLayer = (cost: Question["cost"]): Question => ({
+    policy: "llm",
+    cost,
+    counters: ["requests", "tokens"].map((layer) => ({ layer, key: "user:u", limits: LIMITS })),
+  });
+  const [standing, left] = [denial(500).standings[0] ?? [], denial(500).leavings?.[0] ?? []];
+  const verdict = { ...denial(500), standings: [standing, standing], leavings: [left, left] };
+  remember(cache, byLayer({ requests: 1, tokens: 3 }), verdict);
+  expect(denialOf(cache, byLayer({ tokens: 3, requests: 1 }))).toBeDefined();
+  for (const higher of [{ requests: 1, tokens: 4 }, { requests: 2, tokens: 3 }, 3])
+    expect(deniedBy(cache, byLayer(higher))).toBe("lower-cost-denied");
+  for (const other of [{ requests: 0, tokens: 5 }, { requests: 5, tokens: 0 }, { requests: 5, tokens: 2 }, 2])
+    expect(deniedBy(cache, byLayer(other))).toBeUndefined();
 });

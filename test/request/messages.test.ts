@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type Config, readConfig } from "../../src/config/config";
 import type { ConfigError } from "../../src/config/mistake";
+import { LARGEST_MAX } from "../../src/core/limit";
 import { readInlineConsume, readInlineKey, readInlineRelease, readInlineSettle } from "../../src/request/inline";
 import { readOverrideRequest } from "../../src/request/override-request";
 import { readCheck, readConsumeWithKey, readRelease, readSettle } from "../../src/request/read";
@@ -19,6 +20,9 @@ const READERS: Readonly<Record<string, readonly [read: (input: unknown) => unkno
     { policy: "chat", subject, cost: 1, idempotency_key: "k", attempt: 1 },
   ],
   settle: [(input) => readSettle(input, config), { policy: "chat", subject, id: "k", cost: 0 }],
+  "check by layer": [(input) => readCheck(input, config), { policy: "chat", subject, cost: { caller: 1 } }],
+  "settle by layer": [(input) => readSettle(input, config), { policy: "chat", subject, id: "k", cost: { ip: 0 } }],
+  "inline consume by layer": [(input) => readInlineConsume(input, {}), { layers, cost: { login: 0 } }],
   release: [(input) => readRelease(input, config), { policy: "chat", subject, id: "k" }],
   batch: [(input) => readBySchema(batchEnvelope, input), { requests: [{ op: "check" }], headers: true }],
   "inline consume": [(input) => readInlineConsume(input, {}), { layers, cost: 1 }],
@@ -121,6 +125,9 @@ test.each([
   ["an invalid subject", { policy: "chat", subject: [] }, ["must be an object"]],
   ["an attribute of another type", { policy: "chat", subject: { ...subject, user: 5 } }, ["must be text or null"]],
   ["a cost as text", { policy: "chat", subject, cost: "1" }, ["must be a whole number"]],
+  ["a cost of 0", { policy: "chat", subject, cost: 0 }, ["must be at least 1"]],
+  ["a cost of a layer", { policy: "chat", subject, cost: { ip: -1 } }, [`must be from 0 to ${LARGEST_MAX}`]],
+  ["a cost of an unknown layer", { policy: "chat", subject, cost: { tokens: 1 } }, ["must name a layer: caller, ip"]],
 ])("says of %s what it must be", (_, input, details) => {
   expect(detailsOf(() => readCheck(input, config))).toEqual(details);
 });

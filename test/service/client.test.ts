@@ -66,6 +66,28 @@ describe.each(kinds)("the client %s", (_, limiter) => {
     });
   });
 
+  test("decides, replays and settles a cost by layer", async () => {
+    const about = { policy: "llm", subject: { user: newSubject().user, org: "acme" } };
+    const request = { ...about, cost: { tokens: 400, budget: 0 }, idempotencyKey: "llm" };
+    const decision = await limiter.consume(request);
+    expect([decision.cost, decision.limits.map(({ used }) => used).slice(0, 2)]).toEqual([
+      { requests: 1, tokens: 400, budget: 0 },
+      [1, 400],
+    ]);
+    expect(await limiter.consume(request)).toMatchObject({ allowed: true, replayed: true });
+    expect(await limiter.check({ ...about, cost: { requests: 0, tokens: 601, budget: 0 } })).toMatchObject({
+      allowed: false,
+      retryAfterSeconds: expect.any(Number),
+    });
+    expect(await errorOf(limiter.consume({ ...request, cost: { tokens: 401, budget: 0 } }))).toMatchObject({
+      status: 422,
+    });
+    const mistaken = await errorOf(limiter.consume({ ...about, cost: { token: 1 } }));
+    expect(mistaken).toMatchObject({ status: 400, errors: [{ pointer: "/cost/token" }] });
+    const settled = await limiter.settle({ ...about, id: "llm", cost: { tokens: 30 } });
+    expect([settled.cost, settled.limits[1]?.used]).toEqual([{ tokens: 30 }, 30]);
+  });
+
   test("says what layers in shadow would have denied", async () => {
     const request = { policy: "trial", subject: newSubject(), cost: 2 };
     expect(await limiter.consume(request)).toMatchObject({ allowed: true, shadow: true, wouldDeny: false });

@@ -3,6 +3,7 @@ import { ServiceProcess } from "../../tools/service-process";
 import { auditSuite } from "../behaviour/audit";
 import { batchSuite } from "../behaviour/batch";
 import { concurrentSuite } from "../behaviour/concurrent";
+import { costSuite } from "../behaviour/costs";
 import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
 import { inlineSuite } from "../behaviour/inline";
@@ -24,4 +25,5 @@ for (const placement of ["shards:1", "key"]) {
   batchSuite(`npm start, ${placement}`, targetOf(service));
   shadowSuite(`npm start, ${placement}`, targetOf(service));
   concurrentSuite(`npm start, ${placement}`, targetOf(service));
+  costSuite(`npm start, ${placement}`, targetOf(service));
 }

@@ -4,6 +4,7 @@ import WebSocket from "ws";
 import { ServiceProcess } from "../../tools/service-process";
 import { batchSuite } from "../behaviour/batch";
 import { concurrentSuite } from "../behaviour/concurrent";
+import { costSuite } from "../behaviour/costs";
 import { idempotencySuite } from "../behaviour/idempotency";
 import { overrideSuite } from "../behaviour/overrides";
 import { PATIENT } from "../behaviour/policies";
@@ -26,6 +27,7 @@ for (const placement of ["shards:1", "key"]) {
   batchSuite(name, target);
   shadowSuite(name, target);
   concurrentSuite(name, target);
+  costSuite(name, target);
 }
 
 const service = await ServiceProcess.start(variables());

@@ -1,7 +1,9 @@
+import type { Cost } from "../../src/core/cost";
 import { type Limit, longestWindowMs } from "../../src/core/limit";
 import type { LayerLimits, OverrideKind } from "../../src/core/override";
 import type { Counter } from "../../src/object/protocol";
 import { groupBy } from "../../tools/group-by";
+import { costFor, isSameFor, settledFor } from "./costs";
 
 /**
  * Judges a history by the callers' side alone: no object's verdict, execution or clock has a part in it. An admission
@@ -19,7 +21,8 @@ export interface CallerCall {
   readonly policy: string;
   /** Names the decision: policy, subject and id. */
   readonly decisionName: string;
-  readonly cost: number;
+  /** By layer, a settle has only the layers that it changes. */
+  readonly cost: Cost;
   /** The counters of live layers, with their limits as the caller knows them. */
   readonly counters: readonly Counter[];
   /** Layers in shadow count the call too. They may know its id for longer. */
@@ -67,7 +70,7 @@ export interface Margins {
 interface Admission {
   readonly decisionName: string;
   readonly policy: string;
-  readonly cost: number;
+  readonly cost: Cost;
   readonly counters: readonly Counter[];
   readonly fromMs: number;
   toMs: number;
@@ -76,14 +79,20 @@ interface Admission {
 }
 
 /** An admission as one of its counters holds it. */
-interface CountedAdmission extends Admission {
-  readonly settles: readonly CallerCall[];
+interface CountedAdmission extends Omit<Admission, "cost"> {
+  readonly cost: number;
+  /** The settles that change this counter. */
+  readonly settles: readonly CounterSettle[];
   /** When the first release was sent. */
   readonly releasedMs: number;
-  /** The limits that decided, undefined where the callers can't tell which were in force. */
+  /** The limits that decided, undefined where none did, or where the callers can't tell which were in force. */
   readonly decidedBy: DecidingLimits | undefined;
   /** How long the admission counts at least. */
   readonly retainMs: number;
+}
+
+interface CounterSettle extends Omit<CallerCall, "cost"> {
+  readonly cost: number;
 }
 
 interface DecidingLimits {
@@ -147,7 +156,7 @@ class CallerHistory {
     this.#admissions.push(...admissions);
     for (const change of calls.filter(({ op }) => op !== "consume")) this.#checkChange(change, admissions, consumes);
     for (const conflict of consumes.filter(({ outcome }) => outcome === "reused id"))
-      if (!this.#mayBeSentBefore(consumes, conflict, ({ cost }) => cost !== conflict.cost))
+      if (!this.#mayBeSentBefore(consumes, conflict, (other) => !hasSameCost(other, conflict)))
         this.#mistake("a conflict with nothing", conflict);
   }
 
@@ -166,7 +175,7 @@ class CallerHistory {
   #belongsTo(last: Admission, consume: CallerCall): boolean {
     const isForgotten = this.#mayBeForgotten(consume.counters, last.fromMs, consume.endedAtMs);
     if (!isForgotten && this.#isIdKnown(last, consume)) {
-      if (consume.cost !== last.cost) this.#mistake("admitted under an id that was used with another cost", consume);
+      if (!hasSameCost(consume, last)) this.#mistake("admitted under an id that was used with another cost", consume);
       else if (consume.outcome === "admitted" && (last.hasFirstAnswer || consume.sentAtMs > last.toMs))
         this.#mistake("charged twice", consume);
       else {
@@ -178,7 +187,7 @@ class CallerHistory {
     const { clockMs, lateMs, attemptMs } = this.margins;
     if (consume.outcome === "replayed") return consume.sentAtMs < last.toMs + idWindowMs(consume) + clockMs + lateMs;
     // Replays may be answered before the first answer, also where clocks jump by more than the id is known.
-    if (!isForgotten && !last.hasFirstAnswer && consume.cost === last.cost && consume.sentAtMs <= last.toMs) {
+    if (!isForgotten && !last.hasFirstAnswer && hasSameCost(consume, last) && consume.sentAtMs <= last.toMs) {
       last.hasFirstAnswer = true;
       return true;
     }
@@ -274,12 +283,21 @@ class CallerHistory {
 
   #countedAdmission(admission: Admission, counter: Counter): CountedAdmission {
     const { decisionName, fromMs, toMs, policy } = admission;
+    const { layer } = counter;
+    const cost = costFor(admission.cost, layer);
     const changes = (this.#callsByDecision.get(decisionName) ?? []).filter(({ sentAtMs }) => sentAtMs >= fromMs);
     const releases = changes.filter(({ op }) => op === "release");
-    const decidedBy = this.#limitsDuring(policy, counter, fromMs, toMs);
+    // A layer at a cost of 0 decides nothing.
+    const decidedBy = cost > 0 ? this.#limitsDuring(policy, counter, fromMs, toMs) : undefined;
     return {
       ...admission,
-      settles: changes.filter(({ op }) => op === "settle"),
+      cost,
+      settles: changes
+        .filter(({ op }) => op === "settle")
+        .flatMap((settle) => {
+          const settled = settledFor(settle.cost, layer);
+          return settled === undefined ? [] : [{ ...settle, cost: settled }];
+        }),
       releasedMs: Math.min(Number.POSITIVE_INFINITY, ...releases.map(({ sentAtMs }) => sentAtMs)),
       decidedBy,
       retainMs: Math.max(idWindowMs(admission), decidedBy?.override ? longestWindowMs(decidedBy.limits) : 0),
@@ -354,7 +372,7 @@ class CallerHistory {
     afterMs: number,
     untilMs: number,
   ): number {
-    if (limit.kind === "concurrent") return releasedMs <= untilMs ? 0 : 1;
+    if (limit.kind === "concurrent") return cost === 0 || releasedMs <= untilMs ? 0 : 1;
     const costs = settles.filter(({ sentAtMs }) => sentAtMs <= untilMs).map((settle) => settle.cost);
     const knownUntilMs = fromMs + idWindowMs(admission) - this.margins.clockMs;
     const isSettled = settles.some(
@@ -367,6 +385,10 @@ class CallerHistory {
   #mistake(text: string, { op, decisionName, sentAtMs, endedAtMs, outcome }: CallerCall): void {
     this.mistakes.push(`${text}: ${op} ${decisionName}, sent at ${sentAtMs}, ${outcome} at ${endedAtMs}`);
   }
+}
+
+function hasSameCost(one: Pick<CallerCall, "cost" | "counters">, other: Pick<CallerCall, "cost">): boolean {
+  return isSameFor(one.counters, one.cost, other.cost);
 }
 
 function isAllowed({ outcome }: CallerCall): boolean {

@@ -1,5 +1,6 @@
 import type { DecisionLimit } from "../../src/limiter/decision";
 import { groupBy } from "../../tools/group-by";
+import { isSameFor } from "./costs";
 import type { Leaving } from "./model";
 import type { AnsweredForget } from "./overrides";
 import { type AnsweredCall, type DecidedCall, type Execution, eventNameOf, hasEveryLimit } from "./record";
@@ -65,7 +66,7 @@ function isMadeFor(answered: AnsweredCall, { method, question }: DecidedCall, is
   // again; and in shadow, if the live layers denied it.
   const mayCheck =
     op === "check" || (op === "consume" && (isShadow || request.isNew === true || batchPosition !== undefined));
-  if (method === "check") return question.cost === request.cost && mayCheck;
+  if (method === "check") return isSameFor(question.counters, question.cost, request.cost) && mayCheck;
   const isSameKind = (change: string) => (op === change) === (method === change);
   const name = isShadow ? shadowEventNameOf(answered) : eventNameOf(request);
   return isSameKind("settle") && isSameKind("release") && eventNameOf(question) === name;
@@ -103,7 +104,12 @@ function isCachedFrom(
 ): boolean {
   const { request, decision, answeredAtMs: nowMs } = call;
   if (call.op !== "consume" || request.isNew !== true || decision.allowed) return false;
-  if (earlier.op !== "consume" || earlier.decision.allowed || earlier.request.cost !== request.cost) return false;
+  if (
+    earlier.op !== "consume" ||
+    earlier.decision.allowed ||
+    !isSameFor(request.counters, earlier.request.cost, request.cost)
+  )
+    return false;
   // Live layers can't tell subjects apart that they count by the same keys.
   const hasSameCounters = (other: AnsweredCall) =>
     other.isolate === call.isolate && isSame(other.request.counters, request.counters);

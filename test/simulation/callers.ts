@@ -1,4 +1,5 @@
 import type { Config } from "../../src/config/config";
+import type { Cost } from "../../src/core/cost";
 import { liveLimits } from "../../src/limiter/decision";
 import type { Limiter } from "../../src/limiter/limiter";
 import { readInlineCheck, readInlineConsume, readInlineRelease, readInlineSettle } from "../../src/request/inline";
@@ -8,6 +9,7 @@ import type { Chance } from "../../tools/chance";
 import { groupBy } from "../../tools/group-by";
 import type { Scheduler } from "../../tools/scheduler";
 import type { CallerCall, Outcome } from "./admissions";
+import { costFor } from "./costs";
 import type { Hub, Hubs } from "./hubs";
 import type { Network } from "./network";
 import { type AnsweredCall, type BatchPosition, eventNameOf } from "./record";
@@ -35,11 +37,19 @@ export interface Habits {
   readonly burstShare: number;
   readonly burstSize: Range;
   readonly users: number;
-  /** Costs are from 1 to this. */
+  /** Costs are from 1 to this, or from 0 where they are by layer. */
   readonly mostCost: number;
+  /** The share of requests with a cost by layer. */
+  readonly byLayerShare: number;
   /** The share of requests before which the caller rests for long, and how long at most. */
   readonly restShare: number;
   readonly restMs: number;
+}
+
+interface InlineLayer {
+  readonly name: string;
+  readonly key: string;
+  readonly limits: readonly string[] | undefined;
 }
 
 interface Subject {
@@ -51,10 +61,12 @@ interface Subject {
 interface Intent {
   readonly id: string;
   /** A subject of a policy, or layers that the caller names inline. */
-  readonly countedBy: { readonly policy: string; readonly subject: Subject } | { readonly layers: readonly object[] };
-  readonly cost: number;
+  readonly countedBy:
+    | { readonly policy: string; readonly subject: Subject }
+    | { readonly layers: readonly InlineLayer[] };
+  readonly cost: Cost;
   /** The cost of a settle, if there is one. The same in every settle, since the last settle to arrive wins. */
-  readonly settledCost: number;
+  readonly settledCost: Cost;
 }
 
 interface CallToSend {
@@ -145,7 +157,7 @@ export class Callers {
     if (chance.is(0.5)) await this.#repeat(() => this.#settle(intent));
     if (chance.is(0.7)) await this.#repeat(() => this.#release(intent));
     // A late retry of a decision that the caller has finished.
-    if (chance.is(0.2)) await this.#send(this.#consume(intent, attempts + 1));
+    if (chance.is(0.2)) await this.#send(this.#consume(this.#perhapsAtOtherCost(intent, 0.2), attempts + 1));
     return intent;
   }
 
@@ -154,7 +166,7 @@ export class Callers {
    * then send at once, or when the id's first charge has left a window.
    */
   async #reuseId(intent: Intent, besideId: string): Promise<void> {
-    const { chance, scheduler, habits } = this;
+    const { chance, scheduler } = this;
     const calls = this.calls.filter(({ decisionName }) => decisionName === decisionNameOf(intent));
     const call = chance.of([calls.at(-1), calls[0]]);
     const windows = this.#check(intent).request.policy.layers.flatMap(({ limits }) =>
@@ -166,9 +178,7 @@ export class Callers {
     const nearMs = chance.is(0.7) ? chance.below(30) - 15 : chance.below(chance.of([600, 3_000]));
     const isEarly = chance.is(call?.outcome === "denied" ? 0.6 : 0.15);
     await scheduler.sleep(isEarly ? chance.below(windowMs) : edgeMs + windowMs + nearMs - scheduler.nowMs);
-    // A careless caller uses the id with another cost.
-    const again = chance.is(0.05) ? { ...intent, cost: (intent.cost % habits.mostCost) + 1 } : intent;
-    await this.#send(this.#consume(again, 2));
+    await this.#send(this.#consume(this.#perhapsAtOtherCost(intent, 0.05), 2));
     if (chance.is(0.8)) {
       await scheduler.sleep(chance.of([0, 0, chance.below(30), leavesMs + chance.below(60) - scheduler.nowMs]));
       await this.#send(this.#consume(this.#neighbour(intent, besideId), 1));
@@ -297,24 +307,71 @@ export class Callers {
     decision?: AnsweredCall["decision"],
   ): void {
     if (op === "check") return;
-    const { cost, counters, policy, shadow } = request;
+    const { counters, policy, shadow } = request;
+    // As the caller means it, and not as the service reads it.
+    const cost = op === "settle" ? intent.settledCost : intent.cost;
     const about = { op, policy: policy.name, decisionName: decisionNameOf(intent), hasShadow: shadow.length > 0 };
     const standings = (decision ? liveLimits(decision) : []).flatMap(({ layer, key, limit, standing }) =>
-      limit.kind ? [] : { layer, key, windowMs: limit.windowMs, resetsInMs: standing.resetsInMs },
+      limit.kind || costFor(cost, layer) === 0
+        ? []
+        : { layer, key, windowMs: limit.windowMs, resetsInMs: standing.resetsInMs },
     );
     this.calls.push({ ...about, cost, counters, sentAtMs, endedAtMs: this.scheduler.nowMs, outcome, standings });
   }
 
   #newIntent(id: string, inlineShare = this.habits.inlineShare): Intent {
     const { chance, habits } = this;
-    const costs = { cost: 1 + chance.below(habits.mostCost), settledCost: chance.below(6) };
     if (chance.is(inlineShare)) {
       const which = chance.below(habits.inlineLimits.length);
       const keys = chance.of([["k0"], ["k0"], ["k1"], ["k0", "k1"]]);
       const layers = keys.map((key, i) => ({ name: `login${i}`, key, limits: habits.inlineLimits[which] }));
-      return { id, countedBy: { layers }, ...costs };
+      return this.#withCosts({ id, countedBy: { layers } });
     }
-    return { id, countedBy: { policy: "small", subject: this.#subject() }, ...costs };
+    return this.#withCosts({ id, countedBy: { policy: "small", subject: this.#subject() } });
+  }
+
+  #layersOf(countedBy: Intent["countedBy"]): string[] {
+    if ("layers" in countedBy) return countedBy.layers.map(({ name }) => name);
+    return this.config.policies.get(countedBy.policy)?.layers.map(({ name }) => name) ?? [];
+  }
+
+  #withCosts(intent: Pick<Intent, "id" | "countedBy">): Intent {
+    const { chance, habits } = this;
+    const layers = this.#layersOf(intent.countedBy);
+    const isByLayer = chance.is(habits.byLayerShare);
+    return {
+      ...intent,
+      cost: isByLayer ? this.#byLayer(layers, 1 + habits.mostCost) : 1 + chance.below(habits.mostCost),
+      settledCost: isByLayer && chance.is(0.7) ? this.#byLayer(layers, 6) : chance.below(6),
+    };
+  }
+
+  /** Costs below `bound` of some of the layers. */
+  #byLayer(layers: readonly string[], bound: number): Cost {
+    const { chance } = this;
+    const named = layers.filter(() => chance.is(0.7));
+    return Object.fromEntries(named.map((layer) => [layer, chance.is(0.3) ? 0 : chance.below(bound)]));
+  }
+
+  /** A careless caller uses an id with another cost. */
+  #perhapsAtOtherCost(intent: Intent, share: number): Intent {
+    return this.chance.is(share) ? { ...intent, cost: this.#otherCost(intent) } : intent;
+  }
+
+  /** Another cost, mostly in one layer only. */
+  #otherCost({ countedBy, cost }: Intent): Cost {
+    const { chance, habits } = this;
+    if (typeof cost === "number" && chance.is(0.5)) return (cost % habits.mostCost) + 1;
+    const layers = this.#layersOf(countedBy);
+    const other = chance.of(layers);
+    const same = (layer: string): [string, number] => [layer, costFor(cost, layer)];
+    return { ...Object.fromEntries(layers.map(same)), [other]: (costFor(cost, other) + 1) % (habits.mostCost + 1) };
+  }
+
+  /** The same cost, perhaps spelt by layer. */
+  #spelt({ countedBy, cost }: Intent): Cost {
+    if (typeof cost !== "number" || !this.chance.is(this.habits.byLayerShare / 4)) return cost;
+    return Object.fromEntries(this.#layersOf(countedBy).map((layer) => [layer, cost]));
   }
 
   #subject(): Subject {
@@ -324,7 +381,8 @@ export class Callers {
   }
 
   #check(intent: Intent): CallToSend {
-    const { countedBy, cost } = intent;
+    const { countedBy } = intent;
+    const cost = this.#spelt(intent);
     const request: ValidRequest =
       "layers" in countedBy ? readInlineCheck({ ...countedBy, cost }) : readCheck({ ...countedBy, cost }, this.config);
     return { op: "check", intent, request: { ...request, id: "" } };
@@ -332,7 +390,8 @@ export class Callers {
 
   /** Some callers send no attempt number. */
   #consume(intent: Intent, attempt: number): CallToSend {
-    const { id, countedBy, cost } = intent;
+    const { id, countedBy } = intent;
+    const cost = this.#spelt(intent);
     const idempotency = { key: id, ...(this.chance.is(0.7) && { attempt }) };
     const request =
       "layers" in countedBy

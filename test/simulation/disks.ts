@@ -1,5 +1,6 @@
 import type { KeyOverride } from "../../src/core/override";
 import { overrideFromText } from "../../src/object/override-text";
+import { costFor } from "./costs";
 import { locationOf, type Model, type ModelEvent } from "./model";
 import type { Network } from "./network";
 import type { SimulatedObject } from "./simulated-object";
@@ -16,8 +17,8 @@ export function mistakesOnDisks({ objects, overrideChanges }: Network, model: Mo
 
 function mistakesInPages({ name, disk, latestMs }: SimulatedObject, model: Model): string[] {
   const stored = storedEvents(disk).map(
-    ({ key, id, identity, cost, released, atMs }) =>
-      `${locationOf(name, key)} ${id} ${identity} ${cost} ${released} ${atMs}`,
+    ({ key, id, identity, costs, released, atMs }) =>
+      `${locationOf(name, key)} ${id} ${identity} ${costs} ${released} ${atMs}`,
   );
   const events = [...model.events]
     .filter(([location]) => location.startsWith(`${name} `))
@@ -55,8 +56,9 @@ function mistakesInOverrides({ name, disk, sweptMs }: SimulatedObject, model: Mo
   ];
 }
 
-function textOfEvent({ location, name, cost, isReleased, atMs }: ModelEvent): string {
-  return `${location} ${name} ${cost} ${isReleased} ${atMs}`;
+function textOfEvent({ location, name, costs, admittedCost, isReleased, atMs }: ModelEvent): string {
+  const byLayer = [...costs].map(([layer, cost]) => `${layer} ${cost} of ${costFor(admittedCost, layer)}`);
+  return `${location} ${name} ${byLayer} ${isReleased} ${atMs}`;
 }
 
 function textOfOverride(location: string, { kind, reason, endsAtMs, layers }: KeyOverride): string {

@@ -1,3 +1,4 @@
+import type { Cost } from "../../src/core/cost";
 import type {
   ChangeVerdict,
   Charge,
@@ -8,6 +9,7 @@ import type {
   Question,
 } from "../../src/object/protocol";
 import { answersWithoutSource, batchesOutOfOrder, type LeavingsByExecution } from "./answers";
+import { costFor, isSameCost, settledFor } from "./costs";
 import { mistakesOnDisks } from "./disks";
 import { locationOf, Model, type ModelEvent } from "./model";
 import type { Network } from "./network";
@@ -129,12 +131,13 @@ export class Judge {
     this.#mistake(`${object} ${allowed ? "admitted" : "denied"} at ${atMs}: ${JSON.stringify(question)}`);
   }
 
-  /** A verdict has every limit in force, with its right use and its right wait for `cost`, and the override. */
-  #checkStandings(object: string, { policy, counters }: Question, cost: number, verdict: ObjectVerdict): void {
+  /** A verdict has every limit in force, with its right use and its right wait for the cost, and the override. */
+  #checkStandings(object: string, { policy, counters }: Question, asked: Cost, verdict: ObjectVerdict): void {
     if (verdict.overrides?.every((override) => override === null))
       this.#mistake(`${object} reported overrides, but there is none`);
     counters.forEach((counter, c) => {
       const { layer, key } = counter;
+      const cost = costFor(asked, layer);
       const { atMs, standings } = verdict;
       const { limits } = this.#model.limitsInForce(object, policy, counter, atMs);
       if (standings[c]?.length !== limits.length) this.#mistake(`${object} left out a limit of ${layer} of ${key}`);
@@ -244,7 +247,7 @@ export class Judge {
       retainMs: Math.max(windowMs + CLOCK_MARGIN_MS, ...windows),
       execution,
       counters,
-      cost,
+      costs: costsOf(counters, cost),
       isReleased: false,
       claims: new Set([attempt]),
       makers: new Set([attempt]),
@@ -264,7 +267,9 @@ export class Judge {
   #applySettle(object: string, question: EventQuestion, { found, atMs }: ChangeVerdict): void {
     const events = this.#model.eventsOf(object, question, atMs);
     if (found && events.length === 0) this.#mistake(`${object} settled ${eventNameOf(question)}, which does not exist`);
-    if (found) for (const event of events) event.cost = question.cost;
+    if (!found) return;
+    for (const { counters, costs } of events)
+      for (const { layer } of counters) costs.set(layer, settledFor(question.cost, layer) ?? costs.get(layer) ?? 0);
   }
 
   #applyRelease(object: string, question: EventQuestion, { found, atMs }: ChangeVerdict): void {
@@ -303,8 +308,11 @@ export class Judge {
       for (const [location, events] of this.#model.events)
         for (const event of events) {
           if (event.name !== eventNameOf(request) || this.#mayMissChange(location, event)) continue;
-          if (op === "settle" && event.cost !== request.cost)
-            this.#mistake(`${event.name} was settled at ${request.cost}, but is ${event.cost} at ${location}`);
+          for (const [layer, cost] of op === "settle" ? event.costs : [])
+            if (cost !== (settledFor(request.cost, layer) ?? cost))
+              this.#mistake(
+                `${event.name} was settled at ${JSON.stringify(request.cost)}, but is ${cost} at ${location}`,
+              );
           if (op === "release" && !event.isReleased)
             this.#mistake(`${event.name} was released, but still takes a place at ${location}`);
         }
@@ -349,7 +357,7 @@ function isLiveAdmission({ op, request, decision }: AnsweredCall): boolean {
 /** Whether the event may belong to an attempt that is in flight, and belongs to no earlier decision. */
 function mayBeInFlight(event: ModelEvent, charge: Charge, earlierMakers: readonly string[], atMs: number): boolean {
   const ageMs = atMs - event.atMs;
-  const isSame = event.policy === charge.policy && event.admittedCost === charge.cost;
+  const isSame = event.policy === charge.policy && isSameCost(event.admittedCost, charge.cost);
   const isEarlier = [...event.makers].some((maker) => earlierMakers.includes(maker));
   return isSame && !isEarlier && ageMs < event.windowMs && ageMs <= (charge.attemptMs ?? 0);
 }
@@ -362,9 +370,14 @@ function moved(event: ModelEvent, held: ModelEvent): ModelEvent {
     windowMs,
     retainMs,
     counters,
+    costs: costsOf(counters, held.admittedCost),
     claims: new Set([...event.claims, ...held.claims]),
     makers: new Set([...event.makers, ...held.makers]),
   };
+}
+
+function costsOf(counters: readonly Counter[], cost: Cost): Map<string, number> {
+  return new Map(counters.map(({ layer }) => [layer, costFor(cost, layer)]));
 }
 
 /** Whether the charge has all layers that took part in the event, so that no other object shares the event. */

@@ -1,6 +1,8 @@
+import type { Cost } from "../../src/core/cost";
 import type { Limit } from "../../src/core/limit";
 import type { KeyOverride, OverrideKind } from "../../src/core/override";
 import type { Counter, EventQuestion, Question } from "../../src/object/protocol";
+import { costFor } from "./costs";
 import { eventNameOf } from "./record";
 
 export interface ModelEvent {
@@ -19,8 +21,9 @@ export interface ModelEvent {
   readonly execution: number;
   readonly counters: readonly Counter[];
   readonly policy: string;
-  readonly admittedCost: number;
-  cost: number;
+  readonly admittedCost: Cost;
+  /** The cost that counts in each layer. */
+  readonly costs: Map<string, number>;
   /** The event no longer takes a place in a concurrent limit. */
   isReleased: boolean;
   /** The attempts that rely on the event, and those that set its time. */
@@ -71,23 +74,26 @@ export class Model {
   fits(object: string, { policy, cost, counters }: Question, tMs: number): boolean {
     return counters.every((counter) => {
       const { kind, limits } = this.limitsInForce(object, policy, counter, tMs);
-      if (kind === "ban" || !this.#hasRoom(object, policy, counter, tMs)) return false;
+      if (!this.#hasRoom(object, policy, counter, tMs)) return false;
+      const ofLayer = costFor(cost, counter.layer);
+      if (ofLayer === 0) return true;
+      if (kind === "ban") return false;
       if (kind === "exempt") return true;
       const kept = this.#keptEvents(object, policy, counter, tMs);
-      return limits.every((limit) => admits(limit, kept, cost, tMs));
+      return limits.every((limit) => admits(limit, counter, kept, ofLayer, tMs));
     });
   }
 
   /** The weight in the limit's window. */
   used(object: string, policy: string, counter: Counter, limit: Limit, tMs: number): number {
-    return weightOf(limit, this.#keptEvents(object, policy, counter, tMs), tMs);
+    return weightOf(limit, counter, this.#keptEvents(object, policy, counter, tMs), tMs);
   }
 
   /** What a limit counts, and when each part of it leaves the window. */
   leavings(object: string, policy: string, counter: Counter, limit: Limit, tMs: number): Leaving[] {
     return this.#keptEvents(object, policy, counter, tMs)
       .filter(({ atMs }) => atMs > tMs - limit.windowMs)
-      .map((event) => ({ inMs: event.atMs + limit.windowMs - tMs, weight: weightOf(limit, [event], tMs) }));
+      .map((event) => ({ inMs: event.atMs + limit.windowMs - tMs, weight: weightOf(limit, counter, [event], tMs) }));
   }
 
   /**
@@ -101,9 +107,10 @@ export class Model {
     const isLongest = limits.find(({ windowMs }) => limits.every((other) => other.windowMs <= windowMs)) === limit;
     const fitsAt = (tMs: number) => {
       if (isLongest && !this.#hasRoom(object, policy, counter, tMs)) return false;
-      if (kind === undefined) return admits(limit, kept, cost, tMs);
-      if (tMs >= endsAtMs) return counter.limits.every((own) => admits(own, kept, cost, tMs));
-      return kind === "exempt" || (kind === "limits" && admits(limit, kept, cost, tMs));
+      if (cost === 0) return true;
+      if (kind === undefined) return admits(limit, counter, kept, cost, tMs);
+      if (tMs >= endsAtMs) return counter.limits.every((own) => admits(own, counter, kept, cost, tMs));
+      return kind === "exempt" || (kind === "limits" && admits(limit, counter, kept, cost, tMs));
     };
     if (fitsAt(atMs)) return 0;
     const windows = kind === undefined ? [limit] : [limit, ...counter.limits];
@@ -114,7 +121,7 @@ export class Model {
   /** How long `cost` has to wait for all of the counter's own limits, as if there were no override. */
   ownWaitMs(object: string, policy: string, counter: Counter, cost: number, atMs: number): number {
     const kept = this.#keptEvents(object, policy, counter, atMs);
-    const fitsAt = (tMs: number) => counter.limits.every((limit) => admits(limit, kept, cost, tMs));
+    const fitsAt = (tMs: number) => counter.limits.every((limit) => admits(limit, counter, kept, cost, tMs));
     return fitsAt(atMs) ? 0 : waitUntil(fitsAt, leaveTimesOf(kept, counter.limits), atMs);
   }
 
@@ -204,13 +211,17 @@ function waitUntil(fitsAt: (tMs: number) => boolean, instantsMs: readonly number
   return (later.find(fitsAt) ?? Number.POSITIVE_INFINITY) - nowMs;
 }
 
-function admits(limit: Limit, events: readonly ModelEvent[], cost: number, tMs: number): boolean {
-  return weightOf(limit, events, tMs) + (limit.kind === "concurrent" ? 1 : cost) <= limit.max;
+function admits(limit: Limit, counter: Counter, events: readonly ModelEvent[], cost: number, tMs: number): boolean {
+  if (cost === 0) return true;
+  return weightOf(limit, counter, events, tMs) + (limit.kind === "concurrent" ? 1 : cost) <= limit.max;
 }
 
-/** The weight of events in a limit's window: their costs; for a concurrent limit 1 for each that is not released. */
-function weightOf({ kind, windowMs }: Limit, events: readonly ModelEvent[], tMs: number): number {
+/**
+ * The weight of events in a limit's window: their costs in the counter's layer; for a concurrent limit 1 for each that is not
+ * released, and was not admitted at 0 there.
+ */
+function weightOf({ kind, windowMs }: Limit, { layer }: Counter, events: readonly ModelEvent[], tMs: number): number {
   const inWindow = events.filter(({ atMs }) => atMs > tMs - windowMs && atMs <= tMs);
-  if (kind !== "concurrent") return inWindow.reduce((sum, { cost }) => sum + cost, 0);
-  return inWindow.filter(({ isReleased }) => !isReleased).length;
+  if (kind !== "concurrent") return inWindow.reduce((sum, { costs }) => sum + (costs.get(layer) ?? Number.NaN), 0);
+  return inWindow.filter(({ isReleased, admittedCost }) => !isReleased && costFor(admittedCost, layer) > 0).length;
 }

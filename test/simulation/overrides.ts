@@ -1,5 +1,6 @@
 import type { OverrideToSet } from "../../src/object/protocol";
 import type { OverriddenKey } from "../../src/request/admin-schema";
+import { costFor } from "./costs";
 import type { Network } from "./network";
 import { type AnsweredCall, eventNameOf, type OverrideChange } from "./record";
 
@@ -65,7 +66,8 @@ export function overridesWithWrongEnd({ overrideChanges, objects, machine }: Net
 
 /**
  * Consumes that were admitted under a ban. The ban was acknowledged before the consume was sent, held until its answer, and
- * no other override of the key followed in between. An event that the key held before the ban may be replayed.
+ * no other override of the key followed in between. An event that the key held before the ban may be replayed, and a layer at a
+ * cost of 0 decides nothing.
  */
 export function admittedDespiteBan(
   answered: readonly AnsweredCall[],
@@ -89,7 +91,9 @@ export function admittedDespiteBan(
         );
     return answered
       .filter(({ op, decision }) => op === "consume" && decision.allowed)
-      .filter(({ request }) => request.counters.some(({ key }) => key === ban.key))
+      .filter(({ request: { counters, cost } }) =>
+        counters.some(({ key, layer }) => key === ban.key && costFor(cost, layer) > 0),
+      )
       .filter(({ executionsBefore, executionsAfter, answeredAtMs }) => {
         return (
           ban.executionsBefore <= executionsBefore &&

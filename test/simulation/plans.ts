@@ -77,6 +77,7 @@ export const USUAL_HABITS: Habits = {
   burstSize: [1, 1],
   users: 2,
   mostCost: 3,
+  byLayerShare: 0.3,
   restShare: 0.2,
   restMs: 6_000,
 };

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import type { Cost } from "../../src/core/cost";
 import type { Limit } from "../../src/core/limit";
 import { MemoryBudget } from "../../src/object/account-cache";
 import { Ledger } from "../../src/object/ledger";
@@ -35,7 +36,10 @@ const step = fc.record({
   counters,
   policy: fc.constantFrom("p", "q"),
   method: fc.constantFrom("consume", "consume", "consume", "check", "rollBack", "settle", "release"),
-  cost: fc.integer({ min: 1, max: 3 }),
+  cost: fc.oneof(
+    fc.integer({ min: 1, max: 3 }),
+    fc.dictionary(fc.constantFrom("a", "b"), fc.integer({ min: 0, max: 3 })),
+  ),
   /** Few ids, so that they return within their window and after it. */
   id: fc.nat({ max: 8 }),
   identity: fc.constantFrom("a=1,b=1", "a=1,b=1", "a=1,b=1", "a=1", "b=1", "a=2,b=1", "a=1~shadow"),
@@ -55,6 +59,17 @@ const step = fc.record({
   override: limits,
   overrideMs: fc.integer({ min: 1, max: 60_000 }),
 });
+
+/** The cost, lowered to what the limits can ever admit. */
+function fitting(cost: Cost, counters: readonly Counter[]): Cost {
+  const costLimits = (of: readonly Counter[]) =>
+    of.flatMap(({ limits }) => limits.flatMap(({ kind, max }) => (kind === undefined ? max : [])));
+  if (typeof cost === "number") return Math.min(cost, ...costLimits(counters));
+  const ofLayer = (name: string) => costLimits(counters.filter(({ layer }) => layer === name));
+  return Object.fromEntries(
+    Object.entries(cost).map(([layer, ofThis]) => [layer, Math.min(ofThis, ...ofLayer(layer))]),
+  );
+}
 
 test.each([1, 150, 2_000])(
   "an account in memory and the same account read back from storage give the same verdicts, on pages of %d characters",
@@ -79,8 +94,7 @@ test.each([1, 150, 2_000])(
           if (before === "exempt") ledger.setOverride(KEY, { kind: "exempt", reason: "r", ends }, nowMs);
           if (before === "lift") ledger.liftOverride(KEY, nowMs);
           if (before === "sweep") for (const _ of ledger.sweep(nowMs));
-          const costLimits = counters.flatMap(({ limits }) => limits.filter(({ kind }) => kind === undefined));
-          const cost = Math.min(rest.cost, ...costLimits.map(({ max }) => max));
+          const cost = fitting(rest.cost, counters);
           const question: Charge = { ...rest, attempt: `${attempt}`, id: `id-${id}`, cost, counters, attemptMs: 500 };
           const call = { method, question } as Call;
           const reopened = open(disk.copy());

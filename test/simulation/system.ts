@@ -1,4 +1,5 @@
 import type { Config } from "../../src/config/config";
+import { costIn } from "../../src/core/cost";
 import { MAX_EVENTS } from "../../src/core/sliding-window";
 import { Keys } from "../../src/limiter/keys";
 import { Limiter } from "../../src/limiter/limiter";
@@ -81,7 +82,8 @@ interface StoredEvent {
   readonly key: string;
   readonly id: string;
   readonly identity: string;
-  readonly cost: number;
+  /** In each layer of the key: what counts now, and what it was admitted with. */
+  readonly costs: readonly string[];
   readonly released: boolean;
   readonly atMs: number;
 }
@@ -92,8 +94,11 @@ export function storedEvents(disk: ObjectDisk): StoredEvent[] {
     const store = disk.open();
     while (store.checkpoint(store.newestTurn));
     return store.pagesAfter("", -1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER).flatMap(({ key, slot }) =>
-      readPage(store.loadPage(key, slot) ?? "").map(({ id, identity, cost, released, atMs }) => {
-        return { key, id, identity, cost, released, atMs };
+      readPage(store.loadPage(key, slot) ?? "").map(({ id, identity, cost, admittedCost, charged, released, atMs }) => {
+        const costs = charged.layers.map(
+          (layer) => `${layer} ${costIn(cost, layer)} of ${costIn(admittedCost, layer)}`,
+        );
+        return { key, id, identity, costs, released, atMs };
       }),
     );
   });

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { readConfig } from "../../src/config/config";
+import type { Cost } from "../../src/core/cost";
 import { Limiter } from "../../src/limiter/limiter";
 import { Ledger } from "../../src/object/ledger";
 import type { Call, CallResult } from "../../src/object/protocol";
@@ -73,7 +74,13 @@ class World {
     return results;
   }
 
-  async consume(policy: string, user: string | undefined, key?: string, more: object = {}, cost = 1): Promise<string> {
+  async consume(
+    policy: string,
+    user: string | undefined,
+    key?: string,
+    more: object = {},
+    cost: Cost = 1,
+  ): Promise<string> {
     const subject = { ...(user && { user }), ip: IP, ...more };
     const request = readConsume({ policy, subject, cost }, { key }, this.#config);
     try {
@@ -274,18 +281,22 @@ describe("attempts that race", () => {
     }
   });
 
-  test.each([
+  test.each<[string, { policy: string; cost: Cost }, { policy: string; cost: Cost }]>([
     ["by two policies", { policy: "p", cost: 1 }, { policy: "q", cost: 1 }],
     ["at two costs", { policy: "p", cost: 1 }, { policy: "p", cost: 2 }],
+    ["at two costs of one layer", { policy: "p", cost: { ip: 2 } }, { policy: "p", cost: { ip: 3 } }],
+    ["at one cost for both layers, and for one", { policy: "p", cost: 2 }, { policy: "p", cost: { user: 2 } }],
   ])("leave no charge if they are refused: %s, in one millisecond", async (_, first, second) => {
     const world = new World({ p: layers(["9/hour"], ["9/hour"]), q: layers(["9/hour"], ["9/hour"]) });
+    const costOf = (cost: Cost, layer: string) => (typeof cost === "number" ? cost : (cost[layer] ?? 1));
+    const textOf = (cost: Cost) => JSON.stringify(["user", "ip"].map((layer) => costOf(cost, layer)));
     let [arrived, pass] = [0, () => {}];
     const both = new Promise<void>((resolve) => {
       pass = resolve;
     });
     world.beforeArrival = async (object, call) => {
       if (call.method !== "consume" || call.question.recognition) return;
-      const isFirst = call.question.policy === first.policy && call.question.cost === first.cost;
+      const isFirst = call.question.policy === first.policy && textOf(call.question.cost) === textOf(first.cost);
       if (isFirst !== object.startsWith("ip:")) await both;
       else if (++arrived === 2) pass();
     };
@@ -300,7 +311,7 @@ describe("attempts that race", () => {
       ["ip", `ip:${IP}`],
     ] as const) {
       const used = ["p", "q"].reduce((sum, policy) => sum + world.used(policy, layer, key, HOUR_MS), 0);
-      expect(used).toBe(admitted.cost);
+      expect(used).toBe(costOf(admitted.cost, layer));
     }
     expect(await world.change("settle", admitted.policy, "u", "K")).toBe("done");
     world.evict();
@@ -412,7 +423,8 @@ describe("an id outlives a change of which layers decide", () => {
   const shadow = (layer: object) => ({ ...layer, mode: "shadow" });
   const subject = { org: "o" };
 
-  test.each([
+  const costs: Cost[] = [1, { caller: 3 }, { caller: 0, ip: 2 }];
+  const changes = [
     ["a layer is put live", [caller, shadow(ip)], [caller, ip]],
     ["the first layer is put live", [shadow(caller), ip], [caller, ip]],
     ["a layer is put in shadow", [caller, ip], [caller, shadow(ip)]],
@@ -422,11 +434,12 @@ describe("an id outlives a change of which layers decide", () => {
     ["a layer is taken away", [caller, ip, org], [caller, ip]],
     ["the first layer is taken away", [org, caller, ip], [caller, ip]],
     ["all layers are put live", [shadow(caller), shadow(ip)], [caller, ip]],
-  ])(
-    "%s: sent again, the id is a replay that charges nothing, and can be settled and released",
-    async (_, before, after) => {
+  ] as const;
+  test.each(costs.flatMap((cost) => changes.map(([change, ...layers]) => [change, cost, ...layers] as const)))(
+    "%s, at a cost of %j: sent again, the id is a replay that charges nothing, and can be settled and released",
+    async (_, cost, before, after) => {
       const world = new World({ p: { layers: before } });
-      expect(await world.at(0).consume("p", "u", "K", subject)).toBe("admitted");
+      expect(await world.at(0).consume("p", "u", "K", subject, cost)).toBe("admitted");
       const old = { p: { layers: before } };
       const next = { p: { layers: after } };
       const keys = { caller: "user:u", ip: `ip:${IP}`, org: "org:o" };
@@ -436,7 +449,7 @@ describe("an id outlives a change of which layers decide", () => {
       // Old and new code run side by side.
       for (const policies of [next, old, next]) {
         world.deploy(policies);
-        expect(await world.at(10).consume("p", "u", "K", subject)).toBe("replayed");
+        expect(await world.at(10).consume("p", "u", "K", subject, cost)).toBe("replayed");
         expect(usedIn()).toEqual(used);
       }
       expect(await world.change("release", "p", "u", "K", subject)).toBe("done");

@@ -1,6 +1,7 @@
 import { auditSuite } from "../behaviour/audit";
 import { batchSuite } from "../behaviour/batch";
 import { concurrentSuite } from "../behaviour/concurrent";
+import { costSuite } from "../behaviour/costs";
 import { errorSuite } from "../behaviour/errors";
 import { idempotencySuite } from "../behaviour/idempotency";
 import { inlineSuite } from "../behaviour/inline";
@@ -20,6 +21,7 @@ for (const placement of ["key", "shards:1", "shards:3", "ip=shards:2,user=key,sh
   batchSuite(placement, target);
   shadowSuite(placement, target);
   concurrentSuite(placement, target);
+  costSuite(placement, target);
 }
 
 errorSuite("the edge", workerTarget());

@@ -65,6 +65,19 @@ describe("RPC", () => {
     expect(refused).toEqual(["reused-id", "invalid", "unknown-decision"]);
   });
 
+  test("takes costs by layer, and refuses an object that is no record", async () => {
+    const about = { policy: "llm", subject: { user: newSubject().user, org: crypto.randomUUID() } };
+    const request = { ...about, idempotency_key: "rpc-2" };
+    expect(await rpc.consume({ ...request, cost: { tokens: 400 } })).toMatchObject({
+      allowed: true,
+      cost: { requests: 1, tokens: 400, budget: 1 },
+    });
+    const settled = await rpc.settle({ ...about, id: "rpc-2", cost: { tokens: 3 } });
+    expect(settled).toMatchObject({ cost: { tokens: 3 }, limits: [{ used: 1 }, { used: 3 }, {}] });
+    const asMap = new Map([["tokens", 400]]) as unknown as Record<string, number>;
+    expect(await kindOf(rpc.consume({ ...request, cost: asMap }))).toBe("invalid");
+  });
+
   test("releases", async () => {
     const request = { policy: "jobs", subject: newSubject() };
     const { id = "" } = await rpc.consume(request);

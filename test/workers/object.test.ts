@@ -3,7 +3,6 @@ import { beforeEach, describe, expect, test, vi } from "vitest";
 import { MemoryBudget } from "../../src/object/account-cache";
 import type { Ledger } from "../../src/object/ledger";
 import type { LimiterObject } from "../../src/object/object";
-import type { Charge } from "../../src/object/protocol";
 import { Store } from "../../src/object/store/store";
 import { CLOCK_MARGIN_MS } from "../../src/object/sweep";
 import { caller, charge, countPages, HOUR_MS, inside, ip, newObject, objects, START_MS, TestLedger } from "./ledger";
@@ -132,10 +131,11 @@ describe("storage", () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
       const ledger = new TestLedger(store);
-      const charges = Array.from({ length: 200 }, (_, i) => charge([caller("user:u", 1_000)], 1 + (i % 3)));
+      const costing = (cost: number) => ({ ...charge([caller("user:u", 1_000)]), cost });
+      const charges = Array.from({ length: 200 }, (_, i) => costing(1 + (i % 3)));
       for (const charge of charges) ledger.consume(charge, START_MS);
       const total = charges.reduce((sum, { cost }) => sum + cost, 0);
-      const rolledBack = [charges[0], charges[57], charges[199]] as Charge[];
+      const rolledBack = [charges[0], charges[57], charges[199]] as ReturnType<typeof costing>[];
       for (const charge of rolledBack) ledger.rollBack(charge, START_MS);
       const left = total - rolledBack.reduce((sum, { cost }) => sum + cost, 0);
       for (const reader of [ledger, new TestLedger(store)])

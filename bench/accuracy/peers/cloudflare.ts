@@ -18,7 +18,7 @@ export async function startCloudflare(limits: readonly Limit[]): Promise<Crashab
     name: "Cloudflare's binding in Miniflare",
     limits: own,
     shortcomings: "periods of 10 and 60 s alone; no costs; one limit after the other; no idempotency key; no wait",
-    skippedTraces: ["costs"],
+    skippedTraces: ["costs", "tokens"],
     windowsSeen: 1,
     async decide(request) {
       const query = new URLSearchParams(own.map((limit) => [limit.layer, keyOf(limit, request)]));

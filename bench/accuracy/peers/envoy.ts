@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { freePort, startProgram } from "../../programs";
-import { keyOf, type Limit } from "../traces";
+import { costUnder, keyOf, type Limit } from "../traces";
 import { longestOf, type Peer } from "./peer";
 
 const UNITS: Readonly<Record<number, string>> = { 1000: "second", 60000: "minute" };
@@ -41,10 +41,11 @@ export async function startEnvoy(
     name: "envoyproxy/ratelimit",
     limits: own,
     shortcomings: "whole seconds, minutes, hours and days alone; each limit decided by itself; no idempotency key",
+    skippedTraces: ["tokens"],
     windowsSeen: 1,
     async decide(request) {
       const descriptors = own.map((limit) => ({ entries: [{ key: limit.layer, value: keyOf(limit, request) }] }));
-      const body = JSON.stringify({ domain: "accuracy", descriptors, hitsAddend: request.cost });
+      const body = JSON.stringify({ domain: "accuracy", descriptors, hitsAddend: costUnder(own[0] as Limit, request) });
       const response = await fetch(`http://127.0.0.1:${http}/json`, { method: "POST", body });
       if (response.status !== 200 && response.status !== 429) throw new Error(await response.text());
       const { overallCode, statuses } = (await response.json()) as Reply;

@@ -1,5 +1,5 @@
 import { freePort, spawnProgram, startRestartable } from "../../programs";
-import { keyOf, type Limit } from "../traces";
+import { costUnder, decidingLimits, keyOf, type Limit } from "../traces";
 import { type CrashablePeer, longestOf } from "./peer";
 
 interface Reply {
@@ -31,14 +31,15 @@ export async function startGubernator(program: string, limits: readonly Limit[])
     shortcomings: "each limit decided by itself; no idempotency key",
     windowsSeen: 1,
     async decide(request) {
-      const requests = limits.map((limit) => ({
+      const requests = decidingLimits(limits, request).map((limit) => ({
         name: `${limit.layer}/${limit.windowMs}`,
         uniqueKey: keyOf(limit, request),
-        hits: request.cost,
+        hits: costUnder(limit, request),
         limit: limit.max,
         duration: limit.windowMs,
         algorithm: "TOKEN_BUCKET",
       }));
+      if (requests.length === 0) return { allowed: true };
       const body = JSON.stringify({ requests });
       const response = await fetch(`http://${address(http)}/v1/GetRateLimits`, { method: "POST", body });
       if (!response.ok) throw new Error(await response.text());

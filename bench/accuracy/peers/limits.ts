@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { resolve } from "node:path";
 import { createInterface } from "node:readline";
-import { keyOf, type Limit, type TraceRequest } from "../traces";
+import { costUnder, decidingLimits, keyOf, type Limit, type TraceRequest } from "../traces";
 import type { Peer, PeerDecision } from "./peer";
 
 const WORKER = resolve(import.meta.dirname, "limits_worker.py");
@@ -33,9 +33,15 @@ export class Container {
     request: TraceRequest,
   ): Promise<PeerDecision> {
     const id = this.#sent++;
-    const items = limits.map((limit) => [limit.layer, keyOf(limit, request), limit.max, limit.windowMs / 1_000]);
+    const items = decidingLimits(limits, request).map((limit) => [
+      limit.layer,
+      keyOf(limit, request),
+      limit.max,
+      limit.windowMs / 1_000,
+      costUnder(limit, request),
+    ]);
     const reply = new Promise<Reply>((resolve) => this.#waiting.set(id, resolve));
-    this.#process.stdin?.write(`${JSON.stringify({ id, storage, strategy, limits: items, cost: request.cost })}\n`);
+    this.#process.stdin?.write(`${JSON.stringify({ id, storage, strategy, limits: items })}\n`);
     const { error, allowed, reset } = await reply;
     if (error !== undefined) throw new Error(error);
     return {

@@ -26,9 +26,9 @@ def limiter_of(storage: str, strategy: str) -> RateLimiter:
 
 def decide(request: dict[str, Any]) -> dict[str, Any]:
     limiter = limiter_of(request["storage"], request["strategy"])
-    for layer, key, most, seconds in request["limits"]:
+    for layer, key, most, seconds, cost in request["limits"]:
         item = RateLimitItemPerSecond(most, seconds, namespace=request["strategy"])
-        if not limiter.hit(item, layer, key, cost=request["cost"]):
+        if not limiter.hit(item, layer, key, cost=cost):
             # Later limits are not asked, and earlier ones stay charged.
             return {"allowed": False, "reset": limiter.get_window_stats(item, layer, key).reset_time}
     return {"allowed": True}

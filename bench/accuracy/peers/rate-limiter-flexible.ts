@@ -1,7 +1,7 @@
 import { Redis } from "ioredis";
 import { RateLimiterRedis, RateLimiterRes, RateLimiterUnion } from "rate-limiter-flexible";
 import { FLEXIBLE } from "../../names";
-import { CONTAINERS, keyOf, type Limit } from "../traces";
+import { CONTAINERS, costUnder, keyOf, type Limit } from "../traces";
 import { longestOf, type Peer } from "./peer";
 
 /** rate-limiter-flexible by its documentation: a union of the limits of a key consumes from all of them at once. */
@@ -24,7 +24,9 @@ export function startFlexible(redisPort: number, limits: readonly Limit[]): Peer
       const unions = containers[request.container] as RateLimiterUnion[];
       for (const [i, [first]] of layers.entries())
         try {
-          await unions[i]?.consume(keyOf(first as Limit, request), request.cost);
+          const limit = first as Limit;
+          const cost = costUnder(limit, request);
+          if (cost > 0) await unions[i]?.consume(keyOf(limit, request), cost);
         } catch (denied) {
           const results = Object.values(denied as Record<string, unknown>);
           // The union rejects with the results of the limits that deny, or with an error if the store failed.

@@ -2,7 +2,7 @@ import { Ratelimit } from "@upstash/ratelimit";
 import { Redis } from "ioredis";
 import { UPSTASH } from "../../names";
 import { upstashClient } from "../../peers/upstash-client";
-import { CONTAINERS, keyOf, type Limit } from "../traces";
+import { CONTAINERS, costUnder, keyOf, type Limit } from "../traces";
 import type { Peer } from "./peer";
 
 /** @upstash/ratelimit by its documentation, with a limiter for each limit and its cache of denials, on a local Redis. */
@@ -21,7 +21,10 @@ export function startUpstash(redisPort: number, limits: readonly Limit[]): Peer 
     windowsSeen: 2,
     async decide(request) {
       for (const [i, limiter] of (containers[request.container] as Ratelimit[]).entries()) {
-        const { success, reset } = await limiter.limit(keyOf(limits[i] as Limit, request), { rate: request.cost });
+        const limit = limits[i] as Limit;
+        const rate = costUnder(limit, request);
+        if (rate === 0) continue;
+        const { success, reset } = await limiter.limit(keyOf(limit, request), { rate });
         if (!success) return { allowed: false, reportedWait: { from: "epoch", ms: reset, roundedUpToMs: 1 } };
       }
       return { allowed: true };

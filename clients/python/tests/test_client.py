@@ -7,6 +7,7 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Any, cast
 from uuid import UUID
 
@@ -101,6 +102,35 @@ def test_a_settle_corrects_the_cost(client: Limiter) -> None:
     assert [state.used for state in settled.limits] == [1, 1, 1]
     client.settle("chat", USER, id=decision.id, cost=0)
     assert client.consume("chat", USER, cost=5)
+
+
+def test_a_cost_by_layer_is_decided_replayed_and_settled(client: Limiter) -> None:
+    cost = MappingProxyType({"ip": 0, "caller": 4})
+    decision = client.consume("chat", USER, cost=cost, idempotency_key="layers")
+    assert (decision.allowed, decision.cost) == (True, {"caller": 4, "ip": 0})
+    assert [state.used for state in decision.limits] == [4, 4, 0]
+    assert client.consume("chat", USER, cost=cost, idempotency_key="layers").replayed
+    assert client.check("chat", USER, cost={"caller": 0, "ip": 30})
+    denied = client.consume("chat", USER, cost={"caller": 2})
+    assert (denied.allowed, denied.cost) == (False, {"caller": 2, "ip": 1})
+    with pytest.raises(InvalidRequestError, match="another policy or cost"):
+        client.consume("chat", USER, cost=4, idempotency_key="layers")
+    with pytest.raises(InvalidRequestError) as caught:
+        client.consume("chat", USER, cost={"tokens": 1, "ip": -1})
+    assert [error.pointer for error in caught.value.errors] == ["/cost/ip", "/cost/tokens"]
+    settled = client.settle("chat", USER, id="layers", cost={"ip": 7})
+    assert settled.cost == {"ip": 7}
+    assert [state.used for state in settled.limits] == [4, 4, 7]
+    assert client.settle("chat", USER, id="layers", cost={}).cost == {}
+
+
+def test_a_cost_by_layer_of_inline_limits(client: Limiter) -> None:
+    layers = [Layer("requests", "k", ["3/minute"]), Layer("tokens", "k", ["1000/minute"])]
+    decision = client.consume_inline(layers, cost={"tokens": 900}, idempotency_key="i")
+    assert (decision.cost, [state.used for state in decision.limits]) == ({"requests": 1, "tokens": 900}, [1, 900])
+    assert not client.check_inline(layers, cost={"requests": 0, "tokens": 101})
+    settled = client.settle_inline(layers, id="i", cost={"tokens": 10})
+    assert [state.used for state in settled.limits] == [1, 10]
 
 
 def test_a_settle_of_an_unknown_id_is_an_unknown_decision(client: Limiter) -> None:

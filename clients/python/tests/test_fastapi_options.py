@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from servers import hangs_up, misbehaving
 
-from exact_limiter import AsyncLimiter
+from exact_limiter import AsyncLimiter, Cost
 from exact_limiter.fastapi import Charge, RateLimit
 from exact_limiter.testing import LimiterService
 
@@ -49,7 +49,7 @@ def test_the_cost_may_be_the_length_of_the_prompt(limiter: LimiterService) -> No
     application, rate_limit = an_installed(limiter)
 
     @application.post("/")
-    async def route(message: Message, charge: Annotated[Charge, Depends(rate_limit("chat", cost=cost_of))]) -> int:
+    async def route(message: Message, charge: Annotated[Charge, Depends(rate_limit("chat", cost=cost_of))]) -> Cost:
         return charge.decision.cost
 
     with TestClient(application, headers=IP) as app:
@@ -301,7 +301,7 @@ def test_the_charge_is_in_the_state_of_the_request(limiter: LimiterService) -> N
     application, rate_limit = an_installed(limiter)
 
     @application.post("/", dependencies=[Depends(rate_limit("chat", cost=5))])
-    async def route(request: Request) -> int:
+    async def route(request: Request) -> Cost:
         charge: Charge = request.state.rate_limit
         await charge.settle(1)
         return charge.decision.cost

@@ -2,7 +2,7 @@
 
 from .async_limiter import AsyncLimiter
 from .calls import Layer
-from .decision import Decision, LimitState, Release, Settlement
+from .decision import Cost, Decision, LimitState, Release, Settlement
 from .errors import (
     InvalidField,
     InvalidRequestError,
@@ -17,6 +17,7 @@ from .limiter import Limiter
 
 __all__ = [
     "AsyncLimiter",
+    "Cost",
     "Decision",
     "Id",
     "InvalidField",

@@ -131,7 +131,7 @@ class RateLimitMiddleware:
             subject = {
                 name: attribute_text(value, _origin(function), name) for name, (value, function) in found.items()
             }
-            decision = await self.limiter.consume(policy, subject, cost=cast(int, cost))
+            decision = await self.limiter.consume(policy, subject, cost=cost)
         except InvalidRequestError as error:
             is_by_function = callable(self.cost)
             return reply_of_refusal(self.limiter, policy, attributes, error, is_cost_of_visitor=is_by_function)

@@ -19,7 +19,7 @@ from . import calls, messages
 from .base import DEFAULT_DEADLINE_SECONDS, MAX_CONNECTIONS, BaseLimiter, OnError, seconds_to_next_probe
 from .calls import Call, Layer
 from .connections import UNREACHABLE, Connections
-from .decision import Decision, Release, Settlement
+from .decision import Cost, Decision, Release, Settlement
 from .errors import LimiterError
 from .exchange import Exchange, Outcome, Pause, Send
 from .ids import Id, Subject
@@ -114,7 +114,7 @@ class AsyncLimiter(BaseLimiter):
         if inline:
             await self._run(self._exchange(calls.inline_switch_call(), decision_of))
 
-    async def check(self, policy: str, subject: Subject, *, cost: int = 1) -> Decision:
+    async def check(self, policy: str, subject: Subject, *, cost: Cost = 1) -> Decision:
         """Decides, and records nothing."""
         return await self._run_or_roll_back(calls.check_call(policy, subject, cost))
 
@@ -123,19 +123,21 @@ class AsyncLimiter(BaseLimiter):
         policy: str,
         subject: Subject,
         *,
-        cost: int = 1,
+        cost: Cost = 1,
         idempotency_key: Id | None = None,
         wait_up_to: float = 0,
     ) -> Decision:
         """
-        Records `cost` if every limit of every layer admits it, and once for each idempotency key. Denied, it waits and
-        tries again for up to `wait_up_to` seconds, unless the wait is longer than what is left of them.
+        Records `cost` if every limit of every layer admits it, and once for each idempotency key. A mapping costs by
+        layer: 1 in layers that it does not name. A layer at 0 decides nothing. Denied, it waits and tries again for up
+        to `wait_up_to` seconds, unless the wait is longer than what is left of them.
         """
         return await self._consume(calls.consume_call(policy, subject, cost, idempotency_key), wait_up_to)
 
-    async def settle(self, policy: str, subject: Subject, *, id: Id, cost: int) -> Settlement:
+    async def settle(self, policy: str, subject: Subject, *, id: Id, cost: Cost) -> Settlement:
         """
-        Corrects the cost of decision `id`: the real cost once it is known, 0 to give it back. Safe to repeat.
+        Corrects the cost of decision `id`: the real cost once it is known, 0 to give it back. Safe to repeat. Layers
+        that a mapping does not name keep their cost.
         Raises UnknownDecisionError if the decision is not in the window, UnavailableError in an outage.
         """
         return await self._run_to_completion(calls.settle_call(policy, subject, id, cost), settlement_of)
@@ -147,17 +149,17 @@ class AsyncLimiter(BaseLimiter):
         """
         return await self._run_to_completion(calls.release_call(policy, subject, id), release_of)
 
-    async def check_inline(self, layers: Sequence[Layer], *, cost: int = 1) -> Decision:
+    async def check_inline(self, layers: Sequence[Layer], *, cost: Cost = 1) -> Decision:
         """`check` by inline limits. The service needs RATE_LIMIT_INLINE=1."""
         return await self._run_or_roll_back(calls.check_inline_call(layers, cost))
 
     async def consume_inline(
-        self, layers: Sequence[Layer], *, cost: int = 1, idempotency_key: Id | None = None, wait_up_to: float = 0
+        self, layers: Sequence[Layer], *, cost: Cost = 1, idempotency_key: Id | None = None, wait_up_to: float = 0
     ) -> Decision:
         """`consume` by inline limits."""
         return await self._consume(calls.consume_inline_call(layers, cost, idempotency_key), wait_up_to)
 
-    async def settle_inline(self, layers: Sequence[Layer], *, id: Id, cost: int) -> Settlement:
+    async def settle_inline(self, layers: Sequence[Layer], *, id: Id, cost: Cost) -> Settlement:
         """`settle` by inline limits."""
         return await self._run_to_completion(calls.settle_inline_call(layers, id, cost), settlement_of)
 

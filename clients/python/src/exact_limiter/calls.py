@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from .decision import Cost
 from .errors import InvalidField, InvalidRequestError
 from .ids import Id, Subject, is_key_of, text_of, texts_of, trimmed
 
@@ -48,13 +49,13 @@ class Call:
     first_attempt: int = 1
     #: The response must repeat the policy, the cost and the id, and may have only keys for which `is_key` is true.
     policy: str = ""
-    cost: int = 1
+    cost: Cost = 1
     #: The decision that a settle or a release is about.
     id: str | None = None
     subject: object = None
     is_key: Callable[[str], bool] = _is_any_key
 
-    def to_change(self, op: str, **fields: str | int) -> Call:
+    def to_change(self, op: str, **fields: str | Cost) -> Call:
         """Turns a consume into a settle or a release of the same policy and subject."""
         kept = {name: value for name, value in json.loads(self.body).items() if name != "cost"}
         path = self.path.replace("consume", op)
@@ -67,32 +68,32 @@ class Call:
         return replace(self, path=self.path.replace("consume", "check"), idempotency_key=None, has_new_key=False)
 
 
-def consume_call(policy: str, subject: Subject, cost: int, idempotency_key: Id | None) -> Call:
-    return _call("consume", policy, subject, _key_of(idempotency_key), cost=cost)
+def consume_call(policy: str, subject: Subject, cost: Cost, idempotency_key: Id | None) -> Call:
+    return _call("consume", policy, subject, _key_of(idempotency_key), cost=_cost_of(cost))
 
 
-def check_call(policy: str, subject: Subject, cost: int) -> Call:
-    return _call("check", policy, subject, cost=cost)
+def check_call(policy: str, subject: Subject, cost: Cost) -> Call:
+    return _call("check", policy, subject, cost=_cost_of(cost))
 
 
-def settle_call(policy: str, subject: Subject, id: Id, cost: int) -> Call:
-    return _call("settle", policy, subject, id=text_of(id, "id"), cost=cost)
+def settle_call(policy: str, subject: Subject, id: Id, cost: Cost) -> Call:
+    return _call("settle", policy, subject, id=text_of(id, "id"), cost=_cost_of(cost))
 
 
 def release_call(policy: str, subject: Subject, id: Id) -> Call:
     return _call("release", policy, subject, id=text_of(id, "id"))
 
 
-def consume_inline_call(layers: Sequence[Layer], cost: int, idempotency_key: Id | None) -> Call:
-    return _inline_call("consume", layers, _key_of(idempotency_key), cost=cost)
+def consume_inline_call(layers: Sequence[Layer], cost: Cost, idempotency_key: Id | None) -> Call:
+    return _inline_call("consume", layers, _key_of(idempotency_key), cost=_cost_of(cost))
 
 
-def check_inline_call(layers: Sequence[Layer], cost: int) -> Call:
-    return _inline_call("check", layers, cost=cost)
+def check_inline_call(layers: Sequence[Layer], cost: Cost) -> Call:
+    return _inline_call("check", layers, cost=_cost_of(cost))
 
 
-def settle_inline_call(layers: Sequence[Layer], id: Id, cost: int) -> Call:
-    return _inline_call("settle", layers, id=text_of(id, "id"), cost=cost)
+def settle_inline_call(layers: Sequence[Layer], id: Id, cost: Cost) -> Call:
+    return _inline_call("settle", layers, id=text_of(id, "id"), cost=_cost_of(cost))
 
 
 def release_inline_call(layers: Sequence[Layer], id: Id) -> Call:
@@ -117,14 +118,14 @@ _Key = tuple[str | None, bool]
 _NO_KEY: _Key = (None, False)
 
 
-def _call(op: str, policy: str, subject: Subject, key: _Key = _NO_KEY, **fields: str | int) -> Call:
+def _call(op: str, policy: str, subject: Subject, key: _Key = _NO_KEY, **fields: str | Cost) -> Call:
     texts = texts_of(subject)
     body = _encode({"policy": policy, "subject": texts, **fields})
     is_key, repeated = partial(is_key_of, texts), _repeated(fields)
     return Call("POST", f"/v1/{op}", body, *key, policy=policy, subject=texts, is_key=is_key, **repeated)
 
 
-def _inline_call(op: str, layers: Sequence[Layer], key: _Key = _NO_KEY, **fields: str | int) -> Call:
+def _inline_call(op: str, layers: Sequence[Layer], key: _Key = _NO_KEY, **fields: str | Cost) -> Call:
     texts = [text_of(layer.key, f'the key of layer "{layer.name}"') for layer in layers]
     encoded = [
         {"name": layer.name, "key": text, "limits": list(layer.limits)}
@@ -136,9 +137,14 @@ def _inline_call(op: str, layers: Sequence[Layer], key: _Key = _NO_KEY, **fields
     return Call("POST", path, body, *key, policy="inline", subject=keys, is_key=keys.__contains__, **repeated)
 
 
-def _repeated(fields: Mapping[str, str | int]) -> dict[str, Any]:
+def _repeated(fields: Mapping[str, str | Cost]) -> dict[str, Any]:
     """The fields that the response must repeat."""
     return {"cost": fields.get("cost", 1), "id": fields.get("id")}
+
+
+def _cost_of(cost: Cost) -> Cost:
+    """The cost as JSON can encode it. A copy: the caller may change its mapping."""
+    return dict(cost) if isinstance(cost, Mapping) else cost
 
 
 def _key_of(key: Id | None) -> _Key:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import anyio.from_thread
 
@@ -40,7 +40,7 @@ class Charge:
         the correction failed, which is logged: the cost then counts until it leaves its windows. Finishes despite
         cancellation, for example in the `finally` of a stream whose visitor has disconnected.
         """
-        settle = partial(self._limiter.settle, self.decision.policy, self.subject, cost=cast(int, cost))
+        settle = partial(self._limiter.settle, self.decision.policy, self.subject, cost=cost)
         return await self._change(lambda id: settle(id=id))
 
     async def release(self) -> Release | None:

@@ -44,7 +44,8 @@ class Decision:
     #: The id of an admitted consume, for a settle or a release.
     id: str | None
     policy: str
-    cost: int
+    #: As it was sent. A mapping has every layer of the policy; if degraded, those that were sent.
+    cost: Cost
     #: An earlier consume with the same idempotency key was charged, so this consume was not.
     replayed: bool
     #: `on_error` decided, in an outage. A consume with an id may have been recorded.
@@ -85,7 +86,8 @@ class Settlement:
 
     id: str
     policy: str
-    cost: int
+    #: What was set. A mapping has the layers that the settle named.
+    cost: Cost
     limits: tuple[LimitState, ...]
 
 
@@ -109,7 +111,7 @@ def read_decision(body: Mapping[str, Any], headers: Mapping[str, str]) -> Decisi
             "allowed": allowed,
             "id": None if body.get("id") is None else _text(body["id"]),
             "policy": _text(body["policy"]),
-            "cost": _number(body["cost"]),
+            "cost": _cost(body["cost"]),
             "replayed": _flag(body["replayed"]),
             "degraded": _flag(body["degraded"]),
             "retry_after_seconds": None if allowed else _number(wait),
@@ -126,7 +128,7 @@ def read_decision(body: Mapping[str, Any], headers: Mapping[str, str]) -> Decisi
 def read_settlement(body: Mapping[str, Any]) -> Settlement:
     """Raises KeyError or TypeError unless it is a settlement."""
     return Settlement(
-        id=_text(body["id"]), policy=_text(body["policy"]), cost=_number(body["cost"]), limits=_read_limits(body)
+        id=_text(body["id"]), policy=_text(body["policy"]), cost=_cost(body["cost"]), limits=_read_limits(body)
     )
 
 
@@ -137,7 +139,7 @@ def read_release(body: Mapping[str, Any]) -> Release:
     return Release(id=_text(body["id"]), policy=_text(body["policy"]), limits=_read_limits(body))
 
 
-def degraded_decision(allowed: bool, policy: str, cost: int, id: str | None) -> Decision:
+def degraded_decision(allowed: bool, policy: str, cost: Cost, id: str | None) -> Decision:
     """The decision of `on_error`. `id` is that of a consume that may have been recorded."""
     body: dict[str, object] = {
         "allowed": allowed,
@@ -242,6 +244,10 @@ def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError("not a whole number")
     return value
+
+
+def _cost(value: object) -> Cost:
+    return {layer: _number(cost) for layer, cost in value.items()} if isinstance(value, dict) else _number(value)
 
 
 def _flag(value: object) -> bool:

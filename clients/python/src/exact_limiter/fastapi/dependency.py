@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
@@ -102,7 +102,7 @@ class Dependency:
         if not self.rate_limit.enabled:
             return _admission_without_charge(policy, cost)
         try:
-            decision = await self.rate_limit.limiter.consume(policy, subject, cost=cast(int, cost))
+            decision = await self.rate_limit.limiter.consume(policy, subject, cost=cost)
         except InvalidRequestError as error:
             raise self._refused(policy, subject, error) from error
         if not decision.allowed:
@@ -158,7 +158,7 @@ def _admission_without_charge(policy: str, cost: Cost) -> Decision:
         allowed=True,
         id=None,
         policy=policy,
-        cost=cast(int, cost),
+        cost=cost,
         replayed=False,
         degraded=False,
         retry_after_seconds=None,
