@@ -1,20 +1,38 @@
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { StartFailure } from "../src/local/failure";
-import { ExampleProcesses } from "./example/processes";
+import { startChat } from "./example/chat";
+import { startLlm } from "./example/llm";
 
 /**
- * `npm run example` runs the chat of `examples/chat`: three backend processes and a limiter of their own. PORT is 8000 by
- * default. With `-- --test-clock` the limiter's clock stands still until a call moves it.
+ * `npm run example` runs the chat of `examples/chat`, `npm run example:llm` the gateway of `examples/llm`: several processes
+ * and a limiter of their own. PORT is 8000 by default. With `-- --test-clock` the limiter's clock stands still until a call
+ * moves it.
  */
+const EXAMPLES = {
+  chat: {
+    command: "npm run example",
+    start: startChat,
+    guide: `Three backend processes answer in turn.
+The sixth message within a minute has to wait. After 20 messages comes the paywall.`,
+  },
+  llm: {
+    command: "npm run example:llm",
+    start: startLlm,
+    guide: `Two gateways and a toy model answer.
+A user has 10 requests and 1,000 tokens a minute, and 2 cents a day. What an answer does not use comes back.`,
+  },
+};
+
 const project = resolve(import.meta.dirname, "..");
 
 async function main(): Promise<void> {
-  const hasTestClock = readArguments();
-  const example = await ExampleProcesses.start({
+  const { name, hasTestClock } = readArguments();
+  const { start, guide } = EXAMPLES[name];
+  const example = await start({
     port: Number(process.env.PORT?.trim() || "8000"),
     hasTestClock,
-    variables: hasTestClock ? {} : { LIMITER_DATA_DIR: resolve(project, ".data/example") },
+    variables: hasTestClock ? {} : { LIMITER_DATA_DIR: resolve(project, `.data/example-${name}`) },
   });
   let isStopping = false;
   const stop = async (code: number) => {
@@ -30,8 +48,8 @@ async function main(): Promise<void> {
     stop(1);
   });
 
-  console.log(`The chat is at ${example.url}. Three backend processes answer in turn. The limiter is at ${example.limiter.url}.
-The sixth message within a minute has to wait. After 20 messages comes the paywall. Ctrl-C ends the example.`);
+  console.log(`The page is at ${example.url}. The limiter is at ${example.limiter.url}.
+${guide} Ctrl-C ends the example.`);
   if (hasTestClock)
     console.log(`The limiter's clock stands still until you move it:
 
@@ -39,11 +57,16 @@ curl ${example.limiter.url}/test/clock -H 'Content-Type: application/json' -d '{
 `);
 }
 
-function readArguments(): boolean {
+/** The name of an example comes from package.json. */
+function readArguments(): { name: keyof typeof EXAMPLES; hasTestClock: boolean } {
+  const [name, ...args] = process.argv.slice(2);
+  if (name !== "chat" && name !== "llm") throw new StartFailure("The examples are `chat` and `llm`.");
   try {
-    return parseArgs({ options: { "test-clock": { type: "boolean", default: false } } }).values["test-clock"];
+    const { values } = parseArgs({ args, options: { "test-clock": { type: "boolean", default: false } } });
+    return { name, hasTestClock: values["test-clock"] };
   } catch (error) {
-    throw new StartFailure(`${(error as Error).message}. The only option is: npm run example -- --test-clock`);
+    const { command } = EXAMPLES[name];
+    throw new StartFailure(`${(error as Error).message}. The only option is: ${command} -- --test-clock`);
   }
 }
 

@@ -1,6 +1,7 @@
 import { type Browser, type BrowserContextOptions, chromium } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { ExampleProcesses } from "../../scripts/example/processes";
+import { startChat } from "../../scripts/example/chat";
+import type { RunningExample } from "../../scripts/example/running";
 import { ChatPage } from "./chat-page";
 import { CHROMIUM_ARGUMENTS, ensureChromium } from "./chromium";
 
@@ -37,9 +38,9 @@ afterEach(async () => {
 });
 
 describe("the chat of three processes behind a proxy", () => {
-  let example: ExampleProcesses;
+  let example: RunningExample;
   beforeAll(async () => {
-    example = await ExampleProcesses.start({ hasTestClock: true, freeMessages: FREE_MESSAGES });
+    example = await startChat({ hasTestClock: true, freeMessages: FREE_MESSAGES });
   });
   afterAll(() => example?.stop());
   beforeEach(async () => {
@@ -243,8 +244,8 @@ async function isInView({ page }: ChatPage, part: ReturnType<ChatPage["page"]["l
 }
 
 describe("when the limiter is killed", () => {
-  async function startAndKillLimiter(onError: "deny" | "allow"): Promise<ExampleProcesses> {
-    const example = await ExampleProcesses.start({ hasTestClock: true, onError });
+  async function startAndKillLimiter(onError: "deny" | "allow"): Promise<RunningExample> {
+    const example = await startChat({ hasTestClock: true, onError });
     await example.limiter.killAll();
     return example;
   }
