@@ -1,6 +1,6 @@
 """
-A gateway in front of a language model. Before it asks the model, one decision reserves a request, the most tokens that the
-answer may have, and their price. Afterwards it settles what was really used, also if the reader hangs up in the middle.
+A gateway in front of a language model. Before it asks the model, one decision reserves a request, the most tokens that
+the answer may have, and their price. Afterwards it settles what was really used, also if the reader hangs up.
 """
 
 import json

@@ -1,6 +1,6 @@
 """
-A toy in place of a language model. It answers word by word, as many as were asked for, and a word is a token. Its stream
-is a line of JSON for each token: `{"text": "word "}`.
+A toy in place of a language model. It answers word by word, as many as were asked for, and a word is a token. Its
+stream is a line of JSON for each token: `{"text": "word "}`.
 """
 
 import asyncio
