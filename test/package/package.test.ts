@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Newcomer, PROJECT, SECRET, type StartedService, shellLines } from "./newcomer";
+import { Newcomer, PROJECT, SECRET, type StartedService, shellLines, succeeded } from "./newcomer";
 
 interface Manifest {
   readonly version: string;
@@ -164,7 +164,10 @@ All keys share one object.
 
 describe("with the peers of the package", () => {
   beforeAll(async () => {
-    const peers = Object.keys(manifest.peerDependencies).filter((name) => name !== "miniflare");
+    succeeded(await newcomer.run(shellLines("docs/typescript-client.md", "## In tests").join("\n")));
+    const peers = Object.keys(manifest.peerDependencies).filter(
+      (name) => !installed().includes(`node_modules/${name}`),
+    );
     const versions = peers.map((name) => `${name}@${manifest.devDependencies[name] ?? "latest"}`);
     succeeded(await newcomer.run(`npm install --save-dev ${versions.join(" ")}`));
   });

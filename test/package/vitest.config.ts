@@ -6,6 +6,8 @@ export default defineConfig({
     name: "package",
     root: import.meta.dirname,
     include: ["*.test.ts"],
+    // They wait for processes and registries more than they work.
+    maxWorkers: 2,
     testTimeout: 120_000,
     hookTimeout: 120_000,
   },
