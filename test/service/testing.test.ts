@@ -124,7 +124,9 @@ describe("a limiter for tests ends with its tests:", () => {
   ): Promise<{ runner: ChildProcess; url: string }> {
     const entry = resolve(import.meta.dirname, "../../src/testing/start.ts");
     const script = `const { startLimiter } = await import(${JSON.stringify(entry)});
-      const { url } = await startLimiter();
+      const { url, now } = await startLimiter();
+      // Until it has printed all: printing to tests that are gone would end it too.
+      await now();
       console.log(url);
       ${then}`;
     const runner = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", script], {
