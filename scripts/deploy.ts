@@ -36,7 +36,8 @@ async function main({ env, "dry-run": isDryRun, "secrets-file": secretsFile }: O
   ];
   const { code } = await wrangler(["deploy", ...options], env, "inherit");
   process.exitCode = code ?? 1;
-  if (code === 0 && !isDryRun) console.log("\nNow look whether it works: npm run smoke -- --url URL --token TOKEN");
+  if (code === 0 && !isDryRun)
+    console.log("\nNow look whether it works: EXACT_LIMITER_TOKEN=TOKEN npm run smoke -- --url URL");
 }
 
 function fail(message: string): void {

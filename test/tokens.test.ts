@@ -3,8 +3,8 @@ import { createHash } from "node:crypto";
 import { resolve } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
-import { describeToken } from "../scripts/token/describe";
-import { makeToken } from "../scripts/token/make";
+import { describeToken } from "../src/cli/token/describe";
+import { makeToken } from "../src/cli/token/make";
 import { readConfig } from "../src/config/config";
 
 const run = promisify(execFile);
@@ -31,18 +31,24 @@ test("npm run token prints a token once, and the line that configures it", async
 });
 
 test.each([
-  [[], "--name and --role are missing."],
-  [["--name", "a"], "--name and --role are missing."],
-  [["--name", "a", "--role", "root"], "the role must be one of caller, admin, metrics-only"],
-  [["--name", "A", "--role", "caller"], "the name must be 1 to 32 of a-z, 0-9, _ and -, and begin with a letter"],
-  [["--names", "a"], "Unknown option '--names'"],
+  [[], "error: required option '--name <name>' not specified\n"],
+  [["--name", "a"], "error: required option '--role <role>' not specified\n"],
+  [["--name", "a", "--role", "root"], "error: the role must be one of caller, admin, metrics-only\n"],
+  [
+    ["--name", "A", "--role", "caller"],
+    "error: the name must be 1 to 32 of a-z, 0-9, _ and -, and begin with a letter\n",
+  ],
+  [
+    ["--name", "a", "--role", "caller", "--untill", "2030"],
+    "error: unknown option '--untill'\n(Did you mean --until?)\n",
+  ],
 ])("npm run token with %j says what is wrong, and how it is called", async (args, message) => {
-  const failed = await run("node", ["--import", "tsx", "scripts/token.ts", ...args], { cwd: PROJECT }).then(
+  const failed = await run("node", ["--import", "tsx", "src/cli/main.ts", "token", ...args], { cwd: PROJECT }).then(
     () => undefined,
     ({ stdout, stderr, code }: { stdout: string; stderr: string; code: number }) => ({ stdout, stderr, code }),
   );
-  expect(failed).toEqual({ stdout: "", code: 1, stderr: expect.stringContaining(message) });
-  expect(failed?.stderr).toContain("npm run token -- --name NAME");
+  expect(failed).toEqual({ stdout: "", code: 2, stderr: expect.stringContaining(message) });
+  expect(failed?.stderr).toContain("\nUsage: exact-limiter token [options]\n");
 });
 
 test.each([

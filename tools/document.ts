@@ -1,6 +1,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 
+export { table } from "../src/cli/table";
+
 /** A document in `docs`, and the command that writes sections of it. */
 export interface Document {
   readonly name: string;
@@ -18,17 +20,6 @@ export function writeSection(name: string, markdown: string, { name: document, c
   if (from < 0 || to < from)
     throw new Error(`${path} has no markers of the section ${name}. Add "${start}" and "${end}".`);
   writeFileSync(path, `${text.slice(0, from)}${start}\n\n${markdown}\n\n${text.slice(to)}`);
-}
-
-/** A table in Markdown. All columns but the first are aligned as `aligned` says. */
-export function table(
-  head: readonly string[],
-  rows: readonly (readonly string[])[],
-  aligned: "left" | "right" = "right",
-): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-  const rules = head.map((_, i) => (i === 0 || aligned === "left" ? "---" : "---:"));
-  return [line(head), line(rules), ...rows.map(line)].join("\n");
 }
 
 /** A number for readers: three significant digits, thousands separated. */

@@ -1,7 +1,7 @@
+import { limitLines } from "../../src/cli/limits";
 import { type Config, readConfig } from "../../src/config/config";
 import { ConfigError } from "../../src/config/mistake";
 import { unknownVariables } from "../../src/local/unknown-variables";
-import { limitLines } from "./limits";
 import type { WorkerConfig } from "./wrangler";
 
 /** The secrets that hold tokens. */

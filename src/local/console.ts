@@ -10,9 +10,10 @@ const DIRECTORY = join(PROJECT, "dist/console");
 /**
  * Bundles the console: a page, its script and its style. Unchanged files are left alone, others are replaced
  * atomically: several services may start in one checkout at the same time.
+ * @returns the paths of what was bundled.
  */
-export async function buildConsole(): Promise<void> {
-  const { outputFiles } = await build({
+export async function buildConsole(): Promise<string[]> {
+  const { outputFiles, metafile } = await build({
     entryPoints: {
       console: join(SOURCES, "console.html"),
       "console/icon": join(SOURCES, "icon.svg"),
@@ -21,6 +22,7 @@ export async function buildConsole(): Promise<void> {
     },
     bundle: true,
     minify: true,
+    metafile: true,
     write: false,
     format: "esm",
     target: "es2022",
@@ -31,6 +33,7 @@ export async function buildConsole(): Promise<void> {
     logLevel: "silent",
   });
   for (const { path, contents } of outputFiles) replace(path, contents);
+  return Object.keys(metafile.inputs);
 }
 
 function replace(path: string, contents: Uint8Array): void {

@@ -3,7 +3,7 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Log, LogLevel, Miniflare, type WorkerOptions } from "miniflare";
+import type { Miniflare, WorkerOptions } from "miniflare";
 import { StartFailure } from "./failure";
 import type { Variables } from "./variables";
 import { killOnExit } from "./watchdog";
@@ -19,6 +19,9 @@ const ASSETS = "ASSETS";
 /** The binding of the Worker's `Shutdown`. */
 const SHUTDOWN = "LIMITER_SHUTDOWN";
 const SHUTDOWN_MS = 3_000;
+
+/** The version that the service is tested with. Newer ones need Node 22. */
+const MINIFLARE = "4.20260426.0";
 
 const PORT_WAIT_MS = 3_000;
 const PORT_RETRY_MS = 50;
@@ -49,6 +52,7 @@ export interface LocalService {
 export async function startLocalService(options: ServiceOptions): Promise<LocalService> {
   const { host, port, dataDirectory, script, variables, hasShutdown = false, inspectorPort } = options;
   const { assets, ...workerOptions } = options.workerOptions;
+  const { Log, LogLevel, Miniflare } = await loadMiniflare();
   await waitForPort(host, port);
   const runtime = nextChildProcess();
   const miniflare = new Miniflare({
@@ -89,6 +93,18 @@ export async function startLocalService(options: ServiceOptions): Promise<LocalS
       watchdog.kill();
     },
   };
+}
+
+/** The package installs without the runtime, which is large: clients and most commands do without. */
+async function loadMiniflare(): Promise<typeof import("miniflare")> {
+  try {
+    return await import("miniflare");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw error;
+    throw new StartFailure(
+      `The runtime is not installed. Install it beside exact-limiter: npm install --save-dev miniflare@${MINIFLARE}`,
+    );
+  }
 }
 
 async function writeCounts(miniflare: Miniflare): Promise<void> {

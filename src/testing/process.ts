@@ -1,16 +1,32 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import type { Socket } from "node:net";
-import { resolve } from "node:path";
+import { extname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
+const OWN_PATH = fileURLToPath(import.meta.url);
 /** The directory of the package, from both `src/testing` and `dist/testing`. */
-const PACKAGE = resolve(fileURLToPath(import.meta.url), "../../..");
+const PACKAGE = resolve(OWN_PATH, "../../..");
+/** What starts the limiter for tests: of the checkout, and of the package. */
+const OWN_START =
+  extname(OWN_PATH) === ".ts" ? ["--import", "tsx", "src/local/start.ts"] : ["dist/cli/main.js", "start"];
 
-/** The process of `npm start -- --test-clock`. It ends when stopped, and at the latest with its parent. */
+/**
+ * A shell runs the command of a user, and ends it with the tests. Nothing but the shell would notice that they were
+ * killed: the processes between the tests and the limiter, such as npm, live on. It reads a pipe that the system closes then.
+ */
+const ENDING_WITH_PARENT = `exec 3<&0
+{ read -r _ <&3; kill -TERM 0; } >/dev/null 2>&1 &
+exec 3<&-
+eval "$0" </dev/null
+kill $!`;
+
+/** The process of a limiter with a test clock. It ends when stopped, and at the latest with its parent. */
 export class LimiterProcess {
   output = "";
   readonly #process: ChildProcess;
+  /** A command may start processes between this one and the limiter, which pass no signal on. */
+  readonly #isGroup: boolean;
   readonly #ended: Promise<unknown>;
 
   /**
@@ -24,12 +40,16 @@ export class LimiterProcess {
 
   private constructor(variables: Readonly<Record<string, string>>) {
     // In a process group of its own: otherwise Ctrl-C would end it before the tests have cleaned up.
-    this.#process = spawn(process.execPath, ["--import", "tsx", "src/local/start.ts", "--test-clock"], {
-      cwd: PACKAGE,
-      env: { ...cleanEnvironment(), ...variables },
-      detached: true,
-      stdio: ["ignore", "pipe", "pipe"],
-    });
+    const options = { env: { ...cleanEnvironment(), ...variables }, detached: true } as const;
+    const command = process.env.EXACT_LIMITER_COMMAND?.trim();
+    this.#isGroup = Boolean(command);
+    this.#process = command
+      ? spawn("sh", ["-c", ENDING_WITH_PARENT, command], { ...options, stdio: "pipe" })
+      : spawn(process.execPath, [...OWN_START, "--test-clock"], {
+          ...options,
+          cwd: PACKAGE,
+          stdio: ["ignore", "pipe", "pipe"],
+        });
     for (const stream of [this.#process.stdout, this.#process.stderr])
       stream?.on("data", (chunk) => (this.output += chunk));
     this.#ended = once(this.#process, "close");
@@ -37,8 +57,14 @@ export class LimiterProcess {
 
   async stop(): Promise<void> {
     this.#process.ref();
-    this.#process.kill("SIGTERM");
+    this.#signal();
     await this.#ended;
+  }
+
+  #signal(): void {
+    const { pid, exitCode, signalCode } = this.#process;
+    if (pid === undefined || exitCode !== null || signalCode !== null) return;
+    process.kill(this.#isGroup ? -pid : pid, "SIGTERM");
   }
 
   async #untilServing(): Promise<string> {
@@ -54,8 +80,8 @@ export class LimiterProcess {
     const url = await Promise.race([serves, ended]);
     ended.catch(() => {});
     // It must not keep the process of the tests alive if they forget to stop it. It ends with its parent.
-    for (const handle of [this.#process, this.#process.stdout, this.#process.stderr])
-      (handle as Socket | ChildProcess).unref();
+    for (const handle of [this.#process, this.#process.stdin, this.#process.stdout, this.#process.stderr])
+      (handle as Socket | ChildProcess | null)?.unref();
     return url;
   }
 }

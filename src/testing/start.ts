@@ -35,8 +35,8 @@ const DEADLINE_MS = 30_000;
 /**
  * Starts a limiter for tests: the real service on the real runtime, in a process that ends with this one.
  *
- * It needs what `npm start` needs: a checkout after `npm ci`, or the installed package and tsx, wrangler, miniflare,
- * esbuild and dotenv.
+ * It is the limiter of this package, which needs the package miniflare, or the one that the command in
+ * EXACT_LIMITER_COMMAND starts, such as `npm --prefix ../exact-limiter start -- --test-clock`.
  * @throws Error with the output of the service, if it does not start.
  */
 export async function startLimiter({ variables = {} }: StartOptions = {}): Promise<TestLimiter> {

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
-import { makeToken } from "../../scripts/token/make";
+import { makeToken } from "../../src/cli/token/make";
 import { ServiceProcess } from "../../tools/service-process";
 import { temporaryFolder } from "../../tools/temporary-folder";
 import { freePort, type Places, type ProxyKind, RecipeProxy, recipeIn, USER } from "./proxy";

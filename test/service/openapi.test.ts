@@ -2,7 +2,7 @@ import { Validator } from "@seriousme/openapi-schema-validator";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
 import { afterAll, describe, expect, test } from "vitest";
-import { makeToken } from "../../scripts/token/make";
+import { makeToken } from "../../src/cli/token/make";
 import { ServiceProcess } from "../../tools/service-process";
 import { Caller, newSubject } from "../behaviour/target";
 import { targetOf, variables } from "./service";

@@ -4,8 +4,8 @@ import { join, resolve } from "node:path";
 import { Miniflare, type WorkerOptions } from "miniflare";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { unstable_getMiniflareWorkerOptions as miniflareWorkerOptions } from "wrangler";
-import { judge, Tally } from "../../scripts/smoke/hot-key";
-import type { Policy } from "../../scripts/smoke/service";
+import { judge, Tally } from "../../src/cli/smoke/hot-key";
+import type { Policy } from "../../src/cli/smoke/service";
 import { bundle } from "../../src/local/bundle";
 import { ServiceProcess } from "../../tools/service-process";
 import { variables } from "./service";
@@ -20,7 +20,7 @@ afterAll(() => service.stop());
 
 /** Runs `npm run smoke` against the service. The report has a row for each line. */
 async function smoke(...args: readonly string[]) {
-  const child = spawn(process.execPath, ["--import", "tsx", "scripts/smoke.ts", ...args], { cwd: PROJECT });
+  const child = spawn(process.execPath, ["--import", "tsx", "src/cli/main.ts", "smoke", ...args], { cwd: PROJECT });
   let output = "";
   let errors = "";
   child.stdout.on("data", (chunk) => (output += chunk));
@@ -114,9 +114,14 @@ test.each([
   expect([code, rows.at(-1)?.[0], rows.at(-1)?.[2]]).toEqual([1, "BROKEN", expect.stringContaining(measured)]);
 });
 
-test("ends with 2 and its usage without a URL", async () => {
-  const { code, errors } = await smoke("--token", "t");
-  expect([code, errors]).toEqual([2, expect.stringContaining("Usage: npm run smoke -- --url URL --token TOKEN")]);
+test.each([
+  [["--seconds", "0"], "error: option '--seconds <number>' argument '0' is invalid. It must be a number above 0."],
+  [["--url", "limiter"], 'error: "limiter" is not a URL of a service, such as https://limiter.example.com.'],
+  [["--urls", "http://limiter"], "error: unknown option '--urls'\n(Did you mean --url?)"],
+])("ends with 2, what is wrong and its usage for %j", async (args, message) => {
+  const { code, errors } = await smoke(...args);
+  expect([code, errors]).toEqual([2, expect.stringContaining(message)]);
+  expect(errors).toContain("Usage: exact-limiter smoke [options]");
 });
 
 test("a hot key is broken if it admits more or less than its limits, or if answers fail", () => {

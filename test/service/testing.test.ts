@@ -2,10 +2,11 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { describe, expect, onTestFinished, test as plainTest } from "vitest";
+import { afterEach, describe, expect, onTestFinished, test as plainTest, vi } from "vitest";
 import { Limiter } from "../../src/client/index.js";
 import { startLimiter, test } from "../../src/testing/index.js";
 
+const PROJECT = resolve(import.meta.dirname, "../..");
 const request = { policy: "chat", subject: { user: "u_1", ip: "203.0.113.7" } };
 
 describe("a limiter for tests", () => {
@@ -80,6 +81,26 @@ describe("a limiter for tests", () => {
       "RATE_LIMIT_CHAT_PER_MIN",
     );
   });
+
+  describe("with EXACT_LIMITER_COMMAND", () => {
+    afterEach(() => vi.unstubAllEnvs());
+
+    plainTest("is what the command starts, and is gone when it is stopped", async () => {
+      vi.stubEnv(
+        "EXACT_LIMITER_COMMAND",
+        `RATE_LIMIT_CHAT_PER_HOUR='7' npm --prefix '${PROJECT}' start -- --test-clock`,
+      );
+      const limiter = await startLimiter({ variables: { RATE_LIMIT_CHAT_PER_MIN: "1" } });
+      expect((await limiter.client.check(request)).limits.map(({ limit }) => limit)).toEqual([1, 7, 30]);
+      await limiter.stop();
+      await expect(fetch(`${limiter.url}/healthz`)).rejects.toThrow();
+    });
+
+    plainTest("that starts none says what the command printed", async () => {
+      vi.stubEnv("EXACT_LIMITER_COMMAND", "sh -c 'echo no limiter here; exit 1'");
+      await expect(startLimiter()).rejects.toThrow("The service ended before it served:\nno limiter here\n");
+    });
+  });
 });
 
 describe("a limiter that tests share", () => {
@@ -124,14 +145,20 @@ describe("a limiter that tests share", () => {
 
 describe("a limiter for tests ends with its tests:", () => {
   /** Another test run, which starts a limiter and prints its URL. */
-  async function startRunner(then: string): Promise<{ runner: ChildProcess; url: string }> {
+  async function startRunner(
+    then: string,
+    environment: Record<string, string> = {},
+  ): Promise<{ runner: ChildProcess; url: string }> {
     const entry = resolve(import.meta.dirname, "../../src/testing/start.ts");
     const script = `const { startLimiter } = await import(${JSON.stringify(entry)});
-      const { url } = await startLimiter();
+      const { url, now } = await startLimiter();
+      // Until it has printed all: printing to tests that are gone would end it too.
+      await now();
       console.log(url);
       ${then}`;
     const runner = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "--eval", script], {
       stdio: ["ignore", "pipe", "inherit"],
+      env: { ...process.env, ...environment },
     });
     const [url] = await once(runner.stdout, "data");
     return { runner, url: String(url).trim() };
@@ -150,15 +177,20 @@ describe("a limiter for tests ends with its tests:", () => {
       .toBe("gone");
   }
 
-  plainTest("when they forget to stop it", async () => {
-    const { runner, url } = await startRunner("");
+  const STARTED = [
+    ["by itself", {}],
+    ["by EXACT_LIMITER_COMMAND", { EXACT_LIMITER_COMMAND: `npm --prefix '${PROJECT}' start -- --test-clock` }],
+  ] as const;
+
+  plainTest.each(STARTED)("when they forget to stop it, started %s", async (_, environment) => {
+    const { runner, url } = await startRunner("", environment);
     if (runner.exitCode === null) await once(runner, "exit");
     expect(runner.exitCode).toBe(0);
     await ends(url);
   });
 
-  plainTest("when they are killed", async () => {
-    const { runner, url } = await startRunner("setInterval(() => {}, 1_000);");
+  plainTest.each(STARTED)("when they are killed, started %s", async (_, environment) => {
+    const { runner, url } = await startRunner("setInterval(() => {}, 1_000);", environment);
     runner.kill("SIGKILL");
     await ends(url);
   });

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { makeToken } from "../../scripts/token/make";
+import { makeToken } from "../../src/cli/token/make";
 import { ServiceProcess } from "../../tools/service-process";
 import { newSubject } from "../behaviour/target";
 import { variables } from "./service";

@@ -1,33 +1,44 @@
-import { parseArgs } from "node:util";
-import { table } from "../tools/document";
-import { firstTouch } from "./smoke/first-touch";
-import { hotKey } from "./smoke/hot-key";
-import { broken, type Line, look, timed } from "./smoke/line";
-import { rpc } from "./smoke/rpc";
-import { type Policy, Service } from "./smoke/service";
-import { session } from "./smoke/session";
-
-/**
- * `npm run smoke -- --url URL --token TOKEN` looks whether a service that was just deployed works, by keys of its own.
- * Each measured value stands beside what is normal for a caller near the objects. Ends with 1 when something is broken,
- * not when it is slow: that may be the way from here.
- */
-const USAGE =
-  "Usage: npm run smoke -- --url URL --token TOKEN [--policy chat] [--seconds 10] [--rpc-url URL]\nThe token may be in LIMITER_TOKENS too.";
+import { type Command, InvalidArgumentError } from "commander";
+import { CONNECTION_HELP, type Connection, connectionTo } from "../connection";
+import { table } from "../table";
+import { firstTouch } from "./first-touch";
+import { hotKey } from "./hot-key";
+import { broken, type Line, look, timed } from "./line";
+import { rpc } from "./rpc";
+import { type Policy, Service } from "./service";
+import { session } from "./session";
 
 /** The mean size of a log event, as Cloudflare published it. */
 const LOG_EVENT_KB = 4.84;
 
 interface Options {
-  readonly url: string;
-  readonly token: string;
+  readonly url?: string;
+  readonly token?: string;
   readonly policy: string;
   readonly seconds: number;
-  readonly rpcUrl: string | undefined;
+  readonly rpcUrl?: string;
 }
 
-async function* smoke({ url, token, policy: name, seconds, rpcUrl }: Options): AsyncGenerator<Line> {
-  const service = new Service(url.replace(/\/+$/, ""), token);
+/**
+ * `exact-limiter smoke` looks whether a service that was just deployed works, by keys of its own. Each measured value stands
+ * beside what is normal for a caller near the objects. It fails when something is broken, not when it is slow: that may be
+ * the way from here.
+ */
+export function addSmoke(program: Command): void {
+  program
+    .command("smoke")
+    .description("looks whether a service works, with keys of its own")
+    .option("--url <url>", "of the service")
+    .option("--token <token>", "a caller's. Other users of this machine can read it: EXACT_LIMITER_TOKEN hides it")
+    .option("--policy <name>", "the policy to ask for", "chat")
+    .option("--seconds <number>", "how long a hot key is under load", readSeconds, 10)
+    .option("--rpc-url <url>", "of the Worker of examples/rpc")
+    .addHelpText("after", CONNECTION_HELP)
+    .action(report);
+}
+
+async function* smoke({ url, token }: Connection, { policy: name, seconds, rpcUrl }: Options): AsyncGenerator<Line> {
+  const service = new Service(url, token);
   const health = await service.get("/healthz");
   if (health.status !== 200) {
     yield broken("/healthz", `${health.status}: ${JSON.stringify(health.body)}`, "200");
@@ -69,32 +80,16 @@ function atCloudflare(requests: number): Line[] {
   ];
 }
 
-function readOptions(): Options | undefined {
-  try {
-    const { values } = parseArgs({
-      options: {
-        url: { type: "string" },
-        token: { type: "string", default: process.env.LIMITER_TOKENS?.split(",")[0]?.trim() ?? "" },
-        policy: { type: "string", default: "chat" },
-        seconds: { type: "string", default: "10" },
-        "rpc-url": { type: "string" },
-      },
-    });
-    const { url, token, policy, "rpc-url": rpcUrl } = values;
-    const seconds = Number(values.seconds);
-    if (url && token && seconds > 0) return { url, token, policy, seconds, rpcUrl };
-    console.error(USAGE);
-  } catch (error) {
-    console.error(`${(error as Error).message}\n${USAGE}`);
-  }
-  process.exitCode = 2;
-  return undefined;
+function readSeconds(text: string): number {
+  if (!(Number(text) > 0)) throw new InvalidArgumentError("It must be a number above 0.");
+  return Number(text);
 }
 
-async function main(options: Options): Promise<void> {
+async function report(options: Options): Promise<void> {
+  const connection = connectionTo("caller", options);
   const lines: Line[] = [];
   try {
-    for await (const line of smoke(options)) {
+    for await (const line of smoke(connection, options)) {
       lines.push(line);
       console.error(`${line.state}: ${line.what}`);
     }
@@ -106,6 +101,3 @@ async function main(options: Options): Promise<void> {
   console.log(table(["", "what", "measured", "normal"], rows, "left"));
   if (lines.some(({ state }) => state === "BROKEN")) process.exitCode = 1;
 }
-
-const options = readOptions();
-if (options) await main(options);

@@ -1,5 +1,5 @@
-import type { Config } from "../../src/config/config";
-import type { KeyPlacement } from "../../src/config/placement";
+import type { Config } from "../config/config";
+import type { KeyPlacement } from "../config/placement";
 
 /** The limits in force and the placement of keys, a line each. */
 export function limitLines({ policies, placement }: Config): string[] {
@@ -32,5 +32,6 @@ export function uncountedAttributes({ policies, placement, gate }: Config): { va
 }
 
 function objectsOf(placement: KeyPlacement): string {
-  return placement.kind === "key" ? "have an object each" : `share ${placement.count} objects`;
+  if (placement.kind === "key") return "have an object each";
+  return placement.count === 1 ? "share one object" : `share ${placement.count} objects`;
 }

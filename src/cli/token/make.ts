@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
-import { readConfig } from "../../src/config/config";
-import { tokenLine } from "../../src/config/token-digests";
+import { readConfig } from "../../config/config";
+import { tokenLine } from "../../config/token-digests";
 
 export interface TokenWish {
   readonly name: string;

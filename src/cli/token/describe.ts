@@ -1,4 +1,4 @@
-import type { TokenDigest } from "../../src/config/token-digests";
+import type { TokenDigest } from "../../config/token-digests";
 
 /** Says in words what a configured token may do, and until when. */
 export function describeToken(
