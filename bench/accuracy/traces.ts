@@ -172,12 +172,13 @@ const WRITERS: Readonly<Record<TraceName, { description: string; write(script: S
     },
   },
   tokens: {
-    description: "nine users on three addresses, with a cost for the user and another for the address, from 0 on",
+    description:
+      "nine users, each on an address of its own, with a cost for the user and another for the address, from 0 on",
     write(script) {
       for (let user = 0; user < 9; user++)
         for (let atMs = script.jitterMs(400); atMs < TRACE_MS; atMs += 150 + script.jitterMs(400)) {
           const cost = { caller: script.chance.below(4), ip: script.chance.below(6) };
-          script.send({ atMs, user: script.user(user), ip: script.ip(user % 3), cost });
+          script.send({ atMs, user: script.user(user), ip: script.ip(user), cost });
         }
     },
   },
