@@ -31,6 +31,7 @@ export default {
       ["core", "config", "object", "audit", "counting", "request", "objects", "limiter", "http", "hub"],
       ["service"],
     ),
+    only("middleware", ["client"]),
     only("testing", ["client"]),
     only("local", ["config"]),
     {
@@ -62,8 +63,8 @@ export default {
     {
       name: "the-service-needs-no-client",
       severity: "error",
-      from: { path: "^src/", pathNot: "^src/(client|testing)/" },
-      to: { path: "^src/(client|testing)/" },
+      from: { path: "^src/", pathNot: "^src/(client|middleware|testing)/" },
+      to: { path: "^src/(client|middleware|testing)/" },
     },
     {
       name: "the-worker-knows-of-objects-only-their-protocol-and-its-text",

@@ -1,0 +1,141 @@
+import type { Context, MiddlewareHandler } from "hono";
+import type { Limiter } from "../client/index.js";
+import { isWorker } from "../client/socket.js";
+import type { Charge } from "./charge.js";
+import { type ApplicationOptions, Gate, type GateOptions, type OfRequest, type RequestReader } from "./gate.js";
+import { PROBLEM, type Refusal } from "./refusal.js";
+
+export type { Charge, Cost } from "./charge.js";
+export { publicBody, type Refusal } from "./refusal.js";
+
+declare module "hono" {
+  interface ContextVariableMap {
+    /** The charge of the request, by the last limit that it has passed. */
+    rateLimit: Charge;
+  }
+}
+
+/** Options of one limit. */
+export interface LimitOptions extends GateOptions<Context> {
+  /** Answers a request that does not pass. Default: the status, headers and body of the refusal. */
+  readonly reply?: ((refusal: Refusal, c: Context) => Response | Promise<Response>) | undefined;
+}
+
+/** Options of all limits of an application. */
+export interface RateLimitOptions extends LimitOptions, ApplicationOptions<Context> {}
+
+/** Where the runtimes put the peer's address: Node (`@hono/node-server`), Deno and Bun. */
+interface Connection {
+  readonly incoming?: { readonly socket?: { readonly remoteAddress?: string } };
+  readonly remoteAddr?: { readonly hostname?: string };
+  readonly requestIP?: (request: Request) => { readonly address: string } | null;
+  readonly server?: Connection;
+}
+
+const READER: RequestReader<Context> = {
+  header: (c, name) => c.req.header(name),
+  peer: (c) => {
+    // Cloudflare sets it on every request from outside, whatever the visitor sent.
+    if (isWorker()) return c.req.header("CF-Connecting-IP");
+    const env: Connection | undefined = c.env;
+    const address = env?.incoming?.socket?.remoteAddress ?? env?.remoteAddr?.hostname;
+    return address ?? (env?.requestIP ? env : env?.server)?.requestIP?.(c.req.raw)?.address;
+  },
+};
+
+/**
+ * Makes limits for routes:
+ *
+ *     const limit = rateLimit(limiter, { trustedProxies: 1 });
+ *     app.post("/chat/message", limit("chat"), handler);
+ *
+ * A denied request is answered with 429 and `Retry-After`. Responses to requests that pass have the `RateLimit`
+ * headers. The options of a limit replace those of the application.
+ */
+export function rateLimit(
+  limiter: Limiter,
+  options: RateLimitOptions,
+): (policy: OfRequest<Context, string>, options?: LimitOptions) => MiddlewareHandler {
+  return (policy, ownOptions) => {
+    const merged = { ...options, ...ownOptions };
+    const { reply = answer } = merged;
+    const gate = new Gate(limiter, READER, policy, merged);
+    return async (c, next) => {
+      const admission = await gate.admit(c);
+      if (admission.refusal) return reply(admission.refusal, c);
+      const { charge } = admission;
+      c.set("rateLimit", charge);
+      try {
+        await next();
+      } catch (error) {
+        inBackground(c, gate.end(charge, 500));
+        throw error;
+      }
+      addHeaders(c, charge);
+      if (!isUpgraded(c))
+        inBackground(
+          c,
+          whenEnded(c, gate.releases(charge), (status) => gate.end(charge, status)),
+        );
+      return undefined;
+    };
+  };
+}
+
+function answer({ status, headers, body }: Refusal, c: Context): Response {
+  return c.body(JSON.stringify(body), status, { ...headers, "Content-Type": PROBLEM });
+}
+
+function addHeaders(c: Context, { decision }: Charge): void {
+  // A copy of this response would lose its WebSocket.
+  if (c.res.status === 101) return;
+  for (const [name, value] of Object.entries(decision.headers)) c.header(name, value, { append: true });
+}
+
+/**
+ * Whether the request became a WebSocket, which outlives its response. On Node, Hono then has a response with status
+ * 500 that is not sent.
+ */
+function isUpgraded(c: Context): boolean {
+  if (c.req.header("upgrade")?.toLowerCase() !== "websocket") return false;
+  return c.res.status === 101 || (c.res.status === 500 && c.error === undefined);
+}
+
+/** Calls `end` once the response has ended, with its status. */
+async function whenEnded(c: Context, mustFollow: boolean, end: (status: number) => Promise<void>): Promise<void> {
+  const { status, body } = c.res;
+  // Nobody reads the body of a HEAD.
+  if (mustFollow && body && c.req.method !== "HEAD")
+    await new Promise<void>((resolve) => {
+      c.res = new Response(followed(body, resolve), c.res);
+    });
+  await end(status);
+}
+
+/** The same stream. Calls `onEnd` when it has ended, fails or is cancelled. */
+function followed(body: ReadableStream<Uint8Array>, onEnd: () => void): ReadableStream<Uint8Array> {
+  const reader = body.getReader();
+  return new ReadableStream({
+    async pull(controller) {
+      try {
+        const { done, value } = await reader.read();
+        if (!done) return controller.enqueue(value);
+        controller.close();
+      } catch (error) {
+        controller.error(error);
+      }
+      onEnd();
+    },
+    cancel(reason) {
+      onEnd();
+      return reader.cancel(reason);
+    },
+  });
+}
+
+/** Workers end background work with the request, unless they are told to wait. Other runtimes have no such context. */
+function inBackground(c: Context, work: Promise<void>): void {
+  try {
+    c.executionCtx.waitUntil(work);
+  } catch {}
+}
