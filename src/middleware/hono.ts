@@ -93,12 +93,12 @@ function addHeaders(c: Context, { decision }: Charge): void {
 }
 
 /**
- * Whether the request became a WebSocket, which outlives its response. On Node, Hono then has a response with status
- * 500 that is not sent.
+ * Whether the request became a WebSocket, which outlives its response. On Node and Bun, Hono's response to an upgrade is
+ * empty and is not sent.
  */
 function isUpgraded(c: Context): boolean {
   if (c.req.header("upgrade")?.toLowerCase() !== "websocket") return false;
-  return c.res.status === 101 || (c.res.status === 500 && c.error === undefined);
+  return c.res.status === 101 || (c.res.status === 200 && c.res.body === null);
 }
 
 /** Calls `end` once the response has ended, with its status. */
@@ -115,22 +115,22 @@ async function whenEnded(c: Context, mustFollow: boolean, end: (status: number) 
 /** The same stream. Calls `onEnd` when it has ended, fails or is cancelled. */
 function followed(body: ReadableStream<Uint8Array>, onEnd: () => void): ReadableStream<Uint8Array> {
   const reader = body.getReader();
-  return new ReadableStream({
-    async pull(controller) {
-      try {
-        const { done, value } = await reader.read();
-        if (!done) return controller.enqueue(value);
-        controller.close();
-      } catch (error) {
-        controller.error(error);
-      }
-      onEnd();
-    },
-    cancel(reason) {
-      onEnd();
-      return reader.cancel(reason);
-    },
-  });
+  const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
+    try {
+      const { done, value } = await reader.read();
+      if (!done) return controller.enqueue(value);
+      controller.close();
+    } catch (error) {
+      controller.error(error);
+    }
+    onEnd();
+  };
+  const cancel = (reason: unknown) => {
+    onEnd();
+    return reader.cancel(reason);
+  };
+  // Reads nothing ahead.
+  return new ReadableStream({ pull, cancel }, { highWaterMark: 0 });
 }
 
 /** Workers end background work with the request, unless they are told to wait. Other runtimes have no such context. */
