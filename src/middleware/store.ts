@@ -1,11 +1,5 @@
 import type { AsyncLocalStorage } from "node:async_hooks";
-import {
-  InvalidRequestError,
-  LimiterError,
-  type LimiterOptions,
-  type Log,
-  UnknownDecisionError,
-} from "../client/index.js";
+import { InvalidRequestError, LimiterError, type LimiterOptions, type Log } from "../client/index.js";
 import { oncePerMinute } from "../client/log.js";
 import { isWorker } from "../client/socket.js";
 import { InlineLimit, type InlineQuestion } from "./inline-limit.js";
@@ -79,10 +73,10 @@ export class ExactStore {
   /** Called by the library with its options. */
   init({ windowMs, limit, skipFailedRequests, skipSuccessfulRequests }: StoreSettings): void {
     this.#windowSeconds = Math.max(1, Math.ceil(windowMs / 1_000));
-    // The library calls a function after the hit: hits are counted without a limit then, and the library denies.
-    if (typeof limit === "number") this.#limit = Math.floor(limit);
-    if (!this.#hasPrefix)
-      this.prefix = `${typeof limit === "number" ? this.#limit : "function"}/${this.#windowSeconds}:`;
+    // The library calls a function after the hit: the hit is then counted without a limit, and the library denies.
+    const isKnown = typeof limit === "number" && limit !== Number.POSITIVE_INFINITY;
+    if (isKnown) this.#limit = Math.floor(limit);
+    if (!this.#hasPrefix) this.prefix = `${isKnown ? this.#limit : "any"}/${this.#windowSeconds}:`;
     if (skipFailedRequests || skipSuccessfulRequests) this.#hits ??= newContext();
   }
 
@@ -104,9 +98,8 @@ export class ExactStore {
     try {
       await this.#calls.settle(await this.#questionOf(key), id, 0);
     } catch (error) {
-      // The hit may have left the window.
-      if (error instanceof LimiterError && !(error instanceof UnknownDecisionError))
-        this.#log("A hit could not be given back.", error);
+      // A hit that has left the window is unknown.
+      if (error instanceof LimiterError && !isUnknown(error)) this.#log("A hit could not be given back.", error);
     }
   }
 
@@ -144,7 +137,7 @@ export class ExactStore {
   /** The answer if there is no decision; undefined if the request passes. A refused limit is no outage: it denies. */
   #withoutDecision(error: unknown, { limit, windowSeconds }: InlineQuestion): Hits | undefined {
     if (!(error instanceof LimiterError)) throw error;
-    const isRefused = error instanceof InvalidRequestError && error.status !== 404;
+    const isRefused = error instanceof InvalidRequestError && !isUnknown(error);
     if (!isRefused && this.#onError === "throw") throw error;
     this.#log(isRefused ? "The limiter refuses this limit: it denies." : "The limiter did not answer.", error);
     if (isRefused) return hitsOf(limit + 1 || LARGEST_LIMIT, windowSeconds);
@@ -154,6 +147,11 @@ export class ExactStore {
   async #questionOf(key: string): Promise<InlineQuestion> {
     return { key: await nameOf(this.prefix + key), limit: this.#limit, windowSeconds: this.#windowSeconds };
   }
+}
+
+/** What was asked for does not exist. */
+function isUnknown(error: LimiterError): boolean {
+  return error instanceof InvalidRequestError && error.status === 404;
 }
 
 function hitsOf(totalHits: number, resetSeconds: number): Hits {
