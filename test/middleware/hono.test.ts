@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { serve, upgradeWebSocket } from "@hono/node-server";
 import { Hono } from "hono";
+import { handle } from "hono/vercel";
 import { describe, expect, expectTypeOf, onTestFinished } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
 import type { Charge } from "../../src/middleware/hono.js";
@@ -37,6 +38,16 @@ describe("an application of Hono", () => {
       [1, 1, 1],
       [2, 2, 2],
     ]);
+  });
+
+  test("is a route handler of Next, behind the proxy of its host", async ({ limiter }) => {
+    const limit = rateLimit(limiter.client, { trustedProxies: 1 });
+    const POST = handle(new Hono().post("/api/message", limit("chat"), (c) => c.text("ok")));
+    const headers = { "X-Forwarded-For": "198.51.100.1, 203.0.113.7" };
+    const response = await POST(new Request("http://x/api/message", { method: "POST", headers }));
+    expect(response.status).toBe(200);
+    const { limits } = await limiter.client.check({ policy: "chat", subject: { ip: "203.0.113.7" } });
+    expect(limits[0]?.used).toBe(1);
   });
 
   test("may answer with a response that can't be changed", async ({ limiter }) => {
