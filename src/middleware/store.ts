@@ -92,11 +92,9 @@ export class ExactStore {
   async decrement(key: string): Promise<void> {
     const hit = this.#hits?.getStore();
     if (hit?.key !== key) return this.#log("A hit was not given back: there is no way to tell which one is meant.");
-    const { id } = hit;
-    if (id === undefined) return;
-    hit.id = undefined;
+    if (hit.id === undefined) return;
     try {
-      await this.#calls.settle(await this.#questionOf(key), id, 0);
+      await this.#calls.settle(await this.#questionOf(key), hit.id, 0);
     } catch (error) {
       // A hit that has left the window is unknown.
       if (error instanceof LimiterError && !isUnknown(error)) this.#log("A hit could not be given back.", error);
