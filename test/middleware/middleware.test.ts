@@ -1,4 +1,4 @@
-import { describe, expect, vi } from "vitest";
+import { describe, expect, onTestFinished, vi } from "vitest";
 import { Limiter } from "../../src/client/index.js";
 import { type Application, FRAMEWORKS } from "./frameworks.js";
 import { test } from "./limiter.js";
@@ -101,6 +101,7 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
       "/message": { policy: "chat", options: { log } },
       "/costly": { policy: "chat", options: { log, cost: 100 } },
       "/org": { policy: "org", options: { log } },
+      "/member": { policy: "member", options: { log } },
     };
     const url = await serve({ limiter: limiter.client, routes });
     for (const user of ["x".repeat(257), "x".repeat(8_300)]) {
@@ -109,7 +110,7 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
       expect(await invalid.json()).toMatchObject({ title: "Bad Request", detail: expect.stringContaining("user") });
     }
     expect(log).not.toHaveBeenCalled();
-    for (const path of ["/costly", "/org"]) {
+    for (const path of ["/costly", "/org", "/member"]) {
       const refused = await post(`${url}${path}`);
       expect([refused.status, await refused.json()]).toEqual([
         403,
@@ -119,6 +120,7 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
     expect(log.mock.calls.map(([message]) => message)).toEqual([
       'Requests by policy "chat" are refused.',
       'Requests by policy "org" are refused.',
+      'Requests by policy "member" are refused.',
     ]);
   });
 
@@ -160,6 +162,7 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
     const url = await serveRoute(limiter.client, { policy: "chat", options });
     expect(await statuses(6, url, { "CF-Connecting-IP": "2001:db8::1" })).toEqual([...FIVE, 429]);
     expect((await post(url, { "CF-Connecting-IP": "2001:db8:1::1" })).status).toBe(200);
+    expect((await post(url, { "CF-Connecting-IP": "[2001:db8::1]:443" })).status).toBe(429);
     expect((await post(url, { "CF-Connecting-IP": "here" })).status).toBe(400);
     expect(await statuses(6, url)).toEqual([...FIVE, 429]);
   });
@@ -197,9 +200,16 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
     expect(await usedBy(limiter.client, "chat", "u_1")).toEqual([2, 2, 2]);
   });
 
-  test("gives the cost back after the handler has settled it", async ({ limiter }) => {
+  test("gives the cost back after the handler has settled it, however late that arrives", async ({ limiter }) => {
     const refund = (status: number) => status >= 500;
-    const url = await serveRoute(limiter.client, {
+    const { url: service, token } = limiter;
+    const slow = async (url: string, init: RequestInit) => {
+      if (String(init.body).includes('"cost":7')) await new Promise((resolve) => setTimeout(resolve, 100));
+      return fetch(url, init);
+    };
+    const client = new Limiter({ url: service, token, fetch: slow });
+    const settle = vi.spyOn(client, "settle");
+    const url = await serveRoute(client, {
       policy: "llm",
       options: { refund },
       handle: (charge) => {
@@ -208,7 +218,8 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
       },
     });
     await post(url, { "X-User-Id": "u_1" });
-    await expect.poll(() => usedBy(limiter.client, "llm", "u_1")).toEqual([0, 0]);
+    await expect.poll(() => settle.mock.settledResults.length).toBe(2);
+    expect((await usedBy(limiter.client, "llm", "u_1"))[0]).toBe(0);
   });
 
   test("lets the handler settle the charge", async ({ limiter }) => {
@@ -280,6 +291,35 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
       handle: async (charge) => ((await charge.release()) ? 200 : 500),
     });
     expect(await statuses(3, released)).toEqual([200, 200, 200]);
+  });
+
+  test("releases once, if the handler has released it", async ({ limiter }) => {
+    const release = vi.spyOn(limiter.client, "release");
+    onTestFinished(() => release.mockRestore());
+    const handle = async (charge: { release(): Promise<unknown> }) => ((await charge.release()) ? 200 : 500);
+    const url = await serveRoute(limiter.client, { policy: "llm", handle });
+    expect(await statuses(3, url)).toEqual([200, 200, 200]);
+    expect(release).toHaveBeenCalledTimes(3);
+  });
+
+  test("releases what the service has recorded, though its answer was lost", async ({ limiter }) => {
+    const { url: service, token } = limiter;
+    const lossy = async (url: string, init: RequestInit) => {
+      const response = await fetch(url, init);
+      if (url.endsWith("/consume")) throw new Error("lost");
+      return response;
+    };
+    const client = new Limiter({
+      url: service,
+      token,
+      fetch: lossy,
+      onError: "allow",
+      deadlineMs: 1_000,
+      log: () => {},
+    });
+    const url = await serveRoute(client, { policy: "llm" });
+    expect((await post(url, { "X-User-Id": "u_1" })).status).toBe(200);
+    await expect.poll(() => usedBy(limiter.client, "llm", "u_1")).toEqual([1, 0]);
   });
 
   test("passes everything while it is not enabled", async () => {
