@@ -1,7 +1,7 @@
 import type { NextFunction, Request, RequestHandler, Response } from "express";
 import type { Limiter } from "../client/index.js";
 import type { Charge } from "./charge.js";
-import { type ApplicationOptions, Gate, type GateOptions, type OfRequest, type RequestReader } from "./gate.js";
+import { type ApplicationOptions, Guard, type GuardOptions, type OfRequest, type RequestReader } from "./guard.js";
 import { PROBLEM, type Refusal } from "./refusal.js";
 
 export type { Charge, Cost } from "./charge.js";
@@ -17,7 +17,7 @@ declare global {
 }
 
 /** Options of one limit. */
-export interface LimitOptions extends GateOptions<Request> {
+export interface LimitOptions extends GuardOptions<Request> {
   /** Answers a request that does not pass. Default: the status, headers and body of the refusal. */
   readonly reply?: ((refusal: Refusal, request: Request, response: Response, next: NextFunction) => void) | undefined;
 }
@@ -49,16 +49,16 @@ export function rateLimit(
   return (policy, ownOptions) => {
     const merged = { ...options, ...ownOptions };
     const { reply = answer } = merged;
-    const gate = new Gate(limiter, READER, policy, merged);
+    const guard = new Guard(limiter, READER, policy, merged);
     return async (request, response, next) => {
-      const admission = await gate.admit(request).catch(next);
+      const admission = await guard.admit(request).catch(next);
       if (!admission) return;
       if (admission.refusal) return reply(admission.refusal, request, response, next);
       const { charge } = admission;
       request.rateLimit = charge;
       for (const [name, value] of Object.entries(charge.decision.headers)) response.appendHeader(name, value);
       // A visitor who left before there was a response has seen no status.
-      const end = () => void gate.end(charge, response.headersSent ? response.statusCode : undefined);
+      const end = () => void guard.end(charge, response.headersSent ? response.statusCode : undefined);
       if (response.closed) end();
       else response.once("close", end);
       next();

@@ -2,7 +2,7 @@ import type { Context, MiddlewareHandler } from "hono";
 import type { Limiter } from "../client/index.js";
 import { isWorker } from "../client/socket.js";
 import type { Charge } from "./charge.js";
-import { type ApplicationOptions, Gate, type GateOptions, type OfRequest, type RequestReader } from "./gate.js";
+import { type ApplicationOptions, Guard, type GuardOptions, type OfRequest, type RequestReader } from "./guard.js";
 import { PROBLEM, type Refusal } from "./refusal.js";
 
 export type { Charge, Cost } from "./charge.js";
@@ -16,7 +16,7 @@ declare module "hono" {
 }
 
 /** Options of one limit. */
-export interface LimitOptions extends GateOptions<Context> {
+export interface LimitOptions extends GuardOptions<Context> {
   /** Answers a request that does not pass. Default: the status, headers and body of the refusal. */
   readonly reply?: ((refusal: Refusal, c: Context) => Response | Promise<Response>) | undefined;
 }
@@ -59,23 +59,23 @@ export function rateLimit(
   return (policy, ownOptions) => {
     const merged = { ...options, ...ownOptions };
     const { reply = answer } = merged;
-    const gate = new Gate(limiter, READER, policy, merged);
+    const guard = new Guard(limiter, READER, policy, merged);
     return async (c, next) => {
-      const admission = await gate.admit(c);
+      const admission = await guard.admit(c);
       if (admission.refusal) return reply(admission.refusal, c);
       const { charge } = admission;
       c.set("rateLimit", charge);
       try {
         await next();
       } catch (error) {
-        inBackground(c, gate.end(charge, 500));
+        inBackground(c, guard.end(charge, 500));
         throw error;
       }
       addHeaders(c, charge);
       if (!isUpgraded(c))
         inBackground(
           c,
-          whenEnded(c, gate.releases(charge), (status) => gate.end(charge, status)),
+          whenEnded(c, guard.releases(charge), (status) => guard.end(charge, status)),
         );
       return undefined;
     };

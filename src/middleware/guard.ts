@@ -11,7 +11,7 @@ type OrPromise<T> = T | Promise<T>;
 export type OfRequest<R, T> = T | ((request: R) => OrPromise<T>);
 
 /** How a limit counts and ends requests of type `R`. */
-export interface GateOptions<R> {
+export interface GuardOptions<R> {
   /** How much a request weighs. Default: 1. */
   readonly cost?: OfRequest<R, Cost | undefined> | undefined;
   /** The signed-in user. Default: the header `X-User-Id`, which only your gateway may set. */
@@ -33,7 +33,7 @@ export interface GateOptions<R> {
 }
 
 /** Options for all limits of an application. */
-export interface ApplicationOptions<R> extends GateOptions<R> {
+export interface ApplicationOptions<R> extends GuardOptions<R> {
   /**
    * The number of your own proxies before the application. Each appends the address of its peer to `X-Forwarded-For`.
    * Entries before theirs are ignored.
@@ -53,7 +53,7 @@ export interface RequestReader<R> {
 export type Admission = { readonly charge: Charge; readonly refusal?: undefined } | { readonly refusal: Refusal };
 
 /** Admits requests by a policy. */
-export class Gate<R> {
+export class Guard<R> {
   readonly #log: Log;
 
   /** @throws RangeError if `trustedProxies` is no count. */
@@ -115,7 +115,7 @@ export class Gate<R> {
     return {
       ...others,
       user: userValue,
-      ip: typeof ip === "string" ? (addressIn(ip) ?? ip) : this.#addressOf(request),
+      ip: ip ? (addressIn(String(ip)) ?? ip) : this.#addressOf(request),
     };
   }
 
