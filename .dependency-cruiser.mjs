@@ -61,6 +61,13 @@ export default {
       to: { pathNot: "^src/client/" },
     },
     {
+      name: "the-middleware-imports-only-types-of-frameworks",
+      comment: "It runs wherever its framework does, and loads no other.",
+      severity: "error",
+      from: { path: "^src/middleware/" },
+      to: { pathNot: "^src/(client|middleware)/", dependencyTypesNot: ["type-only"] },
+    },
+    {
       name: "the-service-needs-no-client",
       severity: "error",
       from: { path: "^src/", pathNot: "^src/(client|middleware|testing)/" },
