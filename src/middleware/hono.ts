@@ -87,7 +87,7 @@ function answer({ status, headers, body }: Refusal, c: Context): Response {
 }
 
 function addHeaders(c: Context, { decision }: Charge): void {
-  // A copy of this response would lose its WebSocket.
+  // Adding headers makes a new response, which the standard does not allow with this status.
   if (c.res.status === 101) return;
   for (const [name, value] of Object.entries(decision.headers)) c.header(name, value, { append: true });
 }

@@ -56,6 +56,13 @@ describe("an application of Hono", () => {
     expect([response.status, response.headers.get("RateLimit")]).toEqual([302, expect.stringContaining("caller/60s")]);
   });
 
+  test("may answer with an upgrade, which can't be copied, as on Deno", async ({ limiter }) => {
+    const upgrade = Object.defineProperty(new Response(null), "status", { value: 101 });
+    const app = new Hono().get("/", limitOf(limiter)("llm"), () => upgrade);
+    expect(await app.request("/", { headers: { Upgrade: "websocket" } })).toBe(upgrade);
+    expect((await check(limiter)).limits[1]?.used).toBe(1);
+  });
+
   test("shows all policies of a route in the headers", async ({ limiter }) => {
     const limit = limitOf(limiter);
     const app = new Hono().post("/message", limit("chat"), limit("llm"), (c) => c.text("ok"));

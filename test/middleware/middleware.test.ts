@@ -283,6 +283,30 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
     await expect.poll(() => usedBy(limiter.client, "llm", "u_1"), { timeout: 5_000 }).toEqual([1, 0]);
   });
 
+  test("releases a request whose visitor leaves before its response", async ({ limiter }) => {
+    let begin = () => {};
+    const begun = new Promise<void>((resolve) => {
+      begin = resolve;
+    });
+    let finish = () => {};
+    const finished = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    const handle = async () => {
+      begin();
+      await finished;
+      return 200;
+    };
+    const url = await serveRoute(limiter.client, { policy: "llm", handle });
+    const visitor = new AbortController();
+    const response = post(url, { "X-User-Id": "u_1" }, visitor.signal);
+    await begun;
+    visitor.abort();
+    await expect(response).rejects.toThrow("aborted");
+    finish();
+    await expect.poll(() => usedBy(limiter.client, "llm", "u_1")).toEqual([1, 0]);
+  });
+
   test("leaves the release to the handler if it is told so", async ({ limiter }) => {
     const url = await serveRoute(limiter.client, { policy: "llm", options: { release: false } });
     expect(await statuses(3, url)).toEqual([200, 200, 429]);
