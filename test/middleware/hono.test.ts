@@ -111,6 +111,14 @@ describe("an application of Hono", () => {
     await expect.poll(async () => (await check(limiter)).limits[1]?.used).toBe(0);
   });
 
+  test("releases a stream that nobody reads", async ({ limiter }) => {
+    const app = new Hono().get("/", limitOf(limiter)("llm"), (c) => c.text("ok"));
+    const response = await app.request("/");
+    expect((await check(limiter)).limits[1]?.used).toBe(1);
+    await response.body?.cancel();
+    await expect.poll(async () => (await check(limiter)).limits[1]?.used).toBe(0);
+  });
+
   test("releases and gives back what throws no Error", async ({ limiter }) => {
     const app = new Hono().get("/", limitOf(limiter)("llm", { refund: (status) => status >= 500 }), () => {
       throw "text";

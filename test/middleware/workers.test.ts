@@ -12,7 +12,12 @@ const APPLICATION = `
   import { Limiter } from "./src/client/index.js";
   import { rateLimit } from "./src/middleware/hono.js";
 
-  const limiter = new Limiter({ url: env.LIMITER_URL, token: env.LIMITER_TOKEN });
+  // Changes are slow: the runtime has long ended the request by then, unless it is told to wait.
+  const send = async (url, init) => {
+    if (/(settle|release)$/.test(url)) await scheduler.wait(300);
+    return fetch(url, init);
+  };
+  const limiter = new Limiter({ url: env.LIMITER_URL, token: env.LIMITER_TOKEN, fetch: send });
   const limit = rateLimit(limiter, { trustedProxies: 0 });
   const llm = limit("llm", { refund: (status) => status >= 500 });
 
