@@ -128,8 +128,10 @@ describe("a limit", () => {
   });
 
   test("of 0 admits nothing", async ({ limiter }) => {
-    const store = storeOf(limiter, { limit: 0 });
+    const log = vi.fn();
+    const store = storeOf(limiter, { limit: 0 }, { log });
     expect(await totalOf(store.increment("a"))).toBe(1);
+    expect(log).not.toHaveBeenCalled();
   });
 
   test("has a window of whole seconds, rounded up", async ({ limiter }) => {
