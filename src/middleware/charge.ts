@@ -17,8 +17,9 @@ export type Cost = NonNullable<ConsumeRequest["cost"]>;
 /** The charge of an admitted request. Its handler may settle and release it. */
 export class Charge {
   readonly decision: Decision;
+  /** Who was charged, for other decisions about them. */
+  readonly subject: Subject;
   readonly #limiter: Limiter;
-  readonly #subject: Subject;
   readonly #log: Log;
   /** Of two settles at once, the service keeps the one that arrives last: each waits for the one before. */
   #settled: Promise<unknown> = Promise.resolve();
@@ -27,7 +28,7 @@ export class Charge {
   constructor(decision: Decision, limiter: Limiter, subject: Subject, log: Log) {
     this.decision = decision;
     this.#limiter = limiter;
-    this.#subject = subject;
+    this.subject = subject;
     this.#log = log;
   }
 
@@ -41,10 +42,9 @@ export class Charge {
    * also if the correction failed, which is logged: the cost then counts until it leaves its windows.
    */
   settle(cost: SettleRequest["cost"]): Promise<Settlement | undefined> {
+    const { subject } = this;
     const { policy } = this.decision;
-    const settled = this.#settled.then(() =>
-      this.#change((id) => this.#limiter.settle({ policy, subject: this.#subject, id, cost })),
-    );
+    const settled = this.#settled.then(() => this.#change((id) => this.#limiter.settle({ policy, subject, id, cost })));
     this.#settled = settled.catch(() => {});
     return settled;
   }
@@ -55,8 +55,9 @@ export class Charge {
    */
   release(): Promise<Release | undefined> {
     this.#isReleased = true;
+    const { subject } = this;
     const { policy } = this.decision;
-    return this.#change((id) => this.#limiter.release({ policy, subject: this.#subject, id }));
+    return this.#change((id) => this.#limiter.release({ policy, subject, id }));
   }
 
   async #change<T>(change: (id: string) => Promise<T>): Promise<T | undefined> {

@@ -25,6 +25,9 @@ export interface LimitOptions extends GuardOptions<Request> {
 /** Options of all limits of an application. */
 export interface RateLimitOptions extends LimitOptions, ApplicationOptions<Request> {}
 
+/** The status of a request whose visitor left before there was a response. */
+const LEFT = 499;
+
 const READER: RequestReader<Request> = {
   header: (request, name) => {
     const value = request.headers[name];
@@ -57,10 +60,11 @@ export function rateLimit(
       const { charge } = admission;
       request.rateLimit = charge;
       for (const [name, value] of Object.entries(charge.decision.headers)) response.appendHeader(name, value);
-      // A visitor who left before there was a response has seen no status.
-      const end = () => void guard.end(charge, response.headersSent ? response.statusCode : undefined);
-      if (response.closed) end();
-      else response.once("close", end);
+      if (guard.hasEnd) {
+        const end = () => void guard.end(charge, response.headersSent ? response.statusCode : LEFT);
+        if (response.closed) end();
+        else response.once("close", end);
+      }
       next();
     };
   };

@@ -16,14 +16,17 @@ export interface GuardOptions<R> {
   readonly cost?: OfRequest<R, Cost | undefined> | undefined;
   /** The signed-in user. Default: the header `X-User-Id`, which only your gateway may set. */
   readonly user?: ((request: R) => OrPromise<Subject[string]>) | undefined;
-  /** Other attributes that the policy counts by. An `ip` replaces the visitor's address. */
+  /** Other attributes that the policy counts by. A `user` or an `ip` in it is used in place of those found elsewhere. */
   readonly attributes?: ((request: R) => OrPromise<Subject>) | undefined;
   /** The visitor's address, where `trustedProxies` can't tell it. If there is none, it is found as by default. */
   readonly address?: ((request: R) => OrPromise<string | null | undefined>) | undefined;
-  /** Whether to give the cost back, by the status of the response: `(status) => status >= 500`. Default: never. */
+  /**
+   * Whether to give the charge back (to settle it at 0 and to release it), by the status of the response, once it has
+   * ended: `(status) => status >= 500`. Default: never.
+   */
   readonly refund?: ((status: number) => boolean) | undefined;
-  /** Whether the end of the response releases the request for concurrent limits. Default: true. */
-  readonly release?: boolean | undefined;
+  /** Whether the end of the response releases the request for concurrent limits. Default: false. */
+  readonly releaseAfterResponse?: boolean | undefined;
   /** Makes the body of a 429 and of a 503. Default: `publicBody`, without keys and limits. */
   readonly publicBody?: ((decision: Decision) => object) | undefined;
   /** False: every request passes, and the limiter is not asked. Default: true. */
@@ -69,11 +72,11 @@ export class Guard<R> {
     this.#log = oncePerMinute(log ?? ((...message) => console.error(...message)));
   }
 
-  /** @throws TypeError for an attribute that can't be used, and what the functions in the options throw. */
+  /** @throws TypeError for an attribute that can't be used, RangeError for such a cost, and what the functions in the options throw. */
   async admit(request: R): Promise<Admission> {
     const { cost: costOf, enabled = true, publicBody: bodyOf = publicBody } = this.options;
     const policy = await valueFor(request, this.policy);
-    const cost = await valueFor(request, costOf);
+    const cost = checkedCost(await valueFor(request, costOf));
     if (!enabled) return { charge: this.#chargeOf(passed(policy, cost), {}) };
     const subject = await this.#subjectOf(request);
     try {
@@ -83,28 +86,26 @@ export class Guard<R> {
         : { refusal: refusalOfDenial(decision, bodyOf) };
     } catch (error) {
       if (!(error instanceof InvalidRequestError)) throw error;
+      const mistake = { error, subject, isCostOfVisitor: typeof costOf === "function" };
       const report = () => this.#log(`Requests by policy ${JSON.stringify(policy)} are refused.`, error);
-      return { refusal: refusalOfMistake(error, subject, report) };
+      return { refusal: refusalOfMistake(mistake, report) };
     }
   }
 
-  /** Gives back and releases, once the response has ended. Never rejects: failures are logged. */
-  async end(charge: Charge, status: number | undefined): Promise<void> {
-    const refund = async () => {
-      if (status !== undefined && this.options.refund?.(status)) await charge.settle(0);
-    };
-    const release = async () => {
-      if (this.releases(charge)) await charge.release();
-    };
-    for (const result of await Promise.allSettled([refund(), release()]))
-      if (result.status === "rejected") this.#log(`A response has ended, and "refund" has failed: ${result.reason}`);
+  /** Whether `end` does anything. */
+  get hasEnd(): boolean {
+    return this.options.refund !== undefined || this.options.releaseAfterResponse === true;
   }
 
-  /** Whether the end of the response must release the charge. */
-  releases({ decision, isReleased }: Charge): boolean {
-    if (this.options.release === false || isReleased || decision.id === undefined) return false;
-    // In an outage the limits are unknown.
-    return decision.degraded || decision.limits.some(({ concurrent }) => concurrent);
+  /** Gives back and releases, once the response has ended. Never rejects: failures are logged. */
+  async end(charge: Charge, status: number): Promise<void> {
+    try {
+      const isRefunded = this.options.refund?.(status) === true;
+      const isReleased = (isRefunded || this.options.releaseAfterResponse === true) && !charge.isReleased;
+      await Promise.all([isRefunded && charge.settle(0), isReleased && charge.release()]);
+    } catch (error) {
+      this.#log(`"refund" has failed: ${error}`);
+    }
   }
 
   async #subjectOf(request: R): Promise<Subject> {
@@ -114,7 +115,7 @@ export class Guard<R> {
     const ip = others?.ip ?? (await address?.(request));
     return {
       ...others,
-      user: userValue,
+      user: others?.user ?? userValue,
       ip: ip ? (addressIn(String(ip)) ?? ip) : this.#addressOf(request),
     };
   }
@@ -136,6 +137,15 @@ export class Guard<R> {
 
 async function valueFor<R, T>(request: R, value: OfRequest<R, T>): Promise<T> {
   return typeof value === "function" ? (value as (request: R) => OrPromise<T>)(request) : value;
+}
+
+/**
+ * @throws RangeError for a cost that is no whole number of at least 1. A cost of 0 would pass free of charge. The
+ * service judges costs by layer.
+ */
+function checkedCost(cost: Cost | undefined): Cost | undefined {
+  if (typeof cost !== "number" || (Number.isSafeInteger(cost) && cost >= 1)) return cost;
+  throw new RangeError(`cost must be a whole number of at least 1, not ${cost}: Math.max(1, …) keeps it there`);
 }
 
 /** The decision about a request of a limit that is not enabled. */

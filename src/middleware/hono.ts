@@ -72,10 +72,10 @@ export function rateLimit(
         throw error;
       }
       addHeaders(c, charge);
-      if (!isUpgraded(c))
+      if (guard.hasEnd && !isUpgraded(c))
         inBackground(
           c,
-          whenEnded(c, guard.releases(charge), (status) => guard.end(charge, status)),
+          statusAtEnd(c).then((status) => guard.end(charge, status)),
         );
       return undefined;
     };
@@ -101,32 +101,31 @@ function isUpgraded(c: Context): boolean {
   return c.res.status === 101 || (c.res.status === 200 && c.res.body === null);
 }
 
-/** Calls `end` once the response has ended, with its status. */
-async function whenEnded(c: Context, mustFollow: boolean, end: (status: number) => Promise<void>): Promise<void> {
+/** The status of the response once it has ended; 500 if its stream fails. */
+async function statusAtEnd(c: Context): Promise<number> {
   const { status, body } = c.res;
   // Nobody reads the body of a HEAD.
-  if (mustFollow && body && c.req.method !== "HEAD")
-    await new Promise<void>((resolve) => {
-      c.res = new Response(followed(body, resolve), c.res);
-    });
-  await end(status);
+  if (body === null || c.req.method === "HEAD") return status;
+  return new Promise((resolve) => {
+    const onEnd = (hasFailed: boolean) => resolve(hasFailed ? 500 : status);
+    c.res = new Response(followed(body, onEnd), c.res);
+  });
 }
 
 /** The same stream. Calls `onEnd` when it has ended, fails or is cancelled. */
-function followed(body: ReadableStream<Uint8Array>, onEnd: () => void): ReadableStream<Uint8Array> {
+function followed(body: ReadableStream<Uint8Array>, onEnd: (hasFailed: boolean) => void): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
-    try {
-      const { done, value } = await reader.read();
-      if (!done) return controller.enqueue(value);
-      controller.close();
-    } catch (error) {
-      controller.error(error);
-    }
-    onEnd();
+    const result = await reader.read().catch((error: unknown) => {
+      onEnd(true);
+      throw error;
+    });
+    if (!result.done) return controller.enqueue(result.value);
+    onEnd(false);
+    controller.close();
   };
   const cancel = (reason: unknown) => {
-    onEnd();
+    onEnd(false);
     return reader.cancel(reason);
   };
   // Reads nothing ahead.

@@ -2,12 +2,15 @@ import type { Decision, InvalidRequestError, Subject } from "../client/index.js"
 
 /** Why a request does not pass, and what to answer. */
 export interface Refusal {
-  /** 429 denied, 503 in an outage, 400 an invalid user or address, 403 any other request that the limiter refuses. */
-  readonly status: 400 | 403 | 429 | 503;
+  /**
+   * 429 denied, 503 in an outage, 400 an invalid user or address, 413 a cost by the request that no limit could ever
+   * admit, 403 any other request that the limiter refuses.
+   */
+  readonly status: 400 | 403 | 413 | 429 | 503;
   readonly headers: Readonly<Record<string, string>>;
   /** For the visitor. */
   readonly body: object;
-  /** For the application, with keys and all limits. Undefined for 400 and 403. */
+  /** For the application, with keys and all limits. Undefined for 400, 403 and 413. */
   readonly decision: Decision | undefined;
 }
 
@@ -43,11 +46,22 @@ export function refusalOfDenial(decision: Decision, bodyOf: (decision: Decision)
   return { status: decision.degraded ? 503 : 429, headers, body: bodyOf(decision), decision };
 }
 
+/** A request that can't be decided. */
+export interface Mistake {
+  readonly error: InvalidRequestError;
+  readonly subject: Subject;
+  /** The visitor has chosen the cost, by the size of the request. */
+  readonly isCostOfVisitor: boolean;
+}
+
 /**
  * The refusal of a request that can't be decided: such a request never passes. The visitor sees their own mistakes;
  * for any other mistake, which is the application's, `report` is called.
  */
-export function refusalOfMistake(error: InvalidRequestError, subject: Subject, report: () => void): Refusal {
+export function refusalOfMistake({ error, subject, isCostOfVisitor }: Mistake, report: () => void): Refusal {
+  // 422: above a limit of the policy. A pointer: above all costs that the service takes.
+  if (isCostOfVisitor && (error.status === 422 || error.errors.some(({ pointer }) => pointer === "/cost")))
+    return refused(413, "Content Too Large", "This request is larger than its rate limit could ever admit.");
   const mistakes = error.errors.filter(({ pointer }) => pointer.startsWith("/subject/"));
   // A missing attribute is the application's mistake.
   const isVisitors = ({ pointer }: { readonly pointer: string }) =>
@@ -59,7 +73,7 @@ export function refusalOfMistake(error: InvalidRequestError, subject: Subject, r
   return refused(403, "Forbidden", "This request is not accepted.");
 }
 
-function refused(status: 400 | 403, title: string, detail: string): Refusal {
+function refused(status: 400 | 403 | 413, title: string, detail: string): Refusal {
   return { status, headers: {}, body: { type: "about:blank", title, status, detail }, decision: undefined };
 }
 

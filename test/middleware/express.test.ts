@@ -32,19 +32,19 @@ describe("an application of Express", () => {
     expect((await fetch(url)).status).toBe(429);
   });
 
-  test("charges a visitor who leaves before there is a response, and releases the place", async ({ limiter }) => {
+  test("asks for the refund of a visitor who leaves before there is a response with 499", async ({ limiter }) => {
     let begin = () => {};
     const begun = new Promise<void>((resolve) => {
       begin = resolve;
     });
-    const url = await serve(limiter, "llm", { refund: () => true }, () => begin());
+    const url = await serve(limiter, "llm", { refund: (status) => status === 499 }, () => begin());
     const visitor = new AbortController();
     const response = fetch(url, { signal: visitor.signal });
     await begun;
     expect(await used(limiter)).toEqual([1, 1]);
     visitor.abort();
     await expect(response).rejects.toThrow("aborted");
-    await expect.poll(() => used(limiter)).toEqual([1, 0]);
+    await expect.poll(() => used(limiter)).toEqual([0, 0]);
   });
 
   test("releases the place of a visitor who leaves before the decision", async ({ limiter }) => {
@@ -54,7 +54,7 @@ describe("an application of Express", () => {
       if (res) await once(res, "close");
       return undefined;
     };
-    const url = await serve(limiter, "llm", { user }, answerOk);
+    const url = await serve(limiter, "llm", { user, releaseAfterResponse: true }, answerOk);
     await expect(fetch(url, { signal: visitor.signal })).rejects.toThrow("aborted");
     await expect.poll(() => used(limiter)).toEqual([1, 0]);
   });

@@ -14,7 +14,8 @@ import { rateLimit as honoLimit } from "../../src/middleware/hono.js";
 type HeaderOf = (name: string) => string | undefined;
 
 /** The options that both frameworks have. Their functions get the headers of the request. */
-export interface Options extends Pick<LimitOptions, "refund" | "release" | "publicBody" | "enabled" | "log"> {
+export interface Options
+  extends Pick<LimitOptions, "refund" | "releaseAfterResponse" | "publicBody" | "enabled" | "log"> {
   readonly cost?: number | ((headerOf: HeaderOf) => number | Promise<number>);
   readonly user?: (headerOf: HeaderOf) => Subject[string];
   readonly attributes?: (headerOf: HeaderOf) => Subject;

@@ -14,6 +14,8 @@ const statuses = async (count: number, url: string, headers?: Record<string, str
   return seen;
 };
 
+const RELEASES = { releaseAfterResponse: true };
+
 const FIVE = [200, 200, 200, 200, 200];
 
 describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
@@ -124,6 +126,22 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
     ]);
   });
 
+  test("tells visitors that their request is larger than any limit", async ({ limiter }) => {
+    const url = await serveRoute(limiter.client, { policy: "chat", options: { cost: () => 100 } });
+    const refused = await post(url);
+    expect([refused.status, await refused.json()]).toEqual([
+      413,
+      expect.objectContaining({ detail: "This request is larger than its rate limit could ever admit." }),
+    ]);
+  });
+
+  test("answers 500 for a cost that is none: nothing passes free of charge", async ({ limiter }) => {
+    for (const cost of [0, 0.5, -1, Number.NaN]) {
+      const url = await serveRoute(limiter.client, { policy: "chat", options: { cost: () => cost } });
+      expect([cost, (await post(url)).status]).toEqual([cost, 500]);
+    }
+  });
+
   test("takes cost, policy, user and attributes from the request", async ({ limiter }) => {
     const url = await serveRoute(limiter.client, {
       policy: (header) => header("X-Plan") ?? "chat",
@@ -168,12 +186,12 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
     expect((await post(url, { "CF-Connecting-IP": "" })).status).toBe(429);
   });
 
-  test("counts the address among the attributes", async ({ limiter }) => {
-    const options = { attributes: () => ({ ip: "203.0.113.7" }) };
-    const url = await serveRoute(limiter.client, { policy: "chat", options });
-    await post(url);
-    const { limits } = await limiter.client.check({ policy: "chat", subject: { ip: "203.0.113.7" } });
-    expect(limits[0]?.used).toBe(1);
+  test("counts the user and the address among the attributes", async ({ limiter }) => {
+    const subject = { user: "u_9", ip: "203.0.113.7" };
+    const url = await serveRoute(limiter.client, { policy: "chat", options: { attributes: () => subject } });
+    await post(url, { "X-User-Id": "u_1" });
+    const { limits } = await limiter.client.check({ policy: "chat", subject });
+    expect(limits.map(({ used }) => used)).toEqual([1, 1, 1]);
   });
 
   test("gives the cost back by the status, also when the handler throws", async ({ limiter }) => {
@@ -220,7 +238,7 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
     });
     await post(url, { "X-User-Id": "u_1" });
     await expect.poll(() => settle.mock.settledResults.length).toBe(2);
-    expect((await usedBy(limiter.client, "llm", "u_1"))[0]).toBe(0);
+    await expect.poll(() => usedBy(limiter.client, "llm", "u_1")).toEqual([0, 0]);
   });
 
   test("lets the handler settle the charge", async ({ limiter }) => {
@@ -233,10 +251,7 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
   });
 
   test("releases a request once its response has ended", async ({ limiter }) => {
-    const url = await serveRoute(limiter.client, {
-      policy: "llm",
-      handle: ({ decision }) => decision.limits.length * 100,
-    });
+    const url = await serveRoute(limiter.client, { policy: "llm", options: RELEASES });
     for (let i = 0; i < 5; i++) {
       expect((await post(url, { "X-User-Id": "u_1" })).status).toBe(200);
       await expect.poll(() => usedBy(limiter.client, "llm", "u_1")).toEqual([i + 1, 0]);
@@ -250,6 +265,7 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
     });
     const url = await serveRoute(limiter.client, {
       policy: "llm",
+      options: RELEASES,
       handle: async function* (): AsyncGenerator<string> {
         yield "first";
         await finished;
@@ -267,7 +283,7 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
   test("releases a stream whose visitor leaves, and charges for it", async ({ limiter }) => {
     const url = await serveRoute(limiter.client, {
       policy: "llm",
-      options: { refund: (status) => status >= 500 },
+      options: { ...RELEASES, refund: (status) => status >= 500 },
       handle: async function* (): AsyncGenerator<string> {
         for (;;) {
           yield "more ".repeat(1_000);
@@ -297,7 +313,7 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
       await finished;
       return 200;
     };
-    const url = await serveRoute(limiter.client, { policy: "llm", handle });
+    const url = await serveRoute(limiter.client, { policy: "llm", options: RELEASES, handle });
     const visitor = new AbortController();
     const response = post(url, { "X-User-Id": "u_1" }, visitor.signal);
     await begun;
@@ -307,12 +323,12 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
     await expect.poll(() => usedBy(limiter.client, "llm", "u_1")).toEqual([1, 0]);
   });
 
-  test("leaves the release to the handler if it is told so", async ({ limiter }) => {
-    const url = await serveRoute(limiter.client, { policy: "llm", options: { release: false } });
+  test("leaves the release to the handler unless it is told otherwise", async ({ limiter }) => {
+    const url = await serveRoute(limiter.client, { policy: "llm" });
     expect(await statuses(3, url)).toEqual([200, 200, 429]);
     const released = await serveRoute(limiter.client, {
       policy: "llm",
-      options: { release: false, user: () => "u_1" },
+      options: { user: () => "u_1" },
       handle: async (charge) => ((await charge.release()) ? 200 : 500),
     });
     expect(await statuses(3, released)).toEqual([200, 200, 200]);
@@ -322,7 +338,7 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
     const release = vi.spyOn(limiter.client, "release");
     onTestFinished(() => release.mockRestore());
     const handle = async (charge: { release(): Promise<unknown> }) => ((await charge.release()) ? 200 : 500);
-    const url = await serveRoute(limiter.client, { policy: "llm", handle });
+    const url = await serveRoute(limiter.client, { policy: "llm", options: RELEASES, handle });
     expect(await statuses(3, url)).toEqual([200, 200, 200]);
     expect(release).toHaveBeenCalledTimes(3);
   });
@@ -342,7 +358,7 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
       deadlineMs: 1_000,
       log: () => {},
     });
-    const url = await serveRoute(client, { policy: "llm" });
+    const url = await serveRoute(client, { policy: "llm", options: RELEASES });
     expect((await post(url, { "X-User-Id": "u_1" })).status).toBe(200);
     await expect.poll(() => usedBy(limiter.client, "llm", "u_1")).toEqual([1, 0]);
   });

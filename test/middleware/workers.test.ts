@@ -19,7 +19,7 @@ const APPLICATION = `
   };
   const limiter = new Limiter({ url: env.LIMITER_URL, token: env.LIMITER_TOKEN, fetch: send });
   const limit = rateLimit(limiter, { trustedProxies: 0 });
-  const llm = limit("llm", { refund: (status) => status >= 500 });
+  const llm = limit("llm", { releaseAfterResponse: true, refund: (status) => status >= 500 });
 
   export default new Hono()
     .post("/message", limit("chat"), (c) => c.text("ok"))
