@@ -274,6 +274,13 @@ describe("in an outage", () => {
     expect(await allow.get("a")).toBeUndefined();
   });
 
+  test("an answer about another key counts as one", async ({ limiter }) => {
+    const mixUp = async (url: string, init: RequestInit) =>
+      new Response((await (await fetch(url, init)).text()).replaceAll("key:5/60:a", "key:5/60:b"));
+    const store = storeOf(limiter, {}, { ...quiet, fetch: mixUp });
+    await expect(store.increment("a")).rejects.toThrow("about another key");
+  });
+
   test("the fourth hit does not wait", async () => {
     const store = storeOf(NOBODY, {}, { ...quiet, onError: "allow" });
     for (let i = 0; i < 3; i++) await store.increment(String(i));
