@@ -31,6 +31,7 @@ export default {
       ["core", "config", "object", "audit", "counting", "request", "objects", "limiter", "http", "hub"],
       ["service"],
     ),
+    only("middleware", ["client"]),
     only("testing", ["client"]),
     only("local", ["config"]),
     only("cli", ["config", "local", "request"]),
@@ -61,10 +62,17 @@ export default {
       to: { pathNot: "^src/client/" },
     },
     {
+      name: "the-middleware-imports-only-types-of-frameworks",
+      comment: "It runs wherever its framework does, and loads no other.",
+      severity: "error",
+      from: { path: "^src/middleware/" },
+      to: { pathNot: "^src/(client|middleware)/", dependencyTypesNot: ["type-only"] },
+    },
+    {
       name: "the-service-needs-no-client",
       severity: "error",
-      from: { path: "^src/", pathNot: "^src/(client|testing)/" },
-      to: { path: "^src/(client|testing)/" },
+      from: { path: "^src/", pathNot: "^src/(client|middleware|testing)/" },
+      to: { path: "^src/(client|middleware|testing)/" },
     },
     {
       name: "the-worker-knows-of-objects-only-their-protocol-and-its-text",

@@ -35,7 +35,7 @@ export default defineConfig({
           name: "node",
           ...TIMEOUTS,
           include: [
-            "test/{accuracy,client,config,console,core,counting,http,object,objects,request,simulation}/**/*.test.ts",
+            "test/{accuracy,client,config,console,core,counting,http,middleware,object,objects,request,simulation}/**/*.test.ts",
             "test/*.test.ts",
           ],
         },
