@@ -40,7 +40,7 @@ interface Hit {
 }
 
 /** The largest limit of the service. */
-const LARGEST_LIMIT = 1_000_000;
+const LARGEST_LIMIT = 1_000_000_000;
 
 /**
  * A store for `express-rate-limit` and for `hono-rate-limiter`: exact sliding windows over all processes, one call a
