@@ -196,6 +196,18 @@ def test_a_request_that_costs_more_than_any_limit_admits_is_too_large(
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+@pytest.mark.parametrize(
+    ("layer", "cost", "status"), [("tokens", 100_001, 413), ("tokens", 2_000_000_000_000, 413), ("words", 1, 403)]
+)
+def test_a_request_that_costs_too_much_in_a_layer_is_too_large_and_an_unknown_layer_is_a_mistake(
+    limiter: LimiterService, layer: str, cost: int, status: int
+) -> None:
+    application, rate_limit = an_installed(limiter)
+    limited = rate_limit("llm", cost=lambda request: {layer: int(request.headers["X-Cost"])})
+    with charged(application, limited) as app:
+        assert app.post("/", headers={"X-Cost": str(cost)}).status_code == status
+
+
 def test_equal_dependencies_are_equal(limiter: LimiterService) -> None:
     _, rate_limit = an_installed(limiter)
     _, other = an_installed(limiter)

@@ -15,6 +15,9 @@ from .ids import text_of
 #: The attributes that come from the visitor, by their pointers.
 _VISITORS = {"/subject/user": "user", "/subject/ip": "ip"}
 
+#: The largest cost that the service takes in a layer.
+_LARGEST_COST = 1_000_000_000
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -49,14 +52,15 @@ def reply_of_refusal(
     subject: Mapping[str, object],
     error: InvalidRequestError,
     *,
-    is_cost_of_visitor: bool = False,
+    cost_of_visitor: Cost | None = None,
 ) -> Reply:
     """
     A refused request never passes. The visitor sees their own mistakes (400), and a cost that they chose by the size of
     their request and that no limit could ever admit (413); all others go to the log (403).
     """
     # 422: above a limit of the policy. A pointer: above all costs that the service takes.
-    if is_cost_of_visitor and (error.status == 422 or any(field.pointer == "/cost" for field in error.errors)):
+    pointers = () if cost_of_visitor is None else ("/cost", *_pointers_of_largest(cost_of_visitor))
+    if pointers and (error.status == 422 or any(field.pointer in pointers for field in error.errors)):
         return _refused(413, "Content Too Large", "This request is larger than its rate limit could ever admit.")
     mistakes = [field for field in error.errors if field.pointer.startswith("/subject/")]
     # The visitor chooses the user and the address only. A missing attribute is the application's mistake.
@@ -66,6 +70,11 @@ def reply_of_refusal(
         return _refused(400, "Bad Request", "The user is too long.")
     limiter.report(error, policy)
     return _refused(403, "Forbidden", "This request is not accepted.")
+
+
+def _pointers_of_largest(cost: Cost) -> list[str]:
+    """The layers that cost more than the service takes. It refuses unknown layers too, which is no visitor's mistake."""
+    return [] if isinstance(cost, int) else [f"/cost/{layer}" for layer, value in cost.items() if value > _LARGEST_COST]
 
 
 def _refused(status: int, title: str, detail: str) -> Reply:
