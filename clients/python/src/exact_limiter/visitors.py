@@ -73,7 +73,7 @@ def reply_of_refusal(
 
 
 def _pointers_of_largest(cost: Cost) -> list[str]:
-    """The layers that cost more than the service takes. It refuses unknown layers too, which is no visitor's mistake."""
+    """The layers that cost more than the service takes. It refuses unknown layers too: no mistake of a visitor."""
     return [] if isinstance(cost, int) else [f"/cost/{layer}" for layer, value in cost.items() if value > _LARGEST_COST]
 
 
