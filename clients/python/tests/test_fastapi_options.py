@@ -124,8 +124,9 @@ def test_the_address_may_come_from_a_header_of_the_host(
 def test_an_address_that_is_none_is_a_bad_request(limiter: LimiterService) -> None:
     application, rate_limit = an_installed(limiter)
     with charged(application, rate_limit("chat", address=lambda request: request.headers["X-Address"])) as app:
-        response = app.post("/", headers={"X-Address": "somewhere"})
-        assert (response.status_code, "/subject/ip" in response.json()["detail"]) == (400, True)
+        for address in ("somewhere", "1" * 9_000):
+            response = app.post("/", headers={"X-Address": address})
+            assert (response.status_code, "/subject/ip" in response.json()["detail"]) == (400, True)
 
 
 def test_a_user_or_an_ip_among_the_attributes_is_used(limiter: LimiterService) -> None:

@@ -66,8 +66,9 @@ def reply_of_refusal(
     # The visitor chooses the user and the address only. A missing attribute is the application's mistake.
     if mistakes and all(subject.get(_VISITORS.get(field.pointer, "")) is not None for field in mistakes):
         return _refused(400, "Bad Request", "; ".join(f"{field.pointer}: {field.detail}" for field in mistakes))
-    if error.status == 413 and max(subject, key=lambda name: len(str(subject[name] or ""))) == "user":
-        return _refused(400, "Bad Request", "The user is too long.")
+    longest = max(subject, key=lambda name: len(str(subject[name] or "")))
+    if error.status == 413 and longest in _VISITORS.values():
+        return _refused(400, "Bad Request", f"/subject/{longest}: is too long")
     limiter.report(error, policy)
     return _refused(403, "Forbidden", "This request is not accepted.")
 
