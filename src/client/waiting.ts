@@ -27,8 +27,9 @@ export class Wait {
   }
 }
 
-/** Undefined if it was allowed, if `onError` decided, and under a ban. */
-function msUntilItFits({ retryAfterSeconds, degraded, limits }: Decision): number | undefined {
-  const isBanned = limits.some(({ override, shadow }) => override === "ban" && !shadow);
+/** Undefined if it was allowed, if `onError` decided, and under a ban. A ban denies nothing in a layer at 0. */
+function msUntilItFits({ retryAfterSeconds, degraded, cost, limits }: Decision): number | undefined {
+  const isAtZero = (layer: string) => typeof cost === "object" && cost[layer] === 0;
+  const isBanned = limits.some(({ layer, override, shadow }) => override === "ban" && !shadow && !isAtZero(layer));
   return retryAfterSeconds === null || degraded || isBanned ? undefined : 1_000 * retryAfterSeconds;
 }

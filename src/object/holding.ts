@@ -102,18 +102,23 @@ function heldIdOf(charge: Charge, located: Located, earlierMakers: readonly stri
 }
 
 /** Whether the event was admitted at the cost of the charge, in all layers that both decisions have. */
-function isAdmittedAtCostOf({ cost, identity }: Charge, event: PagedEvent): boolean {
-  const { admittedCost } = event;
+function isAdmittedAtCostOf({ cost, identity, counters }: Charge, event: PagedEvent): boolean {
+  const { admittedCost, charged } = event;
   if (typeof cost === "number" && typeof admittedCost === "number") return cost === admittedCost;
-  const layers = layersOf(cost, identity);
-  const eventLayers = layersOf(admittedCost, event.identity);
+  const own = counters.map(({ layer }) => layer);
+  const layers = layersOf(cost, identity, own);
+  const eventLayers = layersOf(admittedCost, event.identity, charged.layers);
   if (layers.length === 0 || eventLayers.length === 0)
     return isSameCost(cost, admittedCost, [...layers, ...eventLayers]);
   const shared = layers.filter((layer) => eventLayers.includes(layer));
   return isSameCost(cost, admittedCost, shared);
 }
 
-/** The layers of a decision. Empty where they are unknown: inline layers at the same cost. */
-function layersOf(cost: Cost, identity: string): string[] {
-  return typeof cost === "number" ? layersInIdentity(identity) : Object.keys(cost);
+/** The layers of a decision that have its cost. Empty where they are unknown: inline layers at the same cost. */
+function layersOf(cost: Cost, identity: string, inObject: readonly string[]): readonly string[] {
+  if (typeof cost !== "number") return Object.keys(cost);
+  const named = layersInIdentity(identity);
+  // Layers in shadow may have the identity of the live layers, which may cost something else.
+  const isOfLiveLayers = named.length > 0 && inObject.some((layer) => !named.includes(layer));
+  return isOfLiveLayers ? inObject : named;
 }

@@ -213,6 +213,20 @@ export function costSuite(name: string, target: Target): void {
       expect([third.allowed, third.would_deny]).toEqual([true, true]);
     });
 
+    test("another cost in a layer in shadow is no conflict: the id is replayed, and nothing is charged", async () => {
+      const subject = { ...newSubject(), org: `o_${crypto.randomUUID()}` };
+      const status = async (cost: Cost) => {
+        const body = { policy: "trial", subject, cost };
+        const response = await caller.post("/v1/consume", body, { "Idempotency-Key": "turn-1" });
+        const decision = await json<DecisionBody>(response);
+        return [response.status, decision.replayed, decision.limits && usedIn(decision)];
+      };
+      const used = ["ip 1", "caller 2", "org 1"];
+      expect(await status({ caller: 2 })).toEqual([200, false, used]);
+      expect(await status({ caller: 2, ip: 2, org: 0 })).toEqual([200, true, used]);
+      expect(await status({ caller: 1 })).toEqual([422, undefined, undefined]);
+    });
+
     test("a layer at 0 takes no place in a concurrent limit, and settling it takes none either", async () => {
       const subject = newSubject();
       const decision = async (cost: Cost) =>

@@ -104,7 +104,7 @@ export const serves: Behaviour = (response, request, body) => {
 };
 
 /** Denies a consume. */
-export function denies(retryAfterSeconds: number, ofTheLimit: object = {}): Behaviour {
+export function denies(retryAfterSeconds: number, ofTheLimit: object = {}, ofTheDecision: object = {}): Behaviour {
   const limits = [{ ...ADMITTED.limits[0], used: 5, remaining: 0, ...ofTheLimit }];
   return answers(429, {
     ...ADMITTED,
@@ -112,6 +112,7 @@ export function denies(retryAfterSeconds: number, ofTheLimit: object = {}): Beha
     id: undefined,
     retry_after_seconds: retryAfterSeconds,
     limits,
+    ...ofTheDecision,
   });
 }
 

@@ -78,6 +78,12 @@ describe.each(TRANSPORTS)("a consume over %s that may wait for room", (transport
     expectPauses((await waiting(10_000, denies(7, { override: "ban", shadow: true }), admits)).pausesMs, 7);
   });
 
+  test("waits under a ban of a layer at 0, which denies nothing", async () => {
+    const behind = (cost: object) => denies(7, { override: "ban" }, { cost });
+    expectPauses((await waiting(10_000, behind({ caller: 0, ip: 1 }), admits)).pausesMs, 7);
+    expect((await waiting(10_000, behind({ caller: 1, ip: 0 }), admits)).pausesMs).toEqual([]);
+  });
+
   test("leaves an outage to onError at once, also after a pause", async () => {
     const { limiter, pausesMs } = limiterAt(await closedPort(), { transport, deadlineMs: 100 });
     const waitUpToMs = 60_000;

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { readConfig } from "../../src/config/config";
-import type { Cost } from "../../src/core/cost";
+import { type Cost, costIn } from "../../src/core/cost";
 import { Limiter } from "../../src/limiter/limiter";
 import { Ledger } from "../../src/object/ledger";
 import type { Call, CallResult } from "../../src/object/protocol";
@@ -461,6 +461,30 @@ describe("an id outlives a change of which layers decide", () => {
       expect(await world.consume("p", "another", "K", { org: "another", ip: "198.51.100.1" })).toBe("admitted");
     },
   );
+
+  test.each(costs)(
+    "the first layer, in shadow so far, is put live: it alone still knows the id, and the same cost of %j is no conflict",
+    async (cost) => {
+      const layersWith = (mode: string) => [
+        { ...caller, mode },
+        { ...ip, limits: ["9/minute"] },
+      ];
+      const world = new World({ p: { layers: layersWith("shadow") } });
+      expect(await world.at(0).consume("p", "u", "K", subject, cost)).toBe("admitted");
+      world.deploy({ p: { layers: layersWith("live") } });
+      expect(await world.at(120).consume("p", "u", "K", subject, cost)).toBe("replayed");
+      expect(world.used("p", "ip", `ip:${IP}`, 60_000)).toBe(costIn(cost, "ip"));
+      expect(await world.consume("p", "u", "K", subject, { caller: 4 })).toBe("reused-id");
+    },
+  );
+
+  test("all layers, in shadow so far, are put live: another cost in any of them is a conflict", async () => {
+    const world = new World({ p: { layers: [shadow(caller), shadow(ip)] } });
+    expect(await world.at(0).consume("p", "u", "K", subject, { caller: 3, ip: 3 })).toBe("admitted");
+    world.deploy({ p: { layers: [caller, ip] } });
+    expect(await world.consume("p", "u", "K", subject, { caller: 3, ip: 4 })).toBe("reused-id");
+    expect(await world.consume("p", "u", "K", subject, 3)).toBe("replayed");
+  });
 
   test.each([
     ["by the new configuration, and asked about by the old one", [caller, ip, org], [caller, ip]],

@@ -29,6 +29,12 @@ POLICIES = {
         ]
     },
     "jobs": {"layers": [{"name": "caller", "by": ["user", "ip"], "limits": _JOBS}]},
+    "team": {
+        "layers": [
+            {"name": "user", "by": ["user"], "limits": ["2/minute"]},
+            {"name": "org", "by": ["org"], "limits": ["100/minute"]},
+        ]
+    },
     # Those of docs/fastapi.md.
     "llm": {"layers": [{"name": "tokens", "by": ["user", "ip"], "limits": ["100000/day"]}]},
     "free": {"layers": [{"name": "caller", "by": ["user", "ip"], "limits": ["10/minute"]}]},

@@ -188,6 +188,22 @@ def test_a_charge_is_released_when_the_response_has_ended(limiter: LimiterServic
         assert used(limiter) == [0, 1]
 
 
+def test_a_charge_is_released_although_an_override_has_other_limits_meanwhile(limiter: LimiterService) -> None:
+    application, rate_limit = an_installed(limiter)
+    limited = rate_limit("jobs", release_after_response=True), rate_limit("jobs", refund=lambda status: True)
+    for path, dependency in zip(("/released", "/refunded"), limited, strict=True):
+        application.post(path, dependencies=[Depends(dependency)])(lambda: "hello")
+    override = {"kind": "limits", "reason": "a test", "expires_in_seconds": 10}
+    override |= {"limits": [{"policy": "jobs", "layer": "caller", "limits": ["100/minute"]}]}
+    with httpx.Client(base_url=limiter.url, headers={"Authorization": f"Bearer {limiter.admin_token}"}) as admin:
+        assert admin.put("/v1/keys/ip:203.0.113.7/override", json=override).is_success
+    with client_of(application) as app:
+        for path in ("/released", "/released", "/refunded"):
+            assert app.post(path).status_code == 200
+    limiter.advance(seconds=10)
+    assert used(limiter) == [0, 2]
+
+
 def a_streaming(limiter: LimiterService, **options: Any) -> tuple[FastAPI, RateLimit]:
     """An endless stream."""
     application, rate_limit = an_installed(limiter)

@@ -124,8 +124,9 @@ def test_the_address_may_come_from_a_header_of_the_host(
 def test_an_address_that_is_none_is_a_bad_request(limiter: LimiterService) -> None:
     application, rate_limit = an_installed(limiter)
     with charged(application, rate_limit("chat", address=lambda request: request.headers["X-Address"])) as app:
-        response = app.post("/", headers={"X-Address": "somewhere"})
-        assert (response.status_code, "/subject/ip" in response.json()["detail"]) == (400, True)
+        for address in ("somewhere", "1" * 9_000):
+            response = app.post("/", headers={"X-Address": address})
+            assert (response.status_code, "/subject/ip" in response.json()["detail"]) == (400, True)
 
 
 def test_a_user_or_an_ip_among_the_attributes_is_used(limiter: LimiterService) -> None:
@@ -194,6 +195,18 @@ def test_a_request_that_costs_more_than_any_limit_admits_is_too_large(
         assert response.json()["title"] == "Content Too Large"
     # The visitor chose the size: it is not the application's mistake.
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "cost", "status"), [("tokens", 100_001, 413), ("tokens", 2_000_000_000_000, 413), ("words", 1, 403)]
+)
+def test_a_request_that_costs_too_much_in_a_layer_is_too_large_and_an_unknown_layer_is_a_mistake(
+    limiter: LimiterService, layer: str, cost: int, status: int
+) -> None:
+    application, rate_limit = an_installed(limiter)
+    limited = rate_limit("llm", cost=lambda request: {layer: int(request.headers["X-Cost"])})
+    with charged(application, limited) as app:
+        assert app.post("/", headers={"X-Cost": str(cost)}).status_code == status
 
 
 def test_equal_dependencies_are_equal(limiter: LimiterService) -> None:

@@ -144,6 +144,22 @@ def test_a_ban_is_answered_at_once(client: Limiter, limiter: LimiterService, sle
     assert sleeper.pauses == []
 
 
+def test_a_ban_in_a_layer_that_decides_nothing_does_not_end_the_wait(
+    client: Limiter, limiter: LimiterService, sleeper: Sleeper
+) -> None:
+    headers = {"Authorization": f"Bearer {limiter.admin_token}"}
+    order = {"kind": "ban", "reason": "spam", "expires_in_seconds": 3_600}
+    assert httpx.put(f"{limiter.url}/v1/keys/org%3Aacme/override", json=order, headers=headers).is_success
+    subject = {"user": "u_1", "org": "acme"}
+    assert client.consume("team", subject, cost={"user": 2, "org": 0})
+    denied = client.consume("team", subject, cost={"org": 0})
+    assert (denied.is_banned, denied.retry_after_seconds) == (False, 60)
+    assert client.consume("team", subject, cost={"org": 0}, wait_up_to=61)
+    assert sleeper.pauses == between(60)
+    banned = client.consume("team", subject, wait_up_to=3_600)
+    assert (banned.is_banned, len(sleeper.pauses)) == (True, 1)
+
+
 def test_a_cost_that_never_fits_raises_at_once(consume: Consume, sleeper: Sleeper) -> None:
     with pytest.raises(InvalidRequestError, match="never"):
         consume(cost=6, wait_up_to=60)

@@ -133,8 +133,8 @@ class RateLimitMiddleware:
             }
             decision = await self.limiter.consume(policy, subject, cost=cost)
         except InvalidRequestError as error:
-            is_by_function = callable(self.cost)
-            return reply_of_refusal(self.limiter, policy, attributes, error, is_cost_of_visitor=is_by_function)
+            cost_of_visitor = cost if callable(self.cost) else None
+            return reply_of_refusal(self.limiter, policy, attributes, error, cost_of_visitor=cost_of_visitor)
         return decision if decision.allowed else reply_of_denial(decision, self.public_body)
 
     async def _attributes_of(self, scope: Scope) -> dict[str, tuple[object, object]]:

@@ -76,8 +76,13 @@ class Decision:
 
     @property
     def is_banned(self) -> bool:
-        """Denied because a key is banned."""
-        return not self.allowed and any(state.override == "ban" and not state.shadow for state in self.limits)
+        """Denied because a key is banned. A ban denies nothing in a layer at 0."""
+        return not self.allowed and any(
+            state.override == "ban" and not state.shadow and self._cost_in(state.layer) > 0 for state in self.limits
+        )
+
+    def _cost_in(self, layer: str) -> int:
+        return self.cost if isinstance(self.cost, int) else self.cost.get(layer, 1)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from .ids import text_of
 #: The attributes that come from the visitor, by their pointers.
 _VISITORS = {"/subject/user": "user", "/subject/ip": "ip"}
 
+#: The largest cost that the service takes in a layer.
+_LARGEST_COST = 1_000_000_000
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -49,23 +52,30 @@ def reply_of_refusal(
     subject: Mapping[str, object],
     error: InvalidRequestError,
     *,
-    is_cost_of_visitor: bool = False,
+    cost_of_visitor: Cost | None = None,
 ) -> Reply:
     """
     A refused request never passes. The visitor sees their own mistakes (400), and a cost that they chose by the size of
     their request and that no limit could ever admit (413); all others go to the log (403).
     """
     # 422: above a limit of the policy. A pointer: above all costs that the service takes.
-    if is_cost_of_visitor and (error.status == 422 or any(field.pointer == "/cost" for field in error.errors)):
+    pointers = () if cost_of_visitor is None else ("/cost", *_pointers_of_largest(cost_of_visitor))
+    if pointers and (error.status == 422 or any(field.pointer in pointers for field in error.errors)):
         return _refused(413, "Content Too Large", "This request is larger than its rate limit could ever admit.")
     mistakes = [field for field in error.errors if field.pointer.startswith("/subject/")]
     # The visitor chooses the user and the address only. A missing attribute is the application's mistake.
     if mistakes and all(subject.get(_VISITORS.get(field.pointer, "")) is not None for field in mistakes):
         return _refused(400, "Bad Request", "; ".join(f"{field.pointer}: {field.detail}" for field in mistakes))
-    if error.status == 413 and max(subject, key=lambda name: len(str(subject[name] or ""))) == "user":
-        return _refused(400, "Bad Request", "The user is too long.")
+    longest = max(subject, key=lambda name: len(str(subject[name] or "")))
+    if error.status == 413 and longest in _VISITORS.values():
+        return _refused(400, "Bad Request", f"/subject/{longest}: is too long")
     limiter.report(error, policy)
     return _refused(403, "Forbidden", "This request is not accepted.")
+
+
+def _pointers_of_largest(cost: Cost) -> list[str]:
+    """The layers that cost more than the service takes. It refuses unknown layers too: no mistake of a visitor."""
+    return [] if isinstance(cost, int) else [f"/cost/{layer}" for layer, value in cost.items() if value > _LARGEST_COST]
 
 
 def _refused(status: int, title: str, detail: str) -> Reply:

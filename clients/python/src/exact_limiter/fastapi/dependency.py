@@ -104,7 +104,7 @@ class Dependency:
         try:
             decision = await self.rate_limit.limiter.consume(policy, subject, cost=cost)
         except InvalidRequestError as error:
-            raise self._refused(policy, subject, error) from error
+            raise self._refused(policy, subject, error, cost if "cost" in self._origins else None) from error
         if not decision.allowed:
             raise rate_limited(reply_of_denial(decision, self.rate_limit.public_body), decision)
         return decision
@@ -147,10 +147,15 @@ class Dependency:
             return self._origins["attributes"]
         return self._origins["address" if attribute == "ip" else attribute]
 
-    def _refused(self, policy: str, subject: Mapping[str, object], error: InvalidRequestError) -> Exception:
-        is_cost_of_visitor = "cost" in self._origins
+    def _refused(
+        self,
+        policy: str,
+        subject: Mapping[str, object],
+        error: InvalidRequestError,
+        cost_of_visitor: Cost | None = None,
+    ) -> Exception:
         limiter = self.rate_limit.limiter
-        return rate_limited(reply_of_refusal(limiter, policy, subject, error, is_cost_of_visitor=is_cost_of_visitor))
+        return rate_limited(reply_of_refusal(limiter, policy, subject, error, cost_of_visitor=cost_of_visitor))
 
 
 def _admission_without_charge(policy: str, cost: Cost) -> Decision:

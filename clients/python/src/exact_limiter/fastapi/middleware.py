@@ -68,10 +68,15 @@ class _Change(NamedTuple):
     async def make(self, *, is_refunded: bool) -> None:
         if is_refunded:
             await self.charge.settle(0)
-        decision = self.charge.decision
-        # An admission in an outage has no limits: nobody knows whether they are concurrent.
-        if (is_refunded or self.release) and (decision.degraded or any(limit.concurrent for limit in decision.limits)):
+        if (is_refunded or self.release) and self._may_be_concurrent:
             await self.charge.release()
+
+    @property
+    def _may_be_concurrent(self) -> bool:
+        # An admission in an outage has no limits: nobody knows whether they are concurrent. The limits behind an
+        # override are not known either, and hold again once it has ended.
+        decision = self.charge.decision
+        return decision.degraded or any(limit.concurrent or limit.override == "limits" for limit in decision.limits)
 
 
 class Ending:
