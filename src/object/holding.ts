@@ -104,14 +104,14 @@ function heldIdOf(charge: Charge, located: Located, earlierMakers: readonly stri
 /** Whether the event was admitted at the cost of the charge, in all layers that both decisions have. */
 function isAdmittedAtCostOf({ cost, identity, counters }: Charge, event: PagedEvent): boolean {
   const { admittedCost, charged } = event;
-  if (typeof cost === "number" && typeof admittedCost === "number") return cost === admittedCost;
+  if (cost === admittedCost) return true;
   const own = counters.map(({ layer }) => layer);
   const layers = layersOf(cost, identity, own);
   const eventLayers = layersOf(admittedCost, event.identity, charged.layers);
   if (layers.length === 0 || eventLayers.length === 0)
     return isSameCost(cost, admittedCost, [...layers, ...eventLayers]);
   const shared = layers.filter((layer) => eventLayers.includes(layer));
-  return isSameCost(cost, admittedCost, shared);
+  return shared.length === 0 || isSameCost(cost, admittedCost, shared);
 }
 
 /** The layers of a decision that have its cost. Empty where they are unknown: inline layers at the same cost. */

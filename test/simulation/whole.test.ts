@@ -478,6 +478,14 @@ describe("an id outlives a change of which layers decide", () => {
     },
   );
 
+  test("the last live layer is put in shadow: its cost is not compared with that of a layer that was in shadow before", async () => {
+    const twin = { ...caller, name: "twin" };
+    const world = new World({ p: { layers: [caller, shadow(twin)] } });
+    expect(await world.at(0).consume("p", "u", "K", subject, { twin: 3 })).toBe("admitted");
+    world.deploy({ p: { layers: [shadow(caller)] } });
+    expect(await world.at(1).consume("p", "u", "K", subject, { caller: 1 })).toBe("replayed");
+  });
+
   test("all layers, in shadow so far, are put live: another cost in any of them is a conflict", async () => {
     const world = new World({ p: { layers: [shadow(caller), shadow(ip)] } });
     expect(await world.at(0).consume("p", "u", "K", subject, { caller: 3, ip: 3 })).toBe("admitted");
