@@ -1,7 +1,7 @@
 import type { Connection } from "./connection";
 import { CommandFailure } from "./failures";
 
-const LONGEST_MS = 10_000;
+const TIMEOUT_MS = 10_000;
 
 interface Problem {
   readonly detail?: string;
@@ -29,7 +29,7 @@ export async function callAboutKey(
 
 async function send(url: string, path: string, init: RequestInit): Promise<Response> {
   try {
-    return await fetch(url + path, { ...init, redirect: "error", signal: AbortSignal.timeout(LONGEST_MS) });
+    return await fetch(url + path, { ...init, redirect: "error", signal: AbortSignal.timeout(TIMEOUT_MS) });
   } catch (error) {
     const { message, cause } = error as Error & { cause?: NodeJS.ErrnoException };
     throw new CommandFailure(

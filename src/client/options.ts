@@ -79,9 +79,9 @@ export function readDeadline(ms: number): number {
   throw new RangeError(`deadlineMs must be above 0 and at most ${LONGEST_TIMER_MS}, not ${ms}`);
 }
 
-/** @throws RangeError for a wait that is too long for a timer, or negative. */
+/** @throws RangeError for a wait that is too long for a timer, negative, or no number. */
 export function readWait(ms: number): number {
-  if (ms >= 0 && ms <= LONGEST_TIMER_MS) return ms;
+  if (typeof ms === "number" && ms >= 0 && ms <= LONGEST_TIMER_MS) return ms;
   throw new RangeError(`waitUpToMs must be from 0 to ${LONGEST_TIMER_MS}, not ${ms}`);
 }
 

@@ -10,7 +10,7 @@ interface Counter {
   readonly override?: Override | undefined;
 }
 
-/** Until the counter has room for another event. 0 if it has, as nearly always. */
+/** The wait until the counter has room for another event: nearly always 0. */
 export function fullForMs({ log, override }: Counter, nowMs: number): number {
   if (!override?.limits || override.keptFromMs === undefined) return log.fullForMs(nowMs);
   const { keptFromMs: fromMs, limits, endsAtMs } = override;

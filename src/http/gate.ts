@@ -25,8 +25,8 @@ export async function gate(request: IRequest, env: Env, context: Context): Promi
   counts?.countRequests(token.name, 1);
   if (!config.gate)
     throw new Problem(403, "Forbidden", "The gate is off. Set LIMITER_GATE, such as hops=1, to switch it on.");
-  const asked = { policy: request.params.policy, subject: subjectOf(headers, config.gate) };
-  const valid = readConsume(asked, {}, readConfigOf(config, token));
+  const input = { policy: request.params.policy, subject: subjectOf(headers, config.gate) };
+  const valid = readConsume(input, {}, readConfigOf(config, token));
   const decision = await limiter.consume(valid, (work) => context.waitUntil(work));
   return responseOf(consumeReply(decision, visitorsBodyOf, deniedStatusOf(request.url)));
 }

@@ -176,7 +176,7 @@ test("many that wait for the same room come at different times, and none after i
   expect(Math.max(...pausesMs)).toBeLessThanOrEqual(7_100);
 });
 
-test.each([-1, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31])(
+test.each([-1, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31, "5" as unknown as number])(
   "refuses to wait for up to %s ms",
   async (waitUpToMs) => {
     const { limiter } = limiterAt("http://limiter.test");

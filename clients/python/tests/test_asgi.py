@@ -322,6 +322,17 @@ def test_a_type_error_names_the_function_that_returned_no_id(around: Around) -> 
         app.get("/")
 
 
+@pytest.mark.parametrize("option", ["user", "address", "attributes"])
+def test_refuses_an_option_that_is_no_function(around: Around, option: str) -> None:
+    with pytest.raises(TypeError, match=f"^{option} must be a function that returns the {option}, not str"):
+        around(**{option: "u_1"})
+
+
+def test_an_error_names_the_function_that_returned_no_policy(around: Around) -> None:
+    with around(lambda scope: None) as app, pytest.raises(TypeError, match=r"lambda> returns must be a str, not None"):
+        app.get("/")
+
+
 @pytest.mark.parametrize("user", ["a\x01b", "u" * 257, "u" * 9_000, "\ud800"])
 def test_an_invalid_user_is_a_bad_request(around: Around, user: str) -> None:
     with around(user=lambda scope: user) as app:

@@ -223,7 +223,7 @@ def test_ready_raises_for_a_wrong_configuration(make: Make, limiter: LimiterServ
         make(limiter.url, "wrong").ready()
     with pytest.raises(UnknownPolicyError, match=r'no policy "none", "nope".*It has: chat, org'):
         make(limiter.url, limiter.token).ready("org", "nope", "none")
-    with pytest.raises(UnavailableError):
+    with pytest.raises(UnavailableError, match=r"http://127\.0\.0\.1:1 is unreachable"):
         make("http://127.0.0.1:1", deadline_seconds=0.2, on_error="allow").ready()
 
 

@@ -177,6 +177,23 @@ def test_an_error_names_the_function_that_returned_no_policy(limiter: LimiterSer
         app.post("/")
 
 
+def test_without_a_user_everybody_counts_by_their_address(limiter: LimiterService) -> None:
+    application, rate_limit = an_installed(limiter)
+    with charged(application, rate_limit("chat", user=None)) as app:
+        assert app.post("/", headers={"X-User-Id": "u_1"}).json() == ["chat", 1, {"user": None, "ip": "203.0.113.7"}]
+
+
+@pytest.mark.parametrize("option", ["user", "address", "attributes"])
+def test_an_option_that_is_no_function_is_refused_when_it_is_declared(limiter: LimiterService, option: str) -> None:
+    _, rate_limit = an_installed(limiter)
+    options: dict[str, Any] = {option: "u_1"}
+    no_name: Any = 5
+    with pytest.raises(TypeError, match=f"^{option} must be a function that returns the {option}, not str"):
+        rate_limit("chat", **options)
+    with pytest.raises(TypeError, match=r"^policy must be a name or a function that returns one, not int"):
+        rate_limit(no_name)
+
+
 @pytest.mark.parametrize("cost", [0, -1, True, 1.5, {"caller": -1}])
 def test_a_constant_cost_is_checked_when_it_is_declared(limiter: LimiterService, cost: Any) -> None:
     _, rate_limit = an_installed(limiter)

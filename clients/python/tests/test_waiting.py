@@ -182,8 +182,8 @@ def test_an_outage_after_a_wait_is_not_waited_for(make: Make) -> None:
         assert sleeper.pauses == between(1)
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan")])
-def test_refuses_a_wait_that_is_no_time(consume: Consume, seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [-1, float("nan"), "5"])
+def test_refuses_a_wait_that_is_no_time(consume: Consume, seconds: Any) -> None:
     with pytest.raises(ValueError, match="wait_up_to must be"):
         consume(wait_up_to=seconds)
 

@@ -25,10 +25,14 @@ from .visitors import (
     address_of,
     attribute_text,
     checked_cost,
+    checked_policy,
     header_text,
+    name_of,
     public_body,
     reply_of_denial,
     reply_of_refusal,
+    require_functions,
+    require_options,
     without_port,
 )
 
@@ -89,10 +93,8 @@ class RateLimitMiddleware:
         public_body: Callable[[Decision], Mapping[str, object]] = public_body,
         enabled: bool = True,
     ) -> None:
-        if trusted_proxies < 0:
-            raise ValueError("trusted_proxies must be at least 0")
-        if limiter.on_error == "raise":
-            raise ValueError('on_error="raise" would reply 500 in an outage: choose "deny" or "allow"')
+        require_options(limiter, trusted_proxies)
+        require_functions(policy, user=user, address=address, attributes=attributes)
         self.app = app
         self.limiter = limiter
         self.policy = policy
@@ -121,7 +123,9 @@ class RateLimitMiddleware:
 
     async def _ask(self, scope: Scope) -> Decision | Reply:
         """The decision that admits the request, or the reply to a request that does not pass."""
-        policy = await _call(self.policy, scope) if callable(self.policy) else self.policy
+        policy = self.policy
+        if callable(policy):
+            policy = checked_policy(await _call(policy, scope), _origin(policy))
         cost = self.cost
         if callable(cost):
             cost = checked_cost(await _call(cost, scope), _origin(cost))
@@ -147,7 +151,7 @@ class RateLimitMiddleware:
         if self.attributes is not None:
             others: object = await _call(self.attributes, scope)
             if not isinstance(others, Mapping):
-                raise TypeError(f"{_name(self.attributes)} must return a mapping, not {type(others).__name__}")
+                raise TypeError(f"{name_of(self.attributes)} must return a mapping, not {type(others).__name__}")
             found.update({name: (value, self.attributes) for name, value in others.items() if value is not None})
             address, origin = found.get("ip", (address, origin))
         if address is None or address == "":
@@ -182,11 +186,7 @@ async def _call(function: FromScope[T], scope: Scope) -> T:
 
 
 def _origin(function: object) -> str:
-    return f"the value that {_name(function)} returns"
-
-
-def _name(function: object) -> str:
-    return str(getattr(function, "__qualname__", repr(function)))
+    return f"the value that {name_of(function)} returns"
 
 
 def _headers_of(scope: Scope, name: bytes) -> list[str]:

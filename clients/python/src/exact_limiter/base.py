@@ -105,7 +105,9 @@ class BaseLimiter(ABC):
         self._renew_after_fork()
         responses_before = self._breaker.responses
         try:
-            result = yield from exchange(call, read, deadline or self._deadline(), self._invalidate_connections)
+            result = yield from exchange(
+                call, read, deadline or self._deadline(), self.url, self._invalidate_connections
+            )
         except LimiterError as error:
             if self._count(call, error, responses_before):
                 self._start_probing()

@@ -25,8 +25,8 @@ T = TypeVar("T")
 class Charge:
     """
     The charge of an admitted request. A route that takes it may settle and release it. `async with charge:` releases it
-    at the end of the block, as does `with charge:` in a `def` route. Never changed, and not frozen only because a
-    frozen class takes three times as long to make.
+    at the end of the block, as does `with charge:` in a `def` route. Nothing changes it. A frozen
+    class would take three times as long to make.
     """
 
     decision: Decision

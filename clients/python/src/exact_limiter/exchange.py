@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
+import httpx
+
 from .calls import Call
 from .errors import MismatchedResponseError, UnavailableError
 from .responses import Read, Response
@@ -46,7 +48,9 @@ _FIRST_PAUSE_SECONDS = 0.05
 _MIN_ATTEMPT_SECONDS = 0.1
 
 
-def exchange(call: Call, read: Read[T], deadline: float, invalidate_connections: Callable[[], None]) -> Exchange[T]:
+def exchange(
+    call: Call, read: Read[T], deadline: float, url: httpx.URL, invalidate_connections: Callable[[], None]
+) -> Exchange[T]:
     """
     Retries until there is a readable response, or until the deadline, an instant of `time.monotonic()`.
     Raises UnavailableError at the deadline, and whatever else `read` raises.
@@ -59,7 +63,7 @@ def exchange(call: Call, read: Read[T], deadline: float, invalidate_connections:
         timeout_seconds = max(left_seconds / 2, min(left_seconds, _MIN_ATTEMPT_SECONDS))
         outcome = yield Send(call, timeout_seconds, attempt)
         try:
-            return read(call, _response_of(outcome))
+            return read(call, _response_of(outcome, url))
         except UnavailableError as error:
             if isinstance(error, MismatchedResponseError):
                 invalidate_connections()
@@ -75,10 +79,10 @@ def exchange(call: Call, read: Read[T], deadline: float, invalidate_connections:
     raise AssertionError("unreachable: the attempts have no end")
 
 
-def _response_of(outcome: Outcome) -> Response:
+def _response_of(outcome: Outcome, url: httpx.URL) -> Response:
     """Raises UnavailableError for a missing response, and for a 5xx."""
     if not isinstance(outcome, Response):
-        raise UnavailableError(f"The limiter is unreachable: {outcome!r}.") from outcome
+        raise UnavailableError(f"The limiter at {url} is unreachable: {outcome!r}.") from outcome
     if outcome.status >= 500:
         detail = outcome.detail
         message = f"The limiter answered with status {outcome.status}" + (f": {detail}" if detail else ".")

@@ -98,6 +98,34 @@ def attribute_text(value: object, origin: str, attribute: str) -> str | None:
         raise InvalidRequestError(400, "The request has a mistake.", [mistake]) from error
 
 
+def require_options(limiter: BaseLimiter, trusted_proxies: int) -> None:
+    """Raises ValueError for options that no application can be limited with."""
+    if trusted_proxies < 0:
+        raise ValueError("trusted_proxies must be at least 0")
+    if limiter.on_error == "raise":
+        raise ValueError('on_error="raise" would reply 500 in an outage: choose "deny" or "allow"')
+
+
+def require_functions(policy: object, **options: object) -> None:
+    """Raises TypeError unless the policy is a name or a function, and each option a function or None."""
+    if not isinstance(policy, str) and not callable(policy):
+        raise TypeError(f"policy must be a name or a function that returns one, not {type(policy).__name__}")
+    for name, option in options.items():
+        if option is not None and not callable(option):
+            raise TypeError(f"{name} must be a function that returns the {name}, not {type(option).__name__}")
+
+
+def name_of(function: object) -> str:
+    return str(getattr(function, "__qualname__", repr(function)))
+
+
+def checked_policy(policy: object, origin: str) -> str:
+    """Raises TypeError, which names the origin."""
+    if not isinstance(policy, str):
+        raise TypeError(f"{origin} must be a str, not {type(policy).__name__}")
+    return policy
+
+
 def checked_cost(cost: object, origin: str) -> Cost:
     """Raises TypeError or ValueError, which name the origin. A cost of 0 would pass free of charge."""
     if not isinstance(cost, Mapping):

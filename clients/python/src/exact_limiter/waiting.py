@@ -15,7 +15,7 @@ class Wait:
     """The time that a consume may wait for room, all its pauses together."""
 
     def __init__(self, seconds: float) -> None:
-        if not seconds >= 0:
+        if not isinstance(seconds, (int, float)) or not seconds >= 0:
             raise ValueError("wait_up_to must be a number of seconds, 0 or more")
         self._ends_at = time.monotonic() + seconds
         #: Pauses count in full, also those of a test that moves a clock instead.

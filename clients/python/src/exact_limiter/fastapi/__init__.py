@@ -21,7 +21,7 @@ from starlette.requests import HTTPConnection
 from ..async_limiter import AsyncLimiter
 from ..charge import Charge
 from ..decision import Decision
-from ..visitors import header_text, public_body
+from ..visitors import header_text, public_body, require_options
 from .denials import RateLimited, reply_to
 from .dependency import (
     AddressOption,
@@ -69,10 +69,7 @@ class RateLimit:
         public_body: Callable[[Decision], Mapping[str, object]] = public_body,
         enabled: bool = True,
     ) -> None:
-        if trusted_proxies < 0:
-            raise ValueError("trusted_proxies must be at least 0")
-        if limiter.on_error == "raise":
-            raise ValueError('on_error="raise" would reply 500 in an outage: choose "deny" or "allow"')
+        require_options(limiter, trusted_proxies)
         self.limiter = limiter
         self.trusted_proxies = trusted_proxies
         self.public_body = public_body
@@ -99,7 +96,7 @@ class RateLimit:
         policy: PolicyOption,
         *,
         cost: CostOption = 1,
-        user: UserOption = user_from_header,
+        user: UserOption | None = user_from_header,
         address: AddressOption | None = None,
         attributes: AttributesOption | None = None,
         refund: Refund | None = None,
@@ -112,9 +109,10 @@ class RateLimit:
         `policy`, `cost`, `user`, `address` and `attributes` may be dependencies of your own, with parameters like any
         other. A function whose only parameter is `request`, without an annotation, is called with the request.
 
-        `user` returns the signed-in user or None; `address` the visitor's address, or None for that by
-        `trusted_proxies`; `attributes` any others that the policy counts by, each a str, an int or a UUID. A user or an
-        ip among them is used instead of those. A `cost` below 1 is a ValueError that names the function.
+        `user` returns the signed-in user or None; `user=None` counts all by their address. `address` returns the
+        visitor's address, or None for that by `trusted_proxies`; `attributes` any others that the policy counts by,
+        each a str, an int or a UUID. A user or an ip among them is used instead of those. A `cost` below 1 is a
+        ValueError that names the function.
 
         `refund` is a function of the response's status. If it is true, the charge is given back and released once the
         response has ended. The status is 500 if a handler or a stream raises before the response is complete, and 499

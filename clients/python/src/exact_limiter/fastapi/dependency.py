@@ -13,7 +13,17 @@ from ..charge import Charge
 from ..decision import Cost, Decision
 from ..errors import InvalidRequestError
 from ..ids import Id
-from ..visitors import address_of, attribute_text, checked_cost, reply_of_denial, reply_of_refusal, without_port
+from ..visitors import (
+    address_of,
+    attribute_text,
+    checked_cost,
+    checked_policy,
+    name_of,
+    reply_of_denial,
+    reply_of_refusal,
+    require_functions,
+    without_port,
+)
 from .denials import rate_limited
 from .middleware import SCOPE_KEY, Answer, Refund
 
@@ -43,7 +53,7 @@ class Dependency:
         rate_limit: RateLimit,
         policy: PolicyOption,
         cost: CostOption,
-        user: UserOption,
+        user: UserOption | None,
         address: AddressOption | None,
         attributes: AttributesOption | None,
         refund: Refund | None,
@@ -51,6 +61,7 @@ class Dependency:
     ) -> None:
         if refund is not None and (not callable(refund) or inspect.iscoroutinefunction(refund)):
             raise TypeError("refund must be a plain function of the status: refund=lambda status: status >= 500")
+        require_functions(policy, user=user, address=address, attributes=attributes)
         self.rate_limit = rate_limit
         #: None if a function returns it.
         self._policy = policy if isinstance(policy, str) else None
@@ -61,9 +72,9 @@ class Dependency:
         self._release_after_response = release_after_response
         options = {"policy": policy, "cost": cost, "user": user, "address": address, "attributes": attributes}
         functions = {name: function for name, function in options.items() if callable(function)}
-        shown = f'rate_limit("{policy}")' if isinstance(policy, str) else f"rate_limit({_name(policy)})"
+        shown = f'rate_limit("{policy}")' if isinstance(policy, str) else f"rate_limit({name_of(policy)})"
         self._origins = {
-            name: f"the value that {_name(function)} returns to {shown}" for name, function in functions.items()
+            name: f"the value that {name_of(function)} returns to {shown}" for name, function in functions.items()
         }
         self._of_request = [(name, function) for name, function in functions.items() if _takes_request(function)]
         self.__signature__ = _signature(
@@ -83,7 +94,7 @@ class Dependency:
         for name, function in self._of_request:
             value = function(connection)
             values[name] = await value if inspect.isawaitable(value) else value
-        policy = self._policy_of(values["policy"]) if self._policy is None else self._policy
+        policy = checked_policy(values["policy"], self._origins["policy"]) if self._policy is None else self._policy
         cost = checked_cost(values["cost"], self._origins["cost"]) if self._cost is None else self._cost
         subject = self._subject_of(connection, policy, values)
         answer: Answer | None = connection.scope.get(SCOPE_KEY)
@@ -109,19 +120,14 @@ class Dependency:
             raise rate_limited(reply_of_denial(decision, self.rate_limit.public_body), decision)
         return decision
 
-    def _policy_of(self, value: object) -> str:
-        if not isinstance(value, str):
-            raise TypeError(f"{self._origins['policy']} must be a str, not {type(value).__name__}")
-        return value
-
     def _subject_of(self, connection: HTTPConnection, policy: str, values: Mapping[str, Any]) -> dict[str, str | None]:
-        user = values["user"]
+        user = values.get("user")
         if self._has_plain_subject and (user is None or (type(user) is str and user.isascii())):
             return {"user": user, "ip": client_address(connection, self.rate_limit.trusted_proxies)}
         subject = {"user": user, "ip": values.get("address")}
         others = values.get("attributes", _NOTHING)
         if not isinstance(others, Mapping):
-            raise TypeError(f"{_name(self._attributes)} must return a mapping, not {type(others).__name__}")
+            raise TypeError(f"{name_of(self._attributes)} must return a mapping, not {type(others).__name__}")
         for name, value in others.items():
             if value is not None:
                 subject[name] = value
@@ -191,10 +197,6 @@ def _signature(functions: Mapping[str, Callable[..., object]]) -> inspect.Signat
     for name, function in functions.items():
         parameters.append(inspect.Parameter(name, keyword, default=Depends(function), annotation=object))
     return inspect.Signature(parameters)
-
-
-def _name(dependency: object) -> str:
-    return str(getattr(dependency, "__qualname__", repr(dependency)))
 
 
 def client_address(connection: HTTPConnection, trusted_proxies: int) -> str:
