@@ -18,6 +18,10 @@ export class Container {
     for (const stream of [this.#unshare.stdout, this.#unshare.stderr])
       stream?.on("data", (chunk) => (this.output += chunk));
     this.#ended = once(this.#unshare, "close").then(([code]) => code as number);
+    // It would serve on if the tests failed.
+    const kill = () => this.#unshare.kill("SIGKILL");
+    process.on("exit", kill);
+    this.#ended.finally(() => process.off("exit", kill));
   }
 
   /** Starts the command, and waits until it serves. */

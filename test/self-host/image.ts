@@ -2,7 +2,8 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { DockerfileParser, type Instruction } from "dockerfile-ast";
-import { type Conditions, Root, type User } from "./root";
+import type { User } from "./base";
+import { type Conditions, Root } from "./root";
 
 /** How npm reaches its registry on this machine. A builder passes that on too. */
 function npmSettings(): { environment: Record<string, string>; binds: Record<string, string> } {

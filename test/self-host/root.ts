@@ -1,28 +1,10 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import {
-  chmodSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { PROJECT } from "../package/newcomer";
+import { makeBase, USERS, type User } from "./base";
 
 const CACHE = join(PROJECT, "node_modules/.cache/self-host");
-
-/** What a bare image of Debian has and the tests use, then what an operator installs: sqlite3 and systemd. */
-const PACKAGES = ["base-files", "coreutils", "dash", "findutils", "libstdc++6", "sed", "sqlite3", "systemd"];
-
-/** The users of the official images of Node. */
-const USERS = { root: 0, node: 1_000 } as const;
-export type User = keyof typeof USERS;
 
 export interface Conditions {
   readonly user?: User;
@@ -34,13 +16,15 @@ export interface Conditions {
   readonly isReadOnly?: boolean;
 }
 
-/** Mounts end with the process: the namespace is its own. `$1` is the root, `$2` whether it is read-only; binds follow, up to `--`. */
+/**
+ * Mounts end with the process: the namespace is its own. `$1` is the root, `$2` whether it is read-only. Binds follow, up to `--`.
+ */
 const ENTER = `root=$1; isReadOnly=$2; shift 2
 mount --bind "$root" "$root"
 [ "$isReadOnly" = false ] || mount -o remount,bind,ro "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
-mount -t tmpfs tmpfs "$root/tmp"
+mount -t tmpfs -o noexec,nosuid,nodev tmpfs "$root/tmp"
 chmod 1777 "$root/tmp"
 while [ "$1" != -- ]; do mount --bind "$1" "$root$2"; shift 2; done
 shift
@@ -105,41 +89,3 @@ export class Root {
     }
   }
 }
-
-function makeBase(root: string, nodeMajor: string): void {
-  const downloads = join(root, "downloads");
-  mkdirSync(downloads, { recursive: true });
-  const run = (program: string, ...args: readonly string[]) =>
-    execFileSync(program, args, { cwd: downloads, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
-  run("apt-get", "update", "-qq");
-  const without = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"].map(
-    (kind) => `--no-${kind}`,
-  );
-  const closure = run("apt-cache", "depends", "--recurse", ...without, ...PACKAGES).match(/^\w\S*$/gm) ?? [];
-  // apt's own user may not write here.
-  run("apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", ...new Set(closure));
-  run("npm", "pack", "--silent", `node-linux-${process.arch}@${nodeMajor}`, `npm@${NPM_MAJOR}`);
-  for (const name of readdirSync(downloads)) {
-    const file = join(downloads, name);
-    if (name.endsWith(".deb")) run("dpkg", "-x", file, root);
-    else run("tar", "-xzf", file, "--one-top-level", "--strip-components=1");
-  }
-  const unpacked = (name: string) =>
-    join(downloads, readdirSync(downloads).find((file) => file.startsWith(name) && !file.endsWith(".tgz")) as string);
-  cpSync(join(unpacked("node-"), "bin/node"), join(root, "usr/local/bin/node"));
-  chmodSync(join(root, "usr/local/bin/node"), 0o755);
-  cpSync(unpacked("npm-"), join(root, "usr/local/lib/node_modules/npm"), { recursive: true });
-  for (const name of ["npm", "npx"])
-    symlinkSync(`../lib/node_modules/npm/bin/${name}-cli.js`, join(root, `usr/local/bin/${name}`));
-  for (const name of ["dev", "proc", "tmp"]) mkdirSync(join(root, name), { recursive: true });
-  const users = Object.entries(USERS);
-  writeFileSync(
-    join(root, "etc/passwd"),
-    users.map(([name, id]) => `${name}:x:${id}:${id}::/home/${name}:/bin/sh\n`).join(""),
-  );
-  writeFileSync(join(root, "etc/group"), users.map(([name, id]) => `${name}:x:${id}:\n`).join(""));
-  rmSync(downloads, { recursive: true });
-}
-
-/** The one that Node 24 comes with. */
-const NPM_MAJOR = "11";
