@@ -1,12 +1,17 @@
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Newcomer, PROJECT, shellLines, succeeded } from "../package/newcomer";
 import { Container } from "./container";
 import { Image, install } from "./image";
 import { type Asked, consume, keysOf, Load, POLICIES, storedIds } from "./load";
+import { Machine } from "./machine";
 import type { Root } from "./root";
 
 const GUIDE = "docs/self-host.md";
@@ -169,25 +174,71 @@ describe.each(["shards:1", "key"])("a backup under load, with placement %s", (pl
 });
 
 describe("the systemd unit", () => {
-  const path = "etc/systemd/system/exact-limiter.service";
+  const unit = "etc/systemd/system/exact-limiter.service";
   let root: Root;
+  let machine: Machine;
+  let origin: string;
 
-  const asAdministrator = async (lines: readonly string[]) => {
-    for (const line of lines)
-      await install(root, line, { folder: "/checkout", binds: { "/checkout": newcomer.checkout } });
+  const installByGuide = async () => {
+    const conditions = { folder: "/checkout", binds: { "/checkout": newcomer.checkout } };
+    for (const line of guideLines("## systemd")) await install(root, line, conditions);
+  };
+  const serves = async () => {
+    while (!(await fetch(`${origin}/healthz`).catch(() => undefined))?.ok) await sleep(50);
+  };
+  const ask = async () => {
+    const headers = { Authorization: `Bearer ${TOKEN}`, "Content-Type": "application/json" };
+    const body = JSON.stringify({ policy: "chat", subject: { user: "u_1", ip: "203.0.113.7" } });
+    return (await fetch(`${origin}/v1/consume`, { method: "POST", headers, body })).status;
   };
 
   beforeAll(async () => {
     root = image.base.copy();
-    writeFileSync(join(newcomer.checkout, "limiter.env"), "RATE_LIMIT_CHAT_PER_MIN=7\n");
-    await asAdministrator(guideLines("## systemd"));
+    const port = await freePort();
+    origin = `http://127.0.0.1:${port}`;
+    const digest = createHash("sha256").update(TOKEN).digest("hex");
+    const lines = [
+      `PORT=${port}`,
+      `LIMITER_TOKEN_DIGESTS=chat-backend caller sha256:${digest}, x caller sha256:${"0".repeat(64)}`,
+    ];
+    writeFileSync(join(newcomer.checkout, "limiter.env"), lines.join("\n"));
+    await installByGuide();
+    machine = await Machine.boot(root);
   });
 
-  test("is valid, and starts what the lines of the guide install", async () => {
-    expect(await root.run(["systemd-analyze", "verify", `/${path}`])).toEqual({ code: 0, output: "" });
+  test("is valid", async () => {
+    expect(await root.run(["systemd-analyze", "verify", `/${unit}`])).toEqual({ code: 0, output: "" });
     expect(statSync(join(root.path, "etc/exact-limiter.env")).mode & 0o777).toBe(0o600);
-    const [, start = ""] = /^ExecStart=(.*)$/m.exec(readFileSync(join(root.path, path), "utf8")) ?? [];
-    expect(start.split(" ")).toEqual(image.command);
+  });
+
+  test("serves under systemd as a user without rights, starts again when it is killed, and ends cleanly with its counters kept", async () => {
+    for (const line of shellLines(GUIDE, "## systemd").filter((line) => / systemctl /.test(line)))
+      machine.run(line.replace(/^sudo /, ""));
+    await serves();
+    const status = machine.run(`cat /proc/${machine.property("MainPID")}/status`);
+    expect(status).toMatch(/^Uid:\t[1-9]\d{4}\t/m);
+    expect(status).toMatch(/^CapEff:\t0+$/m);
+    expect(machine.property("MemoryMax")).toBe(String(2 ** 30));
+    const statuses: number[] = [];
+    for (let i = 0; i < 6; i++) statuses.push(await ask());
+    expect(statuses).toEqual([200, 200, 200, 200, 200, 429]);
+
+    machine.run("systemctl kill --signal=KILL exact-limiter");
+    while (machine.property("NRestarts") !== "1") await sleep(50);
+    await serves();
+    expect(await ask()).toBe(429);
+
+    machine.run("systemctl stop exact-limiter");
+    expect([machine.property("Result"), machine.property("ExecMainStatus")]).toEqual(["success", "0"]);
+    machine.run("systemctl start exact-limiter");
+    await serves();
+    expect(await ask()).toBe(429);
+  });
+
+  test("gives up when the configuration is wrong", async () => {
+    machine.run("echo RATE_LIMIT_CHAT_PER_MIN=0 >>/etc/exact-limiter.env; systemctl restart exact-limiter");
+    while (machine.property("ActiveState") !== "failed") await sleep(50);
+    expect(Number(machine.property("NRestarts"))).toBeLessThanOrEqual(5);
   });
 
   test("starts another version after the same lines, also when its number is the same", async () => {
@@ -197,10 +248,21 @@ describe("the systemd unit", () => {
     execFileSync("tar", ["-xzf", join(packages, name), "-C", changed]);
     writeFileSync(join(changed, "package/dist/licences.txt"), "changed");
     execFileSync("tar", ["-czf", join(packages, name), "-C", changed, "package"]);
-    await asAdministrator(guideLines("## systemd"));
+    await installByGuide();
     const installed = join(root.path, "opt/exact-limiter/node_modules/exact-limiter/dist/licences.txt");
     expect(readFileSync(installed, "utf8")).toBe("changed");
   });
 
-  afterAll(() => root?.remove());
+  afterAll(async () => {
+    await machine?.end();
+    root?.remove();
+  });
 });
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}
