@@ -86,7 +86,7 @@ function restrictToOwner(path: string): void {
 /**
  * Adds the variables for tokens. If no token is set, generates a caller and an admin token and keeps them in
  * `.dev.vars`.
- * @throws ConfigError if the variables are invalid.
+ * @throws ConfigError if the variables are invalid, StartFailure if `.dev.vars` can't be written.
  */
 export function withTokens(variables: Variables, devVarsPath: string): Variables {
   const { callerTokens, adminTokens, tokenDigests } = readConfig(variables);
@@ -95,7 +95,14 @@ export function withTokens(variables: Variables, devVarsPath: string): Variables
   const startsOnNewLine = !existsSync(devVarsPath) || /(^|\n)$/.test(readFileSync(devVarsPath, "utf8"));
   const lines = Object.entries(generated).map(([name, token]) => `${name}=${token}\n`);
   if (existsSync(devVarsPath)) restrictToOwner(devVarsPath);
-  appendFileSync(devVarsPath, `${startsOnNewLine ? "" : "\n"}${lines.join("")}`, { mode: 0o600 });
+  try {
+    appendFileSync(devVarsPath, `${startsOnNewLine ? "" : "\n"}${lines.join("")}`, { mode: 0o600 });
+  } catch (error) {
+    const reason = (error as NodeJS.ErrnoException).code;
+    throw new StartFailure(
+      `No token is set, and ${devVarsPath}, which would keep new ones, can't be written (${reason}): set LIMITER_TOKENS and LIMITER_ADMIN_TOKENS in the environment`,
+    );
+  }
   return { ...variables, ...generated };
 }
 

@@ -2,6 +2,7 @@ import { chmodSync, mkdtempSync, readFileSync, statSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { StartFailure } from "../../src/local/failure";
 import {
   isGeneratedToken,
   localSettings,
@@ -57,6 +58,12 @@ test("missing tokens are generated and appended to .dev.vars, which only its own
   const fresh = devVars();
   withTokens({}, fresh);
   expect(statSync(fresh).mode & 0o777).toBe(0o600);
+});
+
+test("says what to set where no tokens can be kept", () => {
+  const start = () => withTokens({}, "/proc/.dev.vars");
+  expect(start).toThrow(StartFailure);
+  expect(start).toThrow(/\/proc\/\.dev\.vars.* \(E\w+\): set LIMITER_TOKENS and LIMITER_ADMIN_TOKENS/);
 });
 
 test("a generated token is recognised, and no other token", () => {
