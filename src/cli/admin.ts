@@ -4,6 +4,8 @@ import { CommandFailure } from "./failures";
 const TIMEOUT_MS = 10_000;
 
 interface Problem {
+  /** Only problems of the service repeat their status. */
+  readonly status?: number;
   readonly detail?: string;
   readonly errors?: readonly { readonly pointer: string; readonly detail: string }[];
 }
@@ -17,19 +19,33 @@ export async function callAboutKey(
   key: string,
   { method = "GET", path = "", body }: { method?: string; path?: string; body?: object } = {},
 ): Promise<string> {
-  const response = await send(url, `/v1/keys/${encodeURIComponent(key)}${path}`, {
+  const reply = await send(url, `/v1/keys/${encodeURIComponent(key)}${path}`, {
     method,
     headers: { Authorization: `Bearer ${token}`, ...(body && { "Content-Type": "application/json" }) },
     ...(body && { body: JSON.stringify(body) }),
   });
-  const text = await response.text();
-  if (!response.ok) throw new CommandFailure(refusalText(url, response, text));
-  return text;
+  const answer = bodyOf(reply);
+  // The body of a 204 is empty, and any other says which key it is about.
+  const isDone = method === "DELETE" ? reply.status === 204 : reply.status === 200 && answer?.key === key;
+  if (!isDone) throw new CommandFailure(refusalText(url, reply, answer));
+  return reply.text;
 }
 
-async function send(url: string, path: string, init: RequestInit): Promise<Response> {
+interface Answer extends Problem {
+  /** In answers about a key. */
+  readonly key?: string;
+}
+
+interface Reply {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+}
+
+async function send(url: string, path: string, init: RequestInit): Promise<Reply> {
   try {
-    return await fetch(url + path, { ...init, redirect: "error", signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const response = await fetch(url + path, { ...init, redirect: "error", signal: AbortSignal.timeout(TIMEOUT_MS) });
+    return { status: response.status, headers: response.headers, text: await response.text() };
   } catch (error) {
     const { message, cause } = error as Error & { cause?: NodeJS.ErrnoException };
     throw new CommandFailure(
@@ -38,10 +54,20 @@ async function send(url: string, path: string, init: RequestInit): Promise<Respo
   }
 }
 
-function refusalText(url: string, { status, headers }: Response, text: string): string {
-  if (!/json/.test(headers.get("Content-Type") ?? ""))
+/** The body, if it is an object in JSON. */
+function bodyOf({ text }: Reply): Answer | undefined {
+  try {
+    const body: unknown = JSON.parse(text);
+    return typeof body === "object" && body !== null ? body : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function refusalText(url: string, { status, headers }: Reply, body: Problem | undefined): string {
+  if (body?.status !== status)
     return `${url} answered ${status}, and not as a limiter does. Set EXACT_LIMITER_URL to the URL of the limiter.`;
-  const { detail = "", errors = [] } = JSON.parse(text) as Problem;
+  const { detail = "", errors = [] } = body;
   const canonical = /<\/v1\/keys\/([^/>]+)[^>]*>; *rel="canonical"/.exec(headers.get("Link") ?? "")?.[1];
   return [
     `${url} answered ${status}: ${detail}`,

@@ -34,12 +34,22 @@ export function connectionTo(role: TokenRole, given: { readonly url?: string; re
   const token = given.token ?? environment("EXACT_LIMITER_TOKEN") ?? local;
   if (token === undefined)
     throw new UsageError(`There is no token for ${url.origin}. Set EXACT_LIMITER_TOKEN to its ${role} token.`);
-  return { url: url.href.replace(/\/+$/, ""), token };
+  return { url: url.href.replace(/\/+$/, ""), token: sendable(token.trim()) };
 }
 
 function readUrl(text: string): URL {
-  if (/^https?:\/\//.test(text) && URL.canParse(text)) return new URL(text);
-  throw new UsageError(`${JSON.stringify(text)} is not a URL of a service, such as https://limiter.example.com.`);
+  if (!/^https?:\/\//.test(text) || !URL.canParse(text))
+    throw new UsageError(`${JSON.stringify(text)} is not a URL of a service, such as https://limiter.example.com.`);
+  const url = new URL(text);
+  if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "")
+    throw new UsageError("The URL of a service has no user, no password, no query and no fragment.");
+  return url;
+}
+
+/** Checked here, since the error of `fetch` shows the token. */
+function sendable(token: string): string {
+  if (/^[!-~]+$/.test(token)) return token;
+  throw new UsageError("The token is empty, or has other characters than visible ASCII.");
 }
 
 function localUrl(): string {

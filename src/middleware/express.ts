@@ -1,3 +1,4 @@
+import type { Socket } from "node:net";
 import type { NextFunction, Request, RequestHandler, Response } from "express";
 import type { Limiter } from "../client/index.js";
 import type { Charge } from "./charge.js";
@@ -53,21 +54,62 @@ export function rateLimit(
     const merged = { ...options, ...ownOptions };
     const { reply = answer } = merged;
     const guard = new Guard(limiter, READER, policy, merged);
-    return async (request, response, next) => {
-      const admission = await guard.admit(request).catch(next);
-      if (!admission) return;
-      if (admission.refusal) return reply(admission.refusal, request, response, next);
+    const pass = async (request: Request, response: Response, next: NextFunction): Promise<boolean> => {
+      const admission = await guard.admit(request);
+      if (admission.refusal) {
+        await reply(admission.refusal, request, response, next);
+        return false;
+      }
       const { charge } = admission;
       request.rateLimit = charge;
-      for (const [name, value] of Object.entries(charge.decision.headers)) response.appendHeader(name, value);
-      if (guard.hasEnd) {
-        const end = () => void guard.end(charge, response.headersSent ? response.statusCode : LEFT);
-        if (response.closed) end();
-        else response.once("close", end);
-      }
-      next();
+      if (guard.hasEnd)
+        onceEnded(request, response, () => void guard.end(charge, response.headersSent ? response.statusCode : LEFT));
+      // A timeout may have answered, or a stream have begun, while the limiter was asked.
+      if (!response.headersSent)
+        for (const [name, value] of Object.entries(charge.decision.headers)) response.appendHeader(name, value);
+      return true;
     };
+    // Express 4 does not look at promises: a rejected one would end the process.
+    return (request, response, next) =>
+      pass(request, response, next).then(
+        (isPassed) => isPassed && next(),
+        (error: unknown) => next(errorOf(error)),
+      );
   };
+}
+
+/** An error for `next`, which takes nothing and the texts "route" and "router" for leave to go on. */
+function errorOf(thrown: unknown): unknown {
+  return Object(thrown) === thrown ? thrown : new Error(`A limit has failed: ${thrown}`);
+}
+
+/** What waits for the end of a connection, by connection: a listener each would be too many for it. */
+const waiting = new WeakMap<Socket, Set<() => void>>();
+
+/** Calls `end` once, when the response has ended or its visitor has left. */
+function onceEnded({ socket }: Request, response: Response, end: () => void): void {
+  // A pipelined response that waits for its turn has no socket, and is not told when the connection closes.
+  const isQueued = response.socket === null;
+  const ends = isQueued ? waitingFor(socket) : undefined;
+  const endOnce = () => {
+    response.off("close", endOnce);
+    ends?.delete(endOnce);
+    end();
+  };
+  ends?.add(endOnce);
+  response.once("close", endOnce);
+  if (response.closed || (isQueued && socket.destroyed)) endOnce();
+}
+
+function waitingFor(socket: Socket): Set<() => void> {
+  const known = waiting.get(socket);
+  if (known) return known;
+  const ends = new Set<() => void>();
+  waiting.set(socket, ends);
+  socket.once("close", () => {
+    for (const endOnce of ends) endOnce();
+  });
+  return ends;
 }
 
 function answer({ status, headers, body }: Refusal, _: Request, response: Response): void {

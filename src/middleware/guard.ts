@@ -75,10 +75,12 @@ export class Guard<R> {
   /** @throws TypeError for an attribute that can't be used, RangeError for such a cost, and what the functions in the options throw. */
   async admit(request: R): Promise<Admission> {
     const { cost: costOf, enabled = true, publicBody: bodyOf = publicBody } = this.options;
+    // Before anything is awaited: a connection that its visitor has closed has no address.
+    const found = this.#addressOf(request);
     const policy = await valueFor(request, this.policy);
     const cost = checkedCost(await valueFor(request, costOf));
     if (!enabled) return { charge: this.#chargeOf(passed(policy, cost), {}) };
-    const subject = await this.#subjectOf(request);
+    const subject = await this.#subjectOf(request, found);
     try {
       const decision = await this.limiter.consume({ policy, subject, cost });
       return decision.allowed
@@ -108,7 +110,7 @@ export class Guard<R> {
     }
   }
 
-  async #subjectOf(request: R): Promise<Subject> {
+  async #subjectOf(request: R, found: string): Promise<Subject> {
     const { user, attributes, address } = this.options;
     const userValue = await (user ? user(request) : this.#userFromHeader(request));
     const others = await attributes?.(request);
@@ -116,7 +118,7 @@ export class Guard<R> {
     return {
       ...others,
       user: others?.user ?? userValue,
-      ip: ip ? (addressIn(String(ip)) ?? ip) : this.#addressOf(request),
+      ip: ip ? (addressIn(String(ip)) ?? ip) : found,
     };
   }
 

@@ -30,6 +30,16 @@ interface Connection {
   readonly remoteAddr?: { readonly hostname?: string };
   readonly requestIP?: (request: Request) => { readonly address: string } | null;
   readonly server?: Connection;
+  /** Node's response. */
+  readonly outgoing?: Outgoing;
+}
+
+interface Outgoing {
+  readonly headersSent: boolean;
+  readonly statusCode: number;
+  readonly writableEnded: boolean;
+  readonly closed: boolean;
+  once(event: "close", listener: () => void): unknown;
 }
 
 const READER: RequestReader<Context> = {
@@ -88,7 +98,7 @@ function answer({ status, headers, body }: Refusal, c: Context): Response {
 
 function addHeaders(c: Context, { decision }: Charge): void {
   // Adding headers makes a new response, which the standard does not allow with this status.
-  if (c.res.status === 101) return;
+  if (c.res.status === 101 || isSent(c)) return;
   for (const [name, value] of Object.entries(decision.headers)) c.header(name, value, { append: true });
 }
 
@@ -101,8 +111,33 @@ function isUpgraded(c: Context): boolean {
   return c.res.status === 101 || (c.res.status === 200 && c.res.body === null);
 }
 
+/** Whether a response is on its way to the visitor, such as that of a timeout, and can't be changed. */
+function isSent(c: Context): boolean {
+  const outgoing = outgoingOf(c);
+  return outgoing ? outgoing.headersSent : c.res.body?.locked === true;
+}
+
+function outgoingOf(c: Context): Outgoing | undefined {
+  const env: Connection | undefined = c.env;
+  return env?.outgoing;
+}
+
 /** The status of the response once it has ended; 500 if its stream fails. */
 async function statusAtEnd(c: Context): Promise<number> {
+  const outgoing = outgoingOf(c);
+  if (!outgoing) return isSent(c) ? c.res.status : statusAtEndOfBody(c);
+  // Nobody reads the body if an error further outside replaces the response.
+  const closed = statusAtClose(outgoing);
+  return isSent(c) ? closed : Promise.race([statusAtEndOfBody(c), closed]);
+}
+
+async function statusAtClose(outgoing: Outgoing): Promise<number> {
+  if (!outgoing.closed && !outgoing.writableEnded)
+    await new Promise<void>((resolve) => outgoing.once("close", resolve));
+  return outgoing.statusCode;
+}
+
+async function statusAtEndOfBody(c: Context): Promise<number> {
   const { status, body } = c.res;
   // Nobody reads the body of a HEAD.
   if (body === null || c.req.method === "HEAD") return status;

@@ -1,12 +1,15 @@
 import { once } from "node:events";
-import { serve, upgradeWebSocket } from "@hono/node-server";
-import { Hono } from "hono";
+import type { Server } from "node:http";
+import { createAdaptorServer, serve, upgradeWebSocket } from "@hono/node-server";
+import { Hono, type MiddlewareHandler } from "hono";
+import { timeout } from "hono/timeout";
 import { handle } from "hono/vercel";
 import { describe, expect, expectTypeOf, onTestFinished } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
 import type { Charge } from "../../src/middleware/hono.js";
 import { rateLimit } from "../../src/middleware/hono.js";
 import type { TestLimiter } from "../../src/testing/index.js";
+import { listen } from "./frameworks.js";
 import { test } from "./limiter.js";
 
 type SocketServer = NonNullable<Parameters<typeof serve>[0]["websocket"]>["server"];
@@ -128,6 +131,37 @@ describe("an application of Hono", () => {
       throw "text";
     });
     await expect(async () => app.request("/")).rejects.toBe("text");
+    await expect.poll(async () => (await check(limiter)).limits.map(({ used }) => used)).toEqual([0, 0]);
+  });
+});
+
+describe("an application of Hono on Node releases and gives back", () => {
+  test("what a timeout has answered before, once its handler ends", async ({ limiter }) => {
+    let finish = () => {};
+    const finished = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    const app = new Hono().use(timeout(50), limitOf(limiter)("llm", { refund: (status) => status === 504 }));
+    app.get("/", async (c) => {
+      await finished;
+      return c.text("too late");
+    });
+    const url = await listen(createAdaptorServer(app) as Server);
+    expect((await fetch(url)).status).toBe(504);
+    expect((await check(limiter)).limits.map(({ used }) => used)).toEqual([1, 1]);
+    finish();
+    await expect.poll(async () => (await check(limiter)).limits.map(({ used }) => used)).toEqual([0, 0]);
+  });
+
+  test("what an error further outside has replaced", async ({ limiter }) => {
+    const fail: MiddlewareHandler = async (_, next) => {
+      await next();
+      throw new Error("further outside");
+    };
+    const app = new Hono().use(fail, limitOf(limiter)("llm", { refund: (status) => status === 500 }));
+    app.onError((_, c) => c.text("failed", 500)).get("/", (c) => c.text("ok"));
+    const url = await listen(createAdaptorServer(app) as Server);
+    expect((await fetch(url)).status).toBe(500);
     await expect.poll(async () => (await check(limiter)).limits.map(({ used }) => used)).toEqual([0, 0]);
   });
 });

@@ -384,6 +384,17 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
     if (onError === "deny") expect(await response.json()).toMatchObject({ status: 503, retry_after_seconds: 1 });
   });
 
+  test.for([undefined, null, "route", "router", new Error("broken")])(
+    "passes no request whose user can't be told, because a function has thrown %s",
+    async (thrown, { limiter }) => {
+      const user = () => {
+        throw thrown;
+      };
+      const url = await serveRoute(limiter.client, { policy: "chat", options: { user } });
+      expect((await post(url)).status).toBe(500);
+    },
+  );
+
   test("answers 500 for an attribute that is no id", async ({ limiter }) => {
     const url = await serveRoute(limiter.client, { policy: "chat", options: { user: () => 1.5 } });
     expect((await post(url)).status).toBe(500);

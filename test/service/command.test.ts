@@ -1,7 +1,10 @@
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { buildCommand } from "../../scripts/build/command";
 import { startLimiter, type TestLimiter } from "../../src/testing/index.js";
 import { newDirectory } from "./service";
@@ -162,6 +165,45 @@ describe("a command that is called wrongly ends with 2, and says how it is calle
     const { code, stdout, stderr } = await command(args);
     expect([code, stdout, stderr]).toEqual([2, "", expect.stringContaining(message)]);
     expect(stderr).toContain("Usage: exact-limiter");
+  });
+
+  test.each([
+    [{ EXACT_LIMITER_TOKEN: "se cret" }, "The token is empty, or has other characters than visible ASCII."],
+    [{ EXACT_LIMITER_TOKEN: "se\ncret" }, "The token is empty, or has other characters than visible ASCII."],
+    [{ EXACT_LIMITER_TOKEN: "se€cret" }, "The token is empty, or has other characters than visible ASCII."],
+    [{ EXACT_LIMITER_URL: "http://admin:cret@127.0.0.1" }, "The URL of a service has no user"],
+    [{ EXACT_LIMITER_URL: "http://127.0.0.1/?key=cret" }, "The URL of a service has no user"],
+  ])("%j, without its secret", async (environment, message) => {
+    for (const args of [["key", "user:u_1"], ["smoke"]]) {
+      const { code, stdout, stderr } = await command(args, environment);
+      expect([code, stdout, stderr]).toEqual([2, "", expect.stringContaining(message)]);
+      expect(stderr).not.toContain("cret");
+    }
+  });
+});
+
+describe("a command about a key fails, and says so, where another service answers", () => {
+  test.each([
+    ["a page", 200, "text/html", "<html>"],
+    ["no JSON", 400, "application/json", "{"],
+    ["other JSON", 200, "application/json", "{}"],
+    ["a problem of another kind", 404, "application/json", '{"error": "Not found"}'],
+  ])("%s", async (_, status, type, body) => {
+    const server = createServer((_, response) => response.writeHead(status, { "Content-Type": type }).end(body));
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    onTestFinished(() => void server.close());
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const why = `${url} answered ${status}, and not as a limiter does.`;
+    for (const args of [
+      ["key", "user:u_1"],
+      ["ban", "user:u_1", "--for", "1h", "--reason", "r"],
+      ["lift", "user:u_1"],
+    ]) {
+      const { code, stdout, stderr } = await command(args, { EXACT_LIMITER_URL: url });
+      expect([code, stdout, stderr]).toEqual([1, "", expect.stringContaining(why)]);
+      expect(stderr).not.toContain("    at ");
+    }
   });
 });
 
