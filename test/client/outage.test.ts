@@ -320,7 +320,8 @@ describe("in an outage, on a clock that the test moves,", () => {
       const { pathname } = new URL(url);
       calledAtMs.push(performance.now());
       paths.push(pathname);
-      if (isOverForOthers && pathname === "/v1/policies") return Response.json({ policies: [{ name: "chat" }] });
+      const isNeutral = pathname === "/v1/policies";
+      if (isNeutral && (isOver || isOverForOthers)) return Response.json({ policies: [{ name: "chat" }] });
       if (!isOver) throw new Error("nobody there");
       return Response.json(ADMITTED);
     };
