@@ -10,9 +10,9 @@ import { logFault, setVersion } from "./fault";
 import { Keys } from "./limiter/keys";
 import { Limiter } from "./limiter/limiter";
 import { type BoundNamespace, BoundObjects } from "./objects/binding";
-import { realTiming } from "./objects/deadline";
 import { DenialCache } from "./objects/denial-cache";
 import { inJurisdiction, type Restrictable } from "./objects/jurisdiction";
+import { realTiming } from "./objects/timing";
 import { Tokens } from "./request/tokens";
 
 export interface HubStub extends Pick<Fetcher, "fetch"> {

@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers/promises";
-import type { Timing } from "../src/objects/deadline";
+import type { Timing } from "../src/objects/timing";
 import type { Chance } from "./chance";
 
 interface Task {

@@ -2,7 +2,7 @@ import type { Call, CallResult, Charge, ChargeVerdict } from "../../src/object/p
 import type { DecidingStub } from "../../src/objects/binding";
 import { CallQueues } from "../../src/objects/call-queue";
 import { DirectCalls, heard, type ObjectCalls } from "../../src/objects/calls";
-import type { Timing } from "../../src/objects/deadline";
+import type { Timing } from "../../src/objects/timing";
 import type { Scheduler } from "../../tools/scheduler";
 import { ASSUMED } from "./bill";
 import { InFlight } from "./in-flight";

@@ -1,4 +1,4 @@
-import { sharingTimers } from "../../src/objects/deadline";
+import { sharingTimers } from "../../src/objects/timing";
 import { Chance } from "../../tools/chance";
 import { Scheduler } from "../../tools/scheduler";
 import { Asker } from "./asker";

@@ -1,8 +1,9 @@
 import type { Config } from "../config/config";
 import type { KeyOverride } from "../core/override";
 import { logFault } from "../fault";
-import { callWithin, type Timing } from "../objects/deadline";
+import { callWithin } from "../objects/deadline";
 import type { Restrictable } from "../objects/jurisdiction";
+import type { Timing } from "../objects/timing";
 import { Refusal } from "../request/refusal";
 import type { MaybeOverridden, Order, OrdersQuestion, OrderToRecord, Recorded, RecordedOrder } from "./protocol";
 

@@ -4,7 +4,7 @@ import { logFault } from "../fault";
 import { type Decision, reasonsOf, shadowReasonsOf } from "../limiter/decision";
 import type { Watcher } from "../limiter/limiter";
 import type { WaitUntil } from "../objects/asker";
-import type { Timing } from "../objects/deadline";
+import type { Timing } from "../objects/timing";
 import { Refusal } from "../request/refusal";
 import { type Analytics, writeDataPoints } from "./analytics";
 import { observe } from "./latencies";

@@ -1,5 +1,5 @@
 import { logFault } from "../fault";
-import type { Timing } from "../objects/deadline";
+import type { Timing } from "../objects/timing";
 import type { Sums } from "./protocol";
 
 /** The least time from one send to the next. */

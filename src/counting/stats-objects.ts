@@ -1,6 +1,7 @@
 import type { Config } from "../config/config";
-import { callWithin, type Timing, within } from "../objects/deadline";
+import { callWithin, within } from "../objects/deadline";
 import type { Restrictable } from "../objects/jurisdiction";
+import type { Timing } from "../objects/timing";
 import { addLatencies, noLatencies } from "./latencies";
 import type { Recent, Sums, Totals } from "./protocol";
 import { addSignIns, noSignIns } from "./sign-ins";

@@ -1,4 +1,5 @@
-import { DeadlineError, realTiming, within } from "../objects/deadline";
+import { DeadlineError, within } from "../objects/deadline";
+import { realTiming } from "../objects/timing";
 import type { Idempotency } from "../request/read";
 import { Refusal } from "../request/refusal";
 import { Problem } from "./problem";

@@ -1,6 +1,7 @@
 import type { IRequest } from "itty-router";
-import { callWithin, realTiming } from "../objects/deadline";
+import { callWithin } from "../objects/deadline";
 import { inJurisdiction } from "../objects/jurisdiction";
+import { realTiming } from "../objects/timing";
 import { throwUnreachable } from "../objects/unreachable";
 import { type Env, type HubStub, type Service, serviceOf } from "../service";
 import { authorize, sessionTokenOf } from "./auth";

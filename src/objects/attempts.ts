@@ -5,8 +5,9 @@ import type { Charge, ChargeVerdict, ObjectVerdict } from "../object/protocol";
 import { Refusal } from "../request/refusal";
 import { type Asker, type ConsumeQuestion, type ConsumeVerdict, keysOf } from "./asker";
 import { type Hearer, hear, heard, type ObjectCalls } from "./calls";
-import { NotSentError, type Timing, within } from "./deadline";
+import { NotSentError, within } from "./deadline";
 import { byCounter, joinCharges, type Part, partsOf } from "./parts";
+import type { Timing } from "./timing";
 import { logUnreachable, throwUnreachable } from "./unreachable";
 
 /** How many attempts a consume makes at most, when no limit explains its denial. */

@@ -3,7 +3,8 @@ import type { ChangeVerdict, ObjectVerdict } from "../object/protocol";
 import { Refusal } from "../request/refusal";
 import type { ConsumeVerdict } from "./asker";
 import { type BatchQuestion, Member } from "./batch-member";
-import { type Timing, within } from "./deadline";
+import { within } from "./deadline";
+import type { Timing } from "./timing";
 import { throwUnreachable } from "./unreachable";
 
 /** Why a verdict may be wrong: a charge that is rolled back can have caused it. */

@@ -2,8 +2,9 @@ import type { Config } from "../config/config";
 import type { KeyOverride, LayerLimits } from "../core/override";
 import { decodeResults, encodeCalls } from "../object/message";
 import type { Call, CallResult, Inspected, OverrideToSet } from "../object/protocol";
-import { callWithin, type Timing } from "./deadline";
+import { callWithin } from "./deadline";
 import type { Restrictable } from "./jurisdiction";
+import type { Timing } from "./timing";
 
 /** Where to create an object that does not exist yet. */
 export interface ObjectOptions {

@@ -1,5 +1,6 @@
 import { logFault } from "../fault";
-import { isOverloaded, NotSentError, type Timing } from "./deadline";
+import { isOverloaded, NotSentError } from "./deadline";
+import type { Timing } from "./timing";
 
 /** How long an object is left alone at first, and at most. Each is up to half shorter or longer, so that isolates part. */
 const FIRST_PAUSE_MS = 250;

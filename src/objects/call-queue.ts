@@ -4,7 +4,8 @@ import { MOST_IN_BATCH } from "../request/schema";
 import type { DecidingStub, ObjectNamespace } from "./binding";
 import { Breakers, LeftAloneError } from "./breakers";
 import { type Hearer, type ObjectCalls, sendCalls, verdictIn } from "./calls";
-import { DeadlineError, isOverloaded, NotSentError, type Timing } from "./deadline";
+import { DeadlineError, isOverloaded, NotSentError } from "./deadline";
+import type { Timing } from "./timing";
 
 /** Bounds of how many calls may wait for an object. Between them its speed decides. */
 const MOST_WAITING = 10_000;

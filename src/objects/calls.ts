@@ -2,7 +2,7 @@ import type { Config } from "../config/config";
 import type { Call, CallResult, Method, QuestionOf, VerdictOf } from "../object/protocol";
 import { callObject, type DecidingStub, type ObjectNamespace } from "./binding";
 import { Breakers, LeftAloneError } from "./breakers";
-import type { Timing } from "./deadline";
+import type { Timing } from "./timing";
 
 /**
  * Is told once how a question or a decision ended: `answered` or `failed`. Callbacks, since a chain of promises took a sixth of

@@ -11,8 +11,8 @@ import type {
 import type { Asker, ConsumeQuestion, ConsumeVerdict } from "./asker";
 import { Attempts } from "./attempts";
 import { type Hearer, hear, heard, type ObjectCalls } from "./calls";
-import type { Timing } from "./deadline";
 import { joinVerdicts, partsOf } from "./parts";
+import type { Timing } from "./timing";
 import { logUnreachable, throwUnreachable } from "./unreachable";
 
 /**

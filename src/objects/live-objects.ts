@@ -3,9 +3,9 @@ import { type Asker, type ConsumeQuestion, type ConsumeVerdict, keysOf } from ".
 import type { Member } from "./batch-member";
 import type { BatchOrder } from "./batch-order";
 import { type Hearer, hear, heard } from "./calls";
-import type { Timing } from "./deadline";
 import type { DenialCache, QuestionInFlight, Recalled } from "./denial-cache";
 import type { FanOut } from "./fan-out";
+import type { Timing } from "./timing";
 
 /** How often, and how long each time, a request waits while another one revalidates its denial. */
 const MOST_WAITS = 10;

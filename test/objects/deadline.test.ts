@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { callWithin, sharingTimers, type Timing } from "../../src/objects/deadline";
+import { callWithin } from "../../src/objects/deadline";
+import { sharingTimers, type Timing } from "../../src/objects/timing";
 
 /** Time that a test moves, with all timers that are set. */
 function manualTime() {

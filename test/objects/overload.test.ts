@@ -1,6 +1,7 @@
 import { expect, test, vi } from "vitest";
 import { Breakers } from "../../src/objects/breakers";
-import { callWithin, type Timing } from "../../src/objects/deadline";
+import { callWithin } from "../../src/objects/deadline";
+import type { Timing } from "../../src/objects/timing";
 import { Chance } from "../../tools/chance";
 import { Scheduler } from "../../tools/scheduler";
 

@@ -7,9 +7,9 @@ import { type Decision, decisionOf, retryAfterSeconds } from "../../src/limiter/
 import { Asker, type ConsumeVerdict } from "../../src/objects/asker";
 import type { DecidingStub } from "../../src/objects/binding";
 import { DirectCalls, type Hearer, heard } from "../../src/objects/calls";
-import { realTiming } from "../../src/objects/deadline";
 import { FanOut } from "../../src/objects/fan-out";
 import { objectOf } from "../../src/objects/placement";
+import { realTiming } from "../../src/objects/timing";
 import { Oracle } from "../../tools/oracle";
 import { Ledgers } from "../simulation/ledgers";
 

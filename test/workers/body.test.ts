@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { readJson } from "../../src/http/body";
-import { realTiming } from "../../src/objects/deadline";
+import { realTiming } from "../../src/objects/timing";
 
 const TYPE = { "Content-Type": "application/json" };
 

@@ -7,7 +7,7 @@ import { noSignIns } from "../../src/counting/sign-ins";
 import { STATS_NAMES, StatsObjects, type StatsStub } from "../../src/counting/stats-objects";
 import { appOf } from "../../src/http/app";
 import { ROUTES } from "../../src/http/routes";
-import { realTiming } from "../../src/objects/deadline";
+import { realTiming } from "../../src/objects/timing";
 import type { Stats } from "../../src/request/admin-schema";
 import { readConsume } from "../../src/request/read";
 import { type Env, serviceOf } from "../../src/service";

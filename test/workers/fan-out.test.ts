@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { realTiming } from "../../src/objects/deadline";
+import { realTiming } from "../../src/objects/timing";
 import { Caller, type DecisionBody, json, newSubject, type ProblemBody } from "../behaviour/target";
 import { workerTarget } from "./target";
 import { type Call, methodOf, methods, type Named, real, watched } from "./watched";
