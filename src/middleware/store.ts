@@ -40,7 +40,7 @@ interface Hit {
 }
 
 /** The largest limit of the service. */
-const LARGEST_LIMIT = 1_000_000;
+const LARGEST_LIMIT = 1_000_000_000;
 
 /**
  * A store for `express-rate-limit` and for `hono-rate-limiter`: exact sliding windows over all processes, one call a
@@ -64,7 +64,7 @@ export class ExactStore {
     if (!["throw", "deny", "allow"].includes(onError))
       throw new TypeError(`onError must be "throw", "deny" or "allow", not ${JSON.stringify(onError)}`);
     this.#onError = onError;
-    this.#log = oncePerMinute(log ?? ((...message) => console.error(...message)));
+    this.#log = oncePerMinute(log);
     this.#calls = new InlineLimit({ ...options, log: this.#log });
     this.#hasPrefix = prefix !== undefined;
     this.prefix = prefix ?? "";
