@@ -57,7 +57,7 @@ export class Limiter {
       fetch: fetch ?? ((url, init) => globalThis.fetch(url, init)),
     });
     this.#onError = readOnError(onError);
-    this.#log = oncePerMinute(log ?? ((...message) => console.error(...message)));
+    this.#log = oncePerMinute(log);
     this.#sleep = sleep;
     this.#breaker = new Breaker({
       probe: (question) => this.#ask("check", question),

@@ -6,8 +6,11 @@ export type Log = (message: string, error?: LimiterError) => void;
 const REPEAT_MS = 60_000;
 const MOST_MESSAGES = 100;
 
+// Looked up at each call. Given "no error", the console would print "undefined".
+const toConsole: Log = (message, error) => (error ? console.error(message, error) : console.error(message));
+
 /** Logs the same message at most once a minute. */
-export function oncePerMinute(log: Log): Log {
+export function oncePerMinute(log: Log = toConsole): Log {
   const loggedAtMs = new Map<string, number>();
   return (message, error) => {
     const nowMs = performance.now();

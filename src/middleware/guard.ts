@@ -69,7 +69,7 @@ export class Guard<R> {
     const { trustedProxies, log } = options;
     if (!Number.isSafeInteger(trustedProxies) || trustedProxies < 0)
       throw new RangeError(`trustedProxies must be a whole number of at least 0, not ${trustedProxies}`);
-    this.#log = oncePerMinute(log ?? ((...message) => console.error(...message)));
+    this.#log = oncePerMinute(log);
   }
 
   /** @throws TypeError for an attribute that can't be used, RangeError for such a cost, and what the functions in the options throw. */

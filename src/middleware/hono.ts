@@ -127,14 +127,15 @@ async function statusAtEnd(c: Context): Promise<number> {
   const outgoing = outgoingOf(c);
   if (!outgoing) return isSent(c) ? c.res.status : statusAtEndOfBody(c);
   // Nobody reads the body if an error further outside replaces the response.
-  const closed = statusAtClose(outgoing);
+  const closed = statusAtClose(outgoing, c);
   return isSent(c) ? closed : Promise.race([statusAtEndOfBody(c), closed]);
 }
 
-async function statusAtClose(outgoing: Outgoing): Promise<number> {
+async function statusAtClose(outgoing: Outgoing, c: Context): Promise<number> {
   if (!outgoing.closed && !outgoing.writableEnded)
     await new Promise<void>((resolve) => outgoing.once("close", resolve));
-  return outgoing.statusCode;
+  // Nothing was sent if the visitor left before the response.
+  return outgoing.headersSent ? outgoing.statusCode : c.res.status;
 }
 
 async function statusAtEndOfBody(c: Context): Promise<number> {

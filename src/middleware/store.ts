@@ -64,7 +64,7 @@ export class ExactStore {
     if (!["throw", "deny", "allow"].includes(onError))
       throw new TypeError(`onError must be "throw", "deny" or "allow", not ${JSON.stringify(onError)}`);
     this.#onError = onError;
-    this.#log = oncePerMinute(log ?? ((...message) => console.error(...message)));
+    this.#log = oncePerMinute(log);
     this.#calls = new InlineLimit({ ...options, log: this.#log });
     this.#hasPrefix = prefix !== undefined;
     this.prefix = prefix ?? "";

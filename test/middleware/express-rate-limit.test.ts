@@ -12,7 +12,7 @@ async function serve(
   options: Partial<Options> = {},
   storeOptions: Partial<ExactStoreOptions> = {},
 ): Promise<{
-  get: (path?: string) => Promise<Response>;
+  get: (path?: string, init?: RequestInit) => Promise<Response>;
   app: Express;
   limit: ReturnType<typeof rateLimit>;
   store: ExactStore;
@@ -34,7 +34,7 @@ async function serve(
     throw new Error("broken");
   });
   const base = await listen(createServer(app));
-  return { app, limit, store, get: (path = "/") => fetch(base + path) };
+  return { app, limit, store, get: (path = "/", init) => fetch(base + path, init) };
 }
 
 type Process = Awaited<ReturnType<typeof serve>>;
@@ -130,6 +130,22 @@ describe("express-rate-limit with the store", () => {
     // The hit that is left is the later one.
     await limiter.advance({ seconds: 30 });
     expect(await hitsOf(process)).toBe(1);
+  });
+
+  test("gives back the hit of a visitor who leaves before the response", async ({ limiter }) => {
+    const process = await serve(limiter, { skipFailedRequests: true });
+    let begin = () => {};
+    const begun = new Promise<void>((resolve) => {
+      begin = resolve;
+    });
+    process.app.get("/slow", () => begin());
+    const visitor = new AbortController();
+    const response = process.get("/slow", { signal: visitor.signal });
+    await begun;
+    expect(await hitsOf(process)).toBe(1);
+    visitor.abort();
+    await expect(response).rejects.toThrow("aborted");
+    await expect.poll(() => hitsOf(process)).toBeUndefined();
   });
 
   test("resets a key", async ({ limiter }) => {

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import type { Server } from "node:http";
-import { createAdaptorServer, serve, upgradeWebSocket } from "@hono/node-server";
+import { createAdaptorServer, type HttpBindings, serve, upgradeWebSocket } from "@hono/node-server";
 import { Hono, type MiddlewareHandler } from "hono";
 import { timeout } from "hono/timeout";
 import { handle } from "hono/vercel";
@@ -150,6 +150,19 @@ describe("an application of Hono on Node releases and gives back", () => {
     expect((await fetch(url)).status).toBe(504);
     expect((await check(limiter)).limits.map(({ used }) => used)).toEqual([1, 1]);
     finish();
+    await expect.poll(async () => (await check(limiter)).limits.map(({ used }) => used)).toEqual([0, 0]);
+  });
+
+  test("what fails after its visitor has left", async ({ limiter }) => {
+    const visitor = new AbortController();
+    const app = new Hono<{ Bindings: HttpBindings }>();
+    app.get("/", limitOf(limiter)("llm", { refund: (status) => status === 500 }), async (c) => {
+      visitor.abort();
+      await once(c.env.outgoing, "close");
+      return c.text("failed", 500);
+    });
+    const url = await listen(createAdaptorServer(app) as Server);
+    await expect(fetch(url, { signal: visitor.signal })).rejects.toThrow("aborted");
     await expect.poll(async () => (await check(limiter)).limits.map(({ used }) => used)).toEqual([0, 0]);
   });
 

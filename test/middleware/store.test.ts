@@ -1,7 +1,8 @@
 import { type Store as ExpressStore, rateLimit } from "express-rate-limit";
 import type { Store as HonoStore } from "hono-rate-limiter";
-import { describe, expect, expectTypeOf, vi } from "vitest";
+import { describe, expect, expectTypeOf, onTestFinished, vi } from "vitest";
 import { LimiterError } from "../../src/client/index.js";
+import { LARGEST_MAX } from "../../src/core/limit.js";
 import { ExactStore, type ExactStoreOptions, type Hits, type StoreSettings } from "../../src/middleware/store.js";
 import { type TestLimiter, test } from "../../src/testing/index.js";
 
@@ -147,6 +148,12 @@ describe("a limit", () => {
     }
   });
 
+  test("that is a function counts under the largest limit of the service", async ({ limiter }) => {
+    const send = vi.fn((url: string, init: RequestInit) => fetch(url, init));
+    await storeOf(limiter, { limit: () => 2 }, { fetch: send }).increment("a");
+    expect(send.mock.calls[0]?.[1].body).toContain(`"${LARGEST_MAX} per 60 seconds"`);
+  });
+
   test("that the service refuses denies everything, and says so in the log", async ({ limiter }) => {
     for (const onError of ["throw", "deny", "allow"] as const) {
       const log = vi.fn();
@@ -236,6 +243,13 @@ describe("a hit that is given back", () => {
     isDown = true;
     await end();
     expect(log).toHaveBeenCalledExactlyOnceWith("A hit could not be given back.", expect.any(LimiterError));
+  });
+
+  test("of an unknown request is told on the console, and nothing else", async () => {
+    const print = vi.spyOn(console, "error").mockReturnValue();
+    onTestFinished(() => print.mockRestore());
+    await storeOf(NOBODY).decrement("a");
+    expect(print.mock.calls).toEqual([["A hit was not given back: there is no way to tell which one is meant."]]);
   });
 
   test("must be that of a request", async ({ limiter }) => {
