@@ -25,7 +25,7 @@ from ..visitors import (
     without_port,
 )
 from .denials import rate_limited
-from .middleware import SCOPE_KEY, Answer, Refund
+from .middleware import SCOPE_KEY, Refund, Sender
 
 if TYPE_CHECKING:
     from . import RateLimit
@@ -97,14 +97,14 @@ class Dependency:
         policy = checked_policy(values["policy"], self._origins["policy"]) if self._policy is None else self._policy
         cost = checked_cost(values["cost"], self._origins["cost"]) if self._cost is None else self._cost
         subject = self._subject_of(connection, policy, values)
-        answer: Answer | None = connection.scope.get(SCOPE_KEY)
+        sender: Sender | None = connection.scope.get(SCOPE_KEY)
         # A mounted application handles exceptions by itself, so the handler of the outer one never sees a denial.
-        if answer is None or answer.app is not connection.scope.get("app"):
+        if sender is None or sender.app is not connection.scope.get("app"):
             raise RuntimeError("The application has no rate limits installed: call rate_limit.install(app).")
         charge = Charge(await self._decide(policy, subject, cost), self.rate_limit.limiter, subject)
-        answer.headers.extend(charge.decision.headers.items())
+        sender.headers.extend(charge.decision.headers.items())
         if self._refund is not None or self._release_after_response:
-            answer.change_at_end(charge, self._refund, release=self._release_after_response)
+            sender.change_at_end(charge, self._refund, release=self._release_after_response)
         # As `connection.state` does it, which would also make an object.
         connection.scope.setdefault("state", {})["rate_limit"] = charge
         return charge

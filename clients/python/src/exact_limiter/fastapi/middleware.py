@@ -17,7 +17,7 @@ from ..loops import run_to_completion
 
 _log = logging.getLogger("exact_limiter")
 
-#: The middleware puts an `Answer` into the scope under this key.
+#: The middleware puts a `Sender` into the scope under this key.
 SCOPE_KEY = "exact_limiter.installed"
 
 _WITH_HEADERS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
@@ -29,7 +29,7 @@ _HUNG_UP = 499
 Refund = Callable[[int], bool]
 
 
-class Answer:
+class Sender:
     """Sends a response with the headers of its decisions. Not a closure, which takes more objects for each request."""
 
     __slots__ = ("_send", "app", "ending", "headers")
@@ -143,12 +143,12 @@ class Middleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" and self._is_enabled():
             return await Lifespan(self.limiter, receive, send).run(self.app, scope)
-        scope[SCOPE_KEY] = answer = Answer(scope.get("app"), send)
+        scope[SCOPE_KEY] = sender = Sender(scope.get("app"), send)
         try:
-            await self.app(scope, receive, answer)
+            await self.app(scope, receive, sender)
         except BaseException as error:
-            if answer.ending is not None:
-                await answer.ending.finish(error)
+            if sender.ending is not None:
+                await sender.ending.finish(error)
             raise
-        if answer.ending is not None:
-            await answer.ending.finish()
+        if sender.ending is not None:
+            await sender.ending.finish()
