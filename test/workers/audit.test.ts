@@ -267,7 +267,7 @@ describe("an order", () => {
 
   test("is a 503 and changes nothing when the audit never answers", async () => {
     const silent = { getByName: () => ({ record: () => new Promise(() => {}) }) };
-    const { caller, put } = newService({ LIMITER_AUDIT: silent, RATE_LIMIT_DEADLINE_MS: 100 });
+    const { caller, put } = newService({ LIMITER_AUDIT: silent, RATE_LIMIT_DEADLINE_MS: 1_000 });
     const subject = newSubject();
     // The deadline is by this clock.
     vi.useRealTimers();
