@@ -115,8 +115,7 @@ export class App {
   async #load(): Promise<void> {
     const page = this.#page;
     try {
-      if (this.#service && this.#attributes.length === 0)
-        this.#attributes = attributesOf((await this.#service.policies()).policies);
+      await this.#loadAttributes();
       await page?.load();
       this.#trouble = "";
     } catch (error) {
@@ -124,6 +123,11 @@ export class App {
       this.#failed(error);
     }
     this.#render();
+  }
+
+  async #loadAttributes(): Promise<void> {
+    if (this.#service && this.#attributes.length === 0)
+      this.#attributes = attributesOf((await this.#service.policies()).policies);
   }
 
   #failed(error: unknown): void {
@@ -149,7 +153,7 @@ export class App {
             <a href="#/overrides" aria-current=${page instanceof OverridesPage ? "page" : nothing}>Overrides</a>
             <a href="#/audit" aria-current=${page instanceof AuditPage ? "page" : nothing}>Audit</a>
           </nav>
-          <form role="search" class="search" @submit=${(event: SubmitEvent) => this.#search(event)}>
+          <form role="search" class="search" @submit=${(event: SubmitEvent) => void this.#search(event)}>
             <label class="hidden" for="search">Key, user or address</label>
             <input id="search" name="key" type="search" placeholder="User, address or key" autocomplete="off"
               autocapitalize="none" spellcheck="false" required dir="auto" />
@@ -169,10 +173,17 @@ export class App {
     `;
   }
 
-  #search(event: SubmitEvent): void {
+  async #search(event: SubmitEvent): Promise<void> {
     event.preventDefault();
     const form = event.target as HTMLFormElement;
     const text = String(new FormData(form).get("key"));
+    try {
+      // Without the attributes, `ip:…` would be taken for a user of that name.
+      await this.#loadAttributes();
+    } catch (error) {
+      this.#failed(error);
+      return this.#render();
+    }
     form.reset();
     if (text.trim() !== "") location.hash = hrefOfKey(keyOf(text, this.#attributes));
   }

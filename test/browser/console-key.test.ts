@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { json } from "../behaviour/target";
-import { advanceLimiter, caller, chat, nowMs, openSignedIn } from "./console";
+import { advanceLimiter, caller, chat, nowMs, open, openSignedIn } from "./console";
 
 describe("the page of a key", () => {
   test("shows to the millisecond when a cost fits, and which events must leave before", async () => {
@@ -294,6 +294,23 @@ describe("the page of a key", () => {
       await console.heading("Overview").waitFor();
     },
   );
+
+  test("is that of an address also if the search is faster than the policies", async () => {
+    const console = await open();
+    const held: (() => void)[] = [];
+    let isHolding = true;
+    await console.page.route("**/v1/policies", async (route) => {
+      if (isHolding) await new Promise<void>((resolve) => held.push(resolve));
+      await route.continue();
+    });
+    await console.signIn();
+    await console.page.getByRole("searchbox").fill("ip:203.0.113.7");
+    await console.page.keyboard.press("Enter");
+    await expect.poll(() => held.length).toBeGreaterThan(0);
+    isHolding = false;
+    for (const release of held) release();
+    await console.heading("ip:203.0.113.7").waitFor();
+  });
 
   test("says what is wrong with an invalid key, and what to do", async () => {
     const console = await openSignedIn();
