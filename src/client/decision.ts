@@ -179,6 +179,12 @@ function limitOf(body: LimitBody): LimitState {
   return override === undefined ? state : { ...state, override };
 }
 
+/** Whether a ban denied this, which has no wait: it may be lifted or renewed. A ban denies nothing in a layer at 0. */
+export function isBan({ allowed, cost, limits }: Decision): boolean {
+  const isAtZero = (layer: string) => typeof cost === "object" && cost[layer] === 0;
+  return !allowed && limits.some(({ layer, override, shadow }) => override === "ban" && !shadow && !isAtZero(layer));
+}
+
 /** Whether a body is a decision: the reply of a proxy must not pass for an admission. */
 export function isDecision(body: unknown): body is DecisionBody {
   const { allowed, id, policy, cost, replayed, degraded, retry_after_seconds, limits } = fieldsOf(body);

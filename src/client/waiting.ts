@@ -1,4 +1,4 @@
-import type { Decision } from "./decision.js";
+import { type Decision, isBan } from "./decision.js";
 import { readWait } from "./options.js";
 
 /** Many callers may wait for the same room: this spreads their next tries. */
@@ -27,9 +27,8 @@ export class Wait {
   }
 }
 
-/** Undefined if it was allowed, if `onError` decided, and under a ban. A ban denies nothing in a layer at 0. */
-function msUntilItFits({ retryAfterSeconds, degraded, cost, limits }: Decision): number | undefined {
-  const isAtZero = (layer: string) => typeof cost === "object" && cost[layer] === 0;
-  const isBanned = limits.some(({ layer, override, shadow }) => override === "ban" && !shadow && !isAtZero(layer));
-  return retryAfterSeconds === null || degraded || isBanned ? undefined : 1_000 * retryAfterSeconds;
+/** Undefined if it was allowed, if `onError` decided, and under a ban. */
+function msUntilItFits(decision: Decision): number | undefined {
+  const { retryAfterSeconds, degraded } = decision;
+  return retryAfterSeconds === null || degraded || isBan(decision) ? undefined : 1_000 * retryAfterSeconds;
 }

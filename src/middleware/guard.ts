@@ -88,7 +88,7 @@ export class Guard<R> {
         : { refusal: refusalOfDenial(decision, bodyOf) };
     } catch (error) {
       if (!(error instanceof InvalidRequestError)) throw error;
-      const mistake = { error, subject, isCostOfVisitor: typeof costOf === "function" };
+      const mistake = { error, subject, costOfVisitor: typeof costOf === "function" ? (cost ?? 1) : undefined };
       const report = () => this.#log(`Requests by policy ${JSON.stringify(policy)} are refused.`, error);
       return { refusal: refusalOfMistake(mistake, report) };
     }

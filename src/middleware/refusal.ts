@@ -1,4 +1,6 @@
+import { isBan } from "../client/decision.js";
 import type { Decision, InvalidRequestError, Subject } from "../client/index.js";
+import type { Cost } from "./charge.js";
 
 /** Why a request does not pass, and what to answer. */
 export interface Refusal {
@@ -17,6 +19,9 @@ export interface Refusal {
 export const PROBLEM = "application/problem+json";
 
 const PUBLIC_FIELDS = ["type", "title", "status", "detail", "violated-policies"] as const;
+
+/** The largest cost that the service takes. */
+const LARGEST_COST = 1_000_000_000;
 
 /** The attributes that come from the visitor. */
 const VISITORS = ["user", "ip"];
@@ -50,17 +55,18 @@ export function refusalOfDenial(decision: Decision, bodyOf: (decision: Decision)
 export interface Mistake {
   readonly error: InvalidRequestError;
   readonly subject: Subject;
-  /** The visitor has chosen the cost, by the size of the request. */
-  readonly isCostOfVisitor: boolean;
+  /** The cost, if the visitor has chosen it by the size of the request. */
+  readonly costOfVisitor: Cost | undefined;
 }
 
 /**
  * The refusal of a request that can't be decided: such a request never passes. The visitor sees their own mistakes;
  * for any other mistake, which is the application's, `report` is called.
  */
-export function refusalOfMistake({ error, subject, isCostOfVisitor }: Mistake, report: () => void): Refusal {
+export function refusalOfMistake({ error, subject, costOfVisitor }: Mistake, report: () => void): Refusal {
   // 422: above a limit of the policy. A pointer: above all costs that the service takes.
-  if (isCostOfVisitor && (error.status === 422 || error.errors.some(({ pointer }) => pointer === "/cost")))
+  const pointers = costOfVisitor === undefined ? [] : ["/cost", ...pointersOfLargest(costOfVisitor)];
+  if (pointers.length > 0 && (error.status === 422 || error.errors.some(({ pointer }) => pointers.includes(pointer))))
     return refused(413, "Content Too Large", "This request is larger than its rate limit could ever admit.");
   const mistakes = error.errors.filter(({ pointer }) => pointer.startsWith("/subject/"));
   // A missing attribute is the application's mistake.
@@ -68,7 +74,9 @@ export function refusalOfMistake({ error, subject, isCostOfVisitor }: Mistake, r
     VISITORS.some((name) => pointer === `/subject/${name}` && !isAbsent(subject[name]));
   if (mistakes.length > 0 && mistakes.every(isVisitors))
     return refused(400, "Bad Request", mistakes.map(({ pointer, detail }) => `${pointer}: ${detail}`).join("; "));
-  if (error.status === 413 && longest(subject) === "user") return refused(400, "Bad Request", "The user is too long.");
+  const long = longest(subject);
+  if (error.status === 413 && VISITORS.includes(long))
+    return refused(400, "Bad Request", `/subject/${long}: is too long`);
   report();
   return refused(403, "Forbidden", "This request is not accepted.");
 }
@@ -77,15 +85,19 @@ function refused(status: 400 | 403 | 413, title: string, detail: string): Refusa
   return { status, headers: {}, body: { type: "about:blank", title, status, detail }, decision: undefined };
 }
 
-function isBan({ allowed, limits }: Decision): boolean {
-  return !allowed && limits.some(({ override, shadow }) => override === "ban" && !shadow);
-}
-
 function isAbsent(value: Subject[string]): boolean {
   return value === undefined || value === null;
 }
 
-function longest(subject: Subject): string | undefined {
+function longest(subject: Subject): string {
   const lengthOf = (name: string) => String(subject[name] ?? "").length;
-  return Object.keys(subject).sort((a, b) => lengthOf(b) - lengthOf(a))[0];
+  return Object.keys(subject).sort((a, b) => lengthOf(b) - lengthOf(a))[0] ?? "";
+}
+
+/** The layers that cost more than the service takes. It refuses unknown layers too: no mistake of a visitor. */
+function pointersOfLargest(cost: Cost): string[] {
+  if (typeof cost === "number") return [];
+  return Object.keys(cost)
+    .filter((layer) => (cost[layer] as number) > LARGEST_COST)
+    .map((layer) => `/cost/${layer}`);
 }

@@ -7,7 +7,7 @@ import express4 from "express4";
 import { type Context, Hono } from "hono";
 import { stream } from "hono/streaming";
 import { onTestFinished } from "vitest";
-import type { Limiter, Subject } from "../../src/client/index.js";
+import type { Cost, Limiter, Subject } from "../../src/client/index.js";
 import { type Charge, rateLimit as expressLimit, type LimitOptions } from "../../src/middleware/express.js";
 import { rateLimit as honoLimit } from "../../src/middleware/hono.js";
 
@@ -16,7 +16,7 @@ type HeaderOf = (name: string) => string | undefined;
 /** The options that both frameworks have. Their functions get the headers of the request. */
 export interface Options
   extends Pick<LimitOptions, "refund" | "releaseAfterResponse" | "publicBody" | "enabled" | "log"> {
-  readonly cost?: number | ((headerOf: HeaderOf) => number | Promise<number>);
+  readonly cost?: Cost | ((headerOf: HeaderOf) => Cost | Promise<Cost>);
   readonly user?: (headerOf: HeaderOf) => Subject[string];
   readonly attributes?: (headerOf: HeaderOf) => Subject;
   readonly address?: (headerOf: HeaderOf) => string | undefined;
@@ -108,7 +108,7 @@ function optionsOf<R>(headersOf: (request: R) => HeaderOf, { cost, user, attribu
   };
 }
 
-function ofRequest<R, T extends string | number | undefined>(
+function ofRequest<R, T extends string | Cost | undefined>(
   headersOf: (request: R) => HeaderOf,
   value: T | ((headerOf: HeaderOf) => T | Promise<T>),
 ) {

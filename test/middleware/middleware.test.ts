@@ -90,6 +90,33 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
     expect(await response.json()).toMatchObject({ title: "Banned", retry_after_seconds: null });
   });
 
+  test("shows no ban that denies nothing, since its layer costs 0, and the wait of the limit that denies", async ({
+    limiter,
+  }) => {
+    const url = await serveRoute(limiter.client, { policy: "chat", options: { cost: { caller: 0, ip: 30 } } });
+    await fetch(`${limiter.url}/v1/keys/user%3Au_1/override`, {
+      method: "PUT",
+      headers: { Authorization: `Bearer ${limiter.adminToken}`, "Content-Type": "application/json" },
+      body: JSON.stringify({ kind: "ban", reason: "spam", expires_in_seconds: 3600 }),
+    });
+    expect((await post(url, { "X-User-Id": "u_1" })).status).toBe(200);
+    const response = await post(url, { "X-User-Id": "u_1" });
+    expect([response.status, response.headers.get("Retry-After")]).toEqual([429, "60"]);
+    expect(await response.json()).toMatchObject({ title: "Quota Exceeded", retry_after_seconds: 60 });
+  });
+
+  test("tells visitors that their address is too long", async ({ limiter }) => {
+    const log = vi.fn();
+    const address = () => "x".repeat(8_300);
+    const url = await serveRoute(limiter.client, { policy: "chat", options: { log, address } });
+    const refused = await post(url);
+    expect([refused.status, await refused.json()]).toEqual([
+      400,
+      expect.objectContaining({ detail: "/subject/ip: is too long" }),
+    ]);
+    expect(log).not.toHaveBeenCalled();
+  });
+
   test("answers with a body of one's own", async ({ limiter }) => {
     const publicBody = ({ limits }: { readonly limits: readonly unknown[] }) => ({ sorry: limits.length });
     const url = await serveRoute(limiter.client, { policy: "chat", options: { publicBody } });
@@ -127,12 +154,14 @@ describe.each(FRAMEWORKS)("a limit of $name", ({ serve }) => {
   });
 
   test("tells visitors that their request is larger than any limit", async ({ limiter }) => {
-    const url = await serveRoute(limiter.client, { policy: "chat", options: { cost: () => 100 } });
-    const refused = await post(url);
-    expect([refused.status, await refused.json()]).toEqual([
-      413,
-      expect.objectContaining({ detail: "This request is larger than its rate limit could ever admit." }),
-    ]);
+    for (const cost of [100, { caller: 100 }, { caller: 1_000_000_001 }]) {
+      const url = await serveRoute(limiter.client, { policy: "chat", options: { cost: () => cost } });
+      const refused = await post(url);
+      expect([refused.status, await refused.json()]).toEqual([
+        413,
+        expect.objectContaining({ detail: "This request is larger than its rate limit could ever admit." }),
+      ]);
+    }
   });
 
   test("answers 500 for a cost that is none: nothing passes free of charge", async ({ limiter }) => {

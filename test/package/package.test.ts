@@ -196,7 +196,7 @@ describe("with the peers of the package", () => {
 import { Limiter } from "exact-limiter/client";
 const limiter = new Limiter({ url: "http://127.0.0.1:8787", token: "t" });
 export const { allowed }: { allowed: boolean } = await limiter.consume({ policy: "chat", subject: { user: "u_1" } });
-// @ts-expect-error a cost is a number
+// @ts-expect-error a cost is no text
 limiter.consume({ policy: "chat", subject: { user: "u_1" }, cost: "1" });`;
     writeFileSync(join(app, "types.mts"), [...lines, uses].join("\n"));
     const tsc = resolve(PROJECT, "node_modules/typescript/bin/tsc");
