@@ -1,6 +1,6 @@
 /**
- * The console of a real service in a real browser. The service's clock stands still. Each test starts with empty counters,
- * and no page may have an error at its end.
+ * The console of a real service in a real browser. The service's clock stands still. Each test starts at noon with empty
+ * counters, and no page may have an error at its end.
  */
 import { type Browser, type BrowserContextOptions, chromium } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
@@ -28,6 +28,8 @@ afterAll(async () => {
 });
 beforeEach(async () => {
   expect((await service.fetch("/test/reset", { method: "POST" })).status).toBe(204);
+  // An instant of another day is shown with its day.
+  await setClock({ now: new Date(new Date().setUTCHours(36, 0, 0, 0)).toISOString() });
 });
 afterEach(async () => {
   const pages = opened;
@@ -53,11 +55,15 @@ export async function nowMs(): Promise<number> {
   return Date.parse((await json<{ now: string }>(await service.fetch("/test/clock"))).now);
 }
 
-export async function advanceLimiter(seconds: number): Promise<void> {
+export function advanceLimiter(seconds: number): Promise<void> {
+  return setClock({ advance_seconds: seconds });
+}
+
+async function setClock(change: object): Promise<void> {
   const response = await service.fetch("/test/clock", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ advance_seconds: seconds }),
+    body: JSON.stringify(change),
   });
   expect(response.status).toBe(200);
 }
