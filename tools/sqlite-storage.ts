@@ -4,7 +4,7 @@ import type { Database, Statement } from "node-sqlite3-wasm";
 /** A CommonJS module: Node does not see its exports by name. */
 const sqlite: typeof import("node-sqlite3-wasm") = createRequire(import.meta.url)("node-sqlite3-wasm");
 
-const WRITES = /^\s*(INSERT|CREATE)/i;
+const WRITES = /^\s*(INSERT|UPDATE|CREATE)/i;
 
 type Value = string | number;
 

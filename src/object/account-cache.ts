@@ -6,9 +6,10 @@ const MEMORY_BYTES = 48 * 1_048_576;
 interface Entry {
   readonly cache: AccountCache;
   readonly account: Account;
-  readonly weightBytes: number;
+  /** As of the last use. */
+  weightBytes: number;
   /** Increases with every use of any account. */
-  readonly lastUse: number;
+  lastUse: number;
   /** The place among all entries. */
   place: number;
 }
@@ -29,19 +30,24 @@ export class MemoryBudget {
 
   constructor(private readonly mostBytes: number) {}
 
-  /** Holds an account that was used just now. */
+  /** Holds an account from now on. */
   hold(cache: AccountCache, account: Account): Entry {
-    const { weightBytes } = account;
-    const entry = { cache, account, weightBytes, lastUse: ++this.#uses, place: this.#entries.length };
+    const entry = { cache, account, weightBytes: 0, lastUse: 0, place: this.#entries.length };
     this.#entries.push(entry);
-    this.#bytes += weightBytes;
-    // The account that was used just now stays, however much it weighs.
+    return entry;
+  }
+
+  /** The account was used just now, and may weigh something else since. It stays, however much it weighs. */
+  use(entry: Entry): void {
+    entry.lastUse = ++this.#uses;
+    this.#bytes -= entry.weightBytes;
+    entry.weightBytes = entry.account.weightBytes;
+    this.#bytes += entry.weightBytes;
     while (this.#bytes > this.mostBytes && this.#entries.length > 1) {
       const [first, second] = [this.#drawOther(entry), this.#drawOther(entry)];
       const dropped = first.lastUse < second.lastUse ? first : second;
       dropped.cache.drop(dropped.account.key);
     }
-    return entry;
   }
 
   release({ place, weightBytes }: Entry): void {
@@ -81,11 +87,15 @@ export class AccountCache {
 
   /** Keeps an account that was used just now, unless it is empty. */
   keep(account: Account): void {
-    this.drop(account.key);
-    if (account.isEmpty) return;
-    const entry = this.memory.hold(this, account);
+    if (account.isEmpty) {
+      this.drop(account.key);
+      return;
+    }
+    const entry = this.#entries.get(account.key) ?? this.memory.hold(this, account);
     this.#entries.set(account.key, entry);
-    this.#weightBytes += entry.weightBytes;
+    const weightBytes = entry.weightBytes;
+    this.memory.use(entry);
+    this.#weightBytes += entry.weightBytes - weightBytes;
   }
 
   drop(key: string): void {

@@ -5,7 +5,7 @@ import { type KeyOverride, type LayerLimits, type Override, overrideOf } from ".
 import { EventLog } from "../core/sliding-window";
 import { type CountedEvent, loggedIn, type PagedEvent } from "./event";
 import { overrideFromText, overrideText, sparedFromMs, sparedUntilMs } from "./override-text";
-import type { PageChange, PageStore } from "./page-store";
+import type { PageChange, PageRow, PageStore } from "./page-store";
 import { type EventName, type Located, Pages, type Retention } from "./pages";
 import type { StoredEvent } from "./protocol";
 
@@ -46,6 +46,7 @@ export class Account {
   constructor(
     private readonly store: PageStore,
     readonly key: string,
+    stored: Iterable<PageRow>,
     pageChars: number,
     private readonly clockMarginMs: number,
     /** How many events a counter holds at most. */
@@ -57,6 +58,7 @@ export class Account {
       store,
       key,
       pageChars,
+      stored,
       (event) => this.recordInLogs(event),
       (nowMs) => this.#retentionAt(nowMs),
     );

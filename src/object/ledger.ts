@@ -10,7 +10,7 @@ import type { PagedEvent } from "./event";
 import { isInWindow } from "./holding";
 import { cacheableVerdictOf, type OpenAccount } from "./open-account";
 import { PAGE_CHARS } from "./page";
-import type { PageStore } from "./page-store";
+import type { PageRow, PageStore } from "./page-store";
 import type {
   Call,
   CallResult,
@@ -60,7 +60,10 @@ export class Ledger {
    */
   decide(calls: readonly Call[], wallMs: number): CallResult[] {
     try {
-      return this.#transact(() => calls.map((call) => ({ verdict: this.#decide(call, wallMs) })));
+      return this.#transact(() => {
+        this.#openAll(calls);
+        return calls.map((call) => ({ verdict: this.#decide(call, wallMs) }));
+      });
     } catch (error) {
       if (calls.length === 1)
         return [{ error: error instanceof Error ? (error.stack ?? String(error)) : String(error) }];
@@ -225,6 +228,14 @@ export class Ledger {
     }
   }
 
+  /** Opens the accounts of all calls that are not in memory: to read many keys together takes a third of the time. */
+  #openAll(calls: readonly Call[]): void {
+    const keys = new Set<string>();
+    for (const { question } of calls)
+      for (const { key } of question.counters) if (!this.#accounts.get(key)) keys.add(key);
+    for (const [key, pages] of this.store.pagesOf([...keys])) this.#opened.set(key, this.#newAccount(key, pages));
+  }
+
   /** Opens the accounts of the counters. Returns them with the time of the decision. */
   #open(counters: readonly Counter[], wallMs: number): { opened: OpenAccount[]; atMs: number } {
     const opened: OpenAccount[] = [];
@@ -244,11 +255,12 @@ export class Ledger {
   }
 
   #account(key: string): Account {
-    const account =
-      this.#opened.get(key) ??
-      this.#accounts.get(key) ??
-      new Account(this.store, key, this.pageChars, this.clockMarginMs, this.mostEvents);
+    const account = this.#opened.get(key) ?? this.#accounts.get(key) ?? this.#newAccount(key, this.store.pages(key));
     this.#opened.set(key, account);
     return account;
+  }
+
+  #newAccount(key: string, pages: Iterable<PageRow>): Account {
+    return new Account(this.store, key, pages, this.pageChars, this.clockMarginMs, this.mostEvents);
   }
 }

@@ -6,7 +6,7 @@ import type { PageChange, PageRow } from "./page-store";
 export const PAGE_CHARS = 2_000;
 
 /** The content of a page's text. docs/storage.md is its contract. */
-interface PageText {
+export interface PageContent {
   readonly v: 1 | 2;
   /** The instant that the events' times are relative to. */
   readonly at: number;
@@ -73,9 +73,8 @@ export class Page {
   }
 
   /** A page as it is stored. Its events are not encoded again, unless earlier code has written them. */
-  static fromRow({ slot, expiresAtMs, firstAtMs, lastAtMs, text }: PageRow): Page {
+  static fromRow({ slot, expiresAtMs, firstAtMs, lastAtMs, text }: PageRow, content: PageContent): Page {
     const page = new Page(slot, { expiresAtMs, lastAtMs });
-    const content = JSON.parse(text) as PageText;
     page.#charged = chargedIn(content);
     if (content.events.length === 0) return page;
     page.firstAtMs = firstAtMs;
@@ -144,9 +143,12 @@ function isChargedAlike(a: Charged, b: Charged): boolean {
   return isSame && a.layers.length === b.layers.length && a.layers.every((layer, i) => layer === b.layers[i]);
 }
 
+export function contentOf(text: string): PageContent {
+  return JSON.parse(text) as PageContent;
+}
+
 /** Visits every event of a page, without what only a change of the event needs. Most accounts are opened for counting. */
-export function visitPage(text: string, visit: (event: CountedEvent) => void): void {
-  const page = JSON.parse(text) as PageText;
+export function visitEvents(page: PageContent, visit: (event: CountedEvent) => void): void {
   const charged = chargedIn(page);
   let identity = "";
   for (const text of page.events) {
@@ -155,13 +157,13 @@ export function visitPage(text: string, visit: (event: CountedEvent) => void): v
   }
 }
 
-function chargedIn({ charged }: PageText): Charged[] {
+function chargedIn({ charged }: PageContent): Charged[] {
   // Pages of earlier code have no `windowMs`: an id was known as long as its event was kept.
   return charged.map(([policy, layers, retainMs, windowMs = retainMs]) => ({ policy, layers, retainMs, windowMs }));
 }
 
 export function readPage(text: string): PagedEvent[] {
-  const page = JSON.parse(text) as PageText;
+  const page = contentOf(text);
   const charged = chargedIn(page);
   let identity = "";
   return page.events.map((text) => {

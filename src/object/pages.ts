@@ -2,7 +2,7 @@ import { assert } from "../core/assert";
 import { inOtherMode, isInShadow } from "../core/identity";
 import { type Charged, type CountedEvent, isEventOf, isSameEvent, type PagedEvent } from "./event";
 import { EventIndex } from "./event-index";
-import { Page, readPage, visitPage } from "./page";
+import { contentOf, Page, type PageContent, readPage, visitEvents } from "./page";
 import type { PageChange, PageRow, PageStore } from "./page-store";
 import { type SealedPage, SealedPages } from "./sealed-pages";
 
@@ -54,27 +54,29 @@ export class Pages {
     private readonly store: PageStore,
     private readonly key: string,
     private readonly pageChars: number,
+    /** The pages as they are stored, in their order. */
+    stored: Iterable<PageRow>,
     /** Called with every stored event, in the order of their times. */
     onEvent: (event: CountedEvent) => void,
     private readonly retentionAt: (nowMs: number) => Retention,
   ) {
     let newestMs = 0;
     let previousAtMs = 0;
-    let last: PageRow | undefined;
-    for (const row of store.pages(key)) {
-      if (last) this.#seal(last);
+    let last: { row: PageRow; content: PageContent } | undefined;
+    for (const row of stored) {
+      if (last) this.#seal(last.row);
       const { firstAtMs, lastAtMs, text } = row;
       assert(firstAtMs >= previousAtMs, "a store gives the pages of a key in the order of their times");
       previousAtMs = firstAtMs;
       newestMs = Math.max(newestMs, lastAtMs);
-      last = row;
-      visitPage(text, (event) => {
+      last = { row, content: contentOf(text) };
+      visitEvents(last.content, (event) => {
         this.#index.add(this.#tailSerial, event);
         onEvent(event);
       });
     }
     this.newestMs = newestMs;
-    if (last) this.#tail = Page.fromRow(last);
+    if (last) this.#tail = Page.fromRow(last.row, last.content);
   }
 
   get isEmpty(): boolean {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { PagedEvent } from "../../src/object/event";
-import { Page, readPage } from "../../src/object/page";
+import { contentOf, Page, readPage } from "../../src/object/page";
 import type { PageRow, PageStore } from "../../src/object/page-store";
 import { Pages } from "../../src/object/pages";
 
@@ -14,9 +14,10 @@ const row = (slot: number, atMs: number): PageRow => ({
 });
 const pagesOf = (rows: readonly PageRow[]) =>
   new Pages(
-    { pages: () => rows } as unknown as PageStore,
+    {} as PageStore,
     "user:u",
     2_000,
+    rows,
     () => {},
     (nowMs) => ({ nowMs, keeps: () => true, spares: () => false }),
   );
@@ -78,14 +79,14 @@ test("a page that earlier code has written keeps its events, and is written whol
     ...{ v: 1, at: 10, charged: [["p", ["l"], 60_000]] },
     events: events.map(({ id, identity, atMs }) => [atMs - 10, 0, 1, id, identity, ["a"]]),
   });
-  const page = Page.fromRow({ ...row(0, 10), lastAtMs: 20, text });
+  const page = Page.fromRow({ ...row(0, 10), lastAtMs: 20, text }, contentOf(text));
   page.append(event("d", "l=t", 30), 60_030);
   const written = page.takeChange("user:u");
   expect(written.appended).toBeUndefined();
   expect(readPage(written.text)).toEqual([...events, event("d", "l=t", 30)]);
 
   // The page as it is stored now takes appends, and names an identity only where it changes.
-  const stored = Page.fromRow(written);
+  const stored = Page.fromRow(written, contentOf(written.text));
   stored.append(event("e", "l=t", 40), 60_040);
   stored.append(event("f", "l=s", 40), 60_040);
   const { appended, text: whole } = stored.takeChange("user:u");

@@ -68,6 +68,10 @@ export class Disk implements WokenStore, ObjectDisk {
     yield* rows.sort((a, b) => a.firstAtMs - b.firstAtMs || a.lastAtMs - b.lastAtMs);
   }
 
+  pagesOf(keys: readonly string[]): [key: string, pages: Iterable<PageRow>][] {
+    return keys.map((key) => [key, this.pages(key)]);
+  }
+
   loadPage(key: string, slot: number): string | undefined {
     return this.rows.get(`${key} ${slot}`)?.text;
   }

@@ -292,6 +292,34 @@ describe("the journals of one isolate share its memory", () => {
   });
 });
 
+describe("pages of several keys", () => {
+  const keys = Array.from({ length: 120 }, (_, i) => `user:${i}`);
+
+  test("are those of each key, in the table, in the journal or in neither", async () => {
+    await inside((storage) => {
+      const store = new Store(storage);
+      expect([...store.pagesOf(keys)].map(([key, pages]) => [key, ...pages])).toEqual(keys.map((key) => [key]));
+      for (const key of keys.slice(0, 70)) store.put([row(key, 1, 1), row(key, 0, 2)]);
+      store.put(keys.slice(60, 100).map((key) => row(key, 2, 3)));
+      const together = new Map(store.pagesOf(keys));
+      expect([...together.keys()]).toEqual(keys);
+      for (const key of keys) expect([...(together.get(key) ?? [])]).toEqual([...store.pages(key)]);
+    });
+  });
+
+  test("leave out the keys that have too many, and never a part of a key's pages", async () => {
+    await inside((storage) => {
+      const store = new Store(storage);
+      for (const key of keys.slice(0, 20))
+        for (let slot = 0; slot < (key === "user:19" ? 300 : 15); slot++) store.put([row(key, slot, slot)]);
+      const together = new Map(store.pagesOf(keys.slice(0, 20)));
+      expect(together.size).toBe(11);
+      expect(together.has("user:19")).toBe(false);
+      for (const [key, pages] of together) expect([key, [...pages].length]).toEqual([key, 15]);
+    });
+  });
+});
+
 test("a store holds what a plain table of rows would, with a journal that is full, empty or absent", async () => {
   const keys = ["user:a", "user:b", "ip:1", "ip:2"];
   const place = fc.record({ key: fc.constantFrom(...keys), slot: fc.nat({ max: 5 }) });
@@ -324,8 +352,10 @@ test("a store holds what a plain table of rows would, with a journal that is ful
             } else if ("deleteKey" in step) for (const each of [store, disk]) each.deleteKey(step.deleteKey);
             else if ("checkpoint" in step) for (let i = 0; i < step.checkpoint; i++) store.checkpoint();
             else store = new Store(storage, chars);
+            const together = new Map(store.pagesOf([...keys, "ip:3"]));
             for (const key of keys) {
               const expected = [...disk.pages(key)];
+              expect([...(together.get(key) ?? [])]).toEqual(expected);
               expect([...store.pages(key)]).toEqual(expected);
               for (let slot = 0; slot <= 5; slot++) expect(store.loadPage(key, slot)).toBe(disk.loadPage(key, slot));
             }

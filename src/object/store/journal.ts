@@ -4,7 +4,7 @@ import type { PageChange, PageRow } from "../page-store";
 import { type HeldPage, HeldPages } from "./held-pages";
 import type { JournalBudget, Share } from "./journal-budget";
 import { entriesIn, entryOf, type RowText, rowTextsOf } from "./journal-text";
-import type { PageTable } from "./page-table";
+import type { Continuation, PageTable } from "./page-table";
 import type { Sql } from "./sql";
 
 /** What memory keeps of a stored row. */
@@ -111,13 +111,18 @@ export class Journal {
     const numbers = [...reusable.map(({ number }) => number), ...this.#freeNumbers];
     for (let next = this.#nextNumber; numbers.length < texts.length; next++) numbers.push(next);
     const turn = this.newestTurn + 1;
+    const due = unstoredIn(evicted).filter((page) => !replaced.has(page));
+    const deleted = evicted.filter((row) => !overwritten.includes(row));
     const store = () => {
       work?.();
-      this.#checkpointPages(evicted, (page) => !replaced.has(page));
-      for (const row of evicted) if (!overwritten.includes(row)) this.#deleteRow(row);
+      this.#checkpointPages(due);
+      for (const row of deleted) this.#deleteRow(row);
       for (const [i, { text }] of texts.entries()) this.#writeRow(numbers[i] as number, turn + i, text);
     };
-    if (evicted.length === 0 && texts.length === 1 && !work) store();
+    // Most rows take the place of one whose pages the table has. A transaction would write the old pages of the database to
+    // a file of its own, in case it is undone: a single statement needs none.
+    const isOneStatement = due.length === 0 && deleted.length === 0 && texts.length === 1 && !work;
+    if (isOneStatement) store();
     else this.sql.inTransaction(store);
 
     this.#dropRows(evicted);
@@ -130,7 +135,7 @@ export class Journal {
     const oldest = this.#rows.slice(0, 1).filter((row) => row.turn <= turn);
     for (const row of oldest)
       this.sql.inTransaction(() => {
-        this.#checkpointPages(oldest, () => true);
+        this.#checkpointPages(unstoredIn(oldest));
         this.#deleteRow(row);
       });
     this.#dropRows(oldest);
@@ -157,16 +162,17 @@ export class Journal {
     return this.#rows.slice(0, count);
   }
 
-  /** Checkpoints the pages of these rows, except those that are not wanted or whose changes the table has already. */
-  #checkpointPages(rows: readonly JournalRow[], isWanted: (page: HeldPage) => boolean): void {
-    const pages = unstoredIn(rows).filter(isWanted);
-    const rowsToPut = pages.flatMap((page): PageRow[] => {
-      const { key, slot, expiresAtMs, firstAtMs, lastAtMs } = page;
-      const text = this.textOf(page);
-      return text === undefined ? [] : [{ key, slot, expiresAtMs, firstAtMs, lastAtMs, text }];
-    });
-    this.table.put(rowsToPut);
-    for (const { key, slot, base } of pages) if (base === "deleted") this.table.deletePage(key, slot);
+  /** Writes these pages to the table as they are now, or deletes them there. */
+  #checkpointPages(pages: readonly HeldPage[]): void {
+    const images: PageRow[] = [];
+    const continuations: Continuation[] = [];
+    for (const { key, slot, base, appended, expiresAtMs, firstAtMs, lastAtMs } of pages) {
+      if (base === "deleted") this.table.deletePage(key, slot);
+      else if (base === "table") continuations.push({ key, slot, expiresAtMs, lastAtMs, events: appended });
+      else images.push({ key, slot, expiresAtMs, firstAtMs, lastAtMs, text: continued(base.image, appended) });
+    }
+    this.table.put(images);
+    this.table.continue(continuations);
   }
 
   /** Holds a row and its entries in memory. `isWritten`: the row was written just now, and was not loaded. */

@@ -45,11 +45,20 @@ export class Store implements PageStore {
     return !this.#journal.hasPages && this.#table.isEmpty && this.overrides.isEmpty;
   }
 
-  *pages(key: string): Generator<PageRow> {
+  pages(key: string): Iterable<PageRow> {
+    return this.#merged(key, this.#table.pages(key));
+  }
+
+  *pagesOf(keys: readonly string[]): Generator<[key: string, pages: Iterable<PageRow>]> {
+    for (const [key, rows] of this.#table.pagesOf(keys)) yield [key, this.#merged(key, rows.sort(byTime))];
+  }
+
+  /** The pages of a key, those that the journal holds among those of the table. */
+  *#merged(key: string, inTable: Iterable<PageRow>): Generator<PageRow> {
     const held = new Map(this.#journal.pages(key).map((page) => [page.slot, page]));
     const images = [...held.values()].filter(({ base }) => typeof base === "object").map((page) => this.#rowOf(page));
     images.sort(byTime);
-    for (const row of this.#table.pages(key)) {
+    for (const row of inTable) {
       const page = held.get(row.slot);
       if (page && page.base !== "table") continue;
       for (let next = images[0]; next && byTime(next, row) < 0; next = images[0]) {
