@@ -27,6 +27,7 @@ import type {
   VerdictOf,
 } from "./protocol";
 import { CLOCK_MARGIN_MS, sweepPages } from "./sweep";
+import { TurnAccounts } from "./turn-accounts";
 
 const DENIED = { allowed: false, replayed: false, conflicts: false, charged: false };
 
@@ -38,20 +39,22 @@ const DENIED = { allowed: false, replayed: false, conflicts: false, charged: fal
  */
 export class Ledger {
   readonly #accounts: AccountCache;
+  readonly #turn: TurnAccounts;
   readonly #ended = new EndedAttempts();
-  /** The accounts that the current transaction uses, by key. */
-  readonly #opened = new Map<string, Account>();
   /** The last time used. Time never goes back here, whatever the machine's clock does. */
   #lastMs = 0;
 
   constructor(
     private readonly store: PageStore,
     memory?: MemoryBudget,
-    private readonly pageChars = PAGE_CHARS,
+    pageChars = PAGE_CHARS,
     private readonly clockMarginMs = CLOCK_MARGIN_MS,
-    private readonly mostEvents?: number,
+    mostEvents?: number,
   ) {
     this.#accounts = new AccountCache(memory);
+    const newAccount = (key: string, pages: Iterable<PageRow>) =>
+      new Account(store, key, pages, pageChars, clockMarginMs, mostEvents);
+    this.#turn = new TurnAccounts(store, this.#accounts, newAccount);
   }
 
   /**
@@ -61,7 +64,7 @@ export class Ledger {
   decide(calls: readonly Call[], wallMs: number): CallResult[] {
     try {
       return this.#transact(() => {
-        this.#openAll(calls);
+        this.#turn.openAll(keysOf(calls));
         return calls.map((call) => ({ verdict: this.#decide(call, wallMs) }));
       });
     } catch (error) {
@@ -214,26 +217,15 @@ export class Ledger {
   #transact<T>(work: () => T): T {
     try {
       const result = work();
-      this.store.put([...this.#opened.values()].flatMap((account) => account.takeChanges()));
-      for (const account of this.#opened.values()) this.#accounts.keep(account);
+      this.store.put(this.#turn.takeChanges());
+      this.#turn.keepAll();
       this.#ended.conclude(true);
       return result;
     } catch (error) {
-      // Storage is as before and memory is not: these accounts must be opened again from storage.
-      for (const key of this.#opened.keys()) this.#accounts.drop(key);
+      this.#turn.dropAll();
       this.#ended.conclude(false);
       throw error;
-    } finally {
-      this.#opened.clear();
     }
-  }
-
-  /** Opens the accounts of all calls that are not in memory: to read many keys together takes a third of the time. */
-  #openAll(calls: readonly Call[]): void {
-    const keys = new Set<string>();
-    for (const { question } of calls)
-      for (const { key } of question.counters) if (!this.#accounts.get(key)) keys.add(key);
-    for (const [key, pages] of this.store.pagesOf([...keys])) this.#opened.set(key, this.#newAccount(key, pages));
   }
 
   /** Opens the accounts of the counters. Returns them with the time of the decision. */
@@ -242,25 +234,19 @@ export class Ledger {
     for (const counter of counters) {
       const ofSameKey = opened.find(({ account }) => account.key === counter.key);
       if (ofSameKey) ofSameKey.counters.push(counter);
-      else opened.push({ account: this.#account(counter.key), counters: [counter] });
+      else opened.push({ account: this.#turn.open(counter.key), counters: [counter] });
     }
     this.#lastMs = Math.max(this.#lastMs, wallMs, ...opened.map(({ account }) => account.newestMs));
     return { opened, atMs: this.#lastMs };
   }
 
   #openKey(key: string, wallMs: number): { account: Account; atMs: number } {
-    const account = this.#account(key);
+    const account = this.#turn.open(key);
     this.#lastMs = Math.max(this.#lastMs, wallMs, account.newestMs);
     return { account, atMs: this.#lastMs };
   }
+}
 
-  #account(key: string): Account {
-    const account = this.#opened.get(key) ?? this.#accounts.get(key) ?? this.#newAccount(key, this.store.pages(key));
-    this.#opened.set(key, account);
-    return account;
-  }
-
-  #newAccount(key: string, pages: Iterable<PageRow>): Account {
-    return new Account(this.store, key, pages, this.pageChars, this.clockMarginMs, this.mostEvents);
-  }
+function* keysOf(calls: readonly Call[]): Generator<string> {
+  for (const { question } of calls) for (const { key } of question.counters) yield key;
 }
