@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { MemoryBudget } from "../../src/object/account-cache";
 import { Ledger } from "../../src/object/ledger";
 import type { Call, Counter } from "../../src/object/protocol";
@@ -8,10 +8,13 @@ const START_MS = 1_800_000_000_000;
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
 
-function decide(ledger: Ledger, method: "check" | "consume", counters: Counter[], nowMs = START_MS) {
+function callOf(method: "check" | "consume", counters: Counter[]): Call {
   const question = { policy: "inline", cost: 1, counters, id: crypto.randomUUID(), identity: "=s", isOnlyPart: true };
-  const call = { method, question: { ...question, attempt: "a", windowMs: 1_000 } } as Call;
-  const [result] = ledger.decide([call], nowMs);
+  return { method, question: { ...question, attempt: "a", windowMs: 1_000 } } as Call;
+}
+
+function decide(ledger: Ledger, method: "check" | "consume", counters: Counter[], nowMs = START_MS) {
+  const [result] = ledger.decide([callOf(method, counters)], nowMs);
   if (!result || !("verdict" in result)) throw new Error(result?.error);
   return result.verdict;
 }
@@ -35,6 +38,23 @@ describe("a memory budget", () => {
           expect(ledger.weightBytes).toBeGreaterThan(0);
         }
     expect(ledgers[3]?.weightBytes).toBeGreaterThan(100_000);
+  });
+
+  test("keeps an account that every turn uses, counts it once, and hardly ever reads it again", () => {
+    const disk = new Disk();
+    const pages = vi.spyOn(disk, "pages");
+    const ledger = new Ledger(disk, new MemoryBudget(200_000));
+    for (let turn = 0; turn < 2_000; turn++) {
+      const calls = ["k:hot", `k:${turn}`].map((key) => callOf("consume", [counter(key)]));
+      const results = ledger.decide(calls, START_MS);
+      expect(results.map((result) => "verdict" in result && result.verdict.standings[0]?.[0]?.used)).toEqual([
+        turn + 1,
+        1,
+      ]);
+    }
+    expect(pages.mock.calls.filter(([key]) => key === "k:hot").length).toBeLessThan(5);
+    expect(ledger.weightBytes).toBeGreaterThan(190_000);
+    expect(ledger.weightBytes).toBeLessThanOrEqual(200_000);
   });
 
   test("is not used by checks of other layers and windows, nor by layers whose events have left", () => {

@@ -43,6 +43,12 @@ function appendTo(pages: readonly PageRow[], slot: number, atMs: number): PageCh
 const countOf = (storage: DurableObjectStorage, table: string) =>
   Number(storage.sql.exec(`SELECT count(*) AS rows FROM ${table}`).one().rows);
 
+/** Makes every write of this kind fail. The returned function ends that. */
+const failing = (storage: DurableObjectStorage, write: string) => {
+  storage.sql.exec(`CREATE TRIGGER full BEFORE ${write} BEGIN SELECT RAISE(ABORT, 'disk full'); END`);
+  return () => storage.sql.exec("DROP TRIGGER full");
+};
+
 describe("pages changed by one turn", () => {
   test("are one row each if they are few, and one row of the journal if they are many", async () => {
     await inside((storage) => {
@@ -114,7 +120,7 @@ describe("pages changed by one turn", () => {
       const store = new Store(storage, TWO_ROWS_CHARS);
       store.put(rowsOf(8));
       store.put(rowsOf(8, 1));
-      storage.sql.exec("CREATE TRIGGER full BEFORE UPDATE ON journal_v2 BEGIN SELECT RAISE(ABORT, 'disk full'); END");
+      failing(storage, "UPDATE ON journal_v2");
       const before = [...new Store(storage).pages("user:1")];
       const others = Array.from({ length: 8 }, (_, i) => row(`ip:${i}`, 0, 2));
       expect(() => store.put([...others, row("user:1", 0, 9)])).toThrow("disk full");
@@ -124,15 +130,61 @@ describe("pages changed by one turn", () => {
       }
     });
   });
+
+  test("are all stored or none of them, if they take several rows of the journal", async () => {
+    await inside((storage) => {
+      const store = new Store(storage);
+      store.put(rowsOf(8));
+      failing(storage, "INSERT ON journal_v2 WHEN NEW.number = 3");
+      const long = Array.from({ length: 10 }, (_, i) => row(`ip:${i}`, 0, 1, "y".repeat(90_000)));
+      expect(() => store.put(long)).toThrow("disk full");
+      for (const reader of [store, new Store(storage)])
+        for (const { key } of long) expect([...reader.pages(key)]).toEqual([]);
+    });
+  });
+
+  test("are all stored or none of them, if they take the place of several rows of the journal", async () => {
+    await inside((storage) => {
+      const store = new Store(storage, TWO_ROWS_CHARS);
+      const [older, newer] = [rowsOf(16), rowsOf(16, 1)];
+      store.put(older.slice(0, 8));
+      store.put(older.slice(8));
+      const mended = failing(storage, "UPDATE ON journal_v2");
+      expect(() => store.put(newer)).toThrow("disk full");
+      for (const reader of [store, new Store(storage)])
+        for (const page of older) expect([...reader.pages(page.key)]).toEqual([page]);
+      mended();
+      store.put(newer);
+      expect(countOf(storage, "journal_v2")).toBe(1);
+      for (const reader of [store, new Store(storage)])
+        for (const page of newer) expect([...reader.pages(page.key)]).toEqual([page]);
+    });
+  });
+
+  test("are continued by a checkpoint, all of them or none, however many they are", async () => {
+    await inside((storage) => {
+      const store = new Store(storage);
+      store.put(rowsOf(50));
+      while (store.checkpoint());
+      const changes = rowsOf(50).flatMap((page) => appendTo([page], 0, 1));
+      store.put(changes);
+      const expectContinued = () => {
+        for (const reader of [store, new Store(storage)])
+          for (const { appended: _, ...page } of changes) expect([...reader.pages(page.key)]).toEqual([page]);
+      };
+      const mended = failing(storage, "UPDATE ON pages_v1 WHEN NEW.key = 'user:49'");
+      expect(() => store.checkpoint()).toThrow("disk full");
+      expectContinued();
+      mended();
+      const before = store.rowsWritten;
+      expect(store.checkpoint()).toBe(true);
+      expect([store.rowsWritten - before, countOf(storage, "journal_v2")]).toEqual([51, 0]);
+      expectContinued();
+    });
+  });
 });
 
 describe("after a transaction that failed", () => {
-  /** Makes every write of this kind fail. The returned function ends that. */
-  const failing = (storage: DurableObjectStorage, write: string) => {
-    storage.sql.exec(`CREATE TRIGGER full BEFORE ${write} BEGIN SELECT RAISE(ABORT, 'disk full'); END`);
-    return () => storage.sql.exec("DROP TRIGGER full");
-  };
-
   test("a table that it had created is created again by the next write, and is empty until then", async () => {
     await inside((storage) => {
       const store = new Store(storage, TWO_ROWS_CHARS);
@@ -324,8 +376,8 @@ test("a store holds what a plain table of rows would, with a journal that is ful
   const keys = ["user:a", "user:b", "ip:1", "ip:2"];
   const place = fc.record({ key: fc.constantFrom(...keys), slot: fc.nat({ max: 5 }) });
   const step = fc.oneof(
-    { weight: 8, arbitrary: fc.record({ put: fc.array(place, { minLength: 1, maxLength: 20 }) }) },
-    { weight: 16, arbitrary: fc.record({ append: fc.array(place, { minLength: 1, maxLength: 20 }) }) },
+    { weight: 8, arbitrary: fc.record({ put: fc.array(place, { minLength: 1, maxLength: 20, size: "max" }) }) },
+    { weight: 16, arbitrary: fc.record({ append: fc.array(place, { minLength: 1, maxLength: 20, size: "max" }) }) },
     { weight: 1, arbitrary: fc.record({ deleteKey: fc.constantFrom(...keys) }) },
     { weight: 1, arbitrary: fc.record({ checkpoint: fc.nat({ max: 3 }) }) },
     { weight: 1, arbitrary: fc.record({ reopen: fc.constant(true) }) },
@@ -333,7 +385,7 @@ test("a store holds what a plain table of rows would, with a journal that is ful
   await inside(async (storage) => {
     await fc.assert(
       fc.asyncProperty(
-        fc.array(step, { maxLength: 60 }),
+        fc.array(step, { maxLength: 60, size: "max" }),
         fc.constantFrom(0, 300, 1_500, 8_000_000),
         async (steps, chars) => {
           let store = new Store(storage, chars);
