@@ -37,7 +37,7 @@ export class MemoryBudget {
     return entry;
   }
 
-  /** The account was used just now, and may weigh something else since. It stays, however much it weighs. */
+  /** Counts a use of the account, and what it weighs now. Drops others if they weigh too much together, never this one. */
   use(entry: Entry): void {
     entry.lastUse = ++this.#uses;
     this.#bytes -= entry.weightBytes;

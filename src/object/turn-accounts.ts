@@ -3,8 +3,8 @@ import type { AccountCache } from "./account-cache";
 import type { PageChange, PageRow, PageStore } from "./page-store";
 
 /**
- * The accounts that one turn uses, from memory or from storage. At the turn's end they are all kept in memory, or all
- * dropped from it.
+ * The accounts that one turn uses, from memory or from storage. A turn that succeeds gives all of them to the cache. One that
+ * fails drops all of them from it.
  */
 export class TurnAccounts {
   readonly #opened = new Map<string, Account>();
@@ -23,7 +23,7 @@ export class TurnAccounts {
     return account;
   }
 
-  /** Opens the accounts of these keys. To read many together takes a third of the time. */
+  /** Opens accounts that the turn will use. Many are read together in a third of the time; `open` reads the others. */
   openAll(keys: Iterable<string>): void {
     const unread = new Set<string>();
     for (const key of keys) {

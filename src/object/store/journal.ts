@@ -119,8 +119,8 @@ export class Journal {
       for (const row of deleted) this.#deleteRow(row);
       for (const [i, { text }] of texts.entries()) this.#writeRow(numbers[i] as number, turn + i, text);
     };
-    // Most rows take the place of one whose pages the table has. A transaction would write the old pages of the database to
-    // a file of its own, in case it is undone: a single statement needs none.
+    // Most rows take the place of a row whose pages the table has already. That is a single statement, which is atomic
+    // without a transaction. For a transaction SQLite would first copy what is overwritten to a temporary file.
     const isOneStatement = due.length === 0 && deleted.length === 0 && texts.length === 1 && !work;
     if (isOneStatement) store();
     else this.sql.inTransaction(store);

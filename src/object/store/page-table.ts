@@ -5,10 +5,10 @@ import type { Sql } from "./sql";
 /** A statement has at most 100 parameters on Cloudflare. A row takes 6, and a continuation 5. */
 const MOST_ROWS_A_STATEMENT = 16;
 const MOST_CONTINUATIONS_A_STATEMENT = 20;
-/** A read of several keys is faster from about five on: it takes 80 µs for 50, and a read of one key 6. */
+/** A read of 50 keys takes 80 µs, and a read of one key 6. Fewer than five keys are read faster one by one. */
 const FEWEST_KEYS_A_READ = 5;
 const KEYS_A_READ = 50;
-/** So that few are in memory at once. */
+/** Bounds the memory of a read: these pages are in memory at once. */
 const MOST_PAGES_A_READ = 200;
 
 /** Further events of a page that the table has. */
@@ -39,7 +39,10 @@ export class PageTable {
     for (const columns of this.sql.each(query, key)) yield rowOf(key, columns);
   }
 
-  /** The pages of several keys, in no order. Leaves out keys that have too many pages, and a few keys. */
+  /**
+   * The pages of several keys, in no order. Leaves out keys with too many pages for one read, those that come after such a
+   * key, and what would be a read of only a few keys.
+   */
   *pagesOf(keys: readonly string[]): Generator<[key: string, pages: PageRow[]]> {
     for (let i = 0; i < keys.length; i += KEYS_A_READ) {
       const some = keys.slice(i, i + KEYS_A_READ);
@@ -77,7 +80,7 @@ export class PageTable {
       });
   }
 
-  /** Continues pages in the table, without reading their text. To be used in a transaction. */
+  /** Continues pages in the table, without reading their text. May take several statements: call it in a transaction. */
   continue(continuations: readonly Continuation[]): void {
     for (let i = 0; i < continuations.length; i += MOST_CONTINUATIONS_A_STATEMENT)
       this.#continue(continuations.slice(i, i + MOST_CONTINUATIONS_A_STATEMENT));
@@ -122,7 +125,7 @@ export class PageTable {
     );
     for (const [key, ...columns] of rows) pages.get(String(key))?.push(rowOf(String(key), columns));
     if (rows.length < MOST_PAGES_A_READ) return pages;
-    // The last key that was read may have more pages, and those after it may have some.
+    // There may be more pages: of the last key that was read, and of the keys after it, which have none so far.
     const last = String(rows.at(-1)?.[0]);
     for (const key of keys) if (key === last || pages.get(key)?.length === 0) pages.delete(key);
     return pages;
@@ -146,6 +149,7 @@ export class PageTable {
     );
   }
 
+  /** The events take the place of the last two characters of a page, `]}`, and are followed by them. */
   #continue(continuations: readonly Continuation[]): void {
     const { length } = continuations;
     const continued = this.sql.run(
