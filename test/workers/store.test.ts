@@ -265,6 +265,43 @@ describe("after a transaction that failed", () => {
   });
 });
 
+describe("rows of journal_v1", () => {
+  const entryOf = ({ key, slot, expiresAtMs, firstAtMs, lastAtMs, text }: PageRow) =>
+    `["${key}",${slot},${expiresAtMs},${firstAtMs},${lastAtMs},${text}]`;
+
+  test.each([0, TWO_ROWS_CHARS, 8_000_000])(
+    "are read before those of journal_v2 and deleted by checkpoints, in a journal of %d characters",
+    async (chars) => {
+      await inside((storage) => {
+        new Store(storage).put([row("user:0", 0, 0), row("user:1", 0, 0)]);
+        storage.sql.exec(
+          "CREATE TABLE journal_v1 (number INTEGER PRIMARY KEY, turn INTEGER NOT NULL, pages TEXT NOT NULL)",
+        );
+        const older = rowsOf(10, 1);
+        storage.sql.exec("INSERT INTO journal_v1 VALUES (0, 5, ?)", `[${older.map(entryOf)}]`);
+        storage.sql.exec("INSERT INTO journal_v1 VALUES (1, 6, ?)", `[["user:1",0],${entryOf(row("user:9", 0, 2))}]`);
+        const store = new Store(storage, chars);
+        let expected = [...older.filter(({ key }) => !["user:1", "user:9"].includes(key)), row("user:9", 0, 2)];
+        const expectPages = () => {
+          for (const reader of [store, new Store(storage)]) {
+            expect([...reader.pages("user:1")]).toEqual([]);
+            for (const page of expected) expect([...reader.pages(page.key)]).toEqual([page]);
+          }
+        };
+        expectPages();
+        for (let atMs = 3; atMs < 6; atMs++) {
+          const changes = expected.flatMap((page) => appendTo([page], 0, atMs));
+          store.put(changes);
+          expected = changes.map(({ appended: _, ...page }) => page);
+          expectPages();
+        }
+        while (store.checkpoint()) expectPages();
+        expect([countOf(storage, "journal_v1"), countOf(storage, "journal_v2")]).toEqual([0, 0]);
+      });
+    },
+  );
+});
+
 describe("the journals of one isolate share its memory", () => {
   const TURNS = 12;
   const ROW_CHARS = 401;
