@@ -182,6 +182,28 @@ describe("pages changed by one turn", () => {
       expectContinued();
     });
   });
+
+  test("that are due together are checkpointed with many writes, a few with each", async () => {
+    await inside((storage) => {
+      // Room for some 400 turns.
+      const budget = new JournalBudget(400 * 16 * 52);
+      const store = new Store(storage, budget);
+      const turnOf = (turn: number, first: number) =>
+        Array.from({ length: 16 }, (_, i) => row(`user:${first + i}`, 0, 1_000 + turn));
+      const checkpointed: number[] = [];
+      for (let turn = 0; turn < 600; turn++) {
+        // Ten turns change 160 pages, and all later ones the first sixteen of them.
+        store.put(turnOf(turn, turn < 10 ? 16 * turn : 0));
+        expect(budget.heldChars).toBeLessThanOrEqual(budget.totalChars);
+        checkpointed.push(countOf(storage, "sqlite_master WHERE name = 'pages_v1'") && countOf(storage, "pages_v1"));
+      }
+      expect(checkpointed.at(-1)).toBe(9 * 16);
+      const more = checkpointed.map((count, turn) => count - (checkpointed[turn - 1] ?? 0));
+      expect(Math.max(...more)).toBe(16 / 4);
+      for (const reader of [store, new Store(storage)])
+        expect([...reader.pages("user:159")]).toEqual([row("user:159", 0, 1_009)]);
+    });
+  });
 });
 
 describe("after a transaction that failed", () => {

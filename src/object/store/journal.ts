@@ -7,6 +7,11 @@ import { entriesIn, entryOf, type RowText, rowTextsOf } from "./journal-text";
 import type { Continuation, PageTable } from "./page-table";
 import type { Sql } from "./sql";
 
+/** From this share of the budget on, each write checkpoints some of the oldest pages. */
+const ALMOST_FULL = 7 / 8;
+/** How many of them at most, for each page that the write changes. */
+const CHECKPOINTS_A_CHANGE = 1 / 4;
+
 /** What memory keeps of a stored row. */
 interface JournalRow {
   readonly table: "journal_v1" | "journal_v2";
@@ -102,7 +107,8 @@ export class Journal {
   write(changes: readonly (PageChange | Pick<PageRow, "key" | "slot">)[], work?: () => void): void {
     const entries = changes.map((change) => entryOf(change, this.page(change.key, change.slot)?.length));
     const texts = rowTextsOf(entries);
-    const evicted = this.#rowsToEvictFor(texts.reduce((sum, { text }) => sum + text.length, 0));
+    const chars = texts.reduce((sum, { text }) => sum + text.length, 0);
+    const { evicted, due } = this.#evictionFor(chars, Math.ceil(CHECKPOINTS_A_CHANGE * entries.length));
     const replaced = new Set(
       entries.filter(({ kind }) => kind !== "append").map(({ key, slot }) => this.page(key, slot)),
     );
@@ -111,20 +117,21 @@ export class Journal {
     const numbers = [...reusable.map(({ number }) => number), ...this.#freeNumbers];
     for (let next = this.#nextNumber; numbers.length < texts.length; next++) numbers.push(next);
     const turn = this.newestTurn + 1;
-    const due = unstoredIn(evicted).filter((page) => !replaced.has(page));
+    const toStore = due.filter((page) => !replaced.has(page));
     const deleted = evicted.filter((row) => !overwritten.includes(row));
     const store = () => {
       work?.();
-      this.#checkpointPages(due);
+      this.#checkpointPages(toStore);
       for (const row of deleted) this.#deleteRow(row);
       for (const [i, { text }] of texts.entries()) this.#writeRow(numbers[i] as number, turn + i, text);
     };
     // Most rows take the place of a row whose pages the table has already. That is a single statement, which is atomic
     // without a transaction. For a transaction SQLite would first copy what is overwritten to a temporary file.
-    const isOneStatement = due.length === 0 && deleted.length === 0 && texts.length === 1 && !work;
+    const isOneStatement = toStore.length === 0 && deleted.length === 0 && texts.length === 1 && !work;
     if (isOneStatement) store();
     else this.sql.inTransaction(store);
 
+    this.#held.markStored(due);
     this.#dropRows(evicted);
     for (const [i, text] of texts.entries()) this.#hold("journal_v2", numbers[i] as number, turn + i, text, true);
     this.#freeNumbers = numbers.slice(texts.length);
@@ -132,15 +139,17 @@ export class Journal {
 
   /** Checkpoints the oldest row if it is no newer than `turn`. False if there is no such row. */
   checkpoint(turn: number): boolean {
-    const oldest = this.#rows.slice(0, 1).filter((row) => row.turn <= turn);
-    for (const row of oldest)
-      this.sql.inTransaction(() => {
-        this.#checkpointPages(unstoredIn(oldest));
-        this.#deleteRow(row);
-      });
-    this.#dropRows(oldest);
-    for (const { table, number } of oldest) if (table === "journal_v2") this.#freeNumbers.push(number);
-    return oldest.length > 0;
+    const [oldest] = this.#rows;
+    if (!oldest || oldest.turn > turn) return false;
+    const due = unstoredIn(oldest);
+    this.sql.inTransaction(() => {
+      this.#checkpointPages(due);
+      this.#deleteRow(oldest);
+    });
+    this.#held.markStored(due);
+    this.#dropRows([oldest]);
+    if (oldest.table === "journal_v2") this.#freeNumbers.push(oldest.number);
+    return true;
   }
 
   /** Other objects of the isolate may have used up the budget before this object woke. */
@@ -153,13 +162,26 @@ export class Journal {
     }
   }
 
-  /** The oldest rows that must be evicted before `chars` more characters fit the budget. */
-  #rowsToEvictFor(chars: number): JournalRow[] {
-    let count = 0;
+  /**
+   * The oldest rows to evict before `chars` more characters are written, and the pages to checkpoint, among them all that
+   * only these rows have changes of. At most `most` pages, unless the budget would be exceeded. Pages that many users change
+   * all the time are due together, once in each round of the ring, and decisions would wait until all are checkpointed.
+   */
+  #evictionFor(chars: number, most: number): { evicted: JournalRow[]; due: HeldPage[] } {
     const { mostChars } = this.#share;
-    for (let sum = this.#share.chars + chars; sum > mostChars && count < this.#rows.length; count++)
-      sum -= this.#rows[count]?.chars ?? 0;
-    return this.#rows.slice(0, count);
+    const evicted: JournalRow[] = [];
+    const due: HeldPage[] = [];
+    let sum = this.#share.chars + chars;
+    for (const row of this.#rows) {
+      if (sum <= ALMOST_FULL * mostChars) break;
+      const unstored = unstoredIn(row);
+      const room = sum > mostChars ? unstored.length : most - due.length;
+      due.push(...unstored.slice(0, room));
+      if (unstored.length > room) break;
+      evicted.push(row);
+      sum -= row.chars;
+    }
+    return { evicted, due };
   }
 
   /** Writes these pages to the table as they are now, or deletes them there. */
@@ -191,7 +213,6 @@ export class Journal {
 
   /** Drops the oldest rows from memory, after they were checkpointed. */
   #dropRows(oldest: readonly JournalRow[]): void {
-    this.#held.markStored(unstoredIn(oldest));
     for (const row of oldest) {
       this.#share.chars -= row.chars;
       this.#held.dropUnlessLater(row.pages, row.turn);
@@ -214,11 +235,9 @@ export class Journal {
   }
 }
 
-/** The pages with a change in these rows that the table lacks. The rows are the oldest of the journal. */
-function unstoredIn(rows: readonly JournalRow[]): HeldPage[] {
-  const newestTurn = rows.at(-1)?.turn ?? 0;
-  const pages = new Set(rows.flatMap(({ pages }) => pages));
-  return [...pages].filter(({ unstoredTurn }) => unstoredTurn !== undefined && unstoredTurn <= newestTurn);
+/** The pages whose oldest change that the table lacks is in this row. */
+function unstoredIn({ pages, turn }: JournalRow): HeldPage[] {
+  return pages.filter(({ unstoredTurn }) => unstoredTurn === turn);
 }
 
 /** The text of a page with further events, each with a comma before it. */
