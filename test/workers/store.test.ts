@@ -209,23 +209,46 @@ describe("pages changed by one turn", () => {
 describe("after a transaction that failed", () => {
   test("a table that it had created is created again by the next write, and is empty until then", async () => {
     await inside((storage) => {
-      const store = new Store(storage, TWO_ROWS_CHARS);
-      store.put(rowsOf(8));
-      const mended = failing(storage, "INSERT ON journal_v2");
-      // Checkpoints the first 8 pages, which creates the table of pages.
-      const others = Array.from({ length: 30 }, (_, i) => row(`ip:${i}`, 0, 1));
-      expect(() => store.put(others)).toThrow("disk full");
-      mended();
+      const store = new Store(storage);
+      // Several rows of the journal. The last is longer than a value may be.
+      const others = Array.from({ length: 10 }, (_, i) => row(`ip:${i}`, 0, 1, "y".repeat(i < 9 ? 90_000 : 3_000_000)));
+      expect(() => store.put(others)).toThrow("too big");
+      expect(countOf(storage, "sqlite_master WHERE name = 'journal_v2'")).toBe(0);
       expect([...store.pages("ip:1")]).toEqual([]);
-      expect(store.loadPage("user:new", 0)).toBeUndefined();
+      expect(store.loadPage("ip:1", 0)).toBeUndefined();
       expect(store.pagesAfter("", 0, 10)).toEqual([]);
+      store.put(others.slice(0, 9));
       store.put([row("user:new", 0, 2)]);
-      store.put(others);
       for (const reader of [store, new Store(storage)]) {
         expect([...reader.pages("user:new")]).toEqual([row("user:new", 0, 2)]);
-        expect([...reader.pages("user:3")]).toEqual([row("user:3", 0, 0)]);
-        expect([...reader.pages("ip:29")]).toEqual([row("ip:29", 0, 1)]);
+        expect([...reader.pages("ip:8")]).toEqual([others[8]]);
+        expect([...reader.pages("ip:9")]).toEqual([]);
       }
+    });
+  });
+
+  test("pages that were checkpointed before it failed have each event once", async () => {
+    await inside((storage) => {
+      const store = new Store(storage, TWO_ROWS_CHARS);
+      const pages = rowsOf(8);
+      store.put(pages);
+      const appended = pages.flatMap((page) => appendTo([page], 0, 1));
+      store.put(appended);
+      const expected = appended.map(({ appended: _, ...page }) => page);
+      const mended = failing(storage, "UPDATE ON journal_v2");
+      const others = Array.from({ length: 8 }, (_, i) => row(`ip:${i}`, 0, 2));
+      for (let i = 0; i < 2; i++) expect(() => store.put(others)).toThrow("disk full");
+      expect(countOf(storage, "pages_v1")).toBe(8);
+      mended();
+      const isStored = () => {
+        for (const reader of [store, new Store(storage)])
+          expect(pages.flatMap(({ key }) => [...reader.pages(key)])).toEqual(expected);
+      };
+      isStored();
+      store.put(others);
+      isStored();
+      while (store.checkpoint());
+      isStored();
     });
   });
 

@@ -34,7 +34,7 @@ interface JournalRow {
  * a page, in the order of their turns, continue the page in the table. An append says how long the page was before it.
  * After a checkpoint the page in the table is longer, so older appends do not fit it and are left out.
  *
- * Memory changes only after a transaction has succeeded. So no method may be called inside another transaction.
+ * Memory follows each transaction that has succeeded. So no method may be called inside another transaction.
  */
 export class Journal {
   /** The oldest first. */
@@ -103,7 +103,7 @@ export class Journal {
     return continued(text, appended);
   }
 
-  /** Stores all of these changes and does `work` in the same transaction. If it throws, nothing is stored. */
+  /** Stores all of these changes and does `work` in the same transaction, or does neither if it throws. */
   write(changes: readonly (PageChange | Pick<PageRow, "key" | "slot">)[], work?: () => void): void {
     const entries = changes.map((change) => entryOf(change, this.page(change.key, change.slot)?.length));
     const texts = rowTextsOf(entries);
@@ -112,26 +112,23 @@ export class Journal {
     const replaced = new Set(
       entries.filter(({ kind }) => kind !== "append").map(({ key, slot }) => this.page(key, slot)),
     );
+    this.#checkpointPages(due.filter((page) => !replaced.has(page)));
+
     const reusable = evicted.filter(({ table }) => table === "journal_v2");
     const overwritten = reusable.slice(0, texts.length);
     const numbers = [...reusable.map(({ number }) => number), ...this.#freeNumbers];
     for (let next = this.#nextNumber; numbers.length < texts.length; next++) numbers.push(next);
-    const turn = this.newestTurn + 1;
-    const toStore = due.filter((page) => !replaced.has(page));
     const deleted = evicted.filter((row) => !overwritten.includes(row));
+    const turn = this.newestTurn + 1;
     const store = () => {
       work?.();
-      this.#checkpointPages(toStore);
       for (const row of deleted) this.#deleteRow(row);
       for (const [i, { text }] of texts.entries()) this.#writeRow(numbers[i] as number, turn + i, text);
     };
-    // Most rows take the place of a row whose pages the table has already. That is a single statement, which is atomic
-    // without a transaction. For a transaction SQLite would first copy what is overwritten to a temporary file.
-    const isOneStatement = toStore.length === 0 && deleted.length === 0 && texts.length === 1 && !work;
-    if (isOneStatement) store();
+    // A single statement is atomic by itself. For a transaction SQLite would first copy the row that is overwritten.
+    if (deleted.length === 0 && texts.length === 1 && !work) store();
     else this.sql.inTransaction(store);
 
-    this.#held.markStored(due);
     this.#dropRows(evicted);
     for (const [i, text] of texts.entries()) this.#hold("journal_v2", numbers[i] as number, turn + i, text, true);
     this.#freeNumbers = numbers.slice(texts.length);
@@ -141,12 +138,8 @@ export class Journal {
   checkpoint(turn: number): boolean {
     const [oldest] = this.#rows;
     if (!oldest || oldest.turn > turn) return false;
-    const due = unstoredIn(oldest);
-    this.sql.inTransaction(() => {
-      this.#checkpointPages(due);
-      this.#deleteRow(oldest);
-    });
-    this.#held.markStored(due);
+    this.#checkpointPages(unstoredIn(oldest));
+    this.#deleteRow(oldest);
     this.#dropRows([oldest]);
     if (oldest.table === "journal_v2") this.#freeNumbers.push(oldest.number);
     return true;
@@ -175,7 +168,7 @@ export class Journal {
     for (const row of this.#rows) {
       if (sum <= ALMOST_FULL * mostChars) break;
       const unstored = unstoredIn(row);
-      const room = sum > mostChars ? unstored.length : most - due.length;
+      const room = sum > mostChars ? unstored.length : Math.max(0, most - due.length);
       due.push(...unstored.slice(0, room));
       if (unstored.length > room) break;
       evicted.push(row);
@@ -184,17 +177,24 @@ export class Journal {
     return { evicted, due };
   }
 
-  /** Writes these pages to the table as they are now, or deletes them there. */
+  /** Writes these pages to the table as they are now, or deletes them there. The rows of the journal stay. */
   #checkpointPages(pages: readonly HeldPage[]): void {
+    if (pages.length === 0) return;
     const images: PageRow[] = [];
     const continuations: Continuation[] = [];
-    for (const { key, slot, base, appended, expiresAtMs, firstAtMs, lastAtMs } of pages) {
-      if (base === "deleted") this.table.deletePage(key, slot);
+    const deleted: HeldPage[] = [];
+    for (const page of pages) {
+      const { key, slot, base, appended, expiresAtMs, firstAtMs, lastAtMs } = page;
+      if (base === "deleted") deleted.push(page);
       else if (base === "table") continuations.push({ key, slot, expiresAtMs, lastAtMs, events: appended });
       else images.push({ key, slot, expiresAtMs, firstAtMs, lastAtMs, text: continued(base.image, appended) });
     }
-    this.table.put(images);
-    this.table.continue(continuations);
+    this.sql.inTransaction(() => {
+      for (const { key, slot } of deleted) this.table.deletePage(key, slot);
+      this.table.put(images);
+      this.table.continue(continuations);
+    });
+    this.#held.markStored(pages);
   }
 
   /** Holds a row and its entries in memory. `isWritten`: the row was written just now, and was not loaded. */
