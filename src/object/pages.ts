@@ -45,6 +45,8 @@ export class Pages {
   readonly #sealed = new SealedPages();
   /** The newest page. */
   #tail: Page | undefined;
+  /** The tail is as it was read. */
+  #isTailRead = true;
   #tailSerial = 1;
   readonly #index = new EventIndex((serial) => serial === this.#tailSerial || this.#slotOf(serial) !== undefined);
   /** Pages that differ from their rows. Few: mostly the tail. */
@@ -95,6 +97,7 @@ export class Pages {
     const page = this.#pageForNext(atMs);
     page.append(event, untilMs);
     this.#tail = page;
+    this.#isTailRead = false;
     this.#markChanged(page);
     this.#index.add(this.#tailSerial, event);
     // Events of one instant are kept equally long, whatever their pages.
@@ -199,7 +202,7 @@ export class Pages {
   #pageForNext(nowMs: number): Page {
     const tail = this.#tail;
     if (!tail) return new Page(0, NEW_PAGE);
-    if (tail.length < this.pageChars) return tail;
+    if (tail.length < (this.#isTailRead ? READ_PAGE_SHARE : 1) * this.pageChars) return tail;
     const retention = this.retentionAt(nowMs);
     const isKept = tail.charged.every((charged) => retention.keeps(charged, tail.firstAtMs));
     const compacted = isKept ? undefined : this.#compacted(tail, retention);
@@ -251,5 +254,11 @@ export class Pages {
   }
 }
 
+/**
+ * A page that was read from storage is full at this share of the usual length. A row of a table `WITHOUT ROWID` that has more
+ * than 1,002 bytes takes a page of the database for itself, and for a key that is read before each decision both are read and
+ * written each time: https://www.sqlite.org/fileformat2.html#b_tree_pages
+ */
+const READ_PAGE_SHARE = 0.35;
 const NONE: readonly Located[] = [];
 const NEW_PAGE = { expiresAtMs: 0, lastAtMs: 0 };

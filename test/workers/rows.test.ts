@@ -34,6 +34,24 @@ describe("rows written", () => {
     });
   });
 
+  test("a key that is read before each decision has short rows, which do not spill, and one in memory has long rows", async () => {
+    const longest = (isRead: boolean) =>
+      inside(newObject(), (storage) => {
+        let ledger = new TestLedger(new Store(storage));
+        for (let i = 0; i < 60; i++) {
+          if (isRead) ledger = new TestLedger(new Store(storage));
+          ledger.consume(charge([caller("user:u", 1_000)]), START_MS + i);
+        }
+        const row = storage.sql.exec("SELECT count(*) AS rows, max(length(events)) AS chars FROM pages_v1").one();
+        return [Number(row.rows), Number(row.chars)] as const;
+      });
+    const [short, shortChars] = await longest(true);
+    const [long, longChars] = await longest(false);
+    expect(shortChars).toBeLessThan(950);
+    expect(longChars).toBeGreaterThan(1_900);
+    expect([short, long]).toEqual([5, 2]);
+  });
+
   test("the first write to an object creates its table, which is billed as 2 rows more", async () => {
     await inside(newObject(), (storage) => {
       const store = new Store(storage);
