@@ -6,6 +6,13 @@ import { contentOf, Page, type PageContent, readPage, visitEvents } from "./page
 import type { PageChange, PageRow, PageStore } from "./page-store";
 import { type SealedPage, SealedPages } from "./sealed-pages";
 
+/**
+ * An account that has just been read takes its tail for full at this share of the usual length. SQLite stores what goes beyond
+ * 1,002 bytes of a row apart (https://www.sqlite.org/fileformat2.html, "Cell Payload Overflow Pages"), and a key that is read
+ * before each decision would read and write both parts each time.
+ */
+const READ_PAGE_SHARE = 0.35;
+
 /** The name of an event in a request. */
 export interface EventName {
   readonly id: string;
@@ -45,7 +52,7 @@ export class Pages {
   readonly #sealed = new SealedPages();
   /** The newest page. */
   #tail: Page | undefined;
-  /** The tail is as it was read. */
+  /** No event was appended since the pages were read. */
   #isTailRead = true;
   #tailSerial = 1;
   readonly #index = new EventIndex((serial) => serial === this.#tailSerial || this.#slotOf(serial) !== undefined);
@@ -254,11 +261,5 @@ export class Pages {
   }
 }
 
-/**
- * A page that was read from storage is full at this share of the usual length. A row of a table `WITHOUT ROWID` that has more
- * than 1,002 bytes takes a page of the database for itself, and for a key that is read before each decision both are read and
- * written each time: https://www.sqlite.org/fileformat2.html#b_tree_pages
- */
-const READ_PAGE_SHARE = 0.35;
 const NONE: readonly Located[] = [];
 const NEW_PAGE = { expiresAtMs: 0, lastAtMs: 0 };
